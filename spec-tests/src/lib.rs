@@ -1,0 +1,1 @@
+//! Black-box tests of Lockstep by specification section, with real clients, and its benchmarks.

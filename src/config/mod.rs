@@ -1,0 +1,1 @@
+//! The configuration tree; its doc comments are the manual.

@@ -1,0 +1,1 @@
+//! Pure room logic without I/O: parse, build, judge, resolve, state snapshots.

@@ -1,0 +1,1 @@
+//! Devices, E2EE keys, one-time keys, cross-signing, backups, to-device send.

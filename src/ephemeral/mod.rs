@@ -1,0 +1,1 @@
+//! Typing, receipts, presence: which fact, which lane, when.

@@ -1,0 +1,1 @@
+//! Stored rooms, read-only: events, heads, state lookups and differences, timeline pages.

@@ -1,0 +1,1 @@
+//! Routes, extractors, error rendering, rate limits.

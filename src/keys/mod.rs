@@ -1,0 +1,1 @@
+//! Canonical JSON, our signing key, signing and checking of events.

@@ -1,0 +1,18 @@
+//! Every number of the server with its unit and source, so that reviewing a bound is reading one file.
+//!
+//! Uses nothing.
+
+/// Largest event, in bytes of canonical JSON (client-server API, "Size limits").
+pub const EVENT_BYTES_MAX: usize = 65_536;
+/// Longest identifier, event type or state key, in bytes (client-server API, "Size limits").
+pub const ID_BYTES_MAX: usize = 255;
+/// Commits that wait for the committer before senders are held back (ours; a full queue is about 8 MiB).
+pub const COMMIT_QUEUE_MAX: usize = 4_096;
+/// Commits that the committer takes in one group (measured: beyond 256 the gain is under 10 %).
+pub const COMMIT_GROUP_MAX: usize = 512;
+/// To-device messages in one sync page (client-server API, "Send-to-Device messaging").
+pub const TO_DEVICE_PAGE_MAX: usize = 100;
+/// Lane heads kept in memory before the oldest are dropped (ours; about 100 bytes each).
+pub const LANE_HEADS_MAX: usize = 200_000;
+/// Rows that one scan may return (ours; keeps a scan's memory bounded).
+pub const SCAN_ROWS_MAX: usize = 10_000;

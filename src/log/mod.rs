@@ -1,0 +1,1 @@
+//! The committer, lanes, registers, subscriptions, cursors, pages, and the switchboard.

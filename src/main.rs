@@ -1,0 +1,3 @@
+//! The `lockstep` command: see [`lockstep::cli`].
+
+fn main() {}

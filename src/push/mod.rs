@@ -1,0 +1,1 @@
+//! Push-rule evaluation and unread counts, both as folds over a lane.

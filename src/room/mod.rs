@@ -1,0 +1,1 @@
+//! The verbs: create, say, set state, invite, join, leave, knock, upgrade.

@@ -1,0 +1,1 @@
+//! Wiring, listeners, TLS, telemetry, shutdown order, real clock and randomness.

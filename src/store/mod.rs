@@ -1,0 +1,1 @@
+//! Ordered tables, typed keys, atomic batches; three engines behind one trait.

@@ -1,0 +1,1 @@
+//! Renders pages of the log for clients: sync v3.

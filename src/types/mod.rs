@@ -1,0 +1,1 @@
+//! The vocabulary: positions, lanes, facts, readers, ids, and the clock and randomness ports.
