@@ -1,1 +1,14 @@
-//! The vocabulary: positions, lanes, facts, readers, ids, and the clock and randomness ports.
+//! The vocabulary of the server: positions and cursors, lanes and facts, readers, and the ports for
+//! time and randomness.
+//!
+//! Owns: the words every other module speaks. May use: ruma's identifiers, serde. Start reading at
+//! [`Fact`]. Invariants: a [`Position`] is never 0 for a real fact; a [`Cursor`] has
+//! `queue <= log`; a [`Fact`] alone decides its [`Retention`].
+
+mod fact;
+mod ports;
+mod position;
+
+pub use fact::{Fact, Lane, Membership, Reader, ReceiptKind, RegisterKey, Retention};
+pub use ports::{Clock, ManualClock, Rng, SeededRng, random_string};
+pub use position::{Cursor, ParseCursorError, Position};

@@ -1,0 +1,163 @@
+//! The registry of tables, and [`Rows`], which ties a table to the types of its keys and values.
+
+use std::marker::PhantomData;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Key, KeyFields, KeyReader, StoreError};
+
+/// One table; the number is the first byte of its keys and is never given another meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum TableId {
+    /// Schema version, server name, secrets.
+    Meta = 0x01,
+    /// Facts by lane, class and position.
+    LaneRow = 0x10,
+    /// The position of each register of each lane.
+    Register = 0x11,
+    /// When an audience began and ceased to read a lane.
+    Subscription = 0x12,
+    /// Cursors that we keep for readers.
+    Cursor = 0x13,
+    /// Requests that have taken effect, with their answers.
+    Once = 0x14,
+    /// Events with what we know of them, by event id.
+    Event = 0x20,
+    /// Rooms: version, heads, current state.
+    Room = 0x21,
+    /// Nodes of the state trees.
+    StateNode = 0x22,
+    /// Order of events from before we were there, by room.
+    Backfill = 0x23,
+    /// Relations between events, by the event related to.
+    Relation = 0x24,
+    /// Which event redacts which.
+    Redaction = 0x25,
+    /// Room aliases.
+    Alias = 0x26,
+    /// Aliases by room.
+    RoomAlias = 0x27,
+    /// Rooms that are published in the directory.
+    Published = 0x28,
+    /// Threads by room and the position of their latest event.
+    Thread = 0x29,
+    /// Events by room and `origin_server_ts`.
+    Timestamp = 0x2A,
+    /// Stripped state of rooms that we are invited to or knock on.
+    Stripped = 0x2B,
+    /// Rooms that a user has forgotten.
+    Forgotten = 0x2C,
+    /// The edges of the auth chain index.
+    AuthChain = 0x2D,
+    /// Which rooms upgrade which.
+    Upgrade = 0x2E,
+    /// Local users.
+    User = 0x40,
+    /// Access tokens, by their hash.
+    Token = 0x41,
+    /// Refresh tokens, by their hash.
+    RefreshToken = 0x42,
+    /// User-interactive authentication sessions.
+    UiaSession = 0x43,
+    /// Profile fields.
+    Profile = 0x44,
+    /// Account data by user, room and type.
+    AccountData = 0x45,
+    /// Filters by user and id.
+    Filter = 0x46,
+    /// Registration tokens.
+    RegistrationToken = 0x47,
+    /// Login tokens.
+    LoginToken = 0x48,
+    /// OpenID tokens.
+    OpenIdToken = 0x49,
+    /// Third-party identifiers.
+    ThirdParty = 0x4A,
+    /// Reports of events, rooms and users.
+    Report = 0x4B,
+    /// Local users by the room they share, and other membership indexes.
+    UserRoom = 0x4C,
+    /// Devices by user.
+    Device = 0x60,
+    /// Device keys.
+    DeviceKeys = 0x61,
+    /// One-time keys in upload order.
+    OneTimeKey = 0x62,
+    /// One-time keys by key id.
+    OneTimeKeyId = 0x63,
+    /// Fallback keys.
+    FallbackKey = 0x64,
+    /// Cross-signing keys.
+    CrossSigningKey = 0x65,
+    /// Signatures that users put on keys.
+    KeySignature = 0x66,
+    /// Key backup versions.
+    BackupVersion = 0x67,
+    /// Keys in a backup.
+    BackupKey = 0x68,
+    /// Dehydrated devices.
+    DehydratedDevice = 0x69,
+    /// Pushers.
+    Pusher = 0x70,
+    /// Cached unread counts.
+    Unread = 0x71,
+}
+
+/// A table whose keys are the fields `K` and whose values are JSON of `V`.
+#[derive(Debug)]
+pub struct Rows<K, V> {
+    table: TableId,
+    types: PhantomData<fn(K, V)>,
+}
+
+impl<K: KeyFields, V: Serialize + DeserializeOwned> Rows<K, V> {
+    /// Declares the types of `table`.
+    #[must_use]
+    pub const fn new(table: TableId) -> Self {
+        Self { table, types: PhantomData }
+    }
+
+    /// Which table it is.
+    #[must_use]
+    pub const fn table(&self) -> TableId {
+        self.table
+    }
+
+    /// The key of a row.
+    #[must_use]
+    pub fn key(&self, fields: &K) -> Key {
+        Key::new(self.table, fields)
+    }
+
+    /// What the keys of all rows that begin with `fields` begin with.
+    #[must_use]
+    pub fn prefix<P: KeyFields>(&self, fields: &P) -> Key {
+        Key::new(self.table, fields)
+    }
+
+    /// A value as it is stored.
+    #[must_use]
+    pub fn encode(&self, value: &V) -> Vec<u8> {
+        // Our own types have string keys and no failing serializers.
+        serde_json::to_vec(value).expect("a row value serializes")
+    }
+
+    /// Reads a stored value.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the bytes are not a value of this table.
+    pub fn decode(&self, value: &[u8]) -> Result<V, StoreError> {
+        serde_json::from_slice(value)
+            .map_err(|error| StoreError::Corrupt(format!("a value of table {:?}: {error}", self.table)))
+    }
+
+    /// Reads a stored key.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the bytes are not a key of this table.
+    pub fn decode_key(&self, key: &Key) -> Result<K, StoreError> {
+        K::read(&mut KeyReader::new(key))
+            .ok_or_else(|| StoreError::Corrupt(format!("a key of table {:?}: {:02x?}", self.table, key.0)))
+    }
+}
