@@ -12,6 +12,7 @@
 mod batch;
 mod db;
 mod key;
+pub mod memory;
 mod resolve;
 pub mod table;
 
