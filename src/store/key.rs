@@ -15,7 +15,7 @@ pub struct Key(pub Vec<u8>);
 impl Key {
     /// The key of a row, or the beginning that several rows share.
     #[must_use]
-    pub fn new<F: KeyFields + ?Sized>(table: TableId, fields: &F) -> Self {
+    pub fn new<F: KeyFields>(table: TableId, fields: &F) -> Self {
         let mut writer = KeyWriter::new(table);
         fields.write(&mut writer);
         writer.finish()
@@ -210,20 +210,26 @@ pub trait KeyFields: Sized {
 macro_rules! tuple_keys {
     ($(($($name:ident),*)),*) => {$(
         impl<$($name: Field),*> KeyFields for ($($name,)*) {
-            #[expect(non_snake_case, unused_variables, reason = "one macro for tuples of every length")]
+            #[expect(non_snake_case, reason = "the macro binds fields by their type's name")]
             fn write(&self, writer: &mut KeyWriter) {
                 let ($($name,)*) = self;
                 $($name.write(writer);)*
             }
 
-            #[expect(unused_variables, clippy::unused_unit, reason = "one macro for tuples of every length")]
             fn read(reader: &mut KeyReader<'_>) -> Option<Self> {
                 Some(($($name::read(reader)?,)*))
             }
         }
     )*};
 }
-tuple_keys!((), (A), (A, B), (A, B, C), (A, B, C, D));
+impl KeyFields for () {
+    fn write(&self, _: &mut KeyWriter) {}
+
+    fn read(_: &mut KeyReader<'_>) -> Option<Self> {
+        Some(())
+    }
+}
+tuple_keys!((A), (A, B), (A, B, C), (A, B, C, D));
 
 #[cfg(test)]
 mod tests {
