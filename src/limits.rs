@@ -16,3 +16,9 @@ pub const TO_DEVICE_PAGE_MAX: usize = 100;
 pub const LANE_HEADS_MAX: usize = 200_000;
 /// Rows that one scan may return (ours; keeps a scan's memory bounded).
 pub const SCAN_ROWS_MAX: usize = 10_000;
+/// Events that an event may name in `prev_events` (room version 1, "Event format").
+pub const PREV_EVENTS_MAX: usize = 20;
+/// Events that an event may name in `auth_events` (room version 1, "Event format").
+pub const AUTH_EVENTS_MAX: usize = 10;
+/// Greatest depth of an event: the greatest integer of canonical JSON (appendices, "Canonical JSON").
+pub const DEPTH_MAX: u64 = (1 << 53) - 1;
