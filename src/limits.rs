@@ -22,3 +22,5 @@ pub const PREV_EVENTS_MAX: usize = 20;
 pub const AUTH_EVENTS_MAX: usize = 10;
 /// Greatest depth of an event: the greatest integer of canonical JSON (appendices, "Canonical JSON").
 pub const DEPTH_MAX: u64 = (1 << 53) - 1;
+/// Unaccepted events that one new event is followed through to find which heads it covers (ours).
+pub const EXTREMITY_WALK_MAX: usize = 1_000;

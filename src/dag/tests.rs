@@ -84,10 +84,10 @@ fn malformed_events_are_refused() {
     malformed("content", json!({"n": 1.5}), "canonical");
     malformed("content", json!({"n": 9_007_199_254_740_992_u64}), "canonical");
     malformed("content", json!({"body": "x".repeat(65_536)}), "`event` has");
-    malformed("depth", json!(-1), "depth");
-    malformed("depth", json!("1"), "depth");
+    malformed("depth", json!(-1), "malformed");
+    malformed("depth", json!("1"), "malformed");
     malformed("depth", Value::Null, "depth");
-    malformed("origin_server_ts", json!("now"), "origin_server_ts");
+    malformed("origin_server_ts", json!("now"), "malformed");
     malformed("prev_events", json!({}), "`prev_events`");
     malformed("prev_events", json!(["no id"]), "`prev_events`");
     malformed("prev_events", json!(vec!["$id"; 21]), "`prev_events` has 21");
