@@ -14,6 +14,7 @@ pub mod pdu;
 pub mod power;
 pub mod redact;
 pub mod relates;
+pub mod resolve;
 pub mod tree;
 pub mod versions;
 pub mod visibility;

@@ -57,13 +57,11 @@ impl<'a> Power<'a> {
             Some(_) => RoomPowerLevelsIntField::StateDefault,
             None => RoomPowerLevelsIntField::EventsDefault,
         };
-        match &self.levels {
-            Some(levels) => levels
-                .event_power_level(event_type, state_key, self.rules)
-                .map_or_else(|_| field.default_value().into(), i64::from),
-            // Without power levels, state too is open to everyone who is in the room.
-            None => 0,
-        }
+        let named = self
+            .levels
+            .as_ref()
+            .and_then(|levels| levels.event_power_level(event_type, state_key, self.rules).ok());
+        named.unwrap_or_else(|| field.default_value()).into()
     }
 
     /// The power that `field` demands.
@@ -108,7 +106,7 @@ mod tests {
             let power = Power::of(|t, k| bare.at(t, k), &bare.rules.authorization);
             assert_eq!(power.user(&user("alice")), creator);
             assert_eq!(power.user(&user("bob")), stranger);
-            assert_eq!(power.to_send(&"m.room.name".into(), Some("")), 0);
+            assert_eq!(power.to_send(&"m.room.name".into(), Some("")), 50);
 
             let mut world = World::new(version);
             let users = if version == "12" {
