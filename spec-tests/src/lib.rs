@@ -1,1 +1,13 @@
 //! Black-box tests of Lockstep by specification section, with real clients, and its benchmarks.
+//!
+//! The library is what they share: [`server`] starts, stops and kills a homeserver in a folder of its own,
+//! [`matrix`] speaks to it over HTTP, [`clients`] runs the scripts with real client libraries against it, and
+//! [`measure`] reads what a process costs. Nothing here links Lockstep: every test sees what a client sees.
+
+pub mod clients;
+pub mod matrix;
+pub mod measure;
+pub mod server;
+
+/// A result whose error is a sentence for whoever reads the failed test.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,301 @@
+//! A homeserver as a child process: Lockstep, or Synapse to compare with, in a folder and on a port of its own.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::Outcome;
+
+/// How long a server may take to answer its first request.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may take to end after SIGTERM.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two looks at a server that starts.
+const START_POLL: Duration = Duration::from_millis(5);
+/// How much of the server's log an error shows.
+const LOG_TAIL_BYTES: usize = 4000;
+
+/// Which homeserver to start.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A built `lockstep` binary.
+    Lockstep(PathBuf),
+    /// A Python that has the package `matrix-synapse`.
+    Synapse(PathBuf),
+}
+
+impl Kind {
+    /// What the environment asks for: Lockstep, unless `SPEC_SERVER=synapse`.
+    pub fn from_environment() -> Outcome<Self> {
+        match std::env::var("SPEC_SERVER").as_deref() {
+            Ok("synapse") => Self::synapse(),
+            Ok("lockstep") | Err(_) => Self::lockstep(),
+            Ok(other) => Err(format!("SPEC_SERVER is \"{other}\", not lockstep or synapse").into()),
+        }
+    }
+
+    /// The binary named by `LOCKSTEP_BIN`, or the newest one that cargo built beside this program.
+    pub fn lockstep() -> Outcome<Self> {
+        if let Some(named) = std::env::var_os("LOCKSTEP_BIN") {
+            return Ok(Self::Lockstep(named.into()));
+        }
+        let own = std::env::current_exe()?;
+        let built = own.ancestors().flat_map(|folder| {
+            ["lockstep", "release/lockstep", "debug/lockstep"].map(|name| folder.join(name))
+        });
+        let newest = built
+            .filter(|path| path.is_file())
+            .max_by_key(|path| fs::metadata(path).and_then(|data| data.modified()).ok());
+        newest.map(Self::Lockstep).ok_or_else(|| {
+            "no lockstep binary: run `cargo build --release`, or name one in LOCKSTEP_BIN".into()
+        })
+    }
+
+    /// The Synapse that `clients/setup --synapse` installed, or the Python named by `SYNAPSE_PYTHON`.
+    pub fn synapse() -> Outcome<Self> {
+        let python = match std::env::var_os("SYNAPSE_PYTHON") {
+            Some(named) => named.into(),
+            None => crate::clients::home().join("synapse/bin/python"),
+        };
+        match python.is_file() {
+            true => Ok(Self::Synapse(python)),
+            false => Err("no Synapse: run `spec-tests/clients/setup --synapse` first".into()),
+        }
+    }
+
+    /// A word for tables and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Lockstep(_) => "lockstep",
+            Self::Synapse(_) => "synapse",
+        }
+    }
+}
+
+/// A homeserver that is (or was) running. Dropping it kills the process and removes the folder.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+    /// Settings added to the environment of Lockstep.
+    extra: Vec<(String, String)>,
+}
+
+impl Server {
+    /// Starts a new, empty server and waits for its first answer.
+    pub async fn start(kind: Kind) -> Outcome<Self> {
+        Self::start_with(kind, &[]).await
+    }
+
+    /// The same with further environment variables, which only Lockstep looks at.
+    pub async fn start_with(kind: Kind, extra: &[(&str, &str)]) -> Outcome<Self> {
+        let mut server = Self::prepare(kind, extra).await?;
+        server.up().await?;
+        Ok(server)
+    }
+
+    /// Lays out the folder of a server without starting it.
+    pub async fn prepare(kind: Kind, extra: &[(&str, &str)]) -> Outcome<Self> {
+        let folder = match std::env::var_os("SPEC_FOLDER") {
+            Some(parent) => tempfile::tempdir_in(parent)?,
+            None => tempfile::tempdir()?,
+        };
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if let Kind::Synapse(python) = &kind {
+            write_synapse_config(folder.path(), port)?;
+            let made = synapse(python, folder.path()).arg("--generate-keys").output().await?;
+            if !made.status.success() {
+                return Err(format!("Synapse made no keys: {}", String::from_utf8_lossy(&made.stderr)).into());
+            }
+        }
+        let extra = extra.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        Ok(Self { kind, folder, port, child: None, extra })
+    }
+
+    /// Starts the process on the folder as it is, and returns how long the first answer took.
+    pub async fn up(&mut self) -> Outcome<Duration> {
+        if self.child.is_some() {
+            return Err("the server is running already".into());
+        }
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = match &self.kind {
+            Kind::Lockstep(binary) => lockstep(binary, self.folder.path(), self.port),
+            Kind::Synapse(python) => synapse(python, self.folder.path()),
+        };
+        command
+            .envs(self.extra.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
+        let begun = Instant::now();
+        self.child = Some(command.spawn().map_err(|error| format!("{:?}: {error}", self.kind))?);
+        self.first_answer(begun).await
+    }
+
+    async fn first_answer(&mut self, begun: Instant) -> Outcome<Duration> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let versions = format!("{}/_matrix/client/versions", self.url());
+        loop {
+            let asked = http.get(&versions).timeout(Duration::from_secs(5)).send().await;
+            if asked.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(begun.elapsed());
+            }
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+                self.child = None;
+                return Err(format!("the server ended at once ({}): {}", status?, self.log_tail()).into());
+            }
+            if begun.elapsed() > START_DEADLINE {
+                return Err(format!("no answer within {START_DEADLINE:?}: {}", self.log_tail()).into());
+            }
+            sleep(START_POLL).await;
+        }
+    }
+
+    /// Ends the process as a power cut would end it: with no chance to write anything.
+    pub async fn kill(&mut self) -> Outcome<()> {
+        let mut child = self.child.take().ok_or("the server is not running")?;
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// Asks the process to end (SIGTERM) and insists that it does so cleanly.
+    pub async fn stop(&mut self) -> Outcome<()> {
+        let status = self.terminate().await?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("after SIGTERM the server ended with {status}: {}", self.log_tail()).into()),
+        }
+    }
+
+    async fn terminate(&mut self) -> Outcome<ExitStatus> {
+        let mut child = self.child.take().ok_or("the server is not running")?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(pid.ok_or("the server has ended already")?, Signal::TERM)?;
+        match timeout(STOP_DEADLINE, child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => {
+                child.kill().await?;
+                Err(format!("still running {STOP_DEADLINE:?} after SIGTERM: {}", self.log_tail()).into())
+            }
+        }
+    }
+
+    /// Stops cleanly and starts again on the same folder and port.
+    pub async fn restart(&mut self) -> Outcome<Duration> {
+        self.stop().await?;
+        self.up().await
+    }
+
+    /// Where it answers, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Which server it is.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// The folder with its data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What it wrote to standard output and error, over all its lives.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let mut from = log.len().saturating_sub(LOG_TAIL_BYTES);
+        while !log.is_char_boundary(from) {
+            from += 1;
+        }
+        format!("its log ends:\n{}", &log[from..])
+    }
+}
+
+fn lockstep(binary: &Path, folder: &Path, port: u16) -> Command {
+    let mut command = Command::new(binary);
+    command
+        .current_dir(folder)
+        .env("LOCKSTEP_SERVER_NAME", format!("localhost:{port}"))
+        .env("LOCKSTEP_DATA_DIR", folder.join("data"))
+        .env("LOCKSTEP_LISTEN", format!("127.0.0.1:{port}"))
+        .env("LOCKSTEP_REGISTRATION", "open")
+        .env("LOCKSTEP_RATE_LIMITS", "off");
+    command
+}
+
+fn synapse(python: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.current_dir(folder).args(["-m", "synapse.app.homeserver", "--config-path", "homeserver.yaml"]);
+    command
+}
+
+/// Synapse as it comes, with sqlite, except that anyone may register and no rate is limited.
+fn write_synapse_config(folder: &Path, port: u16) -> Outcome<()> {
+    let data = folder.join("data");
+    fs::create_dir_all(&data)?;
+    let data = data.display();
+    let unlimited = "{per_second: 1000000, burst_count: 1000000}";
+    let config = format!(
+        "server_name: 'localhost:{port}'
+listeners:
+  - {{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: false, resources: [{{names: [client]}}]}}
+database: {{name: sqlite3, args: {{database: '{data}/homeserver.db'}}}}
+media_store_path: '{data}/media'
+signing_key_path: '{data}/signing.key'
+log_config: log.yaml
+macaroon_secret_key: 'secret'
+form_secret: 'secret'
+report_stats: false
+suppress_key_server_warning: true
+trusted_key_servers: []
+enable_registration: true
+enable_registration_without_verification: true
+rc_message: {unlimited}
+rc_registration: {unlimited}
+rc_login: {{address: {unlimited}, account: {unlimited}, failed_attempts: {unlimited}}}
+rc_joins: {{local: {unlimited}, remote: {unlimited}}}
+rc_joins_per_room: {unlimited}
+rc_invites: {{per_room: {unlimited}, per_user: {unlimited}, per_issuer: {unlimited}}}
+rc_admin_redaction: {unlimited}
+rc_key_requests: {unlimited}
+rc_presence: {{per_user: {unlimited}}}
+rc_room_creation: {unlimited}
+"
+    );
+    fs::write(folder.join("homeserver.yaml"), config)?;
+    fs::write(
+        folder.join("log.yaml"),
+        "version: 1\nroot: {level: WARNING}\ndisable_existing_loggers: false\n",
+    )?;
+    Ok(())
+}
