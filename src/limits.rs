@@ -24,3 +24,5 @@ pub const AUTH_EVENTS_MAX: usize = 10;
 pub const DEPTH_MAX: u64 = (1 << 53) - 1;
 /// Unaccepted events that one new event is followed through to find which heads it covers (ours).
 pub const EXTREMITY_WALK_MAX: usize = 1_000;
+/// Audiences whose subscriptions are kept in memory (ours; about 100 bytes per room of each).
+pub const SUBSCRIPTION_CACHE_MAX: usize = 10_000;

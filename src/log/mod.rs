@@ -1,1 +1,27 @@
-//! The committer, lanes, registers, subscriptions, cursors, pages, and the switchboard.
+//! The log: one committer, lanes, registers, subscriptions, cursors, pages, and the switchboard that
+//! wakes readers.
+//!
+//! Owns: the tables `LaneRow`, `Register`, `Subscription`, `Cursor` and `Once`, and the order in which
+//! anything becomes visible. May use: `types`, `limits`, `store`. Start reading at [`Log`] and
+//! [`Commit`].
+//!
+//! Invariants (architecture §5): a position is published only when every lower one is readable; a
+//! published fact never changes; a reader given a page up to `h` has every fact of its lanes up to
+//! `h`, or a `gap` mark on facts of `Append` retention; queues never gap; nothing is shown to anyone
+//! before it would survive a power cut.
+
+mod commit;
+mod committer;
+mod handle;
+mod lane;
+mod page;
+mod readers;
+mod subscription;
+
+pub use commit::{Commit, CommitError, OnceKey};
+pub use handle::{Direction, Log};
+pub use page::{Page, PageLimits, Slice};
+pub use subscription::{Audience, Interval, Subscriptions};
+
+#[cfg(test)]
+mod tests;

@@ -10,5 +10,5 @@ mod ports;
 mod position;
 
 pub use fact::{Fact, Lane, Membership, Reader, ReceiptKind, RegisterKey, Retention};
-pub use ports::{Clock, ManualClock, Rng, SeededRng, random_string};
+pub use ports::{Clock, ManualClock, Ports, Rng, SeededRng, random_string};
 pub use position::{Cursor, ParseCursorError, Position};

@@ -22,6 +22,21 @@ pub trait Rng: Send + Sync + 'static {
     fn fill(&self, bytes: &mut [u8]);
 }
 
+/// Time and randomness, handed to every service.
+#[derive(Clone)]
+pub struct Ports {
+    /// Tells the time.
+    pub clock: std::sync::Arc<dyn Clock>,
+    /// Gives random bytes.
+    pub rng: std::sync::Arc<dyn Rng>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ports")
+    }
+}
+
 /// `length` random characters out of `A-Z a-z 0-9`.
 #[must_use]
 pub fn random_string(rng: &dyn Rng, length: usize) -> String {

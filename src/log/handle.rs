@@ -1,0 +1,314 @@
+//! The handle on the log.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use ruma::RoomId;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Audience, Commit, CommitError, Page, PageLimits, Subscriptions,
+    committer::{self, Pending},
+    lane::{
+        Class, audience_prefix, class_prefix, class_range, cursor_key, decode_fact, position_of,
+        read_subscription,
+    },
+    page,
+    readers::Readers,
+};
+use crate::{
+    limits::{COMMIT_QUEUE_MAX, SCAN_ROWS_MAX},
+    store::{Db, Key, Scan, StoreError},
+    types::{Cursor, Fact, Lane, Position, Reader},
+};
+
+/// Which way a lane is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Oldest first.
+    Forward,
+    /// Newest first.
+    Backward,
+}
+
+/// The one log of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+    queue: Arc<Mutex<Option<mpsc::Sender<Pending>>>>,
+}
+
+pub(super) struct Inner {
+    pub(super) db: Db,
+    pub(super) readers: Readers,
+    head: AtomicU64,
+    boot: Position,
+}
+
+impl Inner {
+    pub(super) fn head(&self) -> Position {
+        Position(self.head.load(Ordering::Acquire))
+    }
+
+    pub(super) fn publish(&self, head: Position) {
+        self.head.fetch_max(head.0, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Log(head {})", self.head())
+    }
+}
+
+impl Log {
+    /// Opens the log over `db` and starts its committer on `tasks`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn open(db: Db, tasks: &TaskTracker) -> Result<Self, StoreError> {
+        let boot = db.head().await?;
+        let readers = Readers::new(boot);
+        let inner = Arc::new(Inner { db, readers, head: AtomicU64::new(boot.0), boot });
+        let (sender, receiver) = mpsc::channel(COMMIT_QUEUE_MAX);
+        tasks.spawn(committer::run(inner.clone(), receiver));
+        Ok(Self { inner, queue: Arc::new(Mutex::new(Some(sender))) })
+    }
+
+    /// The store, for reading rows.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    /// The newest position that may be read; everything at or below it is durable.
+    #[must_use]
+    pub fn head(&self) -> Position {
+        self.inner.head()
+    }
+
+    /// The head when this process started: volatile facts at or below it are gone.
+    #[must_use]
+    pub fn boot(&self) -> Position {
+        self.inner.boot
+    }
+
+    /// Has `commit` written; resolves when it is durable *and* published, with the position of its
+    /// last fact (the head, if it has none).
+    ///
+    /// # Errors
+    /// See [`CommitError`]; in every case nothing of the commit was written.
+    pub async fn commit(&self, commit: Commit) -> Result<Position, CommitError> {
+        let Some(queue) = self.queue.lock().clone() else { return Err(CommitError::Closed) };
+        let (sender, receiver) = oneshot::channel();
+        let pending = Pending { commit, answer: Some(sender) };
+        queue.send(pending).await.map_err(|_| CommitError::Closed)?;
+        receiver.await.map_err(|_| CommitError::Closed)?
+    }
+
+    /// Has `commit` written some time, for clean-up that may as well happen later or never.
+    pub fn commit_later(&self, commit: Commit) {
+        let queue = self.queue.lock().clone();
+        if let Some(queue) = queue {
+            // A full queue is no reason to wait for clean-up; the next occasion does it.
+            drop(queue.try_send(Pending { commit, answer: None }));
+        }
+    }
+
+    /// Takes no more commits; the committer ends when it has written what waits.
+    pub fn close(&self) {
+        self.queue.lock().take();
+        self.inner.readers.wake_all();
+    }
+
+    /// The next page for `reader` after `from`, up to the present head.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn page(&self, reader: &Reader, from: Cursor, limits: &PageLimits) -> Result<Page, StoreError> {
+        match reader {
+            Reader::Device(user, device) => page::of_device(self, (user, device), from, limits).await,
+            // Couriers read `Egress` and `Outbox` lanes; they come with federation.
+            Reader::Server(_) => Ok(Page { from, to: Cursor::at(self.head()), slices: Vec::new() }),
+        }
+    }
+
+    /// Resolves once something for `reader` may lie beyond `seen`, or the log closes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wait(&self, reader: &Reader, seen: Cursor) -> Result<(), StoreError> {
+        let Reader::Device(user, device) = reader else { return Ok(()) };
+        let audience = Audience::Account(user.clone());
+        let subscriptions = self.subscriptions(&audience).await?;
+        // Register, then look: whatever is committed from here on notifies.
+        let waiting = self.inner.readers.register(user, device, &subscriptions);
+        let subscriptions = self.subscriptions(&audience).await?;
+        let mut lanes = vec![
+            (Lane::Inbox(user.clone(), device.clone()), seen.queue),
+            (Lane::Account(user.clone()), seen.log),
+            (Lane::People, seen.log),
+        ];
+        for (lane, interval) in subscriptions.latest() {
+            if interval.closed.is_none_or(|closed| closed > seen.log) {
+                lanes.push((lane.clone(), seen.log));
+            }
+        }
+        let closing = self.queue.lock().is_none();
+        if closing || !self.inner.readers.filter(lanes).is_empty() {
+            return Ok(());
+        }
+        waiting.notified().await;
+        Ok(())
+    }
+
+    /// The reader has everything up to `upto`: its queue rows go, and the cursor is kept if it is one
+    /// of those that we keep.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ack(&self, reader: &Reader, upto: Cursor) -> Result<(), CommitError> {
+        let lane = match reader {
+            Reader::Device(user, device) => Lane::Inbox(user.clone(), device.clone()),
+            Reader::Server(server) => Lane::Outbox(server.clone()),
+        };
+        let (from, to) = class_range(&lane, Class::Queue, Position::ZERO, upto.queue);
+        let first = Scan { from: from.clone(), to: to.clone(), reverse: false, limit: 1 };
+        let has_rows = self.db().scan_many(&[first]).await?.first().is_some_and(|rows| !rows.is_empty());
+        let mut commit = Commit::new();
+        if has_rows {
+            commit.delete_range(from, to);
+        }
+        match reader {
+            Reader::Device(..) if has_rows => self.commit_later(commit),
+            Reader::Device(..) => {}
+            Reader::Server(_) => {
+                let value = serde_json::to_vec(&upto).map_err(StoreError::engine)?;
+                commit.put_raw(cursor_key(reader), value);
+                self.commit(commit).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Facts of `Append` retention of a room in `(from, to]`, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn timeline(
+        &self,
+        room: &RoomId,
+        (from, to): (Position, Position),
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Position, Fact)>, StoreError> {
+        let (from, to) = class_range(&Lane::Room(room.to_owned()), Class::Append, from, to.min(self.head()));
+        let reverse = direction == Direction::Backward;
+        self.facts(Scan { from, to, reverse, limit: limit.min(SCAN_ROWS_MAX) }).await
+    }
+
+    /// Facts of `Register` and `Volatile` retention of a lane in `(from, to]`, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn registers(
+        &self,
+        lane: &Lane,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<(Position, Fact)>, StoreError> {
+        let to = to.min(self.head());
+        let (first, last) = class_range(lane, Class::Register, from, to);
+        let mut facts =
+            self.facts(Scan { from: first, to: last, reverse: false, limit: SCAN_ROWS_MAX }).await?;
+        facts.extend(self.inner.readers.volatile(lane, from, to));
+        facts.sort_by_key(|(position, _)| *position);
+        Ok(facts)
+    }
+
+    /// The facts that wait in a queue, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn queued(
+        &self,
+        lane: &Lane,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<(Position, Fact)>, StoreError> {
+        let (from, to) = class_range(lane, Class::Queue, from, self.head());
+        self.facts(Scan { from, to, reverse: false, limit: limit.min(SCAN_ROWS_MAX) }).await
+    }
+
+    /// The range of keys of a room's facts, for deleting the room.
+    #[must_use]
+    pub fn room_rows(room: &RoomId) -> Vec<(Key, Key)> {
+        let lane = Lane::Room(room.to_owned());
+        let range = |class| {
+            let from = Key(class_prefix(&lane, class));
+            (from.clone(), from.after_prefix())
+        };
+        vec![range(Class::Append), range(Class::Register)]
+    }
+
+    /// What an audience reads and has read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn subscriptions(&self, audience: &Audience) -> Result<Arc<Subscriptions>, StoreError> {
+        loop {
+            let generation = match self.inner.readers.subscriptions(audience) {
+                Ok(known) => return Ok(known),
+                Err(generation) => generation,
+            };
+            let loaded = Arc::new(self.load_subscriptions(audience).await?);
+            // Without a cache (several processes write) what was loaded is as good as it gets.
+            if !self.db().is_exclusive() || self.inner.readers.cache(audience, &loaded, generation) {
+                return Ok(loaded);
+            }
+        }
+    }
+
+    async fn load_subscriptions(&self, audience: &Audience) -> Result<Subscriptions, StoreError> {
+        let prefix = audience_prefix(audience);
+        let (mut from, to) = (prefix.clone(), prefix.after_prefix());
+        let mut changes = Vec::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = self.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+            for (key, value) in &rows {
+                let (lane, at) = read_subscription(audience, key)?;
+                changes.push((lane, value.first() == Some(&1), at));
+            }
+            match rows.last() {
+                Some((last, _)) if rows.len() == SCAN_ROWS_MAX => from = last.successor(),
+                _ => break,
+            }
+        }
+        let mut subscriptions = Subscriptions::default();
+        for (lane, opens, at) in changes {
+            subscriptions.change(lane, opens, at);
+        }
+        Ok(subscriptions)
+    }
+
+    async fn facts(&self, scan: Scan) -> Result<Vec<(Position, Fact)>, StoreError> {
+        let rows = self.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+        rows.iter().map(|(key, value)| Ok((position_of(key)?, decode_fact(value)?))).collect()
+    }
+
+    pub(super) fn may_have(&self, lane: &Lane, from: Position) -> bool {
+        !self.db().is_exclusive() || self.inner.readers.may_have(lane, from)
+    }
+
+    pub(super) fn volatile(&self, lane: &Lane, from: Position, to: Position) -> Vec<(Position, Fact)> {
+        self.inner.readers.volatile(lane, from, to)
+    }
+}
