@@ -9,6 +9,7 @@
 pub mod auth;
 pub mod build;
 pub mod extremities;
+pub mod graph;
 pub mod judge;
 pub mod pdu;
 pub mod power;
@@ -25,6 +26,8 @@ pub use judge::{Missing, RoomView, Signed, Verdict};
 pub use pdu::{FormatError, Pdu};
 pub use tree::{NeedNodes, Node, NodeId, NodeSource, StateId, StateKey, StateValue};
 
+#[cfg(test)]
+mod auth_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
