@@ -26,3 +26,9 @@ pub const DEPTH_MAX: u64 = (1 << 53) - 1;
 pub const EXTREMITY_WALK_MAX: usize = 1_000;
 /// Audiences whose subscriptions are kept in memory (ours; about 100 bytes per room of each).
 pub const SUBSCRIPTION_CACHE_MAX: usize = 10_000;
+/// Changed rows that wait in memory for the index before commits are refused (ours; about 100 MiB).
+pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
+/// Positions that the embedded store sets aside at a time (ours; what a crash may skip).
+pub const STORE_RESERVE_BLOCK: u64 = 65_536;
+/// Jobs that wait for the embedded store's thread (ours; the log has one commit under way).
+pub const STORE_JOBS_MAX: usize = 64;

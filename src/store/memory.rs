@@ -101,3 +101,19 @@ impl Store for Memory {
         Box::pin(async { Ok(()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance;
+
+    #[test]
+    fn conforms() {
+        conformance::run(conformance::suite(Box::new(Memory::new()), async |store| store));
+    }
+
+    #[test]
+    fn behaves_like_the_model() {
+        conformance::model(200, Memory::new, |store| store);
+    }
+}

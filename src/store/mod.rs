@@ -10,7 +10,11 @@
 //! may be seen by a scan and must be ignored by the reader.
 
 mod batch;
+#[cfg(test)]
+mod conformance;
 mod db;
+mod digest;
+pub mod embedded;
 mod key;
 pub mod memory;
 mod resolve;
@@ -20,10 +24,14 @@ use std::{future::Future, pin::Pin};
 
 pub use batch::{Batch, Expect, Outcome, Stamped, Write};
 pub use db::Db;
+pub use digest::Digest;
 pub use key::{Field, Key, KeyFields, KeyReader, KeyWriter};
 pub use resolve::{Needed, Resolved, needed, resolve};
 
 use crate::types::Position;
+
+/// The version of what is stored; a store of a newer version is refused.
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// A boxed future, so that engines can be used as `dyn Store`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,204 @@
+//! The suite and the model on this engine, and what is its own: recovery, refusals, collecting.
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+
+use super::{Durability, Embedded, Settings, segment};
+use crate::store::{
+    Store, StoreError,
+    conformance::{self, all, batch, digest_of, put, run},
+};
+
+fn settings(folder: &Path) -> Settings {
+    Settings { segment_bytes: 16 << 10, cache_bytes: 4 << 20, ..Settings::new(folder, "example.org") }
+}
+
+fn open(folder: &Path) -> Embedded {
+    Embedded::open(settings(folder)).unwrap()
+}
+
+#[test]
+fn conforms() {
+    let folder = TempDir::new().unwrap();
+    run(conformance::suite(Box::new(open(folder.path())), async |store: Box<dyn Store>| {
+        store.close().await.unwrap();
+        drop(store);
+        Box::new(open(folder.path())) as Box<dyn Store>
+    }));
+}
+
+#[test]
+fn conforms_when_killed_instead_of_closed() {
+    let folder = TempDir::new().unwrap();
+    run(conformance::suite(Box::new(open(folder.path())), async |store: Box<dyn Store>| {
+        drop(store);
+        Box::new(open(folder.path())) as Box<dyn Store>
+    }));
+}
+
+/// A store with its folder, checkpointing after every commit when asked.
+fn model(cases: u32, busy: bool, how: impl Fn(Embedded) -> Settings) {
+    let folders = std::cell::RefCell::new(Vec::new());
+    let fresh = || {
+        let folder = TempDir::new().unwrap();
+        let mut settings = settings(folder.path());
+        if busy {
+            settings.checkpoint_bytes = 1;
+        }
+        folders.borrow_mut().clear();
+        folders.borrow_mut().push(folder);
+        Embedded::open(settings).unwrap()
+    };
+    conformance::model(cases, fresh, |store| Embedded::open(how(store)).unwrap());
+}
+
+#[test]
+fn behaves_like_the_model() {
+    model(40, false, |store| {
+        let settings = store.shared.settings.clone();
+        drop(store);
+        settings
+    });
+}
+
+#[test]
+fn behaves_like_the_model_with_constant_checkpoints_and_closing() {
+    model(25, true, |store| {
+        let settings = store.shared.settings.clone();
+        run(store.close()).unwrap();
+        drop(store);
+        settings
+    });
+}
+
+#[test]
+fn behaves_like_the_model_when_the_index_is_always_lost() {
+    model(25, true, |store| {
+        let settings = store.shared.settings.clone();
+        drop(store);
+        fs::remove_dir_all(settings.folder.join("index")).unwrap();
+        settings
+    });
+}
+
+/// Writes over a few rows until segments were collected; every value is different.
+fn churn(store: &Embedded, rounds: u32) {
+    run(async {
+        for round in 0..rounds {
+            let name = |n: u32| format!("row{n:04}");
+            let noise = |n: u32| -> Vec<u8> {
+                (0..700_u32)
+                    .map(|i| (i.wrapping_mul(n + 7).wrapping_mul(2_654_435_761) >> 11) as u8)
+                    .collect()
+            };
+            let mut writes = vec![put(&name(round), &noise(round)), put("counter", &round.to_be_bytes())];
+            writes.push(put(&format!("hot{}", round % 5), &noise(round + 1_000_000)));
+            if round >= 20 && round % 3 != 0 {
+                writes.push(crate::store::Write::Delete(conformance::key(&name(round - 20))));
+            }
+            store.commit(vec![batch(writes, 1)]).await.unwrap();
+            if round % 50 == 49 {
+                store.shared.checkpoint().unwrap();
+                store.jobs.lock().as_ref().unwrap().try_send(super::engine::Job::Collect).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn collecting_gives_space_back_and_the_log_stays_complete() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    churn(&store, 1_500);
+    let rows = run(all(&store));
+    let live: usize = rows.iter().map(|(key, value)| key.0.len() + value.len()).sum();
+    store.shared.checkpoint().unwrap();
+    let numbers = segment::list(folder.path()).unwrap();
+    assert!(numbers[0] > 1, "the first segment was collected: {numbers:?}");
+    let total: u64 =
+        numbers.iter().map(|n| fs::metadata(segment::path(folder.path(), *n)).unwrap().len()).sum();
+    assert!(total < 3 * live as u64, "{total} bytes on disk for {live} bytes");
+    drop(store);
+    // The index is rebuilt from what is left of the log, and no deleted row comes back.
+    let rebuilt = Embedded::open(Settings { rebuild_index: true, ..settings(folder.path()) }).unwrap();
+    assert_eq!(run(all(&rebuilt)), rows);
+    assert_eq!(rebuilt.shared.state.read().after.digest, digest_of(&rows));
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_damage_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    run(async {
+        for n in 0..10_u8 {
+            store.commit(vec![batch(vec![put(&format!("row{n}"), &[n; 300])], 1)]).await.unwrap();
+        }
+    });
+    let rows = run(all(&store));
+    drop(store);
+    let path = segment::path(folder.path(), 1);
+    let whole = fs::read(&path).unwrap();
+    for tail in [b"LSf1".to_vec(), vec![0; 700], whole[32..60].to_vec()] {
+        fs::write(&path, [whole.clone(), tail].concat()).unwrap();
+        // A repeated frame is neither torn nor next.
+        match Embedded::open(settings(folder.path())) {
+            Ok(store) => assert_eq!(run(all(&store)), rows),
+            Err(error) => assert!(error.to_string().contains("frame"), "{error}"),
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    let mut damaged = whole.clone();
+    let at = damaged.len() - 20;
+    damaged[at] ^= 4;
+    fs::write(&path, &damaged).unwrap();
+    let error = Embedded::open(settings(folder.path())).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+}
+
+#[test]
+fn foreign_newer_and_used_folders_are_refused_and_left_alone() {
+    let check = |file: &str, text: &str, expected: &str| {
+        let folder = TempDir::new().unwrap();
+        drop(open(folder.path()));
+        if file != "identity" {
+            fs::remove_file(folder.path().join("identity")).unwrap();
+        }
+        fs::write(folder.path().join(file), text).unwrap();
+        let error = Embedded::open(settings(folder.path())).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join(file)).unwrap(), text);
+    };
+    check("holiday.jpg", "sun", "not a Lockstep store");
+    check("identity", "SQLite format 3", "not the identity");
+    check("identity", "lockstep store\nschema 99\nserver example.org\nstage ready\ncrc 0\n", "newer version");
+    check("identity", "lockstep store\nschema 1\nserver example.org\nstage ready\ncrc 0\n", "checksum");
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let again = Embedded::open(settings(folder.path())).unwrap_err().to_string();
+    assert!(again.contains("another process"), "{again}");
+    drop(store);
+    let other = Embedded::open(Settings::new(folder.path(), "example.com")).unwrap_err().to_string();
+    assert!(other.contains("belongs to the server `example.org`"), "{other}");
+    fs::remove_file(folder.path().join("checkpoint")).unwrap();
+    let error = Embedded::open(settings(folder.path())).unwrap_err().to_string();
+    assert!(error.contains("checkpoint record is missing"), "{error}");
+}
+
+#[test]
+fn files_are_private_and_other_promises_get_other_segments() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("store");
+    let lazy = Settings { durability: Durability::LoseLastSecondsOnPowerCut, ..settings(&path) };
+    let store = Embedded::open(lazy).unwrap();
+    run(store.commit(vec![batch(vec![put("a", b"1")], 1)])).unwrap();
+    drop(store);
+    let store = open(&path);
+    assert_eq!(run(all(&store)).len(), 1);
+    assert_eq!(segment::list(&path).unwrap(), [1, 2]);
+    for (name, mode) in [("", 0o700), ("log", 0o700), ("identity", 0o600), ("checkpoint", 0o600)] {
+        let found = fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+}
