@@ -28,7 +28,7 @@ impl Digest {
 
 /// CRC-32 over key and value.
 #[must_use]
-pub fn checksum(key: &[u8], value: &[u8]) -> u32 {
+pub(crate) fn checksum(key: &[u8], value: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
     hasher.update(value);

@@ -108,10 +108,6 @@ impl Builder {
         Self { segment, start, records: 0, last_key: Vec::new(), body: Vec::new(), changes: Vec::new() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.records == 0
-    }
-
     fn key(&mut self, op: u8, key: &Key) {
         let shared = self.last_key.iter().zip(&key.0).take_while(|(a, b)| a == b).count();
         self.body.push(op);

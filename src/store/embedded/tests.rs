@@ -139,6 +139,13 @@ fn a_torn_tail_is_cut_and_damage_is_refused() {
     drop(store);
     let path = segment::path(folder.path(), 1);
     let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    let at = damaged.len() - 20;
+    damaged[at] ^= 4;
+    fs::write(&path, &damaged).unwrap();
+    let error = Embedded::open(settings(folder.path())).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    fs::write(&path, &whole).unwrap();
     for tail in [b"LSf1".to_vec(), vec![0; 700], whole[32..60].to_vec()] {
         fs::write(&path, [whole.clone(), tail].concat()).unwrap();
         // A repeated frame is neither torn nor next.
@@ -148,12 +155,6 @@ fn a_torn_tail_is_cut_and_damage_is_refused() {
         }
         fs::write(&path, &whole).unwrap();
     }
-    let mut damaged = whole.clone();
-    let at = damaged.len() - 20;
-    damaged[at] ^= 4;
-    fs::write(&path, &damaged).unwrap();
-    let error = Embedded::open(settings(folder.path())).unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
 }
 
 #[test]
