@@ -2,11 +2,12 @@
 //!
 //! The library is what they share: [`server`] starts, stops and kills a homeserver in a folder of its own,
 //! [`matrix`] speaks to it over HTTP, [`clients`] runs the scripts with real client libraries against it, and
-//! [`measure`] reads what a process costs. Nothing here links Lockstep: every test sees what a client sees.
+//! [`measure`] reads what a process costs, [`postgres`] starts a database. Nothing here links Lockstep: every test sees what a client sees.
 
 pub mod clients;
 pub mod matrix;
 pub mod measure;
+pub mod postgres;
 pub mod server;
 
 /// A result whose error is a sentence for whoever reads the failed test.

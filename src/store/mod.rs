@@ -17,6 +17,7 @@ mod digest;
 pub mod embedded;
 mod key;
 pub mod memory;
+pub mod postgres;
 mod resolve;
 pub mod table;
 
