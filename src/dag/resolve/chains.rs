@@ -13,38 +13,46 @@ use ruma::{
 
 use super::Events;
 
-/// The auth chain of each state, less what the chains of the events common to all states contain.
+/// The auth chain of `events`: their auth events, and theirs, back to the create event.
 ///
-/// Leaving that out is leaving out the same from all, and so changes no difference of chains. It is also
-/// what keeps this cheap: the common part is walked once, and each state only where it goes its own way.
 /// The error is the events whose auth events are not known to `auth_events`.
 ///
 /// <https://spec.matrix.org/v1.19/rooms/v2/#definitions>
-pub fn auth_chains<'e>(
+pub fn auth_chain<'a, 'e: 'a>(
+    events: impl Iterator<Item = &'a OwnedEventId>,
+    auth_events: impl Fn(&EventId) -> Option<&'e [OwnedEventId]>,
+) -> Result<HashSet<OwnedEventId>, Vec<OwnedEventId>> {
+    let (mut chain, mut missing) = (HashSet::new(), BTreeSet::new());
+    walk(events, &auth_events, &mut missing, |id| chain.insert(id.clone()));
+    match missing.is_empty() {
+        true => Ok(chain),
+        false => Err(missing.into_iter().collect()),
+    }
+}
+
+/// The auth chain of each of `states`, less what is `shared`: in the auth chain of the state that all have
+/// in common. `states` need be no more than where they differ.
+///
+/// Leaving that out is leaving out the same from all, and so changes no difference of chains. It is also
+/// what keeps this cheap: the common part is walked once, or answered by an index, and each state is
+/// walked only where it goes its own way.
+pub fn auth_chains_beyond<'e>(
     states: &[StateMap<OwnedEventId>],
+    shared: impl Fn(&EventId) -> bool,
     auth_events: impl Fn(&EventId) -> Option<&'e [OwnedEventId]>,
 ) -> Result<Vec<EventIdSet<OwnedEventId>>, Vec<OwnedEventId>> {
     let mut missing = BTreeSet::new();
-    let common = common_events(states);
-    let mut shared: HashSet<OwnedEventId> = HashSet::new();
-    walk(common.iter().copied(), &auth_events, &mut missing, |id| shared.insert(id.clone()));
     let mut chains = Vec::with_capacity(states.len());
     for state in states {
         let mut chain: HashSet<OwnedEventId> = HashSet::new();
-        let own = state.values().filter(|id| !common.contains(*id) && !shared.contains(*id));
-        walk(own, &auth_events, &mut missing, |id| !shared.contains(id) && chain.insert(id.clone()));
+        let own = state.values().filter(|id| !shared(id));
+        walk(own, &auth_events, &mut missing, |id| !shared(id) && chain.insert(id.clone()));
         chains.push(chain.into_iter().collect());
     }
     match missing.is_empty() {
         true => Ok(chains),
         false => Err(missing.into_iter().collect()),
     }
-}
-
-fn common_events(states: &[StateMap<OwnedEventId>]) -> HashSet<&OwnedEventId> {
-    let Some((first, rest)) = states.split_first() else { return HashSet::new() };
-    let in_all = |(key, id): &(&_, &OwnedEventId)| rest.iter().all(|state| state.get(*key) == Some(*id));
-    first.iter().filter(in_all).map(|(_, id)| id).collect()
 }
 
 /// Walks from the auth events of `from` to theirs, as far as `enter` says that an event is new.
@@ -103,54 +111,50 @@ pub(super) fn subgraph(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
 
-    use ruma::{OwnedEventId, state_res::StateMap};
+    use ruma::{
+        EventId, OwnedEventId,
+        state_res::{StateMap, utils::event_id_set::EventIdSet},
+    };
 
-    use super::auth_chains;
+    use super::{auth_chain, auth_chains_beyond};
 
     fn id(name: &str) -> OwnedEventId {
         OwnedEventId::try_from(format!("${name}")).unwrap()
     }
 
-    /// Edges as `event: auth events`; states as lists of events, each at a key that is its first letter.
+    /// Edges as `event: auth events`; what is common; states as lists of events.
     #[track_caller]
-    fn check(edges: &str, states: &[&str], expected: &[&str]) {
+    fn check(edges: &str, common: &str, states: &[&str], expected: &[&str]) {
         let edges: HashMap<OwnedEventId, Vec<OwnedEventId>> = edges
             .split(';')
             .map(|edge| edge.trim().split_once(':').unwrap())
             .map(|(event, parents)| (id(event), parents.split_whitespace().map(id).collect()))
             .collect();
-        let states: Vec<StateMap<OwnedEventId>> = states
-            .iter()
-            .map(|state| {
-                state
-                    .split_whitespace()
-                    .map(|name| (("t".into(), String::from(&name[..1])), id(name)))
-                    .collect()
-            })
-            .collect();
-        let found = auth_chains(&states, |id| edges.get(id).map(Vec::as_slice)).map(|chains| {
-            let name = |id: &OwnedEventId| String::from(&id.as_str()[1..]);
-            let sorted = |chain: Vec<String>| {
-                let mut chain = chain;
-                chain.sort();
-                chain.join(" ")
+        let state = |text: &&str| -> StateMap<OwnedEventId> {
+            text.split_whitespace().map(|name| (("t".into(), String::from(name)), id(name))).collect()
+        };
+        let states: Vec<_> = states.iter().map(state).collect();
+        let lookup = |id: &EventId| edges.get(id).map(Vec::as_slice);
+        let shared = auth_chain(state(&common).values(), lookup).unwrap();
+        let found = auth_chains_beyond(&states, |id| shared.contains(id), lookup).map(|chains| {
+            let words = |chain: &EventIdSet<OwnedEventId>| {
+                let names: BTreeSet<&str> = chain.iter().map(|id| &id.as_str()[1..]).collect();
+                names.into_iter().collect::<Vec<_>>().join(" ")
             };
-            chains.iter().map(|chain| sorted(chain.iter().map(name).collect())).collect::<Vec<_>>()
+            chains.iter().map(words).collect::<Vec<_>>()
         });
-        match found {
-            Ok(found) => assert_eq!(found, expected),
-            Err(missing) => assert_eq!(missing, expected.iter().map(|name| id(name)).collect::<Vec<_>>()),
-        }
+        let found = found.unwrap_or_else(|missing| missing.iter().map(|id| format!("no {id}")).collect());
+        assert_eq!(found, expected);
     }
 
     #[test]
     fn chains_leave_out_what_is_common() {
         let edges = "c:; p1: c; p2: p1; p3: p1; m1: c p1; m2: m1 p2";
-        check(edges, &["c p2", "c p3"], &["c p1", "c p1"]);
-        check(edges, &["c m1 p2", "c m1 p3"], &["", ""]);
-        check(edges, &["c m2 p2", "c m1 p1"], &["c m1 p1 p2", "c p1"]);
-        check("a: gone", &["a", "b"], &["b", "gone"]);
+        check(edges, "c", &["p2", "p3"], &["c p1", "c p1"]);
+        check(edges, "c m1", &["p2", "p3"], &["", ""]);
+        check(edges, "c", &["m2 p2", "m1 p1"], &["c m1 p1 p2", "c p1"]);
+        check("a: gone", "", &["a", "b"], &["no $b", "no $gone"]);
     }
 }

@@ -7,6 +7,7 @@
 
 mod chains;
 mod first;
+mod merge;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +18,15 @@ use std::{
 
 use ruma::{
     EventId, OwnedEventId,
+    events::StateEventType,
     room_version_rules::{RoomVersionRules, StateResolutionVersion},
     state_res::{self, StateMap, utils::event_id_set::EventIdSet},
 };
 
-pub use chains::auth_chains;
+pub use chains::{auth_chain, auth_chains_beyond};
+pub use merge::{MergeError, merge};
 
-use super::pdu::Pdu;
+use super::{auth, pdu::Pdu};
 
 /// Why no state came out.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +71,7 @@ impl<'a> Events<'a> {
 /// Resolves `states`. All of `events` are events of the room; rejected ones are marked as such.
 ///
 /// Needed are the events that the states disagree about and, but for room version 1, the auth chains of
-/// all states. Where those are long, see [`resolve_with_chains`].
+/// all states. Where those are long see [`resolve_with_chains`]; for states kept as trees see [`merge`].
 pub fn resolve(
     rules: &RoomVersionRules,
     states: &[StateMap<OwnedEventId>],
@@ -77,16 +80,30 @@ pub fn resolve(
     if let Some(state) = only_state(states) {
         return Ok(state);
     }
+    let common = common_state(states);
+    let mut cut: Vec<StateMap<OwnedEventId>> = states.iter().map(|state| without(state, &common)).collect();
     let chains = match rules.state_res {
         StateResolutionVersion::V1 => Vec::new(),
         StateResolutionVersion::V2(_) => {
-            auth_chains(states, |id| events.get(id).map(Pdu::auth_events)).map_err(ResolveError::Missing)?
+            let auth_events = |id: &EventId| events.get(id).map(Pdu::auth_events);
+            let shared = auth_chain(common.values().copied(), auth_events).map_err(ResolveError::Missing)?;
+            auth_chains_beyond(&cut, |id| shared.contains(id), auth_events).map_err(ResolveError::Missing)?
         }
     };
-    resolve_with_chains(rules, states, chains, events)
+    for key in relevant_keys(rules, &cut, &chains, events)? {
+        if let Some(id) = common.get(&key) {
+            cut.iter_mut().for_each(|state| drop(state.insert(key.clone(), (*id).clone())));
+        }
+    }
+    let mut resolved = resolve_with_chains(rules, &cut, chains, events)?;
+    resolved.extend(common.into_iter().map(|(key, id)| (key.clone(), id.clone())));
+    Ok(resolved)
 }
 
-/// As [`resolve`], with the auth chain of each state given, less what is in all of them.
+/// As [`resolve`], with the auth chain of each state given, less what is in the chain of the common state.
+///
+/// Large states need not be handed in whole: it is enough to give where they differ, and of the rest what
+/// stands at the [`relevant_keys`]. The outcome is then the resolved state at those keys.
 pub fn resolve_with_chains(
     rules: &RoomVersionRules,
     states: &[StateMap<OwnedEventId>],
@@ -110,6 +127,45 @@ pub fn resolve_with_chains(
         .map_err(|error| ResolveError::Broken(error.to_string())),
     };
     known.unless_missing(resolved)
+}
+
+/// The keys of the common state at which a resolution of `states` may look, once `states` is cut down to
+/// where they differ.
+pub fn relevant_keys(
+    rules: &RoomVersionRules,
+    states: &[StateMap<OwnedEventId>],
+    chains: &[EventIdSet<OwnedEventId>],
+    events: &HashMap<OwnedEventId, Pdu>,
+) -> Result<BTreeSet<(StateEventType, String)>, ResolveError> {
+    let known = Events::new(events);
+    let mut conflicted: StateMap<Vec<OwnedEventId>> = StateMap::new();
+    for (key, id) in states.iter().flatten() {
+        conflicted.entry(key.clone()).or_default().push(id.clone());
+    }
+    let ids = conflicted.values().flatten().chain(chains.iter().flat_map(EventIdSet::iter)).cloned();
+    let mut ids: BTreeSet<OwnedEventId> = ids.collect();
+    if rules.state_res.v2_rules().is_some_and(|v2| v2.consider_conflicted_state_subgraph) {
+        ids.extend(chains::subgraph(&conflicted, &known).into_iter().flatten());
+    }
+    let events: Vec<&Pdu> = ids.iter().filter_map(|id| known.get(id)).collect();
+    // An event so malformed that nothing can be selected for it looks at nothing and is denied.
+    let keys = events.iter().filter_map(|pdu| auth::state_keys(pdu, &rules.authorization).ok()).flatten();
+    known.unless_missing(Ok(keys.collect()))
+}
+
+/// What is the same in all states.
+fn common_state(states: &[StateMap<OwnedEventId>]) -> HashMap<&(StateEventType, String), &OwnedEventId> {
+    let Some((first, rest)) = states.split_first() else { return HashMap::new() };
+    let in_all = |(key, id): &(&_, &OwnedEventId)| rest.iter().all(|state| state.get(*key) == Some(*id));
+    first.iter().filter(in_all).collect()
+}
+
+fn without(
+    state: &StateMap<OwnedEventId>,
+    common: &HashMap<&(StateEventType, String), &OwnedEventId>,
+) -> StateMap<OwnedEventId> {
+    let own = state.iter().filter(|(key, _)| !common.contains_key(key));
+    own.map(|(key, id)| (key.clone(), id.clone())).collect()
 }
 
 /// The state on which all agree without any rule.

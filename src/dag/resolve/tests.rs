@@ -1,14 +1,14 @@
 //! Forks of rooms, and which branch wins.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use ruma::{OwnedEventId, state_res::StateMap};
 use serde_json::{Value, json};
 
-use super::{ResolveError, resolve};
+use super::{MergeError, ResolveError, auth_chains_beyond, merge, resolve, resolve_with_chains};
 use crate::dag::{
-    Pdu, versions,
+    NeedNodes, Pdu, StateId, tree, versions,
     world::{World, user},
 };
 
@@ -63,10 +63,21 @@ fn resolved(branches: &[World]) -> HashMap<(String, String), Pdu> {
         assert_eq!(resolve(rules, &states, &events).unwrap(), expected, "depends on the order");
     }
     check_loading(branches, &events, &expected);
+    check_whole(branches, &events, &expected);
+    check_trees(branches, &events, &expected);
     expected
         .into_iter()
         .map(|((event_type, key), id)| ((event_type.to_string(), key), events[&id].clone()))
         .collect()
+}
+
+/// Whole states with whole chains, as the specification has it, resolve to the same.
+#[track_caller]
+fn check_whole(branches: &[World], events: &HashMap<OwnedEventId, Pdu>, expected: &StateMap<OwnedEventId>) {
+    let states: Vec<StateMap<OwnedEventId>> = branches.iter().map(World::state_ids).collect();
+    let chains = auth_chains_beyond(&states, |_| false, |id| events.get(id).map(Pdu::auth_events)).unwrap();
+    let found = resolve_with_chains(branches[0].rules, &states, chains, events).unwrap();
+    assert_eq!(found, *expected);
 }
 
 /// Loading only what is asked for ends, and ends in the same state.
@@ -216,4 +227,32 @@ fn one_state_or_none_needs_no_events() {
     let none = HashMap::new();
     assert_eq!(resolve(world.rules, &[state.clone(), state.clone()], &none).unwrap(), state);
     assert!(resolve(world.rules, &[], &none).unwrap().is_empty());
+}
+
+/// The same, on states that are kept as trees, where only what is asked for is loaded.
+#[track_caller]
+fn check_trees(branches: &[World], events: &HashMap<OwnedEventId, Pdu>, expected: &StateMap<OwnedEventId>) {
+    let mut nodes = HashMap::new();
+    let mut plant = |entries: Vec<&Pdu>| {
+        let entries = entries.into_iter().filter_map(tree::entry_of).map(|(key, value)| (key, Some(value)));
+        let applied = tree::apply(&nodes, StateId::EMPTY, entries).unwrap();
+        nodes.extend(applied.nodes.into_iter().map(|node| (node.id, node.node)));
+        applied.state
+    };
+    let states: Vec<StateId> = branches.iter().map(|world| plant(world.state.values().collect())).collect();
+    let wanted = plant(expected.values().map(|id| &events[id]).collect());
+    let (mut have_nodes, mut have_events) = (HashMap::new(), HashMap::new());
+    for _ in 0..100 {
+        match merge(branches[0].rules, &states, &have_nodes, &have_events) {
+            Ok(applied) => return assert_eq!(applied.state, wanted),
+            Err(MergeError::Nodes(NeedNodes(ids))) => {
+                have_nodes.extend(ids.into_iter().map(|id| (id, Arc::clone(&nodes[&id]))));
+            }
+            Err(MergeError::Resolve(ResolveError::Missing(ids))) => {
+                have_events.extend(ids.into_iter().map(|id| (id.clone(), events[&id].clone())));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("loading did not end");
 }
