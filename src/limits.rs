@@ -32,3 +32,13 @@ pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
 pub const STORE_RESERVE_BLOCK: u64 = 65_536;
 /// Jobs that wait for the embedded store's thread (ours; the log has one commit under way).
 pub const STORE_JOBS_MAX: usize = 64;
+/// Memory for events that were read or written lately (ours; about 20,000 events).
+pub const EVENT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// State tree nodes kept in memory (ours; a node takes about 2 KiB).
+pub const STATE_NODE_CACHE_NODES: usize = 20_000;
+/// Rooms whose present row is kept in memory (ours; a row takes about 300 bytes).
+pub const ROOM_CACHE_ROOMS: usize = 20_000;
+/// Rooms whose members are kept in memory (ours; a member takes about 200 bytes).
+pub const MEMBERS_CACHE_ROOMS: usize = 1_000;
+/// Aliases that one room may have on this server (ours; keeps listing them one scan).
+pub const ALIASES_PER_ROOM_MAX: usize = 1_000;

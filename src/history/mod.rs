@@ -1,1 +1,32 @@
-//! Stored rooms, read-only: events, heads, state lookups and differences, timeline pages.
+//! The read side of rooms: stored events, room states at any point, members, who may see what, and how
+//! an event looks to a client.
+//!
+//! Owns: the rows of rooms ([`tables`]) and the memory of what was read from them. May use: `types`,
+//! `limits`, `store`, `log`, `keys`, `dag`. Start reading at [`History`], then [`Viewer`]. Whoever
+//! changes a room (`room`, later `federation`) writes the rows that are declared here, in one commit
+//! with its facts, and then tells [`History`] with [`History::note`].
+//!
+//! Invariants: a room's current state moves only with an event of its timeline, and the row of that
+//! event says to what ([`States::current`]); state nodes and events never change, but for the redaction
+//! of an event; memory never shows what the log has not published.
+
+mod cache;
+mod event;
+mod handle;
+mod members;
+mod people;
+mod render;
+mod state;
+pub mod tables;
+mod viewer;
+
+pub use event::{EventNotes, States, Status, StoredEvent};
+pub use handle::History;
+pub use members::{Member, Members};
+pub use people::MembershipEntry;
+pub use render::{Bundles, Shape, stripped};
+pub use tables::RoomRow;
+pub use viewer::Viewer;
+
+#[cfg(test)]
+mod tests;

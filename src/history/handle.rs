@@ -1,0 +1,225 @@
+//! The handle on the history of all rooms.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, ServerName, UserId};
+use serde_json::value::RawValue;
+
+use super::{
+    RoomRow, StoredEvent,
+    cache::Caches,
+    event,
+    tables::{ALIASES, AliasRow, FORGOTTEN, PUBLISHED, PublishedRow, ROOM_ALIASES, ROOMS, STRIPPED},
+};
+use crate::{
+    limits::{ALIASES_PER_ROOM_MAX, SCAN_ROWS_MAX},
+    log::{Commit, CommitError, Log},
+    store::{Expect, Key, StoreError, table::TableId},
+    types::Ports,
+};
+
+/// The history of all rooms. Cheap to clone.
+#[derive(Clone)]
+pub struct History(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) log: Log,
+    pub(super) ports: Ports,
+    pub(super) server: ruma::OwnedServerName,
+    pub(super) caches: Caches,
+    /// Whether this process alone writes, so that events and rooms may be kept in memory.
+    pub(super) exclusive: bool,
+    /// See [`crate::dag::NodeSource::salt`].
+    pub(super) salt: [u8; 16],
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("History")
+    }
+}
+
+impl History {
+    /// Opens the history; on the first start it settles how state trees of this store are shaped.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn open(log: Log, ports: Ports, server: ruma::OwnedServerName) -> Result<Self, StoreError> {
+        let key = Key::new(TableId::Meta, &(String::from("state salt"),));
+        let salt = match log.db().raw(&key).await? {
+            Some(salt) => salt,
+            None => {
+                let mut salt = vec![0; 16];
+                ports.rng.fill(&mut salt);
+                let mut commit = Commit::new();
+                commit.expect_raw(Expect::Absent(key.clone()));
+                commit.put_raw(key.clone(), salt.clone());
+                match log.commit(commit).await {
+                    Ok(_) => salt,
+                    Err(CommitError::Conflict(_)) => log.db().raw(&key).await?.unwrap_or(salt),
+                    Err(CommitError::Store(error)) => return Err(error),
+                    Err(_) => return Err(StoreError::Closed),
+                }
+            }
+        };
+        let salt = salt.try_into().map_err(|_| StoreError::Corrupt(String::from("the state salt")))?;
+        let exclusive = log.db().is_exclusive();
+        Ok(Self(Arc::new(Inner { log, ports, server, caches: Caches::new(), exclusive, salt })))
+    }
+
+    /// The log below.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// The name of this server.
+    #[must_use]
+    pub fn server(&self) -> &ServerName {
+        &self.0.server
+    }
+
+    /// Whether `user` belongs to this server.
+    #[must_use]
+    pub fn is_local(&self, user: &UserId) -> bool {
+        user.server_name() == self.0.server
+    }
+
+    /// One event, if it is stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn event(&self, event_id: &EventId) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+        let id = event_id.to_owned();
+        if let Some(event) = self.0.caches.event(&id) {
+            return Ok(Some(event));
+        }
+        Ok(self.events(&[id]).await?.pop().flatten())
+    }
+
+    /// Events in the order of `ids`, `None` for those that are not stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn events(&self, ids: &[OwnedEventId]) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
+        let mut found: Vec<_> = ids.iter().map(|id| self.0.caches.event(id)).collect();
+        let absent: Vec<usize> = (0..ids.len()).filter(|index| found[*index].is_none()).collect();
+        if absent.is_empty() {
+            return Ok(found);
+        }
+        let rewrites = self.0.caches.rewrites();
+        let keys: Vec<Key> = absent.iter().map(|index| event::key(&ids[*index])).collect();
+        let rows = self.0.log.db().get_many(&keys).await?;
+        let mut read = Vec::new();
+        for (index, row) in absent.into_iter().zip(rows) {
+            let Some(row) = row else { continue };
+            let event = StoredEvent::decode(&ids[index], &row)?;
+            // A row above what the log has published is not there yet.
+            if event.position <= self.0.log.head() {
+                read.push(event.clone());
+                found[index] = Some(event);
+            }
+        }
+        if self.0.exclusive {
+            self.0.caches.add_events(&read, rewrites);
+        }
+        Ok(found)
+    }
+
+    /// The events of `ids` that are stored, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn event_map(
+        &self,
+        ids: &[OwnedEventId],
+    ) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>, StoreError> {
+        let found = self.events(ids).await?;
+        Ok(found.into_iter().flatten().map(|event| (event.pdu.event_id().to_owned(), event)).collect())
+    }
+
+    /// The room as it is now, if this server knows it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn room(&self, room: &RoomId) -> Result<Option<Arc<RoomRow>>, StoreError> {
+        match self.0.caches.room(room) {
+            Some(row) if self.0.exclusive => Ok(Some(row)),
+            _ => self.reload_room(room).await,
+        }
+    }
+
+    /// As [`Self::room`], from the store itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reload_room(&self, room: &RoomId) -> Result<Option<Arc<RoomRow>>, StoreError> {
+        let row = self.0.log.db().row(&ROOMS, &(room.to_owned(),)).await?.map(Arc::new);
+        if let Some(row) = row.as_ref().filter(|_| self.0.exclusive) {
+            self.0.caches.note_room(room, row);
+        }
+        Ok(row)
+    }
+
+    /// To be called by whoever wrote to a room, once the commit is done: what the room is now, the
+    /// events that were `written` with their positions, and whether some were there before in another
+    /// form. Never forgotten by a caller that goes away: it runs on a task of its own.
+    pub fn note(&self, room: &RoomId, row: &Arc<RoomRow>, written: &[Arc<StoredEvent>], rewritten: bool) {
+        if self.0.exclusive {
+            self.0.caches.note_events(written, rewritten);
+            self.0.caches.note_room(room, row);
+        }
+    }
+
+    /// Where an alias of this server points.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn alias(&self, alias: &RoomAliasId) -> Result<Option<AliasRow>, StoreError> {
+        self.0.log.db().row(&ALIASES, &(alias.to_owned(),)).await
+    }
+
+    /// The aliases that this server has for a room.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn aliases(&self, room: &RoomId) -> Result<Vec<ruma::OwnedRoomAliasId>, StoreError> {
+        let rows = self.0.log.db().range(&ROOM_ALIASES, &(room.to_owned(),), ALIASES_PER_ROOM_MAX).await?;
+        Ok(rows.into_iter().map(|((_, alias), ())| alias).collect())
+    }
+
+    /// Who published a room in the public directory, if it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn published(&self, room: &RoomId) -> Result<Option<PublishedRow>, StoreError> {
+        self.0.log.db().row(&PUBLISHED, &(room.to_owned(),)).await
+    }
+
+    /// The rooms of the public directory, at most [`SCAN_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn published_rooms(&self) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let rows = self.0.log.db().range(&PUBLISHED, &(), SCAN_ROWS_MAX).await?;
+        Ok(rows.into_iter().map(|((room,), _)| room).collect())
+    }
+
+    /// The stripped state of a room to which `user` is invited or where they knock.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn stripped(&self, user: &UserId, room: &RoomId) -> Result<Vec<Box<RawValue>>, StoreError> {
+        let row = self.0.log.db().row(&STRIPPED, &(user.to_owned(), room.to_owned())).await?;
+        Ok(row.map(|row| row.state).unwrap_or_default())
+    }
+
+    /// Whether `user` has forgotten `room`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_forgotten(&self, user: &UserId, room: &RoomId) -> Result<bool, StoreError> {
+        let row = self.0.log.db().row(&FORGOTTEN, &(user.to_owned(), room.to_owned())).await?;
+        Ok(row.is_some())
+    }
+}

@@ -1,0 +1,117 @@
+//! The rooms of a user, and who shares rooms with whom.
+
+use std::collections::{BTreeSet, HashSet};
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+
+use super::{History, tables::FORGOTTEN};
+use crate::{
+    limits::SCAN_ROWS_MAX,
+    log::Audience,
+    store::StoreError,
+    types::{Fact, Lane, Membership, Position},
+};
+
+/// What a local user is to a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipEntry {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The membership.
+    pub membership: Membership,
+    /// The event that says so.
+    pub event_id: OwnedEventId,
+    /// Where in the log it came to be.
+    pub position: Position,
+}
+
+impl History {
+    /// The rooms in which a local user is joined, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn joined_rooms(&self, user: &UserId) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
+        let mut rooms: Vec<_> = lanes
+            .latest()
+            .filter(|(_, interval)| interval.closed.is_none())
+            .filter_map(|(lane, _)| match lane {
+                Lane::Room(room) => Some(room.clone()),
+                _ => None,
+            })
+            .collect();
+        rooms.sort_unstable();
+        Ok(rooms)
+    }
+
+    /// Whether a local user is joined to `room`, by what the log knows of its readers.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_joined(&self, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
+        let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
+        Ok(lanes.is_open(&Lane::Room(room.to_owned())))
+    }
+
+    /// Everything that a local user is to rooms, oldest first. Forgotten rooms are left out.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn memberships(&self, user: &UserId) -> Result<Vec<MembershipEntry>, StoreError> {
+        let lane = Lane::Account(user.to_owned());
+        let rows = self.0.log.db().range(&FORGOTTEN, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
+        let forgotten: HashSet<OwnedRoomId> = rows.into_iter().map(|((_, room), ())| room).collect();
+        let (mut from, head) = (Position::ZERO, self.0.log.head());
+        let mut entries = Vec::new();
+        loop {
+            let facts = self.0.log.registers(&lane, from, head).await?;
+            let (more, last) = (facts.len() >= SCAN_ROWS_MAX, facts.last().map(|(position, _)| *position));
+            for (position, fact) in facts {
+                if let Fact::Membership { room_id, membership, event_id } = fact
+                    && !forgotten.contains(&room_id)
+                {
+                    entries.push(MembershipEntry { room_id, membership, event_id, position });
+                }
+            }
+            match last {
+                // Facts of one commit may share a position, but never two registers of one lane.
+                Some(last) if more && last < head => from = last,
+                _ => return Ok(entries),
+            }
+        }
+    }
+
+    /// Whether two users are in some room together. One of them, `local`, is of this server.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn shares_room(&self, local: &UserId, other: &UserId) -> Result<bool, StoreError> {
+        if local == other {
+            return Ok(true);
+        }
+        let rooms = self.joined_rooms(local).await?;
+        if self.is_local(other) {
+            let lanes = self.0.log.subscriptions(&Audience::Account(other.to_owned())).await?;
+            return Ok(rooms.into_iter().any(|room| lanes.is_open(&Lane::Room(room))));
+        }
+        for room in rooms {
+            if self.current_members(&room).await?.is_joined(other) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Everyone with whom a local user is in some room, themselves included.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn companions(&self, user: &UserId) -> Result<BTreeSet<OwnedUserId>, StoreError> {
+        let mut found = BTreeSet::from([user.to_owned()]);
+        for room in self.joined_rooms(user).await? {
+            let members = self.current_members(&room).await?;
+            found.extend(members.with(Membership::Join).cloned());
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,197 @@
+//! Room states: what stands where, now or then, and what differs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ruma::{EventId, RoomId, events::StateEventType};
+
+use super::{History, States, StoredEvent, cache::Caches};
+use crate::{
+    dag::{
+        NeedNodes, Node, NodeId, NodeSource, StateId, StateKey, StateValue,
+        tree::{self, Change, Entry},
+    },
+    log::Direction,
+    store::{Key, StoreError, table::TableId},
+    types::{Fact, Position},
+};
+
+/// Where the nodes of one question come from.
+pub(crate) struct Nodes<'a> {
+    caches: &'a Caches,
+    fresh: &'a HashMap<NodeId, Arc<Node>>,
+    loaded: HashMap<NodeId, Arc<Node>>,
+    salt: [u8; 16],
+}
+
+impl NodeSource for Nodes<'_> {
+    fn get(&self, id: &NodeId) -> Option<Arc<Node>> {
+        self.loaded.get(id).or_else(|| self.fresh.get(id)).cloned().or_else(|| self.caches.nodes.get(id))
+    }
+
+    fn salt(&self) -> [u8; 16] {
+        self.salt
+    }
+}
+
+/// The key of a state node's row.
+pub(crate) fn node_key(id: NodeId) -> Key {
+    Key::new(TableId::StateNode, &(id.0,))
+}
+
+impl History {
+    /// Asks `question` of the state trees, loading the nodes that it turns out to need. Nodes that are
+    /// not stored yet are found in `fresh`.
+    pub(crate) async fn ask<T>(
+        &self,
+        fresh: &HashMap<NodeId, Arc<Node>>,
+        question: impl Fn(&Nodes<'_>) -> Result<T, NeedNodes>,
+    ) -> Result<T, StoreError> {
+        let mut nodes = Nodes { caches: &self.0.caches, fresh, loaded: HashMap::new(), salt: self.0.salt };
+        loop {
+            let NeedNodes(needed) = match question(&nodes) {
+                Ok(answer) => return Ok(answer),
+                Err(needed) => needed,
+            };
+            let keys: Vec<Key> = needed.iter().copied().map(node_key).collect();
+            let rows = self.0.log.db().get_many(&keys).await?;
+            for (id, row) in needed.into_iter().zip(rows) {
+                let corrupt = |what: String| StoreError::Corrupt(format!("state node {id:?}: {what}"));
+                let row = row.ok_or_else(|| corrupt(String::from("it is missing")))?;
+                let node = Node::decode(&id, &row).map_err(|error| corrupt(error.to_string()))?;
+                let node = Arc::new(node);
+                self.0.caches.nodes.insert(id, node.clone());
+                nodes.loaded.insert(id, node);
+            }
+        }
+    }
+
+    /// Keeps a node that was just written.
+    pub(crate) fn note_node(&self, id: NodeId, node: &Arc<Node>) {
+        self.0.caches.nodes.insert(id, node.clone());
+    }
+
+    /// The current state of a room, if this server knows the room.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn current_state(&self, room: &RoomId) -> Result<Option<StateId>, StoreError> {
+        Ok(self.room(room).await?.map(|row| row.state))
+    }
+
+    /// What stands at one place of a state.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_entry(
+        &self,
+        state: StateId,
+        event_type: StateEventType,
+        state_key: &str,
+    ) -> Result<Option<StateValue>, StoreError> {
+        let key = StateKey::new(event_type, state_key);
+        self.ask(&HashMap::new(), |nodes| tree::get(nodes, state, &key)).await
+    }
+
+    /// What stands at several places of a state, in the order of `keys`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_entries(
+        &self,
+        state: StateId,
+        keys: &[StateKey],
+    ) -> Result<Vec<Option<StateValue>>, StoreError> {
+        self.ask(&HashMap::new(), |nodes| tree::get_many(nodes, state, keys)).await
+    }
+
+    /// The event that stands at one place of a state.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_event(
+        &self,
+        state: StateId,
+        event_type: StateEventType,
+        state_key: &str,
+    ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+        match self.state_entry(state, event_type, state_key).await? {
+            Some(value) => self.event(&value.event_id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Everything in a state, or everything of one type, by type and key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_of(
+        &self,
+        state: StateId,
+        event_type: Option<&StateEventType>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.ask(&HashMap::new(), |nodes| match event_type {
+            Some(event_type) => tree::range(nodes, state, event_type),
+            None => tree::all(nodes, state),
+        })
+        .await
+    }
+
+    /// The events of a state, or those of one type.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_events(
+        &self,
+        state: StateId,
+        event_type: Option<&StateEventType>,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let entries = self.state_of(state, event_type).await?;
+        let ids: Vec<_> = entries.into_iter().map(|entry| entry.value.event_id).collect();
+        Ok(self.events(&ids).await?.into_iter().flatten().collect())
+    }
+
+    /// Where two states differ, by type and key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_diff(&self, before: StateId, after: StateId) -> Result<Vec<Change>, StoreError> {
+        self.ask(&HashMap::new(), |nodes| tree::diff(nodes, before, after)).await
+    }
+
+    /// The states around an event, if they are known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_at(&self, event_id: &EventId) -> Result<Option<States>, StoreError> {
+        Ok(self.event(event_id).await?.and_then(|event| event.states))
+    }
+
+    /// The current state of a room as it was at a position: with every timeline event up to there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_at_position(&self, room: &RoomId, position: Position) -> Result<StateId, StoreError> {
+        let newest = self.last_event(room, position).await?;
+        Ok(newest.and_then(|event| event.states).map_or(StateId::EMPTY, |states| states.current))
+    }
+
+    /// The newest timeline event of a room up to a position.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_event(
+        &self,
+        room: &RoomId,
+        mut position: Position,
+    ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+        loop {
+            let range = (Position::ZERO, position);
+            let facts = self.0.log.timeline(room, range, Direction::Backward, 1).await?;
+            match facts.into_iter().next() {
+                None => return Ok(None),
+                Some((_, Fact::Event { event_id })) => return self.event(&event_id).await,
+                Some((at, _)) => position = Position(at.0.saturating_sub(1)),
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The rows of rooms, except events and state nodes, which have their own encodings.
+
+use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomVersionId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde_json::value::RawValue;
+
+use crate::{
+    dag::{Head, StateId, versions},
+    store::table::{Rows, TableId},
+    types::Position,
+};
+
+/// Rooms that this server knows or has known.
+pub const ROOMS: Rows<(OwnedRoomId,), RoomRow> = Rows::new(TableId::Room);
+/// Room aliases of this server.
+pub const ALIASES: Rows<(OwnedRoomAliasId,), AliasRow> = Rows::new(TableId::Alias);
+/// The aliases of a room.
+pub const ROOM_ALIASES: Rows<(OwnedRoomId, OwnedRoomAliasId), ()> = Rows::new(TableId::RoomAlias);
+/// Rooms in the public directory, with who put them there.
+pub const PUBLISHED: Rows<(OwnedRoomId,), PublishedRow> = Rows::new(TableId::Published);
+/// What an invited or knocking user may know of the room.
+pub const STRIPPED: Rows<(OwnedUserId, OwnedRoomId), StrippedRow> = Rows::new(TableId::Stripped);
+/// Rooms that a user has left and does not want to see any more.
+pub const FORGOTTEN: Rows<(OwnedUserId, OwnedRoomId), ()> = Rows::new(TableId::Forgotten);
+/// Events by the event that they relate to, the kind of relation, and their position.
+pub const RELATIONS: Rows<(OwnedEventId, String, Position), RelationRow> = Rows::new(TableId::Relation);
+/// Redactions (second) of events (first) that are not here, or not to be redacted by them yet.
+pub const REDACTIONS: Rows<(OwnedEventId, OwnedEventId), ()> = Rows::new(TableId::Redaction);
+/// The threads of a room by the position of their latest event.
+pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId::Thread);
+
+/// A room as it is now. Every commit that moves it expects the row to be as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomRow {
+    /// Counts the changes of this row, so that no two of its values are alike.
+    pub serial: u64,
+    /// The room version.
+    pub version: RoomVersionId,
+    /// The create event.
+    pub create: OwnedEventId,
+    /// The forward extremities.
+    pub heads: Vec<HeadRow>,
+    /// The current state.
+    #[serde(serialize_with = "write_state", deserialize_with = "read_state")]
+    pub state: StateId,
+    /// How many users are joined.
+    pub joined: u64,
+    /// How many users are invited.
+    pub invited: u64,
+    /// How many of the joined users are of other servers.
+    pub remote: u64,
+}
+
+impl RoomRow {
+    /// The rules of the room's version.
+    #[must_use]
+    pub fn rules(&self) -> &'static ruma::room_version_rules::RoomVersionRules {
+        versions::rules(&self.version).expect("only rooms of supported versions are stored")
+    }
+
+    /// The heads as a new event names them.
+    #[must_use]
+    pub fn build_heads(&self) -> Vec<Head> {
+        let head =
+            |head: &HeadRow| Head { event_id: head.id.clone(), depth: head.depth, sha256: head.hash.clone() };
+        self.heads.iter().map(head).collect()
+    }
+}
+
+/// A forward extremity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRow {
+    /// The event.
+    pub id: OwnedEventId,
+    /// Its depth.
+    pub depth: u64,
+    /// Its reference hash, in room versions 1 and 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+impl From<Head> for HeadRow {
+    fn from(head: Head) -> Self {
+        Self { id: head.event_id, depth: head.depth, hash: head.sha256 }
+    }
+}
+
+/// Where an alias points.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasRow {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Who made the alias and may remove it.
+    pub creator: OwnedUserId,
+}
+
+/// A room in the public directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedRow {
+    /// Who published it.
+    pub by: OwnedUserId,
+}
+
+/// What an invited or knocking user may know of the room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StrippedRow {
+    /// The stripped state events, and since room version 12 the whole create event.
+    pub state: Vec<Box<RawValue>>,
+}
+
+/// One event that relates to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationRow {
+    /// The relating event.
+    pub event_id: OwnedEventId,
+    /// Its type.
+    pub event_type: String,
+    /// Its sender.
+    pub sender: OwnedUserId,
+    /// The key of an annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// One thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// The first event, to which the others relate.
+    pub root: OwnedEventId,
+    /// The latest event.
+    pub latest: OwnedEventId,
+    /// How many events relate to the root.
+    pub count: u64,
+}
+
+fn write_state<S: Serializer>(state: &StateId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(state.0)))
+}
+
+fn read_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StateId, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    u128::from_str_radix(&text, 16).map(|number| StateId(number.to_be_bytes())).map_err(D::Error::custom)
+}

@@ -1,0 +1,148 @@
+//! What one user may see.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
+
+use std::{collections::HashMap, sync::Arc};
+
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, events::StateEventType};
+
+use super::{History, StoredEvent};
+use crate::{
+    dag::{
+        StateId, StateKey,
+        visibility::{Standing, Visibility, may_see},
+    },
+    log::{Audience, Subscriptions},
+    store::StoreError,
+    types::{Lane, Membership, Position},
+};
+
+/// One user, perhaps on one device, looking at events: remembers what it has found out, so that looking
+/// at a page of events costs little more than looking at one. Make one per request.
+pub struct Viewer {
+    pub(super) history: History,
+    pub(super) user: OwnedUserId,
+    pub(super) device: Option<OwnedDeviceId>,
+    pub(super) now_ms: u64,
+    lanes: Arc<Subscriptions>,
+    standings: HashMap<StateId, Standing>,
+}
+
+impl History {
+    /// Somebody who looks at events. Only what the sending device may know depends on `device`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn viewer(&self, user: &UserId, device: Option<&DeviceId>) -> Result<Viewer, StoreError> {
+        Ok(Viewer {
+            history: self.clone(),
+            user: user.to_owned(),
+            device: device.map(ToOwned::to_owned),
+            now_ms: self.0.ports.clock.now_ms(),
+            lanes: self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?,
+            standings: HashMap::new(),
+        })
+    }
+
+    /// Whether `user` may see `event`. For many events, make a [`Viewer`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn visible(&self, user: &UserId, event: &StoredEvent) -> Result<bool, StoreError> {
+        self.viewer(user, None).await?.sees(event).await
+    }
+}
+
+impl Viewer {
+    /// Who looks.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Whether the user may see `event`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sees(&mut self, event: &StoredEvent) -> Result<bool, StoreError> {
+        if !event.is_shown() {
+            return Ok(false);
+        }
+        if self.was_joined(event) {
+            return Ok(true);
+        }
+        let Some(states) = event.states else { return Ok(false) };
+        let before = self.standing(states.before).await?;
+        let joins_later = self.is_joined_after(event);
+        Ok(may_see(&event.pdu, &self.user, before, joins_later))
+    }
+
+    /// Those of `events` that the user may see.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn filter(
+        &mut self,
+        events: Vec<Arc<StoredEvent>>,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let mut seen = Vec::with_capacity(events.len());
+        for event in events {
+            if self.sees(&event).await? {
+                seen.push(event);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What the user was to the room at `event`, the event included.
+    pub(super) async fn membership_at(&mut self, event: &StoredEvent) -> Result<Membership, StoreError> {
+        if event.pdu.state_key() == Some(self.user.as_str())
+            && let Some(membership) = event.pdu.membership()
+        {
+            return Ok(membership);
+        }
+        if self.was_joined(event) {
+            return Ok(Membership::Join);
+        }
+        let Some(states) = event.states else { return Ok(Membership::Leave) };
+        let standing = self.standing(states.before).await?;
+        Ok(standing.membership.unwrap_or(Membership::Leave))
+    }
+
+    /// Whether the user read the room's lane when `event` came: all that joined members get.
+    fn was_joined(&self, event: &StoredEvent) -> bool {
+        let lane = Lane::Room(event.pdu.room_id().to_owned());
+        event.position > Position::ZERO
+            && self.lanes.intervals(&lane).iter().any(|interval| {
+                interval.opened <= event.position
+                    && interval.closed.is_none_or(|closed| event.position <= closed)
+            })
+    }
+
+    fn is_joined_after(&self, event: &StoredEvent) -> bool {
+        let lane = Lane::Room(event.pdu.room_id().to_owned());
+        let last = self.lanes.intervals(&lane).last();
+        last.is_some_and(|interval| interval.closed.is_none_or(|closed| closed > event.position))
+    }
+
+    async fn standing(&mut self, state: StateId) -> Result<Standing, StoreError> {
+        if let Some(known) = self.standings.get(&state) {
+            return Ok(*known);
+        }
+        let keys = [
+            StateKey::new(StateEventType::RoomHistoryVisibility, ""),
+            StateKey::new(StateEventType::RoomMember, self.user.as_str()),
+        ];
+        let found = self.history.state_entries(state, &keys).await?;
+        let setting = match &found[0] {
+            Some(value) => self.history.event(&value.event_id).await?,
+            None => None,
+        };
+        let standing = Standing {
+            visibility: Visibility::of(setting.as_ref().map(|event| &event.pdu)),
+            membership: found[1].as_ref().and_then(|value| value.membership),
+        };
+        self.standings.insert(state, standing);
+        Ok(standing)
+    }
+}
