@@ -2,6 +2,12 @@
 //!
 //! Uses nothing.
 
+use std::time::Duration;
+
+/// Largest body of an ordinary request, in bytes (ours; a whole key backup fits).
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Time for a request's body to arrive (ours; a slow sender holds a connection no longer).
+pub const BODY_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// Largest event, in bytes of canonical JSON (client-server API, "Size limits").
 pub const EVENT_BYTES_MAX: usize = 65_536;
 /// Longest identifier, event type or state key, in bytes (client-server API, "Size limits").

@@ -1,0 +1,125 @@
+//! One request on its way to a handler: path, caller, peer and body.
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ruma::api::{
+    IncomingRequest, IncomingRequestExt,
+    error::{DeserializationError, FromHttpRequestError, HeaderDeserializationError},
+};
+use serde::de::IgnoredAny;
+
+use super::Failure;
+use crate::{account::Caller, limits::BODY_SECONDS_MAX};
+
+/// From where a request came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The address of the client; none over a Unix socket without a proxy's word.
+    pub ip: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: Option<String>,
+}
+
+/// A request whose caller is known and whose body is read.
+#[derive(Debug)]
+pub struct Call {
+    /// Method, target and headers.
+    pub parts: Parts,
+    /// The percent-decoded values of the path's variables, in order.
+    pub path: Vec<String>,
+    /// Who calls, as far as the endpoint asks.
+    pub caller: Option<Caller>,
+    /// From where.
+    pub peer: Peer,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A request as ruma's type, with what the shapes of handlers may want beside it.
+#[derive(Debug)]
+pub struct Given<R> {
+    /// Who calls.
+    pub caller: Option<Caller>,
+    /// From where.
+    pub peer: Peer,
+    /// The request.
+    pub request: R,
+}
+
+impl Call {
+    /// Reads path, query, headers and body into `R`.
+    ///
+    /// # Errors
+    /// What the specification's client is to be told: see [`Failure`].
+    pub fn decode<R: IncomingRequest>(self) -> Result<Given<R>, Failure> {
+        let Self { parts, path, caller, peer, body } = self;
+        let body: &[u8] = match (&parts.method, body.is_empty()) {
+            // Clients leave the body out where nothing in it is required: logout, join, leave, …
+            (&Method::POST | &Method::DELETE, true) => b"{}",
+            _ => &body,
+        };
+        if !body.is_empty() && !is_object(body) {
+            return Err(reject_json(body, "The body must be a JSON object"));
+        }
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let request = R::try_from_http_request(http::Request::from_parts(parts, body), &path)
+            .map_err(|error| rejection(error, body))?;
+        Ok(Given { caller, peer, request })
+    }
+}
+
+/// Reads the whole body, at most `limit` bytes of it.
+pub(super) async fn read_body(body: Body, limit: usize, headers: &HeaderMap) -> Result<Bytes, Failure> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+        return Err(Failure::too_large("The body is too large"));
+    }
+    let reading = Limited::new(body, limit).collect();
+    match tokio::time::timeout(BODY_SECONDS_MAX, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large("The body is too large")),
+        Ok(Err(_)) => Err(Failure::not_json("The body could not be read")),
+        Err(_) => Err(Failure::not_json("The body took too long")),
+    }
+}
+
+/// Whether the first token is an opening brace: serde would take an array for a struct too.
+fn is_object(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// Tells broken JSON from JSON that is not what the endpoint takes. serde reports whichever it meets
+/// first, so the whole text is judged again.
+fn reject_json(body: &[u8], message: &str) -> Failure {
+    match std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        true => Failure::bad_json(String::from(message)),
+        false => Failure::not_json("The body is not JSON"),
+    }
+}
+
+fn rejection(error: FromHttpRequestError, body: &[u8]) -> Failure {
+    match error {
+        FromHttpRequestError::Deserialization(error) => deserialization(error, body),
+        FromHttpRequestError::MethodMismatch { .. } => Failure::method_not_allowed(),
+        _ => Failure::bad_json("The request could not be understood"),
+    }
+}
+
+fn deserialization(error: DeserializationError, body: &[u8]) -> Failure {
+    let message = error.to_string();
+    match error {
+        DeserializationError::Utf8(_) => Failure::not_json("The body is not UTF-8"),
+        DeserializationError::Json(_) => reject_json(body, &message),
+        DeserializationError::Query(_) if message.starts_with("missing field") => {
+            Failure::missing_param(message)
+        }
+        DeserializationError::Header(HeaderDeserializationError::MissingHeader(_)) => {
+            Failure::missing_param(message)
+        }
+        _ => Failure::invalid_param(message),
+    }
+}

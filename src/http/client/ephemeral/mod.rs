@@ -1,0 +1,6 @@
+//! Typing, receipts, read markers and presence.
+
+use crate::http::Routes;
+
+/// Adds the endpoints of this area.
+pub(super) fn routes(_routes: &mut Routes) {}

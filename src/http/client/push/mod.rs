@@ -1,0 +1,6 @@
+//! Push rules, pushers and notifications.
+
+use crate::http::Routes;
+
+/// Adds the endpoints of this area.
+pub(super) fn routes(_routes: &mut Routes) {}

@@ -1,0 +1,166 @@
+//! Binds ruma's request types to handlers.
+//!
+//! One concrete type, [`Endpoint`], goes into axum's router for all of them, so that axum's generic
+//! machinery is compiled once and not once for each of a few hundred endpoints.
+
+use std::{pin::Pin, sync::Arc};
+
+use axum::{
+    RequestPartsExt, Router,
+    body::Body,
+    extract::{RawPathParams, Request},
+    handler::Handler,
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, on},
+};
+use bytes::BytesMut;
+use http::Method;
+use ruma::api::{IncomingRequest, OutgoingResponseExt, path_builder::PathBuilder};
+
+use super::{
+    Access, App, Call, Failure, Handle, Peer,
+    auth::identify,
+    call::{Given, read_body},
+};
+use crate::limits::BODY_BYTES_MAX;
+
+/// An answer to come.
+type Pending = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+/// A handler whose types are forgotten.
+type Run = Arc<dyn Fn(App, Call) -> Pending + Send + Sync>;
+
+/// The template of the path that answered: an extension of each response, for metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteLabel(pub &'static str);
+
+/// Collects the endpoints of the server.
+#[derive(Default)]
+pub struct Routes {
+    router: Router<App>,
+    listed: Vec<(Method, &'static str)>,
+}
+
+impl Routes {
+    /// Binds `handler` to every path of `R`: deprecated, unstable and current ones.
+    ///
+    /// # Panics
+    /// When the same method and path was added before.
+    pub fn add<R, Shape>(&mut self, handler: impl Handle<R, Shape>)
+    where
+        R: IncomingRequest + Send + 'static,
+    {
+        let paths: Vec<&'static str> = R::PATH_BUILDER.all_paths().collect();
+        self.add_at(&paths, handler);
+    }
+
+    /// Binds `handler` to `paths` instead of those that ruma knows. Their variables must be those of
+    /// `R`, in the same order.
+    ///
+    /// # Panics
+    /// When the same method and path was added before.
+    pub fn add_at<R, Shape>(&mut self, paths: &[&'static str], handler: impl Handle<R, Shape>)
+    where
+        R: IncomingRequest + Send + 'static,
+    {
+        let access = access_of(&handler);
+        let run = erase(handler);
+        for path in paths {
+            self.insert(R::METHOD, path, access, run.clone());
+        }
+    }
+
+    /// Binds a hand-written endpoint, for what ruma's types cannot express. The body is read whole
+    /// and may be anything.
+    ///
+    /// # Panics
+    /// When the same method and path was added before, or the method is not an ordinary one.
+    pub fn raw<F, Answer>(&mut self, method: Method, path: &'static str, access: Access, handler: F)
+    where
+        F: Fn(App, Call) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Result<Response, Failure>> + Send + 'static,
+    {
+        self.insert(method, path, access, Arc::new(move |app, call| Box::pin(handler(app, call))));
+    }
+
+    /// Every method and path template, in the order of registration.
+    #[must_use]
+    pub fn listed(&self) -> &[(Method, &'static str)] {
+        &self.listed
+    }
+
+    /// The router of everything that was added.
+    pub fn into_router(self, app: App) -> Router {
+        self.router
+            .fallback(|| async { Failure::unrecognized() })
+            .method_not_allowed_fallback(|| async { Failure::method_not_allowed() })
+            .with_state(app)
+    }
+
+    fn insert(&mut self, method: Method, path: &'static str, access: Access, run: Run) {
+        let filter = MethodFilter::try_from(method.clone()).expect("endpoints have ordinary methods");
+        let endpoint = Endpoint(Arc::new(Definition { path, access, run }));
+        self.router = std::mem::take(&mut self.router).route(path, on(filter, endpoint));
+        self.listed.push((method, path));
+    }
+}
+
+fn access_of<R: IncomingRequest, Shape, H: Handle<R, Shape>>(_: &H) -> Access {
+    H::ACCESS
+}
+
+/// Forgets the types of a handler: decode, handle, encode.
+fn erase<R, Shape, H>(handler: H) -> Run
+where
+    R: IncomingRequest + Send + 'static,
+    H: Handle<R, Shape>,
+{
+    Arc::new(move |app, call| {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let given: Given<R> = call.decode()?;
+            let response = handler.handle(app, given).await?;
+            let response = response.try_into_http_response::<BytesMut>().map_err(Failure::internal)?;
+            Ok(response.map(|body| Body::from(body.freeze())))
+        })
+    })
+}
+
+struct Definition {
+    path: &'static str,
+    access: Access,
+    run: Run,
+}
+
+impl Definition {
+    async fn answer(&self, app: App, request: Request) -> Result<Response, Failure> {
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let (mut parts, body) = request.into_parts();
+        let path = path_variables(&mut parts).await?;
+        let caller = identify(app.gate.as_ref(), self.access, &parts).await?;
+        let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
+        (self.run)(app, Call { parts, path, caller, peer, body }).await
+    }
+}
+
+async fn path_variables(parts: &mut http::request::Parts) -> Result<Vec<String>, Failure> {
+    let found = parts.extract::<RawPathParams>().await;
+    let found = found.map_err(|_| Failure::invalid_param("The path is not UTF-8"))?;
+    Ok(found.iter().map(|(_, value)| String::from(value)).collect())
+}
+
+/// What axum is given for every endpoint.
+#[derive(Clone)]
+struct Endpoint(Arc<Definition>);
+
+impl Handler<(), App> for Endpoint {
+    type Future = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+    fn call(self, request: Request, app: App) -> Self::Future {
+        Box::pin(async move {
+            let answer = self.0.answer(app, request).await;
+            let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+            response.extensions_mut().insert(RouteLabel(self.0.path));
+            response
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! The harness by table: what is answered before and after a handler.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body, response::Response};
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use ruma::{
+    api::client::{
+        account::whoami,
+        message::send_message_event,
+        profile::get_avatar_url,
+        room::create_room,
+        session::{logout, refresh_token},
+        state::send_state_event,
+    },
+    device_id, owned_server_name, user_id,
+};
+use serde_json::Value;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use super::{Access, App, Call, Failure, Routes, Services, auth::Authenticate};
+use crate::{
+    account::Caller,
+    limits::BODY_BYTES_MAX,
+    log::Log,
+    store::{BoxFuture, Db, memory::Memory},
+    types::{ManualClock, Ports, SeededRng},
+};
+
+/// Knows one token.
+struct OneToken;
+
+impl Authenticate for OneToken {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>> {
+        let caller = Caller {
+            user_id: user_id!("@alice:localhost").to_owned(),
+            device_id: device_id!("PHONE").to_owned(),
+        };
+        let answer = if token == "good" { Ok(caller) } else { Err(Failure::unknown_token(true)) };
+        Box::pin(async move { answer })
+    }
+}
+
+async fn app() -> App {
+    let tasks = TaskTracker::new();
+    let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
+    App::new(Services {
+        server_name: owned_server_name!("localhost"),
+        ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
+        log,
+        gate: Arc::new(OneToken),
+        tasks,
+        stopping: CancellationToken::new(),
+    })
+}
+
+async fn whoami(_: App, caller: Caller, _: whoami::v3::Request) -> Result<whoami::v3::Response, Failure> {
+    Ok(whoami::v3::Response { user_id: caller.user_id, device_id: Some(caller.device_id), is_guest: false })
+}
+
+async fn logout(_: App, _: Caller, _: logout::v3::Request) -> Result<logout::v3::Response, Failure> {
+    Ok(logout::v3::Response::new())
+}
+
+async fn refresh(
+    _: App,
+    request: refresh_token::v3::Request,
+) -> Result<refresh_token::v3::Response, Failure> {
+    Ok(refresh_token::v3::Response::new(request.refresh_token))
+}
+
+async fn create(
+    _: App,
+    _: Caller,
+    _: create_room::v3::Request,
+) -> Result<create_room::v3::Response, Failure> {
+    Err(Failure::forbidden("not here"))
+}
+
+async fn say(
+    _: App,
+    _: Caller,
+    request: send_message_event::v3::Request,
+) -> Result<send_message_event::v3::Response, Failure> {
+    let event_id = format!("${}", request.txn_id);
+    Ok(send_message_event::v3::Response::new(event_id.try_into().map_err(Failure::internal)?))
+}
+
+async fn set_state(
+    _: App,
+    _: Caller,
+    request: send_state_event::v3::Request,
+) -> Result<send_state_event::v3::Response, Failure> {
+    let event_id = format!("$key-{}", request.state_key);
+    Ok(send_state_event::v3::Response::new(event_id.try_into().map_err(Failure::internal)?))
+}
+
+async fn avatar(
+    _: App,
+    caller: Option<Caller>,
+    _: get_avatar_url::v3::Request,
+) -> Result<get_avatar_url::v3::Response, Failure> {
+    Ok(get_avatar_url::v3::Response::new(caller.map(|_| "mxc://localhost/known".into())))
+}
+
+async fn echo(_: App, call: Call) -> Result<Response, Failure> {
+    Ok(Response::new(Body::from(call.body)))
+}
+
+async fn router() -> Router {
+    let mut routes = Routes::default();
+    routes.add::<whoami::v3::Request, _>(whoami);
+    routes.add::<logout::v3::Request, _>(logout);
+    routes.add::<refresh_token::v3::Request, _>(refresh);
+    routes.add::<create_room::v3::Request, _>(create);
+    routes.add::<send_message_event::v3::Request, _>(say);
+    routes.add::<send_state_event::v3::Request, _>(set_state);
+    routes.add_at::<send_state_event::v3::Request, _>(
+        &["/_matrix/client/v3/rooms/{room_id}/state/{event_type}/"],
+        set_state,
+    );
+    routes.add::<get_avatar_url::v3::Request, _>(avatar);
+    routes.raw(Method::POST, "/echo/{name}", Access::Open, echo);
+    routes.into_router(app().await)
+}
+
+/// Sends `METHOD PATH [TOKEN]` with a body; the answer is `STATUS errcode-or-body`.
+async fn answer(request: &str, body: impl Into<Body>) -> String {
+    let mut words = request.split(' ');
+    let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    let mut builder = http::Request::builder().method(method).uri(path);
+    if let Some(token) = words.next() {
+        builder = builder.header("authorization", format!("Bearer {token}"));
+    }
+    let response = router().await.oneshot(builder.body(body.into()).unwrap()).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let errcode = |value: Value| value.get("errcode").and_then(Value::as_str).map(String::from);
+    let shown = serde_json::from_str(&text).ok().and_then(errcode).unwrap_or(text);
+    format!("{} {shown}", status.as_u16())
+}
+
+#[track_caller]
+fn check(request: &'static str, body: &'static str, expected: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(answer(request, body)), expected, "{request} {body}");
+}
+
+const SEND: &str = "PUT /_matrix/client/v3/rooms/!a:b/send/m.room.message/t1 good";
+
+#[test]
+fn tokens() {
+    let alice = r#"200 {"user_id":"@alice:localhost","device_id":"PHONE"}"#;
+    check("GET /_matrix/client/v3/account/whoami", "", "401 M_MISSING_TOKEN");
+    check("GET /_matrix/client/v3/account/whoami bad", "", "401 M_UNKNOWN_TOKEN");
+    check("GET /_matrix/client/v3/account/whoami good", "", alice);
+    check("GET /_matrix/client/r0/account/whoami good", "", alice);
+    check("GET /_matrix/client/v3/account/whoami?access_token=good", "", alice);
+    check("GET /_matrix/client/v3/account/whoami?access_token=bad", "", "401 M_UNKNOWN_TOKEN");
+}
+
+#[test]
+fn an_optional_token_must_be_valid() {
+    check("GET /_matrix/client/v3/profile/@bob:b/avatar_url", "", "200 {}");
+    check("GET /_matrix/client/v3/profile/@bob:b/avatar_url bad", "", "401 M_UNKNOWN_TOKEN");
+    let known = r#"200 {"avatar_url":"mxc://localhost/known"}"#;
+    check("GET /_matrix/client/v3/profile/@bob:b/avatar_url good", "", known);
+}
+
+#[test]
+fn the_token_is_judged_before_the_body() {
+    check("PUT /_matrix/client/v3/rooms/!a:b/send/m.room.message/t1", "{", "401 M_MISSING_TOKEN");
+}
+
+#[test]
+fn bodies() {
+    let refresh = "POST /_matrix/client/v3/refresh";
+    check(refresh, r#"{"refresh_token":"r"}"#, r#"200 {"access_token":"r"}"#);
+    check(refresh, r#"{"refresh_token":1}"#, "400 M_BAD_JSON");
+    check(refresh, r#"{"refresh_token":1"#, "400 M_NOT_JSON");
+    check(refresh, "{}", "400 M_BAD_JSON");
+    check(refresh, "", "400 M_BAD_JSON");
+    check(refresh, r#"["r"]"#, "400 M_BAD_JSON");
+    check(refresh, r#"["r""#, "400 M_NOT_JSON");
+    check(refresh, "hello", "400 M_NOT_JSON");
+    check(SEND, r#"{"body":"hi"}"#, r#"200 {"event_id":"$t1"}"#);
+    check(SEND, "", "400 M_NOT_JSON");
+    check(SEND, "[]", "400 M_BAD_JSON");
+    check(SEND, r#"{"body":"hi"} x"#, "400 M_NOT_JSON");
+    check("POST /_matrix/client/v3/createRoom good", r#"{"invite":7}"#, "400 M_BAD_JSON");
+    check("POST /_matrix/client/v3/createRoom good", "{}", "403 M_FORBIDDEN");
+    check("POST /_matrix/client/v3/createRoom good", "", "403 M_FORBIDDEN");
+    check("POST /_matrix/client/v3/logout good", "", "200 {}");
+    check("POST /_matrix/client/v3/logout good", "{}", "200 {}");
+    check("POST /echo/x", "not json", "200 not json");
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_utf8() {
+    let body = b"{\"refresh_token\":\"\xff\"}".to_vec();
+    assert_eq!(answer("POST /_matrix/client/v3/refresh", body).await, "400 M_NOT_JSON");
+}
+
+#[tokio::test]
+async fn large_bodies() {
+    let body = vec![b' '; BODY_BYTES_MAX + 1];
+    assert_eq!(answer("POST /_matrix/client/v3/refresh", body).await, "413 M_TOO_LARGE");
+}
+
+#[test]
+fn paths() {
+    check("GET /_matrix/client/v3/nowhere", "", "404 M_UNRECOGNIZED");
+    check("GET /", "", "404 M_UNRECOGNIZED");
+    check("DELETE /_matrix/client/v3/account/whoami", "", "405 M_UNRECOGNIZED");
+    check("PUT /_matrix/client/v3/rooms/nonsense/send/m.room.message/t1 good", "{}", "400 M_INVALID_PARAM");
+    check(
+        "PUT /_matrix/client/v3/rooms/!a:b/send/m.room.message/a%2Fb good",
+        "{}",
+        r#"200 {"event_id":"$a/b"}"#,
+    );
+    check("PUT /_matrix/client/v3/rooms/!a:b/send/m.room.message/%ff good", "{}", "400 M_INVALID_PARAM");
+    check("PUT /_matrix/client/v3/rooms/!a:b/state/m.x/k good", "{}", r#"200 {"event_id":"$key-k"}"#);
+    check("PUT /_matrix/client/v3/rooms/!a:b/state/m.x/ good", "{}", r#"200 {"event_id":"$key-"}"#);
+}
+
+#[tokio::test]
+async fn failures_on_the_wire() {
+    use axum::response::IntoResponse;
+    use std::time::Duration;
+
+    let cases = [
+        (
+            Failure::limit_exceeded(Duration::from_millis(1500)),
+            r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500,"error":"Too many requests"}"#,
+        ),
+        (
+            Failure::unknown_token(true),
+            r#"{"errcode":"M_UNKNOWN_TOKEN","soft_logout":true,"error":"The access token is not valid"}"#,
+        ),
+        (
+            Failure::custom(StatusCode::BAD_REQUEST, "ORG.X", "no").with("more", 1),
+            r#"{"errcode":"ORG.X","error":"no","more":1}"#,
+        ),
+    ];
+    for (failure, expected) in cases {
+        let status = failure.status();
+        let response = failure.into_response();
+        assert_eq!(response.status(), status);
+        let limited = status == StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(
+            response.headers().get("retry-after").map(|v| v.to_str().unwrap()),
+            limited.then_some("2")
+        );
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
+    }
+}
