@@ -60,10 +60,10 @@ impl Client {
     }
 
     /// Registers a new user through the dummy stage.
-    pub async fn register(base: &str, name: &str) -> Outcome<Self> {
-        let client = Self::anonymous(base)?;
+    pub async fn register(&self, name: &str) -> Outcome<Self> {
         let mut request = json!({"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}});
         let path = "/_matrix/client/v3/register";
+        let client = self.nobody();
         let mut answer = client.ask(Method::POST, path, Some(&request)).await?;
         if answer.status == 401 {
             request["auth"]["session"] = answer.json()["session"].clone();
@@ -73,12 +73,18 @@ impl Client {
     }
 
     /// A new device of a user that [`Client::register`] made.
-    pub async fn login(base: &str, user: &str) -> Outcome<Self> {
-        let client = Self::anonymous(base)?;
+    pub async fn login(&self, user: &str) -> Outcome<Self> {
         let identifier = json!({"type": "m.id.user", "user": user});
         let request = json!({"type": "m.login.password", "identifier": identifier, "password": PASSWORD});
+        let client = self.nobody();
         let answer = client.ask(Method::POST, "/_matrix/client/v3/login", Some(&request)).await?;
         client.signed_in(&answer)
+    }
+
+    /// The same connections without a token.
+    pub fn nobody(&self) -> Self {
+        let (user_id, device_id, token) = Default::default();
+        Self { user_id, device_id, token, ..self.clone() }
     }
 
     fn signed_in(mut self, answer: &Answer) -> Outcome<Self> {

@@ -259,7 +259,7 @@ fn synapse(python: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Synapse as it comes, with sqlite, except that anyone may register and no rate is limited.
+/// Synapse as it comes, with sqlite, except that anyone may register, at little cost, and no rate is limited.
 fn write_synapse_config(folder: &Path, port: u16) -> Outcome<()> {
     let data = folder.join("data");
     fs::create_dir_all(&data)?;
@@ -280,6 +280,7 @@ suppress_key_server_warning: true
 trusted_key_servers: []
 enable_registration: true
 enable_registration_without_verification: true
+bcrypt_rounds: 4
 rc_message: {unlimited}
 rc_registration: {unlimited}
 rc_login: {{address: {unlimited}, account: {unlimited}, failed_attempts: {unlimited}}}
