@@ -48,3 +48,23 @@ pub const ROOM_CACHE_ROOMS: usize = 20_000;
 pub const MEMBERS_CACHE_ROOMS: usize = 1_000;
 /// Aliases that one room may have on this server (ours; keeps listing them one scan).
 pub const ALIASES_PER_ROOM_MAX: usize = 1_000;
+/// Locks over which requests about the same device or backup are spread (ours; 64 bytes each).
+pub const DEVICE_TURNS: usize = 256;
+/// Attempts at a commit whose rows others change meanwhile (ours; within one process requests take turns).
+pub const DEVICE_ATTEMPTS_MAX: usize = 64;
+/// Largest key object (device keys, cross-signing key, one-time key), in bytes of JSON (ours; as events).
+pub const KEY_OBJECT_BYTES_MAX: usize = 65_536;
+/// One-time keys of one device and algorithm that the server keeps (ours; clients keep about 50).
+pub const ONE_TIME_KEYS_MAX: u64 = 5_000;
+/// Devices that one account may have in answers and in `*` (ours; keeps a scan's memory bounded).
+pub const DEVICES_MAX: usize = 10_000;
+/// Largest content of a to-device message, in bytes of JSON (ours; as events).
+pub const TO_DEVICE_BYTES_MAX: usize = 65_536;
+/// Devices that one `sendToDevice` request may name, `*` expanded (ours; about 20 rows of 1 KiB a user).
+pub const TO_DEVICE_TARGETS_MAX: usize = 10_000;
+/// Largest key of a backup, in bytes of JSON (ours; clients write about 700 bytes).
+pub const BACKUP_KEY_BYTES_MAX: usize = 65_536;
+/// Longest display name of a device, in bytes (ours; others allow 100 characters).
+pub const DEVICE_NAME_BYTES_MAX: usize = 400;
+/// Keys that one request may write to a backup (ours; clients send at most 200 at a time).
+pub const BACKUP_KEYS_PER_REQUEST_MAX: usize = 10_000;

@@ -1,1 +1,136 @@
-//! Devices, E2EE keys, one-time keys, cross-signing, backups, to-device send.
+//! Devices, end-to-end encryption keys, one-time keys, cross-signing, key backups, dehydrated devices
+//! and to-device messages.
+//!
+//! Owns: the tables from `DeviceKeys` to `KeyCounts`. May use: `types`, `limits`, `store`, `log`,
+//! `keys`, `history`, `account`. Start reading at [`Devices`].
+//!
+//! Invariants: a one-time key is given out once, oldest first; a signature in the store has been
+//! checked; a device goes with everything that is its own in one commit; whatever changes what
+//! others see of a user's devices or keys writes `Fact::Devices` in the same commit.
+
+mod claim;
+mod list;
+mod object;
+mod query;
+mod remove;
+mod rows;
+mod send;
+mod turns;
+mod upload;
+
+use std::{fmt, sync::Arc};
+
+use ruma::{DeviceId, OwnedServerName, UserId};
+
+pub use claim::ClaimedKeys;
+pub use list::Device;
+pub use query::QueriedKeys;
+pub use rows::KeyCounts;
+pub use send::{Messages, Sending};
+pub use upload::KeyUpload;
+
+use crate::{
+    log::{Commit, CommitError, Log},
+    store::{Expect, Key, StoreError},
+    types::{Fact, Lane, Ports},
+};
+
+/// Devices and their keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Devices {
+    log: Log,
+    ports: Ports,
+    server_name: OwnedServerName,
+    turns: Arc<turns::Turns>,
+}
+
+impl fmt::Debug for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Devices")
+    }
+}
+
+/// Why a request about devices or keys is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// There is no such device, key or backup.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// What the client sent is not what the specification asks for.
+    #[error("{0}")]
+    BadJson(String),
+    /// A parameter has a value that it must not have.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something that is needed was not sent.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// A signature is absent or wrong.
+    #[error("{0}")]
+    InvalidSignature(String),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// What was sent is too large.
+    #[error("too large")]
+    TooLarge,
+    /// Keys can be written to the current backup only.
+    #[error("the current backup version is {current}")]
+    WrongBackupVersion {
+        /// The current version.
+        current: String,
+    },
+    /// Others kept changing the same rows.
+    #[error("too many requests at once about the same device")]
+    Contended,
+    /// The log did not take the commit.
+    #[error(transparent)]
+    Commit(CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What became of an attempt to commit.
+enum Attempt {
+    /// It is durable.
+    Done,
+    /// Somebody was faster: load and judge again.
+    Again,
+}
+
+impl Devices {
+    /// The devices of the users of `server_name`.
+    #[must_use]
+    pub fn new(log: Log, ports: Ports, server_name: OwnedServerName) -> Self {
+        Self { log, ports, server_name, turns: Arc::default() }
+    }
+
+    fn is_local(&self, user: &UserId) -> bool {
+        user.server_name() == self.server_name
+    }
+
+    async fn attempt(&self, commit: Commit) -> Result<Attempt, DeviceError> {
+        match self.log.commit(commit).await {
+            Ok(_) => Ok(Attempt::Done),
+            Err(CommitError::Conflict(_)) => Ok(Attempt::Again),
+            Err(error) => Err(DeviceError::Commit(error)),
+        }
+    }
+
+    /// Has `commit` refused if the row changes after it was read as `found`.
+    fn guard(commit: &mut Commit, key: Key, found: Option<Vec<u8>>) {
+        commit.expect_raw(match found {
+            Some(value) => Expect::Equals(key, value),
+            None => Expect::Absent(key),
+        });
+    }
+
+    fn tell_people(commit: &mut Commit, user: &UserId) {
+        commit.fact(Lane::People, Fact::Devices { user_id: user.to_owned() });
+    }
+
+    fn tell_counts(commit: &mut Commit, user: &UserId, device: &DeviceId) {
+        commit.fact(Lane::Inbox(user.to_owned(), device.to_owned()), Fact::KeyCounts);
+    }
+}

@@ -98,6 +98,8 @@ pub enum TableId {
     BackupKey = 0x68,
     /// Dehydrated devices.
     DehydratedDevice = 0x69,
+    /// Counts of one-time and fallback keys by device.
+    KeyCounts = 0x6A,
     /// Pushers.
     Pusher = 0x70,
     /// Cached unread counts.

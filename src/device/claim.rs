@@ -1,0 +1,164 @@
+//! Giving out one-time keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{
+    DeviceId, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedOneTimeKeyId, OwnedServerName, OwnedUserId, UserId,
+    encryption::OneTimeKey, serde::Raw,
+};
+
+use super::{
+    Attempt, DeviceError, Devices,
+    object::to_raw,
+    rows::{FALLBACK_KEYS, KEY_COUNTS, KeyCounts, ONE_TIME_KEY_IDS, ONE_TIME_KEYS, OneTimeKeyRow},
+};
+use crate::{
+    limits::DEVICE_ATTEMPTS_MAX,
+    log::Commit,
+    store::{Scan, StoreError},
+};
+
+/// Keys by user and device.
+type KeysByDevice =
+    BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>>>;
+
+/// The keys that a claim came to.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimedKeys {
+    /// One key for each device that had one.
+    pub keys: KeysByDevice,
+    /// Servers of users that are not ours; their devices were not asked.
+    pub unreachable: BTreeSet<OwnedServerName>,
+}
+
+/// One device and the algorithm of the key that is wanted of it.
+struct Wanted {
+    user: OwnedUserId,
+    device: OwnedDeviceId,
+    algorithm: String,
+}
+
+impl Devices {
+    /// Gives out one key of each of `wanted`: the oldest one-time key, or the fallback key. Nobody else
+    /// gets the same one-time key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn claim_keys(
+        &self,
+        wanted: &BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
+    ) -> Result<ClaimedKeys, DeviceError> {
+        let mut claimed = ClaimedKeys::default();
+        let mut local = Vec::new();
+        for (user, devices) in wanted {
+            if !self.is_local(user) {
+                claimed.unreachable.insert(user.server_name().to_owned());
+                continue;
+            }
+            local.extend(devices.iter().map(|(device, algorithm)| Wanted {
+                user: user.clone(),
+                device: device.clone(),
+                algorithm: algorithm.to_string(),
+            }));
+        }
+        if local.is_empty() {
+            return Ok(claimed);
+        }
+        let owners = local.iter().map(|one| (&*one.user, &*one.device) as (&UserId, &DeviceId));
+        let _turns = self.turns.take(owners).await;
+        for _ in 0..DEVICE_ATTEMPTS_MAX {
+            let (commit, keys) = self.plan_claim(&local).await?;
+            if commit.is_empty() {
+                claimed.keys = keys;
+                return Ok(claimed);
+            }
+            if let Attempt::Done = self.attempt(commit).await? {
+                claimed.keys = keys;
+                return Ok(claimed);
+            }
+        }
+        Err(DeviceError::Contended)
+    }
+
+    async fn plan_claim(&self, wanted: &[Wanted]) -> Result<(Commit, KeysByDevice), DeviceError> {
+        let owners: Vec<_> = wanted.iter().map(|one| (one.user.clone(), one.device.clone())).collect();
+        let all_counts = self.log.db().rows(&KEY_COUNTS, &owners).await?;
+        let oldest = self.oldest_keys(wanted).await?;
+        let mut commit = Commit::new();
+        let mut keys = KeysByDevice::new();
+        for ((one, counts), oldest) in wanted.iter().zip(all_counts).zip(oldest) {
+            let Some(counts) = counts else { continue };
+            let found = match oldest {
+                Some(oldest) => {
+                    take_one_time_key(&mut commit, one, counts, &oldest);
+                    Some((oldest.1.key_id, oldest.1.key))
+                }
+                None => self.take_fallback_key(&mut commit, one, counts).await?,
+            };
+            let Some((key_id, key)) = found else { continue };
+            let Ok(key_id) = OwnedOneTimeKeyId::try_from(key_id) else { continue };
+            let of_user = keys.entry(one.user.clone()).or_default();
+            of_user.entry(one.device.clone()).or_default().insert(key_id, to_raw(&key)?);
+        }
+        Ok((commit, keys))
+    }
+
+    async fn oldest_keys(&self, wanted: &[Wanted]) -> Result<Vec<Option<(u64, OneTimeKeyRow)>>, StoreError> {
+        let scans: Vec<Scan> = wanted
+            .iter()
+            .map(|one| {
+                let fields = (one.user.clone(), one.device.clone(), one.algorithm.clone());
+                let from = ONE_TIME_KEYS.prefix(&fields);
+                Scan { to: from.after_prefix(), from, reverse: false, limit: 1 }
+            })
+            .collect();
+        let found = self.log.db().scan_many(&scans).await?;
+        found
+            .into_iter()
+            .map(|rows| {
+                let Some((key, value)) = rows.into_iter().next() else { return Ok(None) };
+                let (.., place) = ONE_TIME_KEYS.decode_key(&key)?;
+                Ok(Some((place, ONE_TIME_KEYS.decode(&value)?)))
+            })
+            .collect()
+    }
+
+    async fn take_fallback_key(
+        &self,
+        commit: &mut Commit,
+        one: &Wanted,
+        mut counts: KeyCounts,
+    ) -> Result<Option<(String, ruma::CanonicalJsonValue)>, DeviceError> {
+        let key = (one.user.clone(), one.device.clone(), one.algorithm.clone());
+        let Some(mut row) = self.log.db().row(&FALLBACK_KEYS, &key).await? else { return Ok(None) };
+        if !row.used {
+            let owner = (one.user.clone(), one.device.clone());
+            commit.expect_equals(&KEY_COUNTS, &owner, &counts);
+            counts.unused_fallback.remove(&one.algorithm);
+            commit.put(&KEY_COUNTS, &owner, &counts);
+            row.used = true;
+            commit.put(&FALLBACK_KEYS, &key, &row);
+            Self::tell_counts(commit, &one.user, &one.device);
+        }
+        Ok(Some((row.key_id, row.key)))
+    }
+}
+
+fn take_one_time_key(
+    commit: &mut Commit,
+    one: &Wanted,
+    mut counts: KeyCounts,
+    (place, row): &(u64, OneTimeKeyRow),
+) {
+    let (user, device) = (one.user.clone(), one.device.clone());
+    let owner = (user.clone(), device.clone());
+    let key = (user.clone(), device.clone(), one.algorithm.clone(), *place);
+    commit.expect_equals(&KEY_COUNTS, &owner, &counts);
+    commit.expect_equals(&ONE_TIME_KEYS, &key, row);
+    commit.delete(&ONE_TIME_KEYS, &key);
+    commit.delete(&ONE_TIME_KEY_IDS, &(user, device, row.key_id.clone()));
+    let count = counts.one_time.entry(one.algorithm.clone()).or_default();
+    *count = count.saturating_sub(1);
+    commit.put(&KEY_COUNTS, &owner, &counts);
+    Devices::tell_counts(commit, &one.user, &one.device);
+}

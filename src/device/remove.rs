@@ -1,0 +1,132 @@
+//! The one way in which a device goes.
+
+use ruma::{CanonicalJsonObject, DeviceId, OwnedDeviceId, UserId};
+use serde::Deserialize;
+
+use super::{
+    Attempt, DeviceError, Devices,
+    list::DEVICE_ROWS,
+    object::ed25519,
+    rows::{DEHYDRATED, DEVICE_KEYS, KEY_COUNTS, SIGNATURES},
+    upload::{drop_one_time_keys, drop_signatures_on},
+};
+use crate::{
+    limits::{DEVICE_ATTEMPTS_MAX, SCAN_ROWS_MAX},
+    log::Commit,
+    store::{
+        Key, Scan, StoreError,
+        table::{Rows, TableId},
+    },
+};
+
+/// The part of a pusher's row that says which device made it.
+#[derive(Deserialize)]
+struct PusherOwner {
+    device_id: Option<OwnedDeviceId>,
+}
+
+impl Devices {
+    /// Removes devices of `user` with all that is theirs: tokens, pushers, waiting messages, keys and
+    /// signatures. Devices that do not exist are passed over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove(&self, user: &UserId, devices: &[OwnedDeviceId]) -> Result<(), DeviceError> {
+        let _turn = self.turns.take([user]).await;
+        for _ in 0..DEVICE_ATTEMPTS_MAX {
+            let mut commit = Commit::new();
+            for device in devices {
+                self.plan_removal(&mut commit, user, device).await?;
+            }
+            if commit.is_empty() {
+                return Ok(());
+            }
+            Self::tell_people(&mut commit, user);
+            if let Attempt::Done = self.attempt(commit).await? {
+                return Ok(());
+            }
+        }
+        Err(DeviceError::Contended)
+    }
+
+    /// Removes all devices of `user` but `keep`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_all(&self, user: &UserId, keep: Option<&DeviceId>) -> Result<(), DeviceError> {
+        let devices: Vec<OwnedDeviceId> = self
+            .list(user)
+            .await?
+            .into_iter()
+            .map(|(device, _)| device)
+            .filter(|device| keep != Some(device))
+            .collect();
+        self.remove(user, &devices).await
+    }
+
+    /// Writes the removal of one device, if it exists.
+    pub(super) async fn plan_removal(
+        &self,
+        commit: &mut Commit,
+        user: &UserId,
+        device: &DeviceId,
+    ) -> Result<(), DeviceError> {
+        let owner = (user.to_owned(), device.to_owned());
+        let row = DEVICE_ROWS.key(&owner);
+        let Some(found) = self.log.db().raw(&row).await? else { return Ok(()) };
+        Self::guard(commit, row.clone(), Some(found));
+        commit.delete_key(row);
+        commit.delete(&DEVICE_KEYS, &owner);
+        commit.delete(&KEY_COUNTS, &owner);
+        drop_one_time_keys(commit, &owner);
+        drop_signatures_on(commit, user, device.as_str());
+        self.drop_signatures_by(commit, user, &ed25519(device.as_str())).await?;
+        self.drop_pushers(commit, user, device).await?;
+        if let Some(row) = self.log.db().row(&DEHYDRATED, &(user.to_owned(),)).await?
+            && row.device_id == device
+        {
+            commit.expect_equals(&DEHYDRATED, &(user.to_owned(),), &row);
+            commit.delete(&DEHYDRATED, &(user.to_owned(),));
+        }
+        commit.drop_inbox(user, device);
+        Ok(())
+    }
+
+    /// Removes the signatures that the user's key `key_id` put on the user's own keys.
+    pub(super) async fn drop_signatures_by(
+        &self,
+        commit: &mut Commit,
+        user: &UserId,
+        key_id: &str,
+    ) -> Result<(), StoreError> {
+        let own = (user.to_owned(), user.to_owned());
+        for (key, _) in self.log.db().range(&SIGNATURES, &own, SCAN_ROWS_MAX).await? {
+            if key.3 == key_id {
+                commit.delete(&SIGNATURES, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the pushers that the device made. The rows belong to `push`, which stands above; all
+    /// that is known of them here is that their keys begin with the user.
+    async fn drop_pushers(
+        &self,
+        commit: &mut Commit,
+        user: &UserId,
+        device: &DeviceId,
+    ) -> Result<(), StoreError> {
+        const PUSHERS: Rows<(ruma::OwnedUserId,), CanonicalJsonObject> = Rows::new(TableId::Pusher);
+        let from: Key = PUSHERS.prefix(&(user.to_owned(),));
+        let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: SCAN_ROWS_MAX };
+        let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+        for (key, value) in rows {
+            let owner: PusherOwner = serde_json::from_slice(&value)
+                .map_err(|error| StoreError::Corrupt(format!("a pusher: {error}")))?;
+            if owner.device_id.as_deref() == Some(device) {
+                commit.delete_key(key);
+            }
+        }
+        Ok(())
+    }
+}
