@@ -68,3 +68,5 @@ pub const BACKUP_KEY_BYTES_MAX: usize = 65_536;
 pub const DEVICE_NAME_BYTES_MAX: usize = 400;
 /// Keys that one request may write to a backup (ours; clients send at most 200 at a time).
 pub const BACKUP_KEYS_PER_REQUEST_MAX: usize = 10_000;
+/// Largest secret part of a dehydrated device, in bytes of JSON (ours; clients write about 10 KiB).
+pub const DEHYDRATED_BYTES_MAX: usize = 262_144;

@@ -8,13 +8,17 @@
 //! checked; a device goes with everything that is its own in one commit; whatever changes what
 //! others see of a user's devices or keys writes `Fact::Devices` in the same commit.
 
+mod backup;
 mod claim;
+mod cross_signing;
+mod dehydrated;
 mod list;
 mod object;
 mod query;
 mod remove;
 mod rows;
 mod send;
+mod signatures;
 mod turns;
 mod upload;
 
@@ -22,11 +26,15 @@ use std::{fmt, sync::Arc};
 
 use ruma::{DeviceId, OwnedServerName, UserId};
 
+pub use backup::{BackupInfo, BackupKeys, BackupState};
 pub use claim::ClaimedKeys;
+pub use cross_signing::{CrossSigningChange, CrossSigningKeys};
+pub use dehydrated::{Dehydrated, NewDehydrated};
 pub use list::Device;
 pub use query::QueriedKeys;
 pub use rows::KeyCounts;
 pub use send::{Messages, Sending};
+pub use signatures::{SignatureFailure, SignatureFailures, SignedKeys};
 pub use upload::KeyUpload;
 
 use crate::{

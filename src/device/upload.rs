@@ -54,6 +54,8 @@ pub(super) struct CheckedUpload {
 #[derive(Default)]
 pub(super) struct Held {
     counts: Option<KeyCounts>,
+    /// Whether the counts are those of an older device of the same id.
+    is_fresh: bool,
     device_keys: Option<CanonicalJsonObject>,
     /// By key id.
     one_time: BTreeMap<String, CanonicalJsonValue>,
@@ -61,6 +63,16 @@ pub(super) struct Held {
     fallback: BTreeMap<String, FallbackKeyRow>,
     self_signing: Option<CanonicalJsonObject>,
     self_signature: Option<String>,
+}
+
+impl Held {
+    /// What a device finds that is written in the same commit as its keys.
+    pub(super) fn of_new_device(
+        counts: Option<KeyCounts>,
+        self_signing: Option<CanonicalJsonObject>,
+    ) -> Self {
+        Self { counts, is_fresh: true, self_signing, ..Self::default() }
+    }
 }
 
 impl CheckedUpload {
@@ -179,6 +191,9 @@ impl CheckedUpload {
         let before = held.counts.clone();
         let is_news = self.write_device_keys(commit, &owner, &mut held);
         let mut counts = held.counts.take().unwrap_or_default();
+        if held.is_fresh {
+            counts = KeyCounts { next: counts.next, ..KeyCounts::default() };
+        }
         for named in &self.one_time {
             match held.one_time.get(&named.key_id) {
                 Some(known) if *known == named.key => continue,
@@ -198,7 +213,7 @@ impl CheckedUpload {
             commit.put(&FALLBACK_KEYS, &(owner.0.clone(), owner.1.clone(), named.algorithm.clone()), &row);
             counts.unused_fallback.insert(named.algorithm.clone());
         }
-        if before.as_ref() != Some(&counts) {
+        if before.as_ref() != Some(&counts) || held.is_fresh {
             commit.put(&KEY_COUNTS, &owner, &counts);
             Devices::tell_counts(commit, user, device);
         }
@@ -225,8 +240,7 @@ impl CheckedUpload {
             held.one_time.clear();
             held.fallback.clear();
             held.self_signature = None;
-            let next = held.counts.as_ref().map_or(0, |counts| counts.next);
-            held.counts = Some(KeyCounts { next, ..KeyCounts::default() });
+            held.is_fresh = true;
         }
         if is_new {
             commit.put(&DEVICE_KEYS, owner, object);
