@@ -70,3 +70,23 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 400;
 pub const BACKUP_KEYS_PER_REQUEST_MAX: usize = 10_000;
 /// Largest secret part of a dehydrated device, in bytes of JSON (ours; clients write about 10 KiB).
 pub const DEHYDRATED_BYTES_MAX: usize = 262_144;
+/// Password hashes computed at the same time (ours; each takes 19 MiB and a core).
+pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
+/// Longest password, in bytes (ours; hashing time grows with it).
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Devices whose last request is remembered (ours; about 150 bytes each).
+pub const LAST_SEEN_MAX: usize = 50_000;
+/// Attempts at a change of an account's rows before it is given up (ours).
+pub const ACCOUNT_ATTEMPTS_MAX: usize = 16;
+/// Largest profile of a user, in bytes of JSON (client-server API, "Profiles").
+pub const PROFILE_BYTES_MAX: usize = 65_536;
+/// Longest name of a profile field, in bytes (client-server API, "Profiles").
+pub const PROFILE_KEY_BYTES_MAX: usize = 255;
+/// Account data of one user (ours; global and of rooms together).
+pub const ACCOUNT_DATA_MAX: usize = 10_000;
+/// Largest filter, in bytes of JSON (ours).
+pub const FILTER_BYTES_MAX: usize = 65_536;
+/// Sessions of user-interactive authentication kept at once (ours).
+pub const UIA_SESSIONS_MAX: usize = 10_000;
+/// How long such a session lives, in milliseconds (ours).
+pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;

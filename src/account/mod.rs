@@ -1,7 +1,38 @@
-//! Users, passwords, sessions and tokens, UIA, profiles, account data, filters.
+//! Users, passwords, sessions and tokens, user-interactive authentication, profiles, account data,
+//! filters, push rules as stored.
 //!
-//! Owns: who somebody is ([`Caller`]). May use: `types`, `store`, `log`.
+//! Owns: the tables `User`, `Token`, `RefreshToken`, `Device` (its row; its keys belong to `device`),
+//! `Profile`, `AccountData` and `Filter`. May use: `types`, `limits`, `config`, `store`, `log`. Start
+//! reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
+//! looked up in the store at every request, so that one that was removed is out at once; account data
+//! and the fact that announces it are one commit.
 
+mod accounts;
 mod caller;
+mod data;
+mod device;
+mod error;
+mod filter;
+mod password;
+mod profile;
+mod push_rules;
+mod register;
+mod session;
+mod tag;
+mod token;
+mod uia;
+mod user;
 
+pub use accounts::{Accounts, Registration, Settings};
 pub use caller::Caller;
+pub use data::DataChange;
+pub use device::{DEVICES, Device};
+pub use error::AccountError;
+pub use profile::ProfileField;
+pub use register::NewUser;
+pub use session::{NewSession, Session};
+pub use uia::{Purpose, Stage};
+pub use user::User;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Account data: what clients keep with their account, global or for a room.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#client-config>
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde_json::value::RawValue;
+
+use super::{AccountError, Accounts};
+use crate::{
+    limits::{ACCOUNT_DATA_MAX, EVENT_BYTES_MAX},
+    log::Commit,
+    store::table::{Rows, TableId},
+    types::{Fact, Lane},
+};
+
+/// By user, room (empty for global data) and type. The value is the content.
+const ACCOUNT_DATA: Rows<(OwnedUserId, String, String), Box<RawValue>> = Rows::new(TableId::AccountData);
+
+/// Types that only the server writes, through endpoints of their own.
+const MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
+
+/// Account data to be set.
+#[derive(Clone, Debug)]
+pub struct DataChange {
+    /// The room, or nothing for global data.
+    pub room_id: Option<OwnedRoomId>,
+    /// The event type.
+    pub event_type: String,
+    /// The content.
+    pub content: Box<RawValue>,
+}
+
+impl Accounts {
+    /// Account data of one type.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn data(
+        &self,
+        user: &UserId,
+        room: Option<&RoomId>,
+        event_type: &str,
+    ) -> Result<Option<Box<RawValue>>, AccountError> {
+        let key = (user.to_owned(), room_field(room), event_type.to_owned());
+        Ok(self.log.db().row(&ACCOUNT_DATA, &key).await?)
+    }
+
+    /// All account data of a user, global (`None`) or of one room.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn all_data(
+        &self,
+        user: &UserId,
+        room: Option<&RoomId>,
+    ) -> Result<Vec<(String, Box<RawValue>)>, AccountError> {
+        let prefix = (user.to_owned(), room_field(room));
+        let rows = self.log.db().range(&ACCOUNT_DATA, &prefix, ACCOUNT_DATA_MAX).await?;
+        Ok(rows.into_iter().map(|((_, _, event_type), content)| (event_type, content)).collect())
+    }
+
+    /// All account data of a user, of all rooms: room (nothing for global), type, content.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn data_of_all_rooms(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<(Option<OwnedRoomId>, String, Box<RawValue>)>, AccountError> {
+        let rows = self.log.db().range(&ACCOUNT_DATA, &(user.to_owned(),), ACCOUNT_DATA_MAX).await?;
+        let room = |text: String| OwnedRoomId::try_from(text).ok();
+        Ok(rows.into_iter().map(|((_, of, event_type), content)| (room(of), event_type, content)).collect())
+    }
+
+    /// Several pieces of account data at once, in the order asked for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn data_of(
+        &self,
+        user: &UserId,
+        wanted: &[(Option<OwnedRoomId>, String)],
+    ) -> Result<Vec<Option<Box<RawValue>>>, AccountError> {
+        let keys: Vec<_> = wanted
+            .iter()
+            .map(|(room, event_type)| (user.to_owned(), room_field(room.as_deref()), event_type.clone()))
+            .collect();
+        Ok(self.log.db().rows(&ACCOUNT_DATA, &keys).await?)
+    }
+
+    /// Sets account data as a client asks.
+    ///
+    /// # Errors
+    /// When the type is one that the server manages, or the content is too large.
+    pub async fn set_data(&self, user: &UserId, change: DataChange) -> Result<(), AccountError> {
+        if MANAGED.contains(&change.event_type.as_str()) {
+            return Err(AccountError::ManagedType);
+        }
+        let mut commit = Commit::new();
+        self.put_data(&mut commit, user, change)?;
+        Ok(self.log.commit(commit).await.map(|_| ())?)
+    }
+
+    /// Adds to `commit` account data of any type, and the fact that tells all devices of the user.
+    ///
+    /// # Errors
+    /// When the content is no object or too large.
+    pub fn put_data(
+        &self,
+        commit: &mut Commit,
+        user: &UserId,
+        change: DataChange,
+    ) -> Result<(), AccountError> {
+        let DataChange { room_id, event_type, content } = change;
+        if content.get().len() > EVENT_BYTES_MAX {
+            return Err(AccountError::TooLarge("Account data may have 64 KiB at most"));
+        }
+        if !content.get().trim_start().starts_with('{') {
+            return Err(AccountError::Invalid("The content must be an object".to_owned()));
+        }
+        let key = (user.to_owned(), room_field(room_id.as_deref()), event_type.clone());
+        commit.put(&ACCOUNT_DATA, &key, &content);
+        commit.fact(Lane::Account(user.to_owned()), Fact::AccountData { room_id, event_type });
+        Ok(())
+    }
+
+    /// Reads global account data of one type as JSON of `T`; `None` when it is absent or of another
+    /// shape (clients write it, so its shape is not ours to insist on).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read_data<T: serde::de::DeserializeOwned>(
+        &self,
+        user: &UserId,
+        event_type: &str,
+    ) -> Result<Option<T>, AccountError> {
+        let content = self.data(user, None, event_type).await?;
+        Ok(content.and_then(|content| serde_json::from_str(content.get()).ok()))
+    }
+}
+
+fn room_field(room: Option<&RoomId>) -> String {
+    room.map(|room| room.as_str().to_owned()).unwrap_or_default()
+}

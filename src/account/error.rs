@@ -1,0 +1,64 @@
+//! What can go wrong with accounts.
+
+use ruma::api::client::uiaa::UiaaInfo;
+
+use crate::{log::CommitError, store::StoreError};
+
+/// Why a request about an account cannot be met.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// The user name is not one that this server gives out.
+    #[error("{0}")]
+    InvalidUsername(&'static str),
+    /// The user name is taken.
+    #[error("The user name is taken")]
+    UserInUse,
+    /// Nobody may register here, or not like this.
+    #[error("{0}")]
+    RegistrationRefused(&'static str),
+    /// The password is wrong, or there is no such user: which of the two is not told.
+    #[error("Invalid user name or password")]
+    WrongPassword,
+    /// The account is deactivated.
+    #[error("The account has been deactivated")]
+    Deactivated,
+    /// The account is locked.
+    #[error("The account is locked")]
+    Locked,
+    /// The token stands for nobody; `soft` when only its time is over.
+    #[error("The access token is not valid")]
+    UnknownToken {
+        /// The device is still there, and the client may log in to it again.
+        soft: bool,
+    },
+    /// There is no such thing; the text names the kind of thing.
+    #[error("No such {0}")]
+    NotFound(&'static str),
+    /// What was sent is not valid; the text says why.
+    #[error("{0}")]
+    Invalid(String),
+    /// A value is larger than the specification allows.
+    #[error("{0}")]
+    TooLarge(&'static str),
+    /// The name of a profile field is too long.
+    #[error("The name of the profile field is too long")]
+    KeyTooLarge,
+    /// The profile would be too large.
+    #[error("The profile would be larger than 64 KiB")]
+    ProfileTooLarge,
+    /// The type of account data is managed by the server.
+    #[error("This type of account data has an endpoint of its own")]
+    ManagedType,
+    /// More authentication is needed; here is what.
+    #[error("More authentication is needed")]
+    Uia(Box<UiaaInfo>),
+    /// Others kept changing the same rows.
+    #[error("The account is being changed by others")]
+    Contended,
+    /// The log refused.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,104 @@
+//! Making accounts.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register>
+
+use ruma::{OwnedUserId, UserId};
+
+use super::{AccountError, Accounts, Registration, User, user::USERS};
+use crate::{
+    limits::ID_BYTES_MAX,
+    log::{Commit, CommitError},
+    types::random_string,
+};
+
+/// An account to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewUser {
+    /// The part of the user id between `@` and `:`; without one, the server makes one up.
+    pub username: Option<String>,
+    /// Without one, nobody can log in by password.
+    pub password: Option<String>,
+    /// Whether it may use the administration API.
+    pub admin: bool,
+}
+
+impl Accounts {
+    /// The id that `username` would get.
+    ///
+    /// # Errors
+    /// When the name breaks the grammar, is too long, or is taken.
+    pub async fn available(&self, username: &str) -> Result<OwnedUserId, AccountError> {
+        let user_id = self.local_id(username)?;
+        match self.user(&user_id).await? {
+            Some(_) => Err(AccountError::UserInUse),
+            None => Ok(user_id),
+        }
+    }
+
+    /// Makes an account, whoever asks: who may is decided before.
+    ///
+    /// # Errors
+    /// When the name breaks the grammar, is too long, or is taken.
+    pub async fn create_user(&self, new: NewUser) -> Result<OwnedUserId, AccountError> {
+        let username =
+            new.username.unwrap_or_else(|| random_string(&*self.ports.rng, 12).to_ascii_lowercase());
+        let user_id = self.available(&username).await?;
+        let password_hash = match &new.password {
+            Some(password) => Some(self.hash_password(password).await?),
+            None => None,
+        };
+        let created_ms = self.ports.clock.now_ms();
+        let row = User { password_hash, created_ms, admin: new.admin, ..User::default() };
+        let mut commit = Commit::new();
+        let key = (user_id.clone(),);
+        commit.expect_absent(&USERS, &key);
+        commit.put(&USERS, &key, &row);
+        self.set_displayname(&mut commit, &user_id, &username);
+        match self.log.commit(commit).await {
+            Err(CommitError::Conflict(_)) => Err(AccountError::UserInUse),
+            other => Ok(other.map(|_| user_id)?),
+        }
+    }
+
+    /// Whether accounts can be made by the public endpoint at all.
+    ///
+    /// # Errors
+    /// When registration is closed.
+    pub fn check_registration(&self) -> Result<(), AccountError> {
+        match self.settings.registration {
+            Registration::Closed => Err(AccountError::RegistrationRefused("Registration is closed")),
+            Registration::Token | Registration::Open => Ok(()),
+        }
+    }
+
+    /// Whether `token` lets somebody register.
+    #[must_use]
+    pub fn is_registration_token(&self, token: &str) -> bool {
+        use subtle::ConstantTimeEq;
+        self.settings.registration_tokens.iter().any(|known| known.as_bytes().ct_eq(token.as_bytes()).into())
+    }
+
+    fn local_id(&self, username: &str) -> Result<OwnedUserId, AccountError> {
+        let invalid = AccountError::InvalidUsername;
+        let localpart = match username.strip_prefix('@') {
+            Some(rest) => rest
+                .strip_suffix(self.server_name.as_str())
+                .and_then(|rest| rest.strip_suffix(':'))
+                .ok_or(invalid("The user id belongs to another server"))?,
+            None => username,
+        };
+        if localpart.is_empty() {
+            return Err(invalid("The user name is empty"));
+        }
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._=-/+".contains(&byte);
+        if !localpart.bytes().all(allowed) {
+            return Err(invalid("A user name consists of a-z, 0-9, and ._=-/+"));
+        }
+        let user_id = format!("@{localpart}:{}", self.server_name);
+        if user_id.len() > ID_BYTES_MAX {
+            return Err(invalid("The user name is too long"));
+        }
+        UserId::parse(user_id).map_err(|_| invalid("The user name is not valid"))
+    }
+}

@@ -1,0 +1,31 @@
+//! The row of a local user.
+
+use ruma::OwnedUserId;
+use serde::{Deserialize, Serialize};
+
+use crate::store::table::{Rows, TableId};
+
+pub(super) const USERS: Rows<(OwnedUserId,), User> = Rows::new(TableId::User);
+
+/// What is known of a local user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The hash of the password in PHC form; without one, nobody logs in by password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_hash: Option<String>,
+    /// When the account was made, in milliseconds since the epoch.
+    #[serde(default)]
+    pub created_ms: u64,
+    /// May use the administration API.
+    #[serde(default)]
+    pub admin: bool,
+    /// May do nothing but log out.
+    #[serde(default)]
+    pub locked: bool,
+    /// Has left for good; the name is never given to anybody else.
+    #[serde(default)]
+    pub deactivated: bool,
+    /// Asked for their messages to be hidden from those who join later.
+    #[serde(default)]
+    pub erased: bool,
+}
