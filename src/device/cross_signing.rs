@@ -14,6 +14,7 @@ use super::{
     rows::{CROSS_SIGNING_KEYS, DEVICE_KEYS, SIGNATURES},
 };
 use crate::{
+    account::DEVICES,
     limits::SCAN_ROWS_MAX,
     log::Commit,
     store::{Scan, StoreError},
@@ -191,7 +192,7 @@ impl Devices {
         for object in [&keys.master, &keys.self_signing, &keys.user_signing].into_iter().flatten() {
             let Some((_, public)) = only_key(object) else { continue };
             let key = (user.to_owned(), <&DeviceId>::from(public).to_owned());
-            if self.log.db().row(&super::list::DEVICE_ROWS, &key).await?.is_some() {
+            if self.log.db().row(&DEVICES, &key).await?.is_some() {
                 return Err(DeviceError::Forbidden("a device has the name of this key"));
             }
         }

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::{
     Attempt, DeviceError, Devices, KeyUpload,
-    list::{DEVICE_ROWS, Device},
     rows::{DEHYDRATED, DehydratedRow},
     upload::{CheckedUpload, Held},
 };
 use crate::{
+    account::{DEVICES, Device},
     limits::{DEHYDRATED_BYTES_MAX, DEVICE_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, TO_DEVICE_PAGE_MAX},
     log::Commit,
     types::{Fact, Lane, Position},
@@ -69,12 +69,12 @@ impl Devices {
                 self.plan_removal(&mut commit, user, &row.device_id).await?;
             }
             let key = (user.to_owned(), device.to_owned());
-            if !is_same && self.log.db().row(&DEVICE_ROWS, &key).await?.is_some() {
+            if !is_same && self.log.db().row(&DEVICES, &key).await?.is_some() {
                 return Err(DeviceError::Invalid("an ordinary device has this id".into()));
             }
             let held = self.held_for_new(user, device, is_same).await?;
             let row = Device { display_name: new.display_name.clone(), ..Device::default() };
-            commit.put(&DEVICE_ROWS, &key, &row);
+            commit.put(&DEVICES, &key, &row);
             checked.write(&mut commit, (user, device), held)?;
             let row = DehydratedRow { device_id: device.to_owned(), device_data: new.device_data.clone() };
             commit.put(&DEHYDRATED, &owner, &row);

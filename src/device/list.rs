@@ -1,24 +1,13 @@
 //! The devices of a user.
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
-use serde::{Deserialize, Serialize};
+use ruma::{DeviceId, OwnedDeviceId, UserId};
 
 use super::{Attempt, DeviceError, Devices};
 use crate::{
+    account::{DEVICES, Device},
     limits::{DEVICE_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, DEVICES_MAX},
     log::Commit,
-    store::table::{Rows, TableId},
 };
-
-/// Devices by user.
-pub(super) const DEVICE_ROWS: Rows<(OwnedUserId, OwnedDeviceId), Device> = Rows::new(TableId::Device);
-
-/// What is known of a device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// Its name, as the user sees it.
-    pub display_name: Option<String>,
-}
 
 impl Devices {
     /// The devices of `user`, in the order of their ids.
@@ -26,7 +15,7 @@ impl Devices {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, user: &UserId) -> Result<Vec<(OwnedDeviceId, Device)>, DeviceError> {
-        let rows = self.log.db().range(&DEVICE_ROWS, &(user.to_owned(),), DEVICES_MAX).await?;
+        let rows = self.log.db().range(&DEVICES, &(user.to_owned(),), DEVICES_MAX).await?;
         Ok(rows.into_iter().map(|((_, id), device)| (id, device)).collect())
     }
 
@@ -36,7 +25,7 @@ impl Devices {
     /// When there is no such device.
     pub async fn device(&self, user: &UserId, device: &DeviceId) -> Result<Device, DeviceError> {
         let key = (user.to_owned(), device.to_owned());
-        self.log.db().row(&DEVICE_ROWS, &key).await?.ok_or(DeviceError::NotFound("device"))
+        self.log.db().row(&DEVICES, &key).await?.ok_or(DeviceError::NotFound("device"))
     }
 
     /// Gives a device another name, which everybody who sees its keys sees too.
@@ -55,8 +44,8 @@ impl Devices {
             }
             let after = Device { display_name: Some(name.to_owned()), ..before.clone() };
             let mut commit = Commit::new();
-            commit.expect_equals(&DEVICE_ROWS, &key, &before);
-            commit.put(&DEVICE_ROWS, &key, &after);
+            commit.expect_equals(&DEVICES, &key, &before);
+            commit.put(&DEVICES, &key, &after);
             Self::tell_people(&mut commit, user);
             if let Attempt::Done = self.attempt(commit).await? {
                 return Ok(());
@@ -72,7 +61,7 @@ impl Devices {
         user: &UserId,
         device: &DeviceId,
     ) -> Result<(), DeviceError> {
-        let key = DEVICE_ROWS.key(&(user.to_owned(), device.to_owned()));
+        let key = DEVICES.key(&(user.to_owned(), device.to_owned()));
         let Some(found) = self.log.db().raw(&key).await? else {
             return Err(DeviceError::NotFound("device"));
         };

@@ -30,7 +30,6 @@ pub use backup::{BackupInfo, BackupKeys, BackupState};
 pub use claim::ClaimedKeys;
 pub use cross_signing::{CrossSigningChange, CrossSigningKeys};
 pub use dehydrated::{Dehydrated, NewDehydrated};
-pub use list::Device;
 pub use query::QueriedKeys;
 pub use rows::KeyCounts;
 pub use send::{Messages, Sending};

@@ -10,11 +10,11 @@ use ruma::{
 
 use super::{
     DeviceError, Devices,
-    list::DEVICE_ROWS,
     object::{add_signature, only_key, to_raw},
     rows::{CROSS_SIGNING_KEYS, DEVICE_KEYS, SIGNATURES},
 };
 use crate::{
+    account::DEVICES,
     limits::DEVICES_MAX,
     store::{Key, Row, Scan, StoreError},
 };
@@ -118,7 +118,7 @@ fn scans(viewer: Option<&UserId>, user: &OwnedUserId) -> Vec<Scan> {
     let owner = (user.clone(),);
     let mut scans = vec![
         scan(DEVICE_KEYS.prefix(&owner)),
-        scan(DEVICE_ROWS.prefix(&owner)),
+        scan(DEVICES.prefix(&owner)),
         scan(CROSS_SIGNING_KEYS.prefix(&owner)),
         scan(SIGNATURES.prefix(&(user.clone(), user.clone()))),
     ];
@@ -131,8 +131,8 @@ fn scans(viewer: Option<&UserId>, user: &OwnedUserId) -> Vec<Scan> {
 fn read_names(rows: Vec<Row>) -> Result<BTreeMap<OwnedDeviceId, String>, StoreError> {
     let mut names = BTreeMap::new();
     for (key, value) in rows {
-        if let Some(name) = DEVICE_ROWS.decode(&value)?.display_name {
-            names.insert(DEVICE_ROWS.decode_key(&key)?.1, name);
+        if let Some(name) = DEVICES.decode(&value)?.display_name {
+            names.insert(DEVICES.decode_key(&key)?.1, name);
         }
     }
     Ok(names)

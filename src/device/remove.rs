@@ -5,12 +5,12 @@ use serde::Deserialize;
 
 use super::{
     Attempt, DeviceError, Devices,
-    list::DEVICE_ROWS,
     object::ed25519,
     rows::{DEHYDRATED, DEVICE_KEYS, KEY_COUNTS, SIGNATURES},
     upload::{drop_one_time_keys, drop_signatures_on},
 };
 use crate::{
+    account::DEVICES,
     limits::{DEVICE_ATTEMPTS_MAX, SCAN_ROWS_MAX},
     log::Commit,
     store::{
@@ -72,9 +72,11 @@ impl Devices {
         device: &DeviceId,
     ) -> Result<(), DeviceError> {
         let owner = (user.to_owned(), device.to_owned());
-        let row = DEVICE_ROWS.key(&owner);
+        let row = DEVICES.key(&owner);
         let Some(found) = self.log.db().raw(&row).await? else { return Ok(()) };
-        Self::guard(commit, row.clone(), Some(found));
+        Self::guard(commit, row.clone(), Some(found.clone()));
+        let device_row = DEVICES.decode(&found)?;
+        device_row.forget_tokens(commit);
         commit.delete_key(row);
         commit.delete(&DEVICE_KEYS, &owner);
         commit.delete(&KEY_COUNTS, &owner);

@@ -10,8 +10,9 @@ use ruma::{
 };
 use serde_json::{json, value::RawValue};
 
-use super::{DeviceError, Devices, list::DEVICE_ROWS};
+use super::{DeviceError, Devices};
 use crate::{
+    account::DEVICES,
     limits::{DEVICE_ATTEMPTS_MAX, DEVICES_MAX, TO_DEVICE_BYTES_MAX, TO_DEVICE_TARGETS_MAX},
     log::{Commit, CommitError, OnceKey},
     store::{Key, Scan},
@@ -90,11 +91,11 @@ impl Devices {
             for (device, content) in by_device {
                 let (from, to) = match device {
                     DeviceIdOrAllDevices::AllDevices => {
-                        let from = DEVICE_ROWS.prefix(&(user.clone(),));
+                        let from = DEVICES.prefix(&(user.clone(),));
                         (from.clone(), from.after_prefix())
                     }
                     DeviceIdOrAllDevices::DeviceId(device) => {
-                        let from = DEVICE_ROWS.key(&(user.clone(), device.clone()));
+                        let from = DEVICES.key(&(user.clone(), device.clone()));
                         (from.clone(), from.successor())
                     }
                 };
@@ -106,7 +107,7 @@ impl Devices {
         let mut targets = Vec::new();
         for ((user, content), rows) in contents.into_iter().zip(found) {
             for (key, value) in rows {
-                let (_, device) = DEVICE_ROWS.decode_key(&key)?;
+                let (_, device) = DEVICES.decode_key(&key)?;
                 targets.push(Target { user, device, content, row: (key, value) });
             }
         }
