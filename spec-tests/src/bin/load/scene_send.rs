@@ -16,6 +16,8 @@ use crate::{
     target::Target,
 };
 
+/// How many messages are on their way at a time while the disk fills.
+const DISK_SENDERS: usize = 16;
 /// How often the disk is asked to sync beside each round of sends.
 const SYNC_SAMPLES: usize = 50;
 
@@ -103,14 +105,14 @@ async fn bytes_per_event(sizes: &Sizes, targets: &mut [Target], bench: &mut Benc
     }
     let mut each = Vec::new();
     for target in &mut *targets {
-        let users = target.users(sizes.senders).await?;
-        let room = target.room(&users).await?;
+        // Two in the room: with many members some servers write rows for each of them.
+        let users = target.users(2).await?;
+        let rooms = [target.room(&users).await?];
         let before = at_rest(target).await?;
-        let rooms = [room];
-        let share = sizes.events / sizes.senders;
-        all(users.iter().map(|user| send_many(user, &rooms, share))).await?;
+        let share = sizes.events / DISK_SENDERS;
+        all(users.iter().cycle().take(DISK_SENDERS).map(|user| send_many(user, &rooms, share))).await?;
         let after = at_rest(target).await?;
-        each.push((after - before) / approximate(share * sizes.senders));
+        each.push((after - before) / approximate(share * DISK_SENDERS));
     }
     bench.figures(scene, targets, &each, "bytes");
     Ok(())

@@ -32,7 +32,7 @@ pub(crate) async fn run(sizes: &Sizes, targets: &mut [Target], bench: &mut Bench
     bench.play(&FanOut { devices: sizes.devices, messages }, targets).await?;
     let count = (sizes.sends / sizes.rounds / 5).max(2);
     for rooms in sizes.rooms.iter().copied() {
-        bench.play(&First { rooms, count: (1000 / rooms).clamp(2, 20) }, targets).await?;
+        bench.play(&First { rooms, count: (400 / rooms).clamp(2, 10) }, targets).await?;
         bench.play(&Increment { rooms, count, news: true }, targets).await?;
         bench.play(&Increment { rooms, count, news: false }, targets).await?;
     }
