@@ -141,3 +141,6 @@ impl Devices {
         commit.fact(Lane::Inbox(user.to_owned(), device.to_owned()), Fact::KeyCounts);
     }
 }
+
+#[cfg(test)]
+mod tests;

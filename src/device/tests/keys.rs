@@ -1,0 +1,212 @@
+//! Uploading, querying and claiming keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{OneTimeKeyAlgorithm, OwnedDeviceId, OwnedUserId};
+use serde_json::{Value, json};
+
+use super::{Identity, World, one_time_keys, user};
+use crate::types::{Cursor, Fact, Lane, Position, Reader};
+
+async fn claim(world: &World, identity: &Identity) -> Option<String> {
+    let algorithm = OneTimeKeyAlgorithm::SignedCurve25519;
+    let wanted =
+        BTreeMap::from([(identity.user.clone(), BTreeMap::from([(identity.device.clone(), algorithm)]))]);
+    let claimed = world.devices.claim_keys(&wanted).await.unwrap();
+    let keys = claimed.keys.get(&identity.user)?.get(&identity.device)?;
+    assert_eq!(keys.len(), 1);
+    keys.keys().next().map(ToString::to_string)
+}
+
+async fn query(world: &World, viewer: &str, wanted: &[&str]) -> Value {
+    let wanted: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>> =
+        wanted.iter().map(|name| (user(name), Vec::new())).collect();
+    let found = world.devices.query_keys(Some(&user(viewer)), &wanted).await.unwrap();
+    json!(found.device_keys)
+}
+
+/// Uploads `body` with `device_keys` changed by `change`, and says what comes of it.
+#[track_caller]
+fn check_device_keys(change: impl FnOnce(&Identity) -> Value, expected: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new().await;
+        let identity = Identity::new("a", "DEV");
+        world.log_in("a", "DEV").await;
+        let result = world.upload(&identity, json!({ "device_keys": change(&identity) })).await;
+        let found = result.map_or_else(|error| error, |_| "ok".to_owned());
+        assert!(found.starts_with(expected), "{found}");
+    });
+}
+
+#[test]
+fn device_keys_must_be_the_devices_own_and_signed_by_it() {
+    let edited = |name: &'static str, value: Value| {
+        move |identity: &Identity| {
+            let mut keys = identity.bare_keys();
+            keys[name] = value;
+            identity.signer.sign(keys)
+        }
+    };
+    check_device_keys(Identity::device_keys, "ok");
+    check_device_keys(edited("user_id", json!("@b:here")), "device_keys name another user");
+    check_device_keys(edited("device_id", json!("OTHER")), "device_keys name another user or device");
+    check_device_keys(edited("keys", json!({ "ed25519:OTHER": "x" })), "the key ed25519:OTHER is not one");
+    check_device_keys(edited("keys", json!({ "curve25519:DEV": "x" })), "device_keys have no ed25519 key");
+    check_device_keys(edited("algorithms", json!("x")), "device_keys: invalid type");
+    check_device_keys(edited("extra", json!(1)), "ok");
+    check_device_keys(|_| json!({ "user_id": 1.5 }), "a key object");
+    check_device_keys(Identity::bare_keys, "device_keys: missing field `signatures`");
+    check_device_keys(
+        |identity| {
+            let mut keys = identity.device_keys();
+            keys["algorithms"] = json!([]);
+            keys
+        },
+        "the device's signature of its keys is wrong",
+    );
+    check_device_keys(
+        |identity| Identity::with_seed("a", "DEV", "other").signer.sign(identity.bare_keys()),
+        "the device's signature of its keys is wrong",
+    );
+}
+
+#[tokio::test]
+async fn one_time_keys_are_given_out_once_in_upload_order() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    // The later upload has ids that sort before those of the earlier one.
+    world.upload(&bob, one_time_keys(50..53)).await.unwrap();
+    let counts = world.upload(&bob, one_time_keys(10..12)).await.unwrap();
+    assert_eq!(counts, BTreeMap::from([("signed_curve25519".to_owned(), 5)]));
+    let mut order = Vec::new();
+    while let Some(key) = claim(&world, &bob).await {
+        order.push(key);
+    }
+    let ids = [50, 51, 52, 10, 11].map(|n| format!("signed_curve25519:k{n:03}"));
+    assert_eq!(order, ids);
+    let counts = world.devices.key_counts(&bob.user, &bob.device).await.unwrap();
+    assert_eq!(counts.one_time["signed_curve25519"], 0, "a zero is told");
+}
+
+#[tokio::test]
+async fn the_same_key_may_be_sent_again_but_not_another_of_the_same_id() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    world.upload(&bob, one_time_keys(0..3)).await.unwrap();
+    let counts = world.upload(&bob, one_time_keys(1..5)).await.unwrap();
+    assert_eq!(counts["signed_curve25519"], 5);
+    let other = json!({ "one_time_keys": { "signed_curve25519:k001": { "key": "another" } } });
+    world.upload(&bob, other).await.unwrap_err();
+    for malformed in
+        [json!({}), json!(7), json!({ "key": 1 }), json!({ "key": "k", "signatures": { "@u:x": 1 } })]
+    {
+        let body = json!({ "one_time_keys": { "signed_curve25519:new": malformed } });
+        world.upload(&bob, body).await.unwrap_err();
+    }
+    assert_eq!(world.upload(&bob, json!({})).await.unwrap()["signed_curve25519"], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claimers_at_once_never_get_the_same_key() {
+    let world = std::sync::Arc::new(World::new().await);
+    let bob = std::sync::Arc::new(world.log_in_with_keys("bob", "DEV").await);
+    world.upload(&bob, one_time_keys(0..90)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let (world, bob) = (world.clone(), bob.clone());
+        tasks.spawn(async move {
+            // Uploads at the same time must not disturb.
+            if n % 8 == 0 {
+                world.upload(&bob, one_time_keys(100 + n..102 + n)).await.unwrap();
+            }
+            [claim(&world, &bob).await.unwrap(), claim(&world, &bob).await.unwrap()]
+        });
+    }
+    let claimed: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
+    let distinct: BTreeSet<&String> = claimed.iter().collect();
+    assert_eq!((claimed.len(), distinct.len()), (80, 80));
+    let counts = world.devices.key_counts(&bob.user, &bob.device).await.unwrap();
+    assert_eq!(counts.one_time["signed_curve25519"], 90 + 10 - 80);
+}
+
+#[tokio::test]
+async fn the_fallback_key_is_given_out_when_none_is_left_and_told_as_used() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    world.upload(&bob, one_time_keys(0..1)).await.unwrap();
+    let fallback = |id: &str| json!({ "fallback_keys": { format!("signed_curve25519:{id}"): { "key": id, "fallback": true } } });
+    world.upload(&bob, fallback("f1")).await.unwrap();
+    let unused =
+        async || !world.devices.key_counts(&bob.user, &bob.device).await.unwrap().unused_fallback.is_empty();
+    assert!(unused().await);
+    assert_eq!(claim(&world, &bob).await.unwrap(), "signed_curve25519:k000");
+    assert!(unused().await);
+    for _ in 0..2 {
+        assert_eq!(claim(&world, &bob).await.unwrap(), "signed_curve25519:f1");
+        assert!(!unused().await);
+    }
+    world.upload(&bob, fallback("f1")).await.unwrap();
+    assert!(!unused().await, "the same key again is still used");
+    world.upload(&bob, fallback("f2")).await.unwrap();
+    assert!(unused().await);
+    assert_eq!(claim(&world, &bob).await.unwrap(), "signed_curve25519:f2");
+    let two = json!({ "fallback_keys": {
+        "signed_curve25519:x": { "key": "x" }, "signed_curve25519:y": { "key": "y" },
+    } });
+    world.upload(&bob, two).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn changes_of_counts_wake_the_device_and_changes_of_keys_everybody() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    let at = world.log.head();
+    assert_eq!(world.changed(Lane::People, Position::ZERO).await, [bob.user.clone()]);
+    world.upload(&bob, json!({ "device_keys": bob.device_keys() })).await.unwrap();
+    assert!(world.changed(Lane::People, at).await.is_empty(), "the same keys are no news");
+    world.upload(&bob, one_time_keys(0..1)).await.unwrap();
+    let reader = Reader::Device(bob.user.clone(), bob.device.clone());
+    let limits = crate::log::PageLimits { append_per_lane: 1, queue: 1 };
+    let page = world.log.page(&reader, Cursor::at(at), &limits).await.unwrap();
+    assert_eq!(page.slices.len(), 1);
+    assert_eq!(page.slices[0].facts[0].1, Fact::KeyCounts);
+    let at = world.log.head();
+    world.devices.rename(&bob.user, &bob.device, "phone").await.unwrap();
+    assert_eq!(world.changed(Lane::People, at).await, [bob.user.clone()]);
+}
+
+#[tokio::test]
+async fn a_new_identity_leaves_no_keys_of_the_old_one() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    world.upload(&bob, one_time_keys(0..3)).await.unwrap();
+    let again = Identity::with_seed("bob", "DEV", "second");
+    let mut body = one_time_keys(1..2);
+    body["device_keys"] = again.device_keys();
+    assert_eq!(world.upload(&again, body).await.unwrap()["signed_curve25519"], 1);
+    assert_eq!(claim(&world, &bob).await.unwrap(), "signed_curve25519:k001");
+    assert_eq!(claim(&world, &bob).await, None);
+}
+
+#[tokio::test]
+async fn a_query_finds_the_devices_with_their_names() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    world.log_in("bob", "KEYLESS").await;
+    world.devices.rename(&bob.user, &bob.device, "phone").await.unwrap();
+    let found = query(&world, "alice", &["bob", "nobody"]).await;
+    let mut expected = bob.device_keys();
+    expected["unsigned"] = json!({ "device_display_name": "phone" });
+    assert_eq!(found, json!({ "@bob:here": { "DEV": expected }, "@nobody:here": {} }));
+    let named = BTreeMap::from([(bob.user.clone(), vec!["OTHER".into()])]);
+    let found = world.devices.query_keys(None, &named).await.unwrap();
+    assert_eq!(json!(found.device_keys), json!({ "@bob:here": {} }));
+}
+
+#[tokio::test]
+async fn keys_of_a_device_that_is_gone_are_refused() {
+    let world = World::new().await;
+    let bob = Identity::new("bob", "DEV");
+    world.upload(&bob, json!({ "device_keys": bob.device_keys() })).await.unwrap_err();
+}

@@ -1,0 +1,93 @@
+//! A device goes with all that is its own.
+
+use std::collections::BTreeMap;
+
+use ruma::to_device::DeviceIdOrAllDevices;
+use serde_json::{json, value::to_raw_value};
+
+use super::{Signer, World, one_time_keys, raw, user};
+use crate::{
+    device::{CrossSigningKeys, Sending},
+    log::Commit,
+    store::{Key, Scan, table::TableId},
+    types::Lane,
+};
+
+/// All rows whose key or value names `needle`.
+async fn rows_with(world: &World, needle: &str) -> Vec<String> {
+    let scan = Scan { from: Key(vec![0]), to: Key(vec![0xFF]), reverse: false, limit: usize::MAX };
+    let rows = world.log.db().scan_many(&[scan]).await.unwrap().pop().unwrap();
+    let has = |bytes: &[u8]| bytes.windows(needle.len()).any(|part| part == needle.as_bytes());
+    let named = rows.into_iter().filter(|(key, value)| has(&key.0) || has(value));
+    named.map(|(key, _)| String::from_utf8_lossy(&key.0).into_owned()).collect()
+}
+
+/// Gives `@bob`'s `device` something in every table.
+async fn fill(world: &World, device: &str) {
+    let bob = world.log_in_with_keys("bob", device).await;
+    world.devices.rename(&bob.user, &bob.device, "a name").await.unwrap();
+    let mut body = one_time_keys(0..5);
+    body["fallback_keys"] = json!({ "signed_curve25519:f": { "key": "f" } });
+    world.upload(&bob, body).await.unwrap();
+    let master = Signer::new("bob", None, "master");
+    let signed = bob.signer.sign(master.cross_signing_key("master"));
+    let keys = CrossSigningKeys { master: Some(raw(&signed)), ..Default::default() };
+    let change = world.devices.check_cross_signing(&bob.user, &keys).await.unwrap();
+    world.devices.apply_cross_signing(change).await.unwrap();
+    let by_device = BTreeMap::from([(master.public(), to_raw_value(&signed).unwrap())]);
+    let signed = BTreeMap::from([(bob.user.clone(), by_device)]);
+    assert!(world.devices.upload_signatures(&bob.user, &signed).await.unwrap().is_empty());
+    let messages = BTreeMap::from([(
+        bob.user.clone(),
+        BTreeMap::from([(DeviceIdOrAllDevices::DeviceId(bob.device.clone()), raw(&json!({})))]),
+    )]);
+    let sending = Sending { user: &bob.user, device: &bob.device, event_type: "m.test", txn_id: "t" };
+    world.devices.send_to_device(&sending, &messages).await.unwrap();
+    let mut commit = Commit::new();
+    let pusher = Key::new(TableId::Pusher, &(bob.user.clone(), device.to_owned()));
+    commit.put_raw(pusher, serde_json::to_vec(&json!({ "device_id": device })).unwrap());
+    world.log.commit(commit).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_of_a_removed_device_is_left_and_all_of_the_others() {
+    let world = World::new().await;
+    fill(&world, "STAYS").await;
+    let before = rows_with(&world, "STAYS").await;
+    fill(&world, "LEAVES").await;
+    assert!(rows_with(&world, "LEAVES").await.len() >= 15);
+    let at = world.log.head();
+    world.devices.remove(&user("bob"), &["LEAVES".into(), "NEVER".into()]).await.unwrap();
+    assert_eq!(rows_with(&world, "LEAVES").await, Vec::<String>::new());
+    assert_eq!(rows_with(&world, "STAYS").await, before);
+    assert_eq!(world.changed(Lane::People, at).await, [user("bob")]);
+    let at = world.log.head();
+    world.devices.remove(&user("bob"), &["LEAVES".into()]).await.unwrap();
+    assert_eq!(world.log.head(), at, "a device that is gone is no news");
+    world.devices.remove_all(&user("bob"), Some("STAYS".into())).await.unwrap();
+    assert_eq!(world.devices.list(&user("bob")).await.unwrap().len(), 1);
+    world.devices.remove_all(&user("bob"), None).await.unwrap();
+    assert_eq!(rows_with(&world, "STAYS").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_message_to_a_device_that_is_being_removed_leaves_no_queue() {
+    let world = std::sync::Arc::new(World::new().await);
+    for round in 0..50 {
+        let device = format!("D{round}");
+        let (bob, id) = world.log_in("bob", &device).await;
+        let send = async {
+            let messages = BTreeMap::from([(
+                bob.clone(),
+                BTreeMap::from([(DeviceIdOrAllDevices::AllDevices, raw(&json!({})))]),
+            )]);
+            let (alice, txn) = (user("alice"), round.to_string());
+            let sending = Sending { user: &alice, device: "A".into(), event_type: "m.test", txn_id: &txn };
+            world.devices.send_to_device(&sending, &messages).await.unwrap();
+        };
+        let remove = world.devices.remove(&bob, std::slice::from_ref(&id));
+        let ((), removed) = tokio::join!(send, remove);
+        removed.unwrap();
+        assert_eq!(rows_with(&world, &device).await, Vec::<String>::new());
+    }
+}
