@@ -73,7 +73,11 @@ impl Devices {
                 return Err(DeviceError::Invalid("an ordinary device has this id".into()));
             }
             let held = self.held_for_new(user, device, is_same).await?;
-            let row = Device { display_name: new.display_name.clone(), ..Device::default() };
+            let row = Device {
+                display_name: new.display_name.clone(),
+                created_ms: self.ports.clock.now_ms(),
+                ..Device::default()
+            };
             commit.put(&DEVICES, &key, &row);
             checked.write(&mut commit, (user, device), held)?;
             let row = DehydratedRow { device_id: device.to_owned(), device_data: new.device_data.clone() };

@@ -162,7 +162,7 @@ async fn changes_of_counts_wake_the_device_and_changes_of_keys_everybody() {
     let world = World::new().await;
     let bob = world.log_in_with_keys("bob", "DEV").await;
     let at = world.log.head();
-    assert_eq!(world.changed(Lane::People, Position::ZERO).await, [bob.user.clone()]);
+    assert_eq!(world.changed(Lane::People, Position::ZERO).await, [user("bob")]);
     world.upload(&bob, json!({ "device_keys": bob.device_keys() })).await.unwrap();
     assert!(world.changed(Lane::People, at).await.is_empty(), "the same keys are no news");
     world.upload(&bob, one_time_keys(0..1)).await.unwrap();
@@ -173,7 +173,7 @@ async fn changes_of_counts_wake_the_device_and_changes_of_keys_everybody() {
     assert_eq!(page.slices[0].facts[0].1, Fact::KeyCounts);
     let at = world.log.head();
     world.devices.rename(&bob.user, &bob.device, "phone").await.unwrap();
-    assert_eq!(world.changed(Lane::People, at).await, [bob.user.clone()]);
+    assert_eq!(world.changed(Lane::People, at).await, [user("bob")]);
 }
 
 #[tokio::test]

@@ -18,15 +18,17 @@ use ruma::{
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
-use super::{Devices, KeyUpload, list::DEVICE_ROWS};
+use super::{Devices, KeyUpload};
 use crate::{
-    log::{Commit, Log},
+    account::{Accounts, NewSession, Settings},
+    log::Log,
     store::{Db, memory::Memory},
     types::{Fact, Lane, ManualClock, Ports, Position, SeededRng},
 };
 
 /// Devices over the memory engine.
 pub(super) struct World {
+    pub(super) accounts: Accounts,
     pub(super) devices: Devices,
     pub(super) log: Log,
 }
@@ -35,16 +37,22 @@ impl World {
     pub(super) async fn new() -> Self {
         let log = Log::open(Db::new(Arc::new(Memory::default())), &TaskTracker::new()).await.unwrap();
         let ports = Ports { clock: Arc::new(ManualClock::at(1_000)), rng: Arc::new(SeededRng::new(7)) };
-        let devices = Devices::new(log.clone(), ports, owned_server_name!("here"));
-        Self { devices, log }
+        let name = owned_server_name!("here");
+        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), Settings::default());
+        let devices = Devices::new(log.clone(), ports, name);
+        Self { accounts, devices, log }
     }
 
     /// Lets a device exist.
     pub(super) async fn log_in(&self, user: &str, device: &str) -> (OwnedUserId, OwnedDeviceId) {
         let owner = (self::user(user), OwnedDeviceId::from(device));
-        let mut commit = Commit::new();
-        commit.put(&DEVICE_ROWS, &owner, &super::Device::default());
-        self.log.commit(commit).await.unwrap();
+        let session = NewSession {
+            user_id: owner.0.clone(),
+            device_id: Some(owner.1.clone()),
+            display_name: None,
+            refreshes: true,
+        };
+        self.accounts.start_session(session).await.unwrap();
         owner
     }
 
