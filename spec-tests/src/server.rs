@@ -243,6 +243,11 @@ impl Server {
 
 fn lockstep(binary: &Path, folder: &Path, port: u16) -> Command {
     let mut command = Command::new(binary);
+    // What is meant for the tests is no setting of the server.
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| name.to_string_lossy().starts_with("LOCKSTEP_")) {
+        command.env_remove(name);
+    }
     command
         .current_dir(folder)
         .env("LOCKSTEP_SERVER_NAME", format!("localhost:{port}"))
