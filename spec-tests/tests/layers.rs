@@ -52,7 +52,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let Ok(entries) = fs::read_dir(dir) else { return files };
     for entry in entries.map(Result::unwrap) {
-        match entry.file_type().unwrap().is_dir() {
+        match entry.file_type().expect("entries of the file system have a type").is_dir() {
             true if entry.file_name() == "target" || entry.file_name() == "node_modules" => {}
             true => files.extend(rust_files(&entry.path())),
             false if entry.path().extension().is_some_and(|e| e == "rs") => files.push(entry.path()),
@@ -68,10 +68,11 @@ fn sources() -> Vec<(String, PathBuf, String)> {
     let src = root().join("src");
     let mut sources = Vec::new();
     for file in rust_files(&src) {
-        let relative = file.strip_prefix(&src).unwrap();
-        let first = relative.iter().next().unwrap().to_str().unwrap();
+        let relative = file.strip_prefix(&src).expect("the file was found below src");
+        let first =
+            relative.iter().next().and_then(|first| first.to_str()).expect("sources have names in UTF-8");
         let module = first.strip_suffix(".rs").unwrap_or(first).to_owned();
-        let text = fs::read_to_string(&file).unwrap();
+        let text = fs::read_to_string(&file).expect("sources are readable");
         sources.push((module, file.clone(), text));
     }
     sources
