@@ -9,6 +9,7 @@
 //! others see of a user's devices or keys writes `Fact::Devices` in the same commit.
 
 mod backup;
+mod changes;
 mod claim;
 mod cross_signing;
 mod dehydrated;
@@ -27,6 +28,7 @@ use std::{fmt, sync::Arc};
 use ruma::{DeviceId, OwnedServerName, UserId};
 
 pub use backup::{BackupInfo, BackupKeys, BackupState};
+pub use changes::{ListChanges, Span};
 pub use claim::ClaimedKeys;
 pub use cross_signing::{CrossSigningChange, CrossSigningKeys};
 pub use dehydrated::{Dehydrated, NewDehydrated};

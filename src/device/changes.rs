@@ -1,0 +1,148 @@
+//! Whose devices a user has to look up anew, and whose no more.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user>
+
+use std::collections::BTreeSet;
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
+
+use super::Devices;
+use crate::{
+    history::History,
+    limits::{DEVICE_CHANGES_LOOKED_UP_MAX, SCAN_ROWS_MAX},
+    log::{Audience, Interval},
+    store::StoreError,
+    types::{Fact, Lane, Membership, Position},
+};
+
+/// The interval `(from, to]` of the log.
+pub type Span = (Position, Position);
+
+/// What happened to the devices that a user has to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListChanges {
+    /// Users whose devices or keys changed, or with whom the user has come to share a room.
+    pub changed: BTreeSet<OwnedUserId>,
+    /// Users with whom the user shares no room any more.
+    pub left: BTreeSet<OwnedUserId>,
+}
+
+impl Devices {
+    /// What happened within `span` to the devices that the local user `user` has to know. `rooms` are
+    /// those in which something happened; none stands for all.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_changes(
+        &self,
+        history: &History,
+        user: &UserId,
+        span: Span,
+        rooms: Option<&[OwnedRoomId]>,
+    ) -> Result<ListChanges, StoreError> {
+        let subscriptions = self.log.subscriptions(&Audience::Account(user.to_owned())).await?;
+        let mut met = BTreeSet::new();
+        let mut parted = BTreeSet::new();
+        for (lane, _) in subscriptions.latest() {
+            let Lane::Room(room) = lane else { continue };
+            if rooms.is_none_or(|rooms| rooms.contains(room)) {
+                let intervals = subscriptions.intervals(lane);
+                room_changes(history, room, (intervals, span), (&mut met, &mut parted)).await?;
+            }
+        }
+        met.remove(user);
+        parted.remove(user);
+        let mut told = self.told(&Lane::People, span).await?;
+        let mut changes = ListChanges::default();
+        // What the user's own keys signed of others concerns nobody else, so it is told to them alone.
+        changes.changed = self.told(&Lane::Account(user.to_owned()), span).await?;
+        told.retain(|other| !changes.changed.contains(other));
+        changes.changed.extend(sharing(history, user, &told).await?);
+        let still = sharing(history, user, &parted).await?;
+        changes.left = parted.difference(&still).cloned().collect();
+        changes.changed.extend(met);
+        changes.changed.retain(|other| !changes.left.contains(other));
+        Ok(changes)
+    }
+
+    /// Whose devices a lane says to have changed.
+    async fn told(&self, lane: &Lane, (mut from, to): Span) -> Result<BTreeSet<OwnedUserId>, StoreError> {
+        let mut told = BTreeSet::new();
+        loop {
+            let facts = self.log.registers(lane, from, to).await?;
+            let (more, last) = (facts.len() >= SCAN_ROWS_MAX, facts.last().map(|(position, _)| *position));
+            for (_, fact) in facts {
+                if let Fact::Devices { user_id } = fact {
+                    told.insert(user_id);
+                }
+            }
+            match last {
+                Some(last) if more && last < to => from = last,
+                _ => return Ok(told),
+            }
+        }
+    }
+}
+
+/// Those of `others` with whom `user` shares a room now.
+async fn sharing(
+    history: &History,
+    user: &UserId,
+    others: &BTreeSet<OwnedUserId>,
+) -> Result<BTreeSet<OwnedUserId>, StoreError> {
+    if others.len() > DEVICE_CHANGES_LOOKED_UP_MAX {
+        let companions = history.companions(user).await?;
+        return Ok(others.intersection(&companions).cloned().collect());
+    }
+    let mut found = BTreeSet::new();
+    for other in others {
+        if history.shares_room(user, other).await? {
+            found.insert(other.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Adds whom the user met and from whom they parted in one room.
+async fn room_changes(
+    history: &History,
+    room: &RoomId,
+    (intervals, (from, to)): (&[Interval], Span),
+    (met, parted): (&mut BTreeSet<OwnedUserId>, &mut BTreeSet<OwnedUserId>),
+) -> Result<(), StoreError> {
+    let is_in = |at: Position| {
+        intervals.iter().any(|one| one.opened <= at && one.closed.is_none_or(|closed| closed > at))
+    };
+    match (is_in(from), is_in(to)) {
+        (false, false) => {}
+        (false, true) => met.extend(joined(history, room, to).await?),
+        (true, false) => parted.extend(joined(history, room, from).await?),
+        (true, true) => {
+            let before = history.state_at_position(room, from).await?;
+            let after = history.state_at_position(room, to).await?;
+            if before == after {
+                return Ok(());
+            }
+            for change in history.state_diff(before, after).await? {
+                if change.key.event_type != StateEventType::RoomMember {
+                    continue;
+                }
+                let Ok(other) = OwnedUserId::try_from(change.key.state_key.as_str()) else { continue };
+                let was = change.before.and_then(|value| value.membership) == Some(Membership::Join);
+                let is = change.after.and_then(|value| value.membership) == Some(Membership::Join);
+                match (was, is) {
+                    (false, true) => drop(met.insert(other)),
+                    (true, false) => drop(parted.insert(other)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn joined(history: &History, room: &RoomId, at: Position) -> Result<Vec<OwnedUserId>, StoreError> {
+    let state = history.state_at_position(room, at).await?;
+    let members = history.members(room, state).await?;
+    Ok(members.with(Membership::Join).cloned().collect())
+}
