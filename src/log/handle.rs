@@ -38,6 +38,21 @@ pub enum Direction {
     Backward,
 }
 
+/// A commit that has its place in the queue.
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket(oneshot::Receiver<Result<Position, CommitError>>);
+
+impl Ticket {
+    /// As [`Log::commit`].
+    ///
+    /// # Errors
+    /// See [`CommitError`]; in every case nothing of the commit was written.
+    pub async fn done(self) -> Result<Position, CommitError> {
+        self.0.await.map_err(|_| CommitError::Closed)?
+    }
+}
+
 /// The one log of this server. Cheap to clone.
 #[derive(Clone)]
 pub struct Log {
@@ -106,11 +121,20 @@ impl Log {
     /// # Errors
     /// See [`CommitError`]; in every case nothing of the commit was written.
     pub async fn commit(&self, commit: Commit) -> Result<Position, CommitError> {
+        self.submit(commit).await?.done().await
+    }
+
+    /// Queues `commit` and answers when it has its place: what is submitted later is judged and written
+    /// later. It is written even if nobody waits for the ticket.
+    ///
+    /// # Errors
+    /// When the log takes no more commits.
+    pub async fn submit(&self, commit: Commit) -> Result<Ticket, CommitError> {
         let Some(queue) = self.queue.lock().clone() else { return Err(CommitError::Closed) };
         let (sender, receiver) = oneshot::channel();
         let pending = Pending { commit, answer: Some(sender) };
         queue.send(pending).await.map_err(|_| CommitError::Closed)?;
-        receiver.await.map_err(|_| CommitError::Closed)?
+        Ok(Ticket(receiver))
     }
 
     /// Has `commit` written some time, for clean-up that may as well happen later or never.

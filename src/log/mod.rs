@@ -19,7 +19,7 @@ mod readers;
 mod subscription;
 
 pub use commit::{Commit, CommitError, OnceKey};
-pub use handle::{Direction, Log};
+pub use handle::{Direction, Log, Ticket};
 pub use page::{Page, PageLimits, Slice};
 pub use subscription::{Audience, Interval, Subscriptions};
 
