@@ -4,7 +4,7 @@
 
 use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::pdu::Pdu;
 
@@ -50,16 +50,22 @@ impl Relation {
 /// The relation that `pdu` has; `None` if it has none.
 #[must_use]
 pub fn of(pdu: &Pdu) -> Option<Relation> {
+    of_content(pdu.content())
+}
+
+/// The relation that an event with this content has.
+#[must_use]
+pub fn of_content(content: &RawValue) -> Option<Relation> {
     #[derive(Deserialize)]
     struct Content {
         #[serde(rename = "m.relates_to")]
         relates_to: Value,
     }
     // Most events have none, and looking for the name is cheaper than reading the content.
-    if !pdu.content().get().contains("m.relates_to") {
+    if !content.get().contains("m.relates_to") {
         return None;
     }
-    let relates_to = pdu.content_as::<Content>().ok()?.relates_to;
+    let relates_to = serde_json::from_str::<Content>(content.get()).ok()?.relates_to;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(String::from);
     let id =
         |value: Option<&Value>| value.and_then(Value::as_str).and_then(|id| OwnedEventId::try_from(id).ok());
