@@ -92,3 +92,7 @@ pub const UIA_SESSIONS_MAX: usize = 10_000;
 pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 /// Users for whom it is looked up one by one whether they share a room (ours; beyond it, all at once).
 pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
+/// How often a change of a room begins anew because another was faster (ours).
+pub const ROOM_CONFLICTS_MAX: usize = 10;
+/// Annotations of an event that are looked at for a double (ours).
+pub const ANNOTATIONS_LOOKED_AT_MAX: usize = 1_000;

@@ -25,8 +25,6 @@ pub use handle::History;
 pub use members::{Member, Members};
 pub use people::MembershipEntry;
 pub use render::{Bundles, Shape, stripped};
+pub(crate) use state::node_key;
 pub use tables::RoomRow;
 pub use viewer::Viewer;
-
-#[cfg(test)]
-mod tests;

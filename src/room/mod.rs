@@ -1,1 +1,126 @@
-//! The verbs: create, say, set state, invite, join, leave, knock, upgrade.
+//! The verbs of rooms: create, say, set state, redact, invite, join, leave, knock, kick, ban, upgrade,
+//! and what goes with them: aliases and the public directory.
+//!
+//! Owns: the order in which a room changes. May use: everything down to `history`, and `account`.
+//! Start reading at [`Rooms`], then `turn`: a verb takes the room, adds events, and finishes in one
+//! commit; when another was faster it begins anew. Invariants: an event that the rules of the room do
+//! not allow is never written; memberships, subscriptions and counts of members follow from the
+//! difference of states, in the commit that makes it.
+
+mod alias;
+mod create;
+mod error;
+mod guard;
+mod join;
+mod membership;
+mod power_levels;
+mod profile;
+mod record;
+mod redact;
+mod relation;
+mod send;
+mod state;
+mod stripped;
+mod turn;
+mod upgrade;
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use ruma::UserId;
+use tokio_util::task::TaskTracker;
+
+pub use create::NewRoom;
+pub use error::RoomError;
+pub use send::{Message, Txn};
+
+use crate::{
+    history::History,
+    keys::SigningKey,
+    store::{BoxFuture, StoreError},
+    types::Ports,
+};
+
+/// Does a thing again when another request was faster, some times.
+macro_rules! until_settled {
+    ($attempt:expr) => {{
+        let mut left = $crate::limits::ROOM_CONFLICTS_MAX;
+        loop {
+            match $attempt.await {
+                Err($crate::room::RoomError::Conflict) if left > 0 => left -= 1,
+                settled => break settled,
+            }
+        }
+    }};
+}
+use until_settled;
+
+/// How a user wants to be called in rooms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// `displayname`.
+    pub displayname: Option<String>,
+    /// `avatar_url`.
+    pub avatar_url: Option<String>,
+}
+
+/// Knows how local users want to be called. The accounts of a server do.
+pub trait Profiles: Send + Sync + 'static {
+    /// The profile of a local user; empty if there is none.
+    fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>>;
+}
+
+/// All rooms, to be changed. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+struct Inner {
+    history: History,
+    key: Arc<SigningKey>,
+    ports: Ports,
+    profiles: Arc<dyn Profiles>,
+    slots: Arc<guard::Slots>,
+    tasks: TaskTracker,
+    /// The latest moment that a create event of ours bears.
+    last_founded: AtomicU64,
+}
+
+impl fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rooms")
+    }
+}
+
+impl Rooms {
+    /// The rooms of `history`, whose events are signed with `key`.
+    #[must_use]
+    pub fn new(
+        history: History,
+        key: Arc<SigningKey>,
+        ports: Ports,
+        profiles: Arc<dyn Profiles>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (slots, last_founded) = (Arc::default(), AtomicU64::new(0));
+        Self(Arc::new(Inner { history, key, ports, profiles, slots, tasks, last_founded }))
+    }
+
+    /// The read side.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    /// Refuses what concerns users of other servers.
+    fn local_only(&self, user: &UserId) -> Result<(), RoomError> {
+        match self.0.history.is_local(user) {
+            true => Ok(()),
+            false => Err(RoomError::Remote(user.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! One room, one writer at a time.
+//!
+//! A writer holds the [`RoomGuard`] while it builds on the room's heads. A plain message lets go as soon
+//! as its commit is queued, so that the next message can follow it within the same group of the
+//! committer; what the room will be is kept here meanwhile. If such a commit fails, those that built on
+//! it fail too (each expects the room to be as its predecessor left it) and begin again from the store.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use ruma::{OwnedRoomId, RoomId};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::history::RoomRow;
+
+/// What the next writer of a room builds on.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// The room as it will be once all queued commits are written; `None`: as the history says.
+    pub(super) row: Option<Arc<RoomRow>>,
+    /// Counts how often what was queued turned out to be for nothing.
+    pub(super) epoch: u64,
+}
+
+/// The rooms with writers now.
+#[derive(Default)]
+pub(super) struct Slots(Mutex<HashMap<OwnedRoomId, Arc<AsyncMutex<Ahead>>>>);
+
+impl Slots {
+    /// Waits for the room.
+    pub(super) async fn lock(self: &Arc<Self>, room: &RoomId) -> RoomGuard {
+        let slot = self.0.lock().entry(room.to_owned()).or_default().clone();
+        let ahead = slot.clone().lock_owned().await;
+        let stay = Stay { slots: self.clone(), room: room.to_owned(), slot: Some(slot) };
+        RoomGuard { ahead, stay }
+    }
+
+    fn tidy(&self, room: &RoomId, slot: Option<Arc<AsyncMutex<Ahead>>>) {
+        let mut slots = self.0.lock();
+        // Nobody else can get hold of the slot while the map is locked.
+        drop(slot);
+        if slots.get(room).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+            slots.remove(room);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
+/// The right to write to a room. Its fields are dropped in this order.
+#[must_use]
+pub(super) struct RoomGuard {
+    pub(super) ahead: OwnedMutexGuard<Ahead>,
+    stay: Stay,
+}
+
+impl RoomGuard {
+    /// Lets others write, but keeps what lies ahead in memory.
+    pub(super) fn release(self) -> Stay {
+        self.stay
+    }
+}
+
+/// Keeps a room's slot in memory.
+pub(super) struct Stay {
+    slots: Arc<Slots>,
+    room: OwnedRoomId,
+    slot: Option<Arc<AsyncMutex<Ahead>>>,
+}
+
+impl Stay {
+    /// Waits for the room again.
+    pub(super) async fn lock(&self) -> Option<OwnedMutexGuard<Ahead>> {
+        Some(self.slot.clone()?.lock_owned().await)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.slots.tidy(&self.room, self.slot.take());
+    }
+}

@@ -1,0 +1,253 @@
+//! From a turn to a commit, and what is remembered once it is written.
+
+use std::sync::Arc;
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, events::StateEventType};
+
+use super::{
+    RoomError, Rooms,
+    guard::RoomGuard,
+    turn::{Turn, Written},
+};
+use crate::{
+    dag::tree::Change,
+    history::{
+        History, RoomRow, StoredEvent,
+        tables::{FORGOTTEN, ROOMS, STRIPPED, StrippedRow},
+    },
+    log::{Audience, Commit, CommitError, OnceKey},
+    types::{Fact, Lane, Membership, Position},
+};
+
+/// What is remembered of a turn once it is written.
+struct Memory {
+    room_id: OwnedRoomId,
+    row: Arc<RoomRow>,
+    written: Vec<StoredEvent>,
+    rewritten: Vec<StoredEvent>,
+}
+
+impl Turn {
+    /// Writes everything in one commit and answers with the id of the last event. With `once`, a
+    /// repeated request is answered with the id that it got the first time.
+    pub(super) async fn finish(mut self, once: Option<OnceKey>) -> Result<OwnedEventId, RoomError> {
+        let last = self.written.last().map(|written| written.event.pdu.event_id().to_owned());
+        let last = last.ok_or(RoomError::NotFound("There is nothing to do"))?;
+        let mut commit = match once {
+            Some(key) => Commit::once(key, last.as_bytes().to_vec()),
+            None => Commit::new(),
+        };
+        let is_plain = self.is_plain();
+        self.fill(&mut commit);
+        let (rooms, guard) = (self.rooms.clone(), self.guard.take());
+        let memory = self.into_memory();
+        let result = match guard {
+            Some(guard) if is_plain => memory.pass_on(&rooms, guard, commit).await,
+            // What was rewritten must be forgotten in its older form even if the caller goes away.
+            guard if !memory.rewritten.is_empty() => {
+                let tasks = rooms.0.tasks.clone();
+                let task = tasks.spawn(async move { memory.hold(&rooms, guard, commit).await });
+                task.await.map_err(|_| RoomError::Closed)?
+            }
+            guard => memory.hold(&rooms, guard, commit).await,
+        };
+        match result {
+            Ok(_) => Ok(last),
+            Err(CommitError::AlreadyDone(reply)) => first_answer(&reply),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the turns of two rooms in one commit.
+    pub(super) async fn finish_both(mut self, mut other: Self) -> Result<(), RoomError> {
+        let mut commit = Commit::new();
+        self.fill(&mut commit);
+        other.fill(&mut commit);
+        let (rooms, guards) = (self.rooms.clone(), [self.guard.take(), other.guard.take()]);
+        let memories = [self.into_memory(), other.into_memory()];
+        let result = rooms.0.history.log().commit(commit).await;
+        for (memory, guard) in memories.into_iter().zip(guards) {
+            let row = memory.row.clone();
+            if result.is_ok() {
+                // Events of two rooms may share positions; the history reads them when it needs them.
+                rooms.0.history.note(&memory.room_id, &row, &[], true);
+            }
+            settle(&rooms, &memory.room_id, guard, result.is_ok().then_some(row)).await;
+        }
+        Ok(result.map(drop)?)
+    }
+
+    /// Whether nothing that others build on is written, but for the room's heads.
+    fn is_plain(&self) -> bool {
+        let plain = |written: &Written| {
+            written.change.is_none() && written.related.as_ref().is_none_or(|related| related.is_plain())
+        };
+        self.rewritten.is_empty() && self.extra.is_empty() && self.written.iter().all(plain)
+    }
+
+    /// Puts everything of this turn into `commit`.
+    pub(super) fn fill(&mut self, commit: &mut Commit) {
+        let key = (self.room_id.clone(),);
+        match &self.base {
+            Some(base) => commit.expect_equals(&ROOMS, &key, base),
+            None => commit.expect_absent(&ROOMS, &key),
+        }
+        commit.put(&ROOMS, &key, &self.row);
+        let was_remote = self.base.as_ref().is_some_and(|base| base.remote > 0);
+        for written in &self.written {
+            let event_id = written.event.pdu.event_id().to_owned();
+            commit.fact(Lane::Room(self.room_id.clone()), Fact::Event { event_id: event_id.clone() });
+            if was_remote || self.row.remote > 0 {
+                commit.fact(Lane::Egress(self.room_id.clone()), Fact::Event { event_id });
+            }
+            written.event.record(commit);
+            for node in &written.nodes {
+                commit.put_raw(crate::history::node_key(node.id), node.bytes.clone());
+            }
+            if let Some(change) = &written.change {
+                follow(&self.rooms.0.history, commit, &self.room_id, change, written.stripped.as_ref());
+            }
+            if let Some(related) = &written.related {
+                related.record(commit, &self.room_id, &written.event.pdu);
+            }
+        }
+        self.rewritten.iter().for_each(|event| event.record(commit));
+        self.extra.drain(..).for_each(|extra| extra(commit));
+    }
+
+    fn into_memory(self) -> Memory {
+        let history = &self.rooms.0.history;
+        let nodes = self.written.iter().flat_map(|written| &written.nodes);
+        nodes.for_each(|node| history.note_node(node.id, &node.node));
+        Memory {
+            room_id: self.room_id,
+            row: Arc::new(self.row),
+            written: self.written.into_iter().map(|written| written.event).collect(),
+            rewritten: self.rewritten,
+        }
+    }
+}
+
+impl Memory {
+    /// Queues the commit, lets the next writer build on it, and waits until it is written.
+    async fn pass_on(
+        self,
+        rooms: &Rooms,
+        mut guard: RoomGuard,
+        commit: Commit,
+    ) -> Result<Position, CommitError> {
+        let ticket = rooms.0.history.log().submit(commit).await?;
+        guard.ahead.row = Some(self.row.clone());
+        let epoch = guard.ahead.epoch;
+        let stay = guard.release();
+        let result = ticket.done().await;
+        match &result {
+            Ok(position) => self.note(&rooms.0.history, *position),
+            Err(_) => {
+                let Some(mut ahead) = stay.lock().await else { return result };
+                // Whoever notices first begins anew; the others find that done.
+                if ahead.epoch == epoch {
+                    ahead.epoch += 1;
+                    ahead.row = rooms.0.history.reload_room(&self.room_id).await.unwrap_or_default();
+                }
+            }
+        }
+        result
+    }
+
+    /// Has the commit written before anybody else may write.
+    async fn hold(
+        self,
+        rooms: &Rooms,
+        guard: Option<RoomGuard>,
+        commit: Commit,
+    ) -> Result<Position, CommitError> {
+        let result = rooms.0.history.log().commit(commit).await;
+        let (room_id, row) = (self.room_id.clone(), self.row.clone());
+        if let Ok(position) = &result {
+            self.note(&rooms.0.history, *position);
+        }
+        settle(rooms, &room_id, guard, result.is_ok().then_some(row)).await;
+        result
+    }
+
+    /// Tells the history. Each event has a position of its own, the last one `last`.
+    fn note(self, history: &History, last: Position) {
+        let count = self.written.len() as u64;
+        let positioned = self.written.into_iter().zip(1..).map(|(event, number)| {
+            let position = Position((last.0 + number).saturating_sub(count));
+            StoredEvent { position, ..event }
+        });
+        let is_rewritten = !self.rewritten.is_empty();
+        let events: Vec<_> = positioned.chain(self.rewritten).map(Arc::new).collect();
+        history.note(&self.room_id, &self.row, &events, is_rewritten);
+    }
+}
+
+/// Leaves the room to the next writer, as it is now.
+async fn settle(rooms: &Rooms, room: &RoomId, guard: Option<RoomGuard>, row: Option<Arc<RoomRow>>) {
+    let Some(mut guard) = guard else { return };
+    match row {
+        Some(row) => guard.ahead.row = Some(row),
+        None => {
+            guard.ahead.epoch += 1;
+            guard.ahead.row = rooms.0.history.reload_room(room).await.unwrap_or_default();
+        }
+    }
+}
+
+/// What follows from a change of a room's state for the user whose membership it is.
+///
+/// Membership is not always an event: where a fork is resolved, call this for each difference of the
+/// states before and after, with the position of the event that joined the fork.
+fn follow(
+    history: &History,
+    commit: &mut Commit,
+    room: &OwnedRoomId,
+    change: &Change,
+    stripped: Option<&StrippedRow>,
+) {
+    if change.key.event_type != StateEventType::RoomMember {
+        return;
+    }
+    let Ok(user) = OwnedUserId::try_from(change.key.state_key.as_str()) else { return };
+    if !history.is_local(&user) {
+        return;
+    }
+    let membership =
+        |value: &Option<_>| value.as_ref().and_then(|value: &crate::dag::StateValue| value.membership);
+    let (before, after) = (membership(&change.before), membership(&change.after));
+    let Some(event_id) = change.after.as_ref().or(change.before.as_ref()).map(|value| value.event_id.clone())
+    else {
+        return;
+    };
+    let (was_in, is_in) = (before == Some(Membership::Join), after == Some(Membership::Join));
+    if was_in && is_in {
+        return;
+    }
+    let key = (user.clone(), room.clone());
+    let membership = after.unwrap_or(Membership::Leave);
+    let fact = Fact::Membership { room_id: room.clone(), membership, event_id };
+    commit.fact(Lane::Account(user.clone()), fact);
+    match (was_in, is_in) {
+        (false, true) => commit.open(Audience::Account(user), Lane::Room(room.clone())),
+        (true, false) => commit.close(Audience::Account(user), Lane::Room(room.clone())),
+        _ => {}
+    }
+    match stripped {
+        Some(stripped) => commit.put(&STRIPPED, &key, stripped),
+        None if matches!(before, Some(Membership::Invite | Membership::Knock)) => {
+            commit.delete(&STRIPPED, &key);
+        }
+        None => {}
+    }
+    if matches!(membership, Membership::Join | Membership::Invite | Membership::Knock) {
+        commit.delete(&FORGOTTEN, &key);
+    }
+}
+
+pub(super) fn first_answer(reply: &[u8]) -> Result<OwnedEventId, RoomError> {
+    let id = std::str::from_utf8(reply).ok().and_then(|id| OwnedEventId::try_from(id).ok());
+    let corrupt = || crate::store::StoreError::Corrupt(String::from("the answer of a transaction"));
+    Ok(id.ok_or_else(corrupt)?)
+}

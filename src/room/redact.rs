@@ -1,0 +1,100 @@
+//! Redacting an event.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#redactions>
+
+use ruma::{EventId, OwnedEventId, RoomId, UserId, events::TimelineEventType};
+use serde_json::json;
+
+use super::{Message, RoomError, Rooms, Txn, turn::Turn, until_settled};
+use crate::{
+    dag::redact::prune,
+    history::{StoredEvent, tables::REDACTIONS},
+    log::OnceKey,
+};
+
+impl Rooms {
+    /// Redacts `target`; answers with the id of the redaction.
+    ///
+    /// # Errors
+    /// Why it cannot be redacted.
+    pub async fn redact(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        target: &EventId,
+        (reason, txn): (Option<String>, Option<Txn>),
+    ) -> Result<OwnedEventId, RoomError> {
+        let content = match reason {
+            Some(reason) => json!({ "reason": reason }),
+            None => json!({}),
+        };
+        let content = serde_json::value::to_raw_value(&content)
+            .map_err(|error| RoomError::BadJson(error.to_string()))?;
+        let message = Message { event_type: TimelineEventType::RoomRedaction, content, txn };
+        self.redact_with(user, room, target, message).await
+    }
+
+    pub(super) async fn redact_with(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        target: &EventId,
+        message: Message,
+    ) -> Result<OwnedEventId, RoomError> {
+        let once = self.once(user, message.txn.as_ref(), &format!("redact/{room}/{target}"));
+        if let Some(answer) = self.answered(once.as_ref()).await? {
+            return Ok(answer);
+        }
+        until_settled!(self.try_redact(user, room, target, (&message, once.clone())))
+    }
+
+    async fn try_redact(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        target: &EventId,
+        (message, once): (&Message, Option<OnceKey>),
+    ) -> Result<OwnedEventId, RoomError> {
+        let mut turn = Turn::begin_as_member(self, room).await?;
+        let found = self.0.history.event(target).await?;
+        if let Some(found) = &found {
+            turn.check_redaction(user, found).await?;
+        }
+        let mut event = message.event(user);
+        event.redacts = Some(target.to_owned());
+        let redaction = turn.add(event).await?;
+        match found {
+            // The first redaction is the one that clients are told of.
+            Some(found) if found.notes.redacted_by.is_some() => {}
+            Some(found) => {
+                turn.unrelate(&found).await?;
+                let mut redacted: StoredEvent = (*found).clone();
+                redacted.pdu = prune(&found.pdu, turn.rules)?;
+                redacted.notes.redacted_by = Some(redaction);
+                turn.rewritten.push(redacted);
+            }
+            None => {
+                let key = (target.to_owned(), redaction);
+                turn.extra.push(Box::new(move |commit| commit.put(&REDACTIONS, &key, &())));
+            }
+        }
+        turn.finish(once).await
+    }
+}
+
+impl Turn {
+    /// Since room version 3 the rules let every redaction pass and only ask later whether it takes
+    /// effect; a user of ours is told at once.
+    async fn check_redaction(&self, user: &UserId, target: &StoredEvent) -> Result<(), RoomError> {
+        if target.pdu.room_id() != self.room_id {
+            return Err(RoomError::NotFound("There is no such event in the room"));
+        }
+        if *target.pdu.event_type() == TimelineEventType::RoomCreate {
+            return Err(RoomError::forbidden("The create event cannot be redacted"));
+        }
+        match target.pdu.sender() == user || self.power().await?.may_redact_others(user) {
+            true => Ok(()),
+            false => Err(RoomError::forbidden("You may not redact what others have sent")),
+        }
+    }
+}

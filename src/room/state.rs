@@ -1,0 +1,112 @@
+//! Setting state, and who may look at it.
+
+use std::collections::BTreeSet;
+
+use ruma::{
+    OwnedEventId, OwnedRoomAliasId, RoomId, UserId,
+    events::{StateEventType, TimelineEventType},
+};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    RoomError, Rooms,
+    turn::{NewEvent, Turn},
+    until_settled,
+};
+use crate::dag::Pdu;
+
+impl Rooms {
+    /// Sets a state event; answers with its id. Setting what the user has set there last changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be set.
+    pub async fn set_state(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        (event_type, state_key): (&StateEventType, &str),
+        content: Box<RawValue>,
+    ) -> Result<OwnedEventId, RoomError> {
+        until_settled!(self.try_set_state(user, room, (event_type, state_key), &content))
+    }
+
+    async fn try_set_state(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        (event_type, state_key): (&StateEventType, &str),
+        content: &RawValue,
+    ) -> Result<OwnedEventId, RoomError> {
+        let mut turn = Turn::begin_as_member(self, room).await?;
+        let event = NewEvent {
+            state_key: Some(String::from(state_key)),
+            ..NewEvent::message(user, TimelineEventType::from(event_type.to_string()), content.to_owned())
+        };
+        match event_type {
+            StateEventType::RoomCanonicalAlias => turn.check_canonical_alias(&event).await?,
+            StateEventType::RoomMember => {
+                // An invite by another road; remote users cannot be asked.
+                let target = <&UserId>::try_from(state_key);
+                let target = target.map_err(|_| RoomError::invalid("The state key is no user id"))?;
+                self.local_only(target)?;
+            }
+            _ => {}
+        }
+        let id = turn.add_state(event).await?;
+        match turn.written.is_empty() {
+            true => Ok(id),
+            false => turn.finish(None).await,
+        }
+    }
+}
+
+impl Turn {
+    /// Every alias that is new must be one of this room.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#mroomcanonical_alias>
+    pub(super) async fn check_canonical_alias(&self, event: &NewEvent) -> Result<(), RoomError> {
+        let wanted = aliases(&event.content)?;
+        let present = self.place("m.room.canonical_alias", "").await?;
+        let present = present.map(|pdu: Pdu| aliases(pdu.content()).unwrap_or_default()).unwrap_or_default();
+        for alias in wanted.difference(&present) {
+            let row = self.rooms.0.history.alias(alias).await?;
+            if row.is_none_or(|row| row.room_id != self.room_id) {
+                return Err(RoomError::BadAlias(format!("{alias} does not point to this room")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The aliases that the content of an `m.room.canonical_alias` event names.
+pub(super) fn aliases(content: &RawValue) -> Result<BTreeSet<OwnedRoomAliasId>, RoomError> {
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(default)]
+        alias: Option<Value>,
+        #[serde(default)]
+        alt_aliases: Option<Value>,
+    }
+    let malformed = || RoomError::invalid("An alias is malformed");
+    let content: Content = serde_json::from_str(content.get()).map_err(|_| malformed())?;
+    let mut texts = Vec::new();
+    match content.alias {
+        // Older clients write an empty text for none.
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) if text.is_empty() => {}
+        Some(Value::String(text)) => texts.push(text),
+        Some(_) => return Err(malformed()),
+    }
+    match content.alt_aliases {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(items)) => {
+            for item in items {
+                texts.push(item.as_str().map(String::from).ok_or_else(malformed)?);
+            }
+        }
+        Some(_) => return Err(malformed()),
+    }
+    texts.into_iter().map(|text| OwnedRoomAliasId::try_from(text).map_err(|_| malformed())).collect()
+}

@@ -1,0 +1,45 @@
+//! What somebody who is invited, or knocks, may know of a room.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
+
+use ruma::events::StateEventType;
+
+use super::{RoomError, turn::Turn};
+use crate::{
+    dag::{Pdu, StateKey},
+    history::{stripped, tables::StrippedRow},
+    types::Membership,
+};
+
+/// The events that say what kind of room it is.
+const TELLING: [StateEventType; 8] = [
+    StateEventType::RoomCreate,
+    StateEventType::RoomJoinRules,
+    StateEventType::RoomName,
+    StateEventType::RoomAvatar,
+    StateEventType::RoomTopic,
+    StateEventType::RoomCanonicalAlias,
+    StateEventType::RoomEncryption,
+    StateEventType::RoomHistoryVisibility,
+];
+
+/// What the user may know to whom `pdu`, an event of `turn`, is an invite or whose knock it is.
+pub(super) async fn of(turn: &Turn, pdu: &Pdu) -> Result<Option<StrippedRow>, RoomError> {
+    if !matches!(pdu.membership(), Some(Membership::Invite | Membership::Knock)) {
+        return Ok(None);
+    }
+    let sender = StateKey::new(StateEventType::RoomMember, pdu.sender().as_str());
+    let keys: Vec<StateKey> =
+        TELLING.into_iter().map(|event_type| StateKey::new(event_type, "")).chain([sender]).collect();
+    let places = turn.places(&keys).await?;
+    let mut state = Vec::new();
+    for key in &keys {
+        if let Some(told) = places.get(&key.event_type, &key.state_key)
+            && told.event_id() != pdu.event_id()
+        {
+            state.push(stripped(&told)?);
+        }
+    }
+    state.push(stripped(pdu)?);
+    Ok(Some(StrippedRow { state }))
+}

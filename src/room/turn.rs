@@ -1,0 +1,348 @@
+//! One change of one room: what is built, checked and finally written in one commit.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId,
+    events::{StateEventType, TimelineEventType},
+    room_version_rules::RoomVersionRules,
+};
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{RoomError, Rooms, guard::RoomGuard, relation::Related, stripped};
+use crate::{
+    dag::{
+        Draft, Node, NodeId, Pdu, StateId, StateKey, StateValue, auth,
+        build::{self, Head, draft_state_keys},
+        power::Power,
+        tree::{self, Change, NewNode, entry_of},
+    },
+    history::{EventNotes, RoomRow, States, Status, StoredEvent, tables::StrippedRow},
+    log::Commit,
+    types::{Membership, Position},
+};
+
+/// An event that somebody wants to send.
+pub(super) struct NewEvent {
+    pub(super) sender: OwnedUserId,
+    pub(super) event_type: TimelineEventType,
+    pub(super) state_key: Option<String>,
+    pub(super) content: Box<RawValue>,
+    pub(super) redacts: Option<OwnedEventId>,
+    /// The sending device and its transaction id.
+    pub(super) txn: Option<(String, String)>,
+}
+
+impl NewEvent {
+    /// An event that is not of the state.
+    pub(super) fn message(sender: &UserId, event_type: TimelineEventType, content: Box<RawValue>) -> Self {
+        let sender = sender.to_owned();
+        Self { sender, event_type, state_key: None, content, redacts: None, txn: None }
+    }
+
+    /// A state event.
+    pub(super) fn state(
+        sender: &UserId,
+        event_type: &str,
+        state_key: &str,
+        content: &impl Serialize,
+    ) -> Result<Self, RoomError> {
+        let content = serde_json::value::to_raw_value(content)
+            .map_err(|error| RoomError::BadJson(error.to_string()))?;
+        Ok(Self {
+            state_key: Some(String::from(state_key)),
+            ..Self::message(sender, event_type.into(), content)
+        })
+    }
+}
+
+/// An event of this turn, with what is written beside it.
+pub(super) struct Written {
+    pub(super) event: StoredEvent,
+    pub(super) nodes: Vec<NewNode>,
+    pub(super) change: Option<Change>,
+    pub(super) stripped: Option<StrippedRow>,
+    pub(super) related: Option<Related>,
+}
+
+/// Rows that a verb adds of its own.
+pub(super) type Extra = Box<dyn FnOnce(&mut Commit) + Send + Sync>;
+
+/// A room with its guard, and what is to happen to it.
+pub(super) struct Turn {
+    pub(super) rooms: Rooms,
+    pub(super) room_id: OwnedRoomId,
+    /// The room as it will be.
+    pub(super) row: RoomRow,
+    pub(super) rules: &'static RoomVersionRules,
+    /// The room as it is; `None` for one that is being founded.
+    pub(super) base: Option<Arc<RoomRow>>,
+    /// Absent only for a room that nobody can know of yet.
+    pub(super) guard: Option<RoomGuard>,
+    pub(super) written: Vec<Written>,
+    /// Events whose rows are replaced.
+    pub(super) rewritten: Vec<StoredEvent>,
+    pub(super) extra: Vec<Extra>,
+    nodes: HashMap<NodeId, Arc<Node>>,
+    fresh: HashMap<OwnedEventId, Pdu>,
+}
+
+/// A few events of a state, by their place.
+#[derive(Default)]
+pub(super) struct Places(Vec<(StateKey, Pdu)>);
+
+impl Places {
+    pub(super) fn get(&self, event_type: &StateEventType, state_key: &str) -> Option<Pdu> {
+        let found =
+            self.0.iter().find(|(place, _)| place.state_key == state_key && place.event_type == *event_type);
+        found.map(|(_, pdu)| pdu.clone())
+    }
+}
+
+impl Turn {
+    /// Waits for `room` and takes it.
+    pub(super) async fn begin(rooms: &Rooms, room: &RoomId) -> Result<Self, RoomError> {
+        let guard = rooms.0.slots.lock(room).await;
+        let base = match &guard.ahead.row {
+            Some(row) => Some(row.clone()),
+            None => rooms.0.history.room(room).await?,
+        };
+        let base = base.ok_or(RoomError::NotFound("This server does not know the room"))?;
+        Ok(Self {
+            rooms: rooms.clone(),
+            room_id: room.to_owned(),
+            row: RoomRow { serial: base.serial + 1, ..(*base).clone() },
+            rules: base.rules(),
+            base: Some(base),
+            guard: Some(guard),
+            written: Vec::new(),
+            rewritten: Vec::new(),
+            extra: Vec::new(),
+            nodes: HashMap::new(),
+            fresh: HashMap::new(),
+        })
+    }
+
+    /// As [`Self::begin`], for somebody who can only be in a room that this server knows.
+    pub(super) async fn begin_as_member(rooms: &Rooms, room: &RoomId) -> Result<Self, RoomError> {
+        Self::begin(rooms, room).await.map_err(|error| match error {
+            RoomError::NotFound(_) => RoomError::forbidden("You are not in the room"),
+            error => error,
+        })
+    }
+
+    /// Founds a room with its create event. `room` is its id where the create event does not decide it.
+    pub(super) async fn found(
+        rooms: &Rooms,
+        version: ruma::RoomVersionId,
+        room: Option<OwnedRoomId>,
+        create: NewEvent,
+    ) -> Result<Self, RoomError> {
+        let rules = crate::dag::versions::rules(&version)
+            .ok_or_else(|| RoomError::UnsupportedVersion(version.clone()))?;
+        let mut draft = draft(rooms, room, create);
+        // Two rooms that are alike and of one moment would be one room where the id is a hash.
+        let moment = u64::from(draft.origin_server_ts.0);
+        let last = rooms.0.last_founded.fetch_max(moment, Ordering::AcqRel);
+        if last >= moment {
+            let moment = rooms.0.last_founded.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+            draft.origin_server_ts.0 = UInt::try_from(moment).unwrap_or(UInt::MAX);
+        }
+        let pdu = build::build(draft, &[], |_, _| None, rules, &rooms.0.key)?;
+        auth::check_selection(&pdu, &rules.authorization, |_| None)
+            .map_err(|denied| RoomError::Invalid(denied.to_string()))?;
+        let row = RoomRow {
+            serial: 1,
+            version,
+            create: pdu.event_id().to_owned(),
+            heads: Vec::new(),
+            state: StateId::EMPTY,
+            joined: 0,
+            invited: 0,
+            remote: 0,
+        };
+        let mut turn = Self {
+            rooms: rooms.clone(),
+            room_id: pdu.room_id().to_owned(),
+            row,
+            rules,
+            base: None,
+            guard: None,
+            written: Vec::new(),
+            rewritten: Vec::new(),
+            extra: Vec::new(),
+            nodes: HashMap::new(),
+            fresh: HashMap::new(),
+        };
+        turn.admit(pdu, None).await?;
+        Ok(turn)
+    }
+
+    /// Adds an event on top of the room as it is by now, if the rules allow it.
+    pub(super) async fn add(&mut self, mut event: NewEvent) -> Result<OwnedEventId, RoomError> {
+        let txn = event.txn.take();
+        let draft = draft(&self.rooms, Some(self.room_id.clone()), event);
+        let keys: Vec<StateKey> =
+            draft_state_keys(&draft, self.rules)?.into_iter().map(StateKey::from).collect();
+        let places = self.places(&keys).await?;
+        let state = |event_type: &StateEventType, key: &str| places.get(event_type, key);
+        let pdu = build::build(draft, &self.row.build_heads(), state, self.rules, &self.rooms.0.key)?;
+        // Its auth events were taken from this very state, so that checking against it says it all.
+        auth::check_against(&pdu, &self.rules.authorization, state)?;
+        let id = pdu.event_id().to_owned();
+        self.admit(pdu, txn).await?;
+        Ok(id)
+    }
+
+    /// Adds a state event unless its sender has said the same there last.
+    pub(super) async fn add_state(&mut self, event: NewEvent) -> Result<OwnedEventId, RoomError> {
+        let state_key = event.state_key.clone().unwrap_or_default();
+        let place = StateKey::new(event.event_type.to_string().into(), &state_key);
+        let places = self.places(std::slice::from_ref(&place)).await?;
+        if let Some(present) = places.get(&place.event_type, &place.state_key)
+            && present.sender() == event.sender
+            && same_json(present.content(), &event.content)
+        {
+            return Ok(present.event_id().to_owned());
+        }
+        self.add(event).await
+    }
+
+    /// The events at some places of the state as it is by now.
+    pub(super) async fn places(&self, keys: &[StateKey]) -> Result<Places, RoomError> {
+        let (history, state) = (&self.rooms.0.history, self.row.state);
+        let values = history.ask(&self.nodes, |nodes| tree::get_many(nodes, state, keys)).await?;
+        let mut places = Places::default();
+        let (mut absent, mut absent_keys) = (Vec::new(), Vec::new());
+        for (key, value) in keys.iter().zip(values) {
+            let Some(StateValue { event_id, .. }) = value else { continue };
+            match self.fresh.get(&event_id) {
+                Some(pdu) => places.0.push((key.clone(), pdu.clone())),
+                None => {
+                    absent.push(event_id);
+                    absent_keys.push(key.clone());
+                }
+            }
+        }
+        let found = history.events(&absent).await?;
+        for (key, event) in absent_keys.into_iter().zip(found) {
+            let event = event.ok_or_else(|| {
+                let what = format!("an event of the state of {} is missing: {key:?}", self.room_id);
+                crate::store::StoreError::Corrupt(what)
+            })?;
+            places.0.push((key, event.pdu.clone()));
+        }
+        Ok(places)
+    }
+
+    /// The event at one place of the state as it is by now.
+    pub(super) async fn place(&self, event_type: &str, state_key: &str) -> Result<Option<Pdu>, RoomError> {
+        let key = StateKey::new(event_type.into(), state_key);
+        let places = self.places(std::slice::from_ref(&key)).await?;
+        Ok(places.get(&key.event_type, state_key))
+    }
+
+    /// What `user` is to the room as it is by now.
+    pub(super) async fn membership(&self, user: &UserId) -> Result<Option<Membership>, RoomError> {
+        let key = StateKey::new(StateEventType::RoomMember, user.as_str());
+        let (history, state) = (&self.rooms.0.history, self.row.state);
+        let value = history.ask(&self.nodes, |nodes| tree::get(nodes, state, &key)).await?;
+        Ok(value.and_then(|value| value.membership))
+    }
+
+    /// Who has how much power in the room as it is by now.
+    pub(super) async fn power(&self) -> Result<Power<'static>, RoomError> {
+        let keys = [StateEventType::RoomCreate, StateEventType::RoomPowerLevels]
+            .map(|event_type| StateKey::new(event_type, ""));
+        let places = self.places(&keys).await?;
+        Ok(Power::of(|event_type, key| places.get(event_type, key), &self.rules.authorization))
+    }
+
+    /// Takes an event that was found good into the room.
+    async fn admit(&mut self, pdu: Pdu, txn: Option<(String, String)>) -> Result<(), RoomError> {
+        let before = self.row.state;
+        let (mut nodes, mut change) = (Vec::new(), None);
+        if let Some((key, value)) = entry_of(&pdu) {
+            let history = &self.rooms.0.history;
+            let (applied, old) = history
+                .ask(&self.nodes, |source| {
+                    let edit = [(key.clone(), Some(value.clone()))];
+                    Ok((tree::apply(source, before, edit)?, tree::get(source, before, &key)?))
+                })
+                .await?;
+            self.row.state = applied.state;
+            for node in &applied.nodes {
+                self.nodes.insert(node.id, node.node.clone());
+            }
+            nodes = applied.nodes;
+            let moved = Change { key, before: old, after: Some(value) };
+            self.count(&moved);
+            change = Some(moved);
+        }
+        self.fresh.insert(pdu.event_id().to_owned(), pdu.clone());
+        let stripped = stripped::of(self, &pdu).await?;
+        let related = self.relate(&pdu).await?;
+        let after = self.row.state;
+        self.row.heads.retain(|head| !pdu.prev_events().contains(&head.id));
+        self.row.heads.push(Head::of(&pdu, self.rules).into());
+        let event = StoredEvent {
+            pdu,
+            position: Position::ZERO,
+            status: Status::Timeline,
+            version: self.row.version.clone(),
+            states: Some(States { before, after, current: after }),
+            notes: EventNotes { txn, ..EventNotes::default() },
+        };
+        self.written.push(Written { event, nodes, change, stripped, related });
+        Ok(())
+    }
+
+    /// Keeps the room's counts of members in step with its state.
+    fn count(&mut self, change: &Change) {
+        if change.key.event_type != StateEventType::RoomMember {
+            return;
+        }
+        let Ok(user) = <&UserId>::try_from(change.key.state_key.as_str()) else { return };
+        let is_remote = !self.rooms.0.history.is_local(user);
+        let row = &mut self.row;
+        for (value, arrives) in [(&change.before, false), (&change.after, true)] {
+            let step = |count: &mut u64| match arrives {
+                true => *count += 1,
+                false => *count = count.saturating_sub(1),
+            };
+            match value.as_ref().and_then(|value| value.membership) {
+                Some(Membership::Join) => {
+                    step(&mut row.joined);
+                    if is_remote {
+                        step(&mut row.remote);
+                    }
+                }
+                Some(Membership::Invite) => step(&mut row.invited),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn draft(rooms: &Rooms, room_id: Option<OwnedRoomId>, event: NewEvent) -> Draft {
+    let now = UInt::try_from(rooms.0.ports.clock.now_ms()).unwrap_or(UInt::MAX);
+    Draft {
+        room_id,
+        sender: event.sender,
+        event_type: event.event_type,
+        state_key: event.state_key,
+        content: event.content,
+        redacts: event.redacts,
+        origin_server_ts: MilliSecondsSinceUnixEpoch(now),
+    }
+}
+
+/// Whether two texts say the same.
+fn same_json(a: &RawValue, b: &RawValue) -> bool {
+    let read = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).ok();
+    a.get() == b.get() || read(a).zip(read(b)).is_some_and(|(a, b)| a == b)
+}
