@@ -6,7 +6,7 @@ use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::auth::Authenticate;
-use crate::{log::Log, types::Ports};
+use crate::{account::Accounts, device::Devices, log::Log, types::Ports};
 
 /// The services of a running server, for handlers. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +20,10 @@ pub struct Services {
     pub ports: Ports,
     /// The log.
     pub log: Log,
+    /// Local accounts.
+    pub accounts: Accounts,
+    /// Devices and their keys.
+    pub devices: Devices,
     /// Knows whom an access token stands for.
     pub gate: Arc<dyn Authenticate>,
     /// Every task of the server belongs to it.

@@ -4,12 +4,21 @@ use http::{header, request::Parts};
 use ruma::api::auth_scheme::{ExtractTokenError, extract_bearer_or_query_token};
 
 use super::{Access, Failure};
-use crate::{account::Caller, store::BoxFuture};
+use crate::{
+    account::{Accounts, Caller},
+    store::BoxFuture,
+};
 
 /// Knows whom an access token stands for. The accounts of a server do; a test may have its own.
 pub trait Authenticate: Send + Sync + 'static {
     /// The caller that `token` stands for; else what to answer.
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>>;
+}
+
+impl Authenticate for Accounts {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>> {
+        Box::pin(async move { Ok(Accounts::authenticate(self, token).await?) })
+    }
 }
 
 /// The caller of `request`, as far as `access` asks for one.

@@ -18,7 +18,7 @@ use ruma::api::{
 };
 use serde_json::{Map, Value};
 
-use crate::{log::CommitError, store::StoreError};
+use crate::{account::AccountError, log::CommitError, store::StoreError};
 
 /// Text for people that goes into the field `error`.
 type Message = Cow<'static, str>;
@@ -223,6 +223,38 @@ impl From<CommitError> for Failure {
             }
             CommitError::Closed => Self::busy(Duration::from_secs(5)),
             CommitError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccountError> for Failure {
+    fn from(error: AccountError) -> Self {
+        let message = error.to_string();
+        match error {
+            AccountError::InvalidUsername(_) => Self::bad_request(ErrorKind::InvalidUsername, message),
+            AccountError::UserInUse => Self::bad_request(ErrorKind::UserInUse, message),
+            AccountError::RegistrationRefused(_) | AccountError::WrongPassword => Self::forbidden(message),
+            AccountError::Deactivated => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, message)
+            }
+            AccountError::Locked => {
+                Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message).with("soft_logout", true)
+            }
+            AccountError::UnknownToken { soft } => Self::unknown_token(soft),
+            AccountError::NotFound(_) => Self::not_found(message),
+            AccountError::Invalid(_) => Self::bad_json(message),
+            AccountError::TooLarge(_) => Self::too_large(message),
+            AccountError::KeyTooLarge => Self::custom(StatusCode::BAD_REQUEST, "M_KEY_TOO_LARGE", message),
+            AccountError::ProfileTooLarge => {
+                Self::custom(StatusCode::BAD_REQUEST, "M_PROFILE_TOO_LARGE", message)
+            }
+            AccountError::ManagedType => {
+                Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, message)
+            }
+            AccountError::Uia(info) => Self::uiaa(*info),
+            AccountError::Contended => Self::busy(Duration::from_secs(1)),
+            AccountError::Commit(error) => error.into(),
+            AccountError::Store(error) => error.into(),
         }
     }
 }

@@ -3,9 +3,12 @@
 use super::Routes;
 
 mod account;
+mod account_data;
 mod device;
 mod ephemeral;
+mod profile;
 mod push;
+mod push_rules;
 mod room;
 mod server;
 mod sync;
@@ -14,6 +17,9 @@ mod sync;
 pub fn routes(routes: &mut Routes) {
     server::routes(routes);
     account::routes(routes);
+    profile::routes(routes);
+    account_data::routes(routes);
+    push_rules::routes(routes);
     device::routes(routes);
     room::routes(routes);
     sync::routes(routes);
