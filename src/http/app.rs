@@ -6,7 +6,7 @@ use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::auth::Authenticate;
-use crate::{account::Accounts, device::Devices, log::Log, types::Ports};
+use crate::{account::Accounts, device::Devices, history::History, log::Log, types::Ports};
 
 /// The services of a running server, for handlers. Cheap to clone.
 #[derive(Clone)]
@@ -20,10 +20,12 @@ pub struct Services {
     pub ports: Ports,
     /// The log.
     pub log: Log,
-    /// Local accounts.
+    /// Accounts and their sessions.
     pub accounts: Accounts,
     /// Devices and their keys.
     pub devices: Devices,
+    /// The read side of rooms.
+    pub history: History,
     /// Knows whom an access token stands for.
     pub gate: Arc<dyn Authenticate>,
     /// Every task of the server belongs to it.

@@ -22,7 +22,9 @@ use tower::ServiceExt;
 
 use super::{Access, App, Call, Failure, Routes, Services, auth::Authenticate};
 use crate::{
-    account::Caller,
+    account::{Accounts, Caller, Settings},
+    device::Devices,
+    history::History,
     limits::BODY_BYTES_MAX,
     log::Log,
     store::{BoxFuture, Db, memory::Memory},
@@ -44,16 +46,26 @@ impl Authenticate for OneToken {
 }
 
 async fn app() -> App {
+    App::new(services().await)
+}
+
+/// Services over the memory engine, with the gate that knows one token.
+pub(super) async fn services() -> Services {
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
-    App::new(Services {
-        server_name: owned_server_name!("localhost"),
-        ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
+    let ports = Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) };
+    let name = owned_server_name!("localhost");
+    Services {
+        accounts: Accounts::new(log.clone(), ports.clone(), name.clone(), Settings::default()),
+        devices: Devices::new(log.clone(), ports.clone(), name.clone()),
+        history: History::open(log.clone(), ports.clone(), name.clone()).await.unwrap(),
+        server_name: name,
+        ports,
         log,
         gate: Arc::new(OneToken),
         tasks,
         stopping: CancellationToken::new(),
-    })
+    }
 }
 
 async fn whoami(_: App, caller: Caller, _: whoami::v3::Request) -> Result<whoami::v3::Response, Failure> {

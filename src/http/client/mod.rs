@@ -4,8 +4,10 @@ use super::Routes;
 
 mod account;
 mod account_data;
+mod backup;
 mod device;
 mod ephemeral;
+mod keys;
 mod profile;
 mod push;
 mod push_rules;
@@ -21,6 +23,8 @@ pub fn routes(routes: &mut Routes) {
     account_data::routes(routes);
     push_rules::routes(routes);
     device::routes(routes);
+    keys::routes(routes);
+    backup::routes(routes);
     room::routes(routes);
     sync::routes(routes);
     push::routes(routes);
