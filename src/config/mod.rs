@@ -1,1 +1,24 @@
 //! The configuration tree; its doc comments are the manual.
+//!
+//! Owns: what can be set ([`Config`]), where it comes from ([`Sources`]) and how mistakes are told
+//! ([`ConfigError`]). May use: `types`, `limits`. Start reading at [`Config`]. Invariants: an unknown
+//! key is an error; every error names the key and its source; `docs/configuration.md` is what
+//! [`manual`] writes.
+
+mod error;
+mod listen;
+mod manual;
+mod section;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use error::ConfigError;
+pub use listen::{Address, Listen};
+pub use manual::manual;
+pub use source::Sources;
+pub use tree::{
+    Config, Durability, Engine, Limits, LogFormat, Logging, Rate, RateLimits, Registration, RegistrationMode,
+    Storage,
+};

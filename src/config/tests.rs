@@ -1,0 +1,106 @@
+//! Sources, short forms, mistakes and the manual.
+
+use std::path::Path;
+
+use super::{Address, Config, ConfigError, Engine, RegistrationMode, Sources, manual};
+
+fn words(words: &[(&str, &str)]) -> Vec<(String, String)> {
+    words.iter().map(|(key, value)| (String::from(*key), String::from(*value))).collect()
+}
+
+fn load(file: &str, environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lockstep.toml");
+    std::fs::write(&path, file).unwrap();
+    let file = Some(path);
+    Sources { file, environment: words(environment), overrides: words(overrides) }.load()
+}
+
+#[track_caller]
+fn mistaken(file: &str, environment: &[(&str, &str)], overrides: &[(&str, &str)], expected: &[&str]) {
+    let error = load(file, environment, overrides).unwrap_err().to_string();
+    for part in expected {
+        assert!(error.contains(part), "{error:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn nothing_set_gives_the_defaults() {
+    assert_eq!(Sources::default().load().unwrap(), Config::default());
+}
+
+#[test]
+fn later_sources_win() {
+    let file = "server_name = 'file.org'\ndata_dir = '/file'\n[store]\ncache_mib = 1\nengine = 'memory'\n";
+    let environment = [("LOCKSTEP_DATA_DIR", "/env"), ("LOCKSTEP_STORE__CACHE_MIB", "2"), ("HOME", "/root")];
+    let config = load(file, &environment, &[("store.cache_mib", "3")]).unwrap();
+    assert_eq!(config.server_name, "file.org");
+    assert_eq!(config.data_dir, Path::new("/env"));
+    assert_eq!(config.store.cache_mib, 3);
+    assert_eq!(config.store.engine, Engine::Memory);
+}
+
+#[test]
+fn short_forms() {
+    let environment = [
+        ("LOCKSTEP_SERVER_NAME", "localhost:8123"),
+        ("LOCKSTEP_LISTEN", "127.0.0.1:1, unix:/run/lockstep.sock"),
+        ("LOCKSTEP_REGISTRATION", "open"),
+        ("LOCKSTEP_RATE_LIMITS", "off"),
+        ("LOCKSTEP_STORE", "postgres://u:p@h/d"),
+        ("LOCKSTEP_BIN", "/x"),
+    ];
+    let config = load("registration = 'token'\n", &environment, &[]).unwrap();
+    assert_eq!(config.server_name, "localhost:8123");
+    let listen: Vec<String> = config.listen.iter().map(|listen| listen.address.to_string()).collect();
+    assert_eq!(listen, ["127.0.0.1:1", "unix:/run/lockstep.sock"]);
+    assert_eq!(config.registration.mode, RegistrationMode::Open);
+    assert!(!config.rate_limits.enabled);
+    assert_eq!(config.store.engine, Engine::Postgres(String::from("postgres://u:p@h/d")));
+    assert!(!format!("{config:?}").contains("u:p"), "a password must not be printed");
+
+    let config = load("listen = 'localhost:0'\nstore = 'memory'\n", &[], &[("rate_limits", "off")]).unwrap();
+    assert_eq!(config.listen[0].address, Address::Tcp(([127, 0, 0, 1], 0).into()));
+    assert!(!config.rate_limits.enabled);
+}
+
+#[test]
+fn listeners_with_tls() {
+    let file = "listen = [{ address = '[::]:8448', tls_certificate = 'c', tls_key = 'k' }, '127.0.0.1:8008']";
+    let config = load(file, &[], &[]).unwrap();
+    assert_eq!(config.listen[0].tls, Some(("c".into(), "k".into())));
+    assert_eq!(config.listen[1].tls, None);
+    mistaken("listen = [{ address = '[::]:1', tls_key = 'k' }]", &[], &[], &["belong together"]);
+}
+
+#[test]
+fn unknown_keys_are_told_with_a_suggestion() {
+    let path = "lockstep.toml";
+    mistaken("server_nmae = 'x'", &[], &[], &["`server_nmae`", "`server_name`?", path]);
+    mistaken("[store]\ncache_mb = 1", &[], &[], &["`cache_mb`", "`cache_mib`?", "store", path]);
+    mistaken("", &[("LOCKSTEP_REGISTRATON", "open")], &[], &["`registraton`", "`registration`?"]);
+    mistaken("", &[], &[("store.cash", "1")], &["`cash`", "the flags"]);
+    mistaken("xyz = 1", &[], &[], &["`xyz`", "known are", "server_name"]);
+}
+
+#[test]
+fn wrong_values_are_told_with_their_source() {
+    mistaken("server_name = 'a b'", &[], &[], &["server_name", "lockstep.toml"]);
+    mistaken("", &[("LOCKSTEP_STORE", "mongo")], &[], &["LOCKSTEP_STORE__ENGINE", "postgres://"]);
+    mistaken("", &[("LOCKSTEP_STORE__CACHE_MIB", "much")], &[], &["LOCKSTEP_STORE__CACHE_MIB", "much"]);
+    mistaken("", &[("LOCKSTEP_REGISTRATION", "yes")], &[], &["LOCKSTEP_REGISTRATION__MODE", "yes"]);
+    mistaken("", &[("LOCKSTEP_LISTEN", "8008")], &[], &["LOCKSTEP_LISTEN"]);
+    mistaken("", &[], &[("listen", "nowhere")], &["-O listen", "nowhere"]);
+    mistaken("public_base_url = 'matrix.org'", &[], &[], &["public_base_url"]);
+    mistaken("rate_limits.login = { per_second = 0, burst = 1 }", &[], &[], &["rate_limits.login"]);
+    mistaken("a = [", &[], &[], &["lockstep.toml"]);
+    let missing = Sources { file: Some("/nowhere/x.toml".into()), ..Sources::default() };
+    assert!(missing.load().unwrap_err().to_string().contains("/nowhere/x.toml"));
+}
+
+#[test]
+fn the_manual_is_in_step_with_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(written, manual(), "run `lockstep config docs > docs/configuration.md`");
+}

@@ -1,0 +1,205 @@
+//! Every setting, with its meaning and its default.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+
+use ruma::{OwnedServerName, owned_server_name};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{
+    listen::{self, Listen},
+    section::{Documented, sections},
+};
+
+sections! {
+    /// The settings of the whole server.
+    Config {
+        /// The name of this server: the part after the colon in `@user:example.org`. It is written into
+        /// every identifier, so it can never be changed once the server has users.
+        server_name: OwnedServerName = owned_server_name!("localhost"),
+        /// Where to listen: `ADDRESS:PORT`, or `unix:/path/of/socket`. An entry may also be a table
+        /// `{ address = "…", tls_certificate = "chain.pem", tls_key = "key.pem" }`, which serves HTTPS.
+        /// In the environment and in flags several addresses are separated by commas.
+        listen: Vec<Listen> = vec![Listen::plain(listen::Address::Tcp(([127, 0, 0, 1], 8008).into()))],
+        /// The folder that holds the signing key, the secrets and the embedded store. It is created with
+        /// mode 0700.
+        data_dir: PathBuf = PathBuf::from("lockstep-data"),
+        /// The address under which clients reach this server, for example `https://matrix.example.org`.
+        /// When it is set, `/.well-known/matrix/client` and `/.well-known/matrix/server` are served.
+        public_base_url: Option<String> = None,
+        /// Reverse proxies whose `X-Forwarded-For` header is believed. A Unix socket is always believed.
+        trusted_proxies: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
+        /// Clients that may read `/metrics`. Clients over a Unix socket always may.
+        metrics_readers: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
+        /// Who may register an account.
+        registration: Registration = Registration::default(),
+        /// Where everything is kept.
+        store: Storage = Storage::default(),
+        /// How often one client may ask for the same kind of thing.
+        rate_limits: RateLimits = RateLimits::default(),
+        /// How much the server takes on at once.
+        limits: Limits = Limits::default(),
+        /// What the server tells about itself while it runs.
+        logging: Logging = Logging::default(),
+    }
+
+    /// Who may register an account. In short: `registration = "open"` sets `mode`.
+    Registration {
+        /// `closed`: only `lockstep user create` and the shared secret make accounts. `token`: whoever
+        /// knows one of `tokens`. `open`: everybody.
+        mode: RegistrationMode = RegistrationMode::Closed,
+        /// Registration tokens (`m.login.registration_token`), for `mode = "token"`.
+        tokens: Vec<String> = Vec::new(),
+        /// The file with the secret that lets a program register accounts, administrators included, over
+        /// `/_synapse/admin/v1/register`. Without a setting it is `registration.secret` in `data_dir`,
+        /// and is created at the first start.
+        shared_secret_file: Option<PathBuf> = None,
+    }
+
+    /// Where everything is kept. In short: `store = "memory"` sets `engine`.
+    Storage {
+        /// `embedded`: in the folder `store` in `data_dir`. `memory`: nowhere, all is lost when the server
+        /// stops. `postgres://…`: in a PostgreSQL database.
+        engine: Engine = Engine::Embedded,
+        /// When an acknowledged request is safe. `every-commit`: always. `lose-last-seconds-on-power-cut`:
+        /// faster on slow disks, and true to its name. For the embedded engine.
+        durability: Durability = Durability::EveryCommit,
+        /// Memory for the cache of the embedded engine, in MiB.
+        cache_mib: u64 = 128,
+        /// A folder to which the embedded engine copies every finished log segment: they and an export restore
+        /// any later moment.
+        archive: Option<PathBuf> = None,
+    }
+
+    /// How often one client may ask for the same kind of thing: `burst` requests at once and `per_second`
+    /// on average. What exceeds it is answered with 429 and `Retry-After`. In short:
+    /// `rate_limits = "off"` sets `enabled`.
+    RateLimits {
+        /// Whether anything is limited.
+        enabled: bool = true,
+        /// Logins, by address.
+        login: Rate = Rate { per_second: 0.5, burst: 10 },
+        /// Registrations, by address.
+        registration: Rate = Rate { per_second: 0.2, burst: 5 },
+        /// Messages and other events sent, by user.
+        messages: Rate = Rate { per_second: 10.0, burst: 100 },
+        /// Joins and knocks, by user.
+        joins: Rate = Rate { per_second: 1.0, burst: 30 },
+        /// Invites, by user.
+        invites: Rate = Rate { per_second: 1.0, burst: 30 },
+        /// Everything else that the specification wants limited, by user or else by address.
+        general: Rate = Rate { per_second: 50.0, burst: 500 },
+    }
+
+    /// How much the server takes on at once. What exceeds it is answered with 503 and `Retry-After`.
+    Limits {
+        /// Requests that are worked on at the same time, without long polls.
+        concurrent_requests: usize = 1024,
+        /// Long polls that wait at the same time.
+        long_polls: usize = 100_000,
+        /// Open connections, over all listeners.
+        connections: usize = 100_000,
+    }
+
+    /// What the server tells about itself while it runs.
+    Logging {
+        /// `error`, `warn`, `info`, `debug` or `trace`; also directives such as `info,lockstep::sync=debug`.
+        level: String = String::from("info"),
+        /// `text` for people, `json` for programs.
+        format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Requests per second, on average.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationMode {
+    /// Nobody, without the shared secret.
+    Closed,
+    /// Whoever knows a token.
+    Token,
+    /// Everybody.
+    Open,
+}
+
+/// When an acknowledged request is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// Always.
+    EveryCommit,
+    /// A power cut may take the last seconds.
+    LoseLastSecondsOnPowerCut,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Which store engine.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// In the data folder.
+    Embedded,
+    /// In memory only.
+    Memory,
+    /// In the PostgreSQL database of this URL.
+    Postgres(String),
+}
+
+impl FromStr for Engine {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "memory" => Ok(Self::Memory),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(Self::Postgres(String::from(url)))
+            }
+            _ => Err("the engine is `embedded`, `memory` or `postgres://…`"),
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+            Self::Postgres(_) => "postgres",
+        })
+    }
+}
+
+impl Serialize for Engine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+            Self::Postgres(url) => url,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Engine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
