@@ -6,6 +6,26 @@ use std::time::Duration;
 
 /// Largest body of an ordinary request, in bytes (ours; a whole key backup fits).
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// When a client may come back to a server that has too much to do (ours).
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// Smallest answer that is worth compressing, in bytes (ours; it must not fit into one packet).
+pub const COMPRESS_BYTES_MIN: u64 = 1_400;
+/// Time for a request's head to arrive, and for an idle connection to be used again (ours).
+pub const HEAD_SECONDS_MAX: Duration = Duration::from_secs(75);
+/// Time for a TLS handshake (ours).
+pub const HANDSHAKE_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Requests on one HTTP/2 connection at the same time (RFC 9113 recommends at least 100).
+pub const STREAMS_MAX: u32 = 256;
+/// Largest head of a request, in bytes (ours; the longest legal `since` and filter fit).
+pub const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// Time for the requests under way to end when the server stops (ours; systemd gives 90 s by default).
+pub const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Pause after `accept` fails, mostly because too many files are open (ours).
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often full rate-limit buckets are forgotten (ours).
+pub const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Threads for work that blocks: password hashes, opening the store, thumbnails (ours).
+pub const BLOCKING_THREADS_MAX: usize = 16;
 /// Time for a request's body to arrive (ours; a slow sender holds a connection no longer).
 pub const BODY_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// Largest event, in bytes of canonical JSON (client-server API, "Size limits").

@@ -1,3 +1,7 @@
 //! The `lockstep` command: see [`lockstep::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lockstep::cli::run(std::env::args_os(), std::env::vars_os())
+}

@@ -2,22 +2,56 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use ruma::OwnedServerName;
+use ruma::{OwnedServerName, UserId};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::auth::Authenticate;
-use crate::{account::Accounts, device::Devices, history::History, log::Log, types::Ports};
+use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
+use crate::{
+    account::{self, AccountError, Accounts},
+    config::{Config, Registration, RegistrationMode},
+    device::Devices,
+    history::History,
+    keys::SigningKey,
+    limits::BUSY_RETRY_AFTER,
+    log::Log,
+    room::{Profile, Profiles, Rooms},
+    store::{BoxFuture, StoreError},
+    types::Ports,
+};
+
+/// What the services of a server stand on; `server` and tests make it.
+pub struct Foundation {
+    /// The settings.
+    pub config: Config,
+    /// Time and randomness.
+    pub ports: Ports,
+    /// The log.
+    pub log: Log,
+    /// The key with which this server signs.
+    pub signing_key: Arc<SigningKey>,
+    /// Lets whoever knows it register accounts, administrators included.
+    pub registration_secret: String,
+    /// Every task of the server belongs to it.
+    pub tasks: TaskTracker,
+}
 
 /// The services of a running server, for handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Services>);
 
-/// One field for each service; `server` fills it in.
+/// One field for each service; [`Services::open`] fills them in.
 pub struct Services {
+    /// The settings.
+    pub config: Config,
     /// The name of this server, the part of its users' ids after the colon.
     pub server_name: OwnedServerName,
     /// Time and randomness.
     pub ports: Ports,
+    /// The key with which this server signs.
+    pub signing_key: Arc<SigningKey>,
+    /// Lets whoever knows it register accounts, administrators included.
+    pub registration_secret: String,
     /// The log.
     pub log: Log,
     /// Accounts and their sessions.
@@ -26,12 +60,77 @@ pub struct Services {
     pub devices: Devices,
     /// The read side of rooms.
     pub history: History,
-    /// Knows whom an access token stands for.
+    /// The verbs of rooms.
+    pub rooms: Rooms,
+    /// Knows whom an access token stands for: the accounts, unless a test says otherwise.
     pub gate: Arc<dyn Authenticate>,
+    /// Who asked how often.
+    pub throttle: Throttle,
+    /// How much is being worked on.
+    pub budget: Budget,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Every task of the server belongs to it.
     pub tasks: TaskTracker,
     /// Cancelled when the server stops: long polls answer at once.
     pub stopping: CancellationToken,
+}
+
+impl Services {
+    /// Builds every service on `foundation`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn open(foundation: Foundation) -> Result<Self, StoreError> {
+        let Foundation { config, ports, log, signing_key, registration_secret, tasks } = foundation;
+        let name = config.server_name.clone();
+        let settings = account_settings(&config.registration);
+        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
+        let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
+        let profiles = Arc::new(accounts.clone());
+        Ok(Self {
+            devices: Devices::new(log.clone(), ports.clone(), name.clone()),
+            rooms: Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone()),
+            history,
+            gate: Arc::new(accounts.clone()),
+            accounts,
+            throttle: Throttle::new(&config.rate_limits, &ports.clock),
+            budget: Budget::new(config.limits.concurrent_requests, config.limits.long_polls),
+            metrics: Metrics::new(),
+            stopping: CancellationToken::new(),
+            config,
+            server_name: name,
+            ports,
+            signing_key,
+            registration_secret,
+            log,
+            tasks,
+        })
+    }
+}
+
+impl Profiles for Accounts {
+    fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>> {
+        Box::pin(async move {
+            let (displayname, avatar_url) = self.display(user).await.map_err(|error| match error {
+                AccountError::Store(error) => error,
+                error => StoreError::engine(error),
+            })?;
+            Ok(Profile { displayname, avatar_url })
+        })
+    }
+}
+
+fn account_settings(registration: &Registration) -> account::Settings {
+    account::Settings {
+        registration: match registration.mode {
+            RegistrationMode::Closed => account::Registration::Closed,
+            RegistrationMode::Token => account::Registration::Token,
+            RegistrationMode::Open => account::Registration::Open,
+        },
+        registration_tokens: registration.tokens.clone(),
+        ..account::Settings::default()
+    }
 }
 
 impl App {
@@ -47,5 +146,64 @@ impl Deref for App {
 
     fn deref(&self) -> &Services {
         &self.0
+    }
+}
+
+/// How much is worked on at the same time. Long polls wait for news, not for the server, so they have a
+/// budget of their own.
+pub struct Budget {
+    requests: Pool,
+    polls: Pool,
+}
+
+struct Pool {
+    size: usize,
+    free: Semaphore,
+}
+
+/// Taken out of the budget until dropped.
+pub type Share<'a> = tokio::sync::SemaphorePermit<'a>;
+
+impl Budget {
+    /// For so many requests and so many long polls.
+    #[must_use]
+    pub fn new(requests: usize, polls: usize) -> Self {
+        let pool = |size: usize| {
+            let size = size.min(Semaphore::MAX_PERMITS);
+            Pool { size, free: Semaphore::new(size) }
+        };
+        Self { requests: pool(requests), polls: pool(polls) }
+    }
+
+    /// A share for one request.
+    ///
+    /// # Errors
+    /// 503 with `Retry-After` when there is none.
+    pub fn request(&self) -> Result<Share<'_>, Failure> {
+        self.requests.take()
+    }
+
+    /// A share for one long poll.
+    ///
+    /// # Errors
+    /// 503 with `Retry-After` when there is none.
+    pub fn poll(&self) -> Result<Share<'_>, Failure> {
+        self.polls.take()
+    }
+
+    /// How many requests and how many long polls are under way.
+    #[must_use]
+    pub fn used(&self) -> (usize, usize) {
+        (self.requests.used(), self.polls.used())
+    }
+}
+
+impl Pool {
+    fn take(&self) -> Result<Share<'_>, Failure> {
+        self.free.try_acquire().map_err(|_| Failure::busy(BUSY_RETRY_AFTER))
+    }
+
+    fn used(&self) -> usize {
+        self.size.saturating_sub(self.free.available_permits())
     }
 }

@@ -15,12 +15,6 @@ pub trait Authenticate: Send + Sync + 'static {
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>>;
 }
 
-impl Authenticate for Accounts {
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>> {
-        Box::pin(async move { Ok(Accounts::authenticate(self, token).await?) })
-    }
-}
-
 /// The caller of `request`, as far as `access` asks for one.
 pub(super) async fn identify(
     gate: &dyn Authenticate,
@@ -53,4 +47,10 @@ fn token_of(parts: &Parts) -> Result<Option<String>, Failure> {
         ExtractTokenError::FromQuery(error) => Failure::invalid_param(error.to_string()),
         _ => Failure::unknown_token(false),
     })
+}
+
+impl Authenticate for Accounts {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>> {
+        Box::pin(async move { Ok(Self::authenticate(self, token).await?) })
+    }
 }

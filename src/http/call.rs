@@ -60,6 +60,8 @@ impl Call {
         let body: &[u8] = match (&parts.method, body.is_empty()) {
             // Clients leave the body out where nothing in it is required: logout, join, leave, …
             (&Method::POST | &Method::DELETE, true) => b"{}",
+            // ruma would take it for an empty object; an event without content is a mistake.
+            (&Method::PUT, true) => return Err(Failure::not_json("The body is empty")),
             _ => &body,
         };
         if !body.is_empty() && !is_object(body) {
@@ -87,9 +89,11 @@ pub(super) async fn read_body(body: Body, limit: usize, headers: &HeaderMap) -> 
     }
 }
 
-/// Whether the first token is an opening brace: serde would take an array for a struct too.
+/// Whether there is a brace at both ends: serde would take an array for a struct too, and ruma reads
+/// the content of events without looking at what follows it.
 fn is_object(body: &[u8]) -> bool {
-    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+    let body = body.trim_ascii();
+    body.first() == Some(&b'{') && body.last() == Some(&b'}')
 }
 
 /// Tells broken JSON from JSON that is not what the endpoint takes. serde reports whichever it meets

@@ -14,14 +14,11 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use ruma::api::{
     client::uiaa::UiaaInfo,
-    error::{
-        ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
-        WrongRoomKeysVersionErrorData,
-    },
+    error::{ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData},
 };
 use serde_json::{Map, Value};
 
-use crate::{account::AccountError, device::DeviceError, log::CommitError, store::StoreError};
+use crate::{account::AccountError, log::CommitError, room::RoomError, store::StoreError};
 
 /// Text for people that goes into the field `error`.
 type Message = Cow<'static, str>;
@@ -230,30 +227,6 @@ impl From<CommitError> for Failure {
     }
 }
 
-impl From<DeviceError> for Failure {
-    fn from(error: DeviceError) -> Self {
-        let message = error.to_string();
-        match error {
-            DeviceError::NotFound(_) => Self::not_found(message),
-            DeviceError::BadJson(_) => Self::bad_json(message),
-            DeviceError::Invalid(_) => Self::invalid_param(message),
-            DeviceError::Missing(_) => Self::missing_param(message),
-            DeviceError::InvalidSignature(_) => {
-                Self::custom(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", message)
-            }
-            DeviceError::Forbidden(_) => Self::forbidden(message),
-            DeviceError::TooLarge => Self::too_large(message),
-            DeviceError::WrongBackupVersion { current } => {
-                let kind = ErrorKind::WrongRoomKeysVersion(WrongRoomKeysVersionErrorData::new(current));
-                Self::new(StatusCode::FORBIDDEN, kind, message)
-            }
-            DeviceError::Contended => Self::limit_exceeded(Duration::from_secs(1)),
-            DeviceError::Commit(error) => error.into(),
-            DeviceError::Store(error) => error.into(),
-        }
-    }
-}
-
 impl From<AccountError> for Failure {
     fn from(error: AccountError) -> Self {
         let message = error.to_string();
@@ -264,17 +237,13 @@ impl From<AccountError> for Failure {
             AccountError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, message)
             }
-            AccountError::Locked => {
-                Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message).with("soft_logout", true)
-            }
+            AccountError::Locked => Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message),
             AccountError::UnknownToken { soft } => Self::unknown_token(soft),
             AccountError::NotFound(_) => Self::not_found(message),
-            AccountError::Invalid(_) => Self::bad_json(message),
+            AccountError::Invalid(_) => Self::invalid_param(message),
             AccountError::TooLarge(_) => Self::too_large(message),
-            AccountError::KeyTooLarge => Self::custom(StatusCode::BAD_REQUEST, "M_KEY_TOO_LARGE", message),
-            AccountError::ProfileTooLarge => {
-                Self::custom(StatusCode::BAD_REQUEST, "M_PROFILE_TOO_LARGE", message)
-            }
+            AccountError::KeyTooLarge => Self::bad_request(ErrorKind::KeyTooLarge, message),
+            AccountError::ProfileTooLarge => Self::bad_request(ErrorKind::ProfileTooLarge, message),
             AccountError::ManagedType => {
                 Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, message)
             }
@@ -282,6 +251,28 @@ impl From<AccountError> for Failure {
             AccountError::Contended => Self::busy(Duration::from_secs(1)),
             AccountError::Commit(error) => error.into(),
             AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RoomError> for Failure {
+    fn from(error: RoomError) -> Self {
+        let message = error.to_string();
+        match error {
+            RoomError::NotFound(_) => Self::not_found(message),
+            RoomError::Forbidden(_) | RoomError::Remote(_) => Self::forbidden(message),
+            RoomError::Invalid(_) => Self::invalid_param(message),
+            RoomError::BadJson(_) => Self::bad_json(message),
+            RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
+            RoomError::AliasInUse => Self::new(StatusCode::CONFLICT, ErrorKind::RoomInUse, message),
+            RoomError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, message),
+            RoomError::DuplicateAnnotation => Self::bad_request(ErrorKind::DuplicateAnnotation, message),
+            RoomError::UnsupportedVersion(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, message),
+            RoomError::UnableToGrantJoin => Self::bad_request(ErrorKind::UnableToGrantJoin, message),
+            RoomError::TooLarge(_) => Self::too_large(message),
+            RoomError::Conflict => Self::busy(Duration::from_secs(1)),
+            RoomError::Closed => Self::busy(Duration::from_secs(5)),
+            RoomError::Store(error) => error.into(),
         }
     }
 }

@@ -11,14 +11,30 @@ pub mod auth;
 mod call;
 pub mod client;
 mod error;
+mod front;
 mod handler;
+mod metrics;
+mod operate;
 mod routes;
+mod throttle;
 
 #[cfg(test)]
 mod tests;
 
-pub use app::{App, Services};
+pub use app::{App, Budget, Foundation, Services, Share};
 pub use call::{Call, Peer};
 pub use error::Failure;
+pub use front::{Front, Origin};
 pub use handler::{Access, Anonymous, Handle};
+pub use metrics::Metrics;
 pub use routes::Routes;
+pub use throttle::{Class, Throttle};
+
+/// Every endpoint of the server.
+#[must_use]
+pub fn endpoints() -> Routes {
+    let mut routes = Routes::default();
+    operate::routes(&mut routes);
+    client::routes(&mut routes);
+    routes
+}

@@ -3,7 +3,7 @@
 //! One concrete type, [`Endpoint`], goes into axum's router for all of them, so that axum's generic
 //! machinery is compiled once and not once for each of a few hundred endpoints.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
 use axum::{
     RequestPartsExt, Router,
@@ -21,6 +21,8 @@ use super::{
     Access, App, Call, Failure, Handle, Peer,
     auth::identify,
     call::{Given, read_body},
+    client::server::versions,
+    throttle::Class,
 };
 use crate::limits::BODY_BYTES_MAX;
 
@@ -31,13 +33,14 @@ type Run = Arc<dyn Fn(App, Call) -> Pending + Send + Sync>;
 
 /// The template of the path that answered: an extension of each response, for metrics.
 #[derive(Clone, Copy, Debug)]
-pub struct RouteLabel(pub &'static str);
+pub(super) struct RouteLabel(pub(super) &'static str);
 
 /// Collects the endpoints of the server.
 #[derive(Default)]
 pub struct Routes {
     router: Router<App>,
     listed: Vec<(Method, &'static str)>,
+    features: BTreeSet<&'static str>,
 }
 
 impl Routes {
@@ -65,7 +68,8 @@ impl Routes {
         let access = access_of(&handler);
         let run = erase(handler);
         for path in paths {
-            self.insert(R::METHOD, path, access, run.clone());
+            let class = Class::of(&R::METHOD, path, R::RATE_LIMITED);
+            self.insert(R::METHOD, Definition { path, access, class, run: run.clone() });
         }
     }
 
@@ -79,7 +83,20 @@ impl Routes {
         F: Fn(App, Call) -> Answer + Send + Sync + 'static,
         Answer: Future<Output = Result<Response, Failure>> + Send + 'static,
     {
-        self.insert(method, path, access, Arc::new(move |app, call| Box::pin(handler(app, call))));
+        let class = Class::of(&method, path, access != Access::Open);
+        let run: Run = Arc::new(move |app, call| Box::pin(handler(app, call)));
+        self.insert(method, Definition { path, access, class, run });
+    }
+
+    /// Says that an unstable feature works, in `unstable_features` of `/_matrix/client/versions`.
+    pub fn feature(&mut self, name: &'static str) {
+        self.features.insert(name);
+    }
+
+    /// The unstable features that work.
+    #[must_use]
+    pub fn features(&self) -> &BTreeSet<&'static str> {
+        &self.features
     }
 
     /// Every method and path template, in the order of registration.
@@ -89,17 +106,20 @@ impl Routes {
     }
 
     /// The router of everything that was added.
-    pub fn into_router(self, app: App) -> Router {
+    #[must_use]
+    pub fn into_router(mut self, app: App) -> Router {
+        versions::route(&mut self);
         self.router
             .fallback(|| async { Failure::unrecognized() })
             .method_not_allowed_fallback(|| async { Failure::method_not_allowed() })
             .with_state(app)
     }
 
-    fn insert(&mut self, method: Method, path: &'static str, access: Access, run: Run) {
+    fn insert(&mut self, method: Method, definition: Definition) {
         let filter = MethodFilter::try_from(method.clone()).expect("endpoints have ordinary methods");
-        let endpoint = Endpoint(Arc::new(Definition { path, access, run }));
-        self.router = std::mem::take(&mut self.router).route(path, on(filter, endpoint));
+        let path = definition.path;
+        let endpoint = on(filter, Endpoint(Arc::new(definition)));
+        self.router = std::mem::take(&mut self.router).route(path, endpoint);
         self.listed.push((method, path));
     }
 }
@@ -128,6 +148,7 @@ where
 struct Definition {
     path: &'static str,
     access: Access,
+    class: Class,
     run: Run,
 }
 
@@ -136,7 +157,13 @@ impl Definition {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
         let path = path_variables(&mut parts).await?;
+        let budget = app.clone();
+        let _share = match self.class {
+            Class::Poll => budget.budget.poll()?,
+            _ => budget.budget.request()?,
+        };
         let caller = identify(app.gate.as_ref(), self.access, &parts).await?;
+        app.throttle.admit(self.class, caller.as_ref(), &peer)?;
         let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
         (self.run)(app, Call { parts, path, caller, peer, body }).await
     }

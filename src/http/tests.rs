@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, response::Response};
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use ruma::{
@@ -17,14 +21,16 @@ use ruma::{
     device_id, owned_server_name, user_id,
 };
 use serde_json::Value;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::{Access, App, Call, Failure, Routes, Services, auth::Authenticate};
+use super::{
+    Access, App, Budget, Call, Failure, Foundation, Front, Origin, Routes, Services, auth::Authenticate,
+};
 use crate::{
-    account::{Accounts, Caller, Settings},
-    device::Devices,
-    history::History,
+    account::Caller,
+    config::Config,
+    keys::SigningKey,
     limits::BODY_BYTES_MAX,
     log::Log,
     store::{BoxFuture, Db, memory::Memory},
@@ -46,26 +52,21 @@ impl Authenticate for OneToken {
 }
 
 async fn app() -> App {
-    App::new(services().await)
-}
-
-/// Services over the memory engine, with the gate that knows one token.
-pub(super) async fn services() -> Services {
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
-    let ports = Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) };
-    let name = owned_server_name!("localhost");
-    Services {
-        accounts: Accounts::new(log.clone(), ports.clone(), name.clone(), Settings::default()),
-        devices: Devices::new(log.clone(), ports.clone(), name.clone()),
-        history: History::open(log.clone(), ports.clone(), name.clone()).await.unwrap(),
-        server_name: name,
-        ports,
+    let mut services = Services::open(Foundation {
+        signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),
+        config: Config::default(),
+        ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
+        registration_secret: String::from("secret"),
         log,
-        gate: Arc::new(OneToken),
         tasks,
-        stopping: CancellationToken::new(),
-    }
+    })
+    .await
+    .unwrap();
+    services.gate = Arc::new(OneToken);
+    services.budget = Budget::new(2, 2);
+    App::new(services)
 }
 
 async fn whoami(_: App, caller: Caller, _: whoami::v3::Request) -> Result<whoami::v3::Response, Failure> {
@@ -240,7 +241,6 @@ fn paths() {
 
 #[tokio::test]
 async fn failures_on_the_wire() {
-    use axum::response::IntoResponse;
     use std::time::Duration;
 
     let cases = [
@@ -269,4 +269,76 @@ async fn failures_on_the_wire() {
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(String::from_utf8_lossy(&bytes), expected);
     }
+}
+
+async fn front() -> Front {
+    let mut routes = Routes::default();
+    routes.add::<whoami::v3::Request, _>(whoami);
+    routes.raw(Method::GET, "/panic", Access::Open, |_, _| async { panic!("a bug") });
+    routes.raw(Method::GET, "/large", Access::Open, |_, _| async {
+        Ok(axum::Json("x".repeat(10_000)).into_response())
+    });
+    routes.raw(Method::GET, "/hang", Access::Open, |app: App, _| async move {
+        app.stopping.cancelled().await;
+        Ok(Response::new(Body::empty()))
+    });
+    routes.feature("org.example.works");
+    Front::new(app().await, routes)
+}
+
+async fn knock(front: &Front, method: &str, path: &str) -> Response {
+    let request = http::Request::builder().method(method).uri(path).header("accept-encoding", "gzip");
+    let origin = Origin::Tcp([127, 0, 0, 1].into());
+    front.answer(request.body(Body::empty()).unwrap(), origin).await
+}
+
+#[tokio::test]
+async fn every_answer_lets_browsers_in() {
+    let front = front().await;
+    let cases = [
+        ("OPTIONS", "/_matrix/client/v3/account/whoami", 204),
+        ("OPTIONS", "/nowhere", 204),
+        ("GET", "/_matrix/client/v3/account/whoami", 401),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/_matrix/client/v3/account/whoami", 405),
+        ("GET", "/panic", 500),
+        ("GET", "/_matrix/client/versions", 200),
+    ];
+    for (method, path, status) in cases {
+        let response = knock(&front, method, path).await;
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(response.headers()["access-control-allow-origin"], "*", "{method} {path}");
+        let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap();
+        assert!(allowed.contains("Authorization"));
+    }
+}
+
+#[tokio::test]
+async fn versions_name_the_features_that_work() {
+    let response = knock(&front().await, "GET", "/_matrix/client/versions").await;
+    let body: Value =
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!(body["versions"][0], "v1.1");
+    assert_eq!(body["unstable_features"], serde_json::json!({ "org.example.works": true }));
+}
+
+#[tokio::test]
+async fn large_json_is_compressed() {
+    let front = front().await;
+    assert_eq!(knock(&front, "GET", "/large").await.headers()["content-encoding"], "gzip");
+    assert!(!knock(&front, "GET", "/nowhere").await.headers().contains_key("content-encoding"));
+}
+
+#[tokio::test]
+async fn a_full_server_says_so() {
+    let front = front().await;
+    let (mut first, mut second) =
+        (Box::pin(knock(&front, "GET", "/hang")), Box::pin(knock(&front, "GET", "/hang")));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    let refused = knock(&front, "GET", "/hang").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "2");
+    drop(first);
+    assert_eq!(knock(&front, "GET", "/large").await.status(), StatusCode::OK);
 }

@@ -1,1 +1,0 @@
-//! Arguments, exit codes, subcommands.

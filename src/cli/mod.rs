@@ -1,0 +1,138 @@
+//! Arguments, configuration, exit codes; subcommands.
+//!
+//! Owns: the `lockstep` command. May use: `server`, `config`. Start reading at [`run`]. Invariants: exit
+//! code 0 is success, 1 is failure, 2 is a mistake in arguments or configuration.
+
+mod serve;
+
+use std::{
+    ffi::OsString,
+    fmt::Display,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Sources};
+
+/// A Matrix homeserver that keeps every device and every server in step.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version)]
+struct Command {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// Where settings come from.
+#[derive(Debug, Args)]
+struct Settings {
+    /// The configuration file.
+    #[arg(long, short, global = true, value_name = "FILE", env = "LOCKSTEP_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sets one key, whatever the file and the environment say; say `-O store.cache_mib=512`.
+    #[arg(short = 'O', global = true, value_name = "KEY=VALUE", value_parser = parse_override)]
+    overrides: Vec<(String, String)>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the server; so does no verb at all.
+    Serve,
+    /// Looks after the configuration.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Says whether the configuration is right.
+    Check {
+        /// The file to check, in the place of `--config`.
+        file: Option<PathBuf>,
+    },
+    /// Prints the manual of the configuration, in Markdown.
+    Docs,
+}
+
+/// How a command ended that did not succeed.
+#[derive(Debug)]
+enum Stop {
+    /// Something failed.
+    Failed(String),
+    /// The arguments or the configuration are wrong.
+    Wrong(String),
+}
+
+impl Stop {
+    fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    fn wrong(error: impl Display) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+fn parse_override(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+    let (key, value) = parts.ok_or_else(|| String::from("it is written as KEY=VALUE"))?;
+    Ok((String::from(key.trim()), String::from(value)))
+}
+
+/// Does what `arguments` (the name of the program first) say, with the variables of `environment`.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let command = match Command::try_parse_from(arguments) {
+        Ok(command) => command,
+        Err(error) => {
+            // Nothing can be done when the terminal is gone.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match obey(command, environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Failed(message)) => complain(&message, 1),
+        Err(Stop::Wrong(message)) => complain(&message, 2),
+    }
+}
+
+fn complain(message: &str, code: u8) -> ExitCode {
+    eprintln!("lockstep: {message}");
+    ExitCode::from(code)
+}
+
+fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Stop> {
+    let Command { settings, verb } = command;
+    let environment = environment.into_iter();
+    let mut sources = Sources {
+        file: settings.config,
+        environment: environment
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        overrides: settings.overrides,
+    };
+    match verb {
+        None | Some(Verb::Serve) => serve::serve(load(&sources)?),
+        Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),
+        Some(Verb::Config(ConfigVerb::Check { file })) => {
+            sources.file = file.or(sources.file);
+            load(&sources)?;
+            print("The configuration is right.\n")
+        }
+    }
+}
+
+fn load(sources: &Sources) -> Result<Config, Stop> {
+    sources.load().map_err(Stop::wrong)
+}
+
+fn print(text: &str) -> Result<(), Stop> {
+    io::stdout().write_all(text.as_bytes()).map_err(Stop::failed)
+}

@@ -1,0 +1,35 @@
+//! `GET /_matrix/client/v3/capabilities`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3capabilities>
+
+use axum::response::{IntoResponse, Response};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    dag::versions::{DEFAULT, SUPPORTED},
+    http::{Access, App, Call, Failure, Routes},
+};
+
+/// Adds the endpoint.
+pub(super) fn routes(routes: &mut Routes) {
+    // By hand, because ruma leaves out what has its default value, and clients look for it.
+    for path in ["/_matrix/client/v3/capabilities", "/_matrix/client/r0/capabilities"] {
+        routes.raw(Method::GET, path, Access::Required, handle);
+    }
+}
+
+async fn handle(_: App, _: Call) -> Result<Response, Failure> {
+    let available: Map<String, Value> =
+        SUPPORTED.iter().map(|version| (version.to_string(), Value::from("stable"))).collect();
+    let capabilities = json!({
+        "m.room_versions": { "default": DEFAULT, "available": available },
+        "m.change_password": { "enabled": true },
+        "m.set_displayname": { "enabled": true },
+        "m.set_avatar_url": { "enabled": true },
+        "m.profile_fields": { "enabled": true },
+        "m.3pid_changes": { "enabled": false },
+        "m.get_login_token": { "enabled": false },
+    });
+    Ok(axum::Json(json!({ "capabilities": capabilities })).into_response())
+}

@@ -1,0 +1,24 @@
+//! `GET /_matrix/client/versions`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions>
+
+use std::collections::BTreeMap;
+
+use ruma::api::client::discovery::get_supported_versions::{Request, Response};
+
+use crate::http::{App, Failure, Routes};
+
+/// The versions whose whole client-server API works here. Version 1.11 needs authenticated media.
+const VERSIONS: [&str; 10] =
+    ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10"];
+
+/// Adds the endpoint; the features are those that the other areas have named until then.
+pub(in crate::http) fn route(routes: &mut Routes) {
+    let features: BTreeMap<String, bool> =
+        routes.features().iter().map(|name| (String::from(*name), true)).collect();
+    routes.add::<Request, _>(move |_: App, _: Request| {
+        let versions = VERSIONS.iter().map(|version| String::from(*version)).collect();
+        let unstable_features = features.clone();
+        async move { Ok::<_, Failure>(Response { versions, unstable_features }) }
+    });
+}

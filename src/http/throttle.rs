@@ -1,0 +1,251 @@
+//! How often one client may ask for the same kind of thing.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#rate-limiting>
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter, clock::Clock as GovernorClock, middleware::NoOpMiddleware,
+    state::keyed::DefaultKeyedStateStore,
+};
+use http::Method;
+use ruma::OwnedUserId;
+
+use super::{Failure, Peer};
+use crate::{
+    account::Caller,
+    config::{Rate, RateLimits},
+    types::Clock,
+};
+
+/// What kind of request it is, as far as limits go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// `POST /login`.
+    Login,
+    /// `POST /register`.
+    Registration,
+    /// Sends an event.
+    Message,
+    /// Joins or knocks.
+    Join,
+    /// Invites.
+    Invite,
+    /// Waits for news.
+    Poll,
+    /// Whatever else the specification wants limited.
+    General,
+    /// Not limited.
+    Free,
+}
+
+impl Class {
+    /// The class of an endpoint by its path template; `limited` is what the specification says of it.
+    #[must_use]
+    pub fn of(method: &Method, path: &str, limited: bool) -> Self {
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.starts_with('{')).collect();
+        let last = segments.last().copied().unwrap_or_default();
+        let has = |name: &str| segments.contains(&name);
+        match method.as_str() {
+            "POST" if last == "login" => Self::Login,
+            "POST" if last == "register" => Self::Registration,
+            "GET" if last == "sync" => Self::Poll,
+            "PUT" if has("rooms") && (has("send") || has("redact") || has("state")) => Self::Message,
+            "POST" if has("join") || has("knock") => Self::Join,
+            "POST" if last == "invite" => Self::Invite,
+            _ if limited => Self::General,
+            _ => Self::Free,
+        }
+    }
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    User(OwnedUserId),
+    Address(IpAddr),
+}
+
+/// The server's clock, for governor.
+#[derive(Clone)]
+struct Now(Arc<dyn Clock>);
+
+impl GovernorClock for Now {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+type Bucket = RateLimiter<Who, DefaultKeyedStateStore<Who>, Now, NoOpMiddleware<Duration>>;
+
+/// Every bucket of the server.
+pub struct Throttle(Option<Buckets>);
+
+struct Buckets {
+    clock: Arc<dyn Clock>,
+    login: Bucket,
+    registration: Bucket,
+    messages: Bucket,
+    joins: Bucket,
+    invites: Bucket,
+    general: Bucket,
+}
+
+impl Throttle {
+    /// Full buckets of the sizes in `limits`.
+    #[must_use]
+    pub fn new(limits: &RateLimits, clock: &Arc<dyn Clock>) -> Self {
+        let bucket = |rate| bucket(rate, clock);
+        Self(limits.enabled.then(|| Buckets {
+            clock: clock.clone(),
+            login: bucket(limits.login),
+            registration: bucket(limits.registration),
+            messages: bucket(limits.messages),
+            joins: bucket(limits.joins),
+            invites: bucket(limits.invites),
+            general: bucket(limits.general),
+        }))
+    }
+
+    /// Counts one request.
+    ///
+    /// # Errors
+    /// 429 with the time to wait, when there were too many.
+    pub fn admit(&self, class: Class, caller: Option<&Caller>, peer: &Peer) -> Result<(), Failure> {
+        let Some(buckets) = &self.0 else { return Ok(()) };
+        let address = || peer.ip.map(network).map(Who::Address);
+        let user = || caller.map(|caller| Who::User(caller.user_id.clone()));
+        let (bucket, who) = match class {
+            Class::Login => (&buckets.login, address()),
+            Class::Registration => (&buckets.registration, address()),
+            Class::Message => (&buckets.messages, user()),
+            Class::Join => (&buckets.joins, user()),
+            Class::Invite => (&buckets.invites, user()),
+            Class::General | Class::Poll => (&buckets.general, user().or_else(address)),
+            Class::Free => return Ok(()),
+        };
+        // Nobody can be told from anybody else behind a Unix socket whose proxy names no client.
+        let Some(who) = who else { return Ok(()) };
+        bucket.check_key(&who).map_err(|early| {
+            let now = buckets.clock.monotonic();
+            Failure::limit_exceeded(early.wait_time_from(now).max(Duration::from_millis(1)))
+        })
+    }
+
+    /// Forgets whose buckets are full again; to be called now and then.
+    pub fn forget(&self) {
+        let Some(buckets) = &self.0 else { return };
+        let Buckets { clock: _, login, registration, messages, joins, invites, general } = buckets;
+        for bucket in [login, registration, messages, joins, invites, general] {
+            bucket.retain_recent();
+            bucket.shrink_to_fit();
+        }
+    }
+}
+
+fn bucket(rate: Rate, clock: &Arc<dyn Clock>) -> Bucket {
+    // The configuration has been checked: both numbers are above 0.
+    let period = Duration::try_from_secs_f64(1.0 / rate.per_second).unwrap_or(Duration::MAX);
+    let period = period.clamp(Duration::from_nanos(1), Duration::from_secs(86_400));
+    let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
+    let quota = Quota::with_period(period).map(|quota| quota.allow_burst(burst));
+    let quota = quota.unwrap_or(Quota::per_second(burst));
+    RateLimiter::new(quota, DefaultKeyedStateStore::default(), Now(clock.clone()))
+}
+
+/// One customer has a whole /64 of IPv6 addresses.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use http::Method;
+    use ruma::{device_id, user_id};
+
+    use super::{Class, Throttle};
+    use crate::{
+        account::Caller,
+        config::{Rate, RateLimits},
+        http::Peer,
+        types::{Clock, ManualClock},
+    };
+
+    #[test]
+    fn classes_by_path() {
+        let cases = [
+            ("POST", "/_matrix/client/v3/login", Class::Login),
+            ("GET", "/_matrix/client/v3/login", Class::General),
+            ("POST", "/_matrix/client/r0/register", Class::Registration),
+            ("GET", "/_matrix/client/v3/sync", Class::Poll),
+            ("PUT", "/_matrix/client/v3/rooms/{room_id}/send/{event_type}/{txn_id}", Class::Message),
+            ("PUT", "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/{state_key}", Class::Message),
+            ("GET", "/_matrix/client/v3/rooms/{room_id}/state", Class::General),
+            ("PUT", "/_matrix/client/v3/sendToDevice/{event_type}/{txn_id}", Class::General),
+            ("POST", "/_matrix/client/v3/join/{room_id_or_alias}", Class::Join),
+            ("POST", "/_matrix/client/v3/rooms/{room_id}/join", Class::Join),
+            ("POST", "/_matrix/client/v3/rooms/{room_id}/invite", Class::Invite),
+        ];
+        for (method, path, expected) in cases {
+            let method: Method = method.parse().unwrap();
+            assert_eq!(Class::of(&method, path, true), expected, "{method} {path}");
+        }
+        assert_eq!(Class::of(&Method::GET, "/_matrix/client/versions", false), Class::Free);
+    }
+
+    fn alice() -> Caller {
+        Caller { user_id: user_id!("@alice:a").to_owned(), device_id: device_id!("A").to_owned() }
+    }
+
+    fn peer(ip: &str) -> Peer {
+        Peer { ip: Some(ip.parse().unwrap()), user_agent: None }
+    }
+
+    #[test]
+    fn buckets_empty_and_fill_again() {
+        let manual = Arc::new(ManualClock::at(5_000));
+        let clock: Arc<dyn Clock> = manual.clone();
+        let limits = RateLimits { login: Rate { per_second: 0.5, burst: 2 }, ..RateLimits::default() };
+        let throttle = Throttle::new(&limits, &clock);
+        let login = |ip: &str| throttle.admit(Class::Login, None, &peer(ip)).map_err(|f| f.status().as_u16());
+
+        assert_eq!([login("1.1.1.1"), login("1.1.1.1"), login("1.1.1.1")], [Ok(()), Ok(()), Err(429)]);
+        assert_eq!(login("2.2.2.2"), Ok(()), "another address has its own bucket");
+        manual.advance(Duration::from_millis(1_999));
+        assert_eq!(login("1.1.1.1"), Err(429));
+        manual.advance(Duration::from_millis(1));
+        assert_eq!([login("1.1.1.1"), login("1.1.1.1")], [Ok(()), Err(429)]);
+        throttle.forget();
+        assert_eq!(login("1.1.1.1"), Err(429), "what is not full is not forgotten");
+        assert_eq!([login("fe80::1"), login("fe80::2"), login("fe80::3")], [Ok(()), Ok(()), Err(429)]);
+        assert_eq!(throttle.admit(Class::Login, None, &Peer::default()).is_ok(), true);
+    }
+
+    #[test]
+    fn users_are_counted_wherever_they_come_from_and_limits_can_be_off() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(0));
+        let mut limits = RateLimits { messages: Rate { per_second: 1.0, burst: 1 }, ..RateLimits::default() };
+        let say =
+            |throttle: &Throttle, ip: &str| throttle.admit(Class::Message, Some(&alice()), &peer(ip)).is_ok();
+        let throttle = Throttle::new(&limits, &clock);
+        assert_eq!([say(&throttle, "1.1.1.1"), say(&throttle, "2.2.2.2")], [true, false]);
+        limits.enabled = false;
+        let throttle = Throttle::new(&limits, &clock);
+        assert_eq!([say(&throttle, "1.1.1.1"), say(&throttle, "1.1.1.1")], [true, true]);
+    }
+}

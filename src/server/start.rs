@@ -1,0 +1,108 @@
+//! Opens everything in order.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Folder, FolderError, ListenError, Running, connections::Serving, listener::Listener};
+use crate::{
+    config::{Config, Durability, Engine},
+    http::{App, Foundation, Front, Services, endpoints},
+    limits::FORGET_EVERY,
+    log::Log,
+    store::{Db, Store, StoreError, embedded, memory::Memory, postgres},
+    types::Ports,
+};
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error("the data folder cannot be used: {0}")]
+    Folder(#[from] FolderError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// Binds first, so that a second server in the same place is told at once; opens; then answers.
+pub(super) async fn start(config: Config, ports: Ports) -> Result<Running, StartError> {
+    let folder = Folder::open(&config)?;
+    let mut listeners = Vec::new();
+    for listen in &config.listen {
+        listeners.push(Listener::bind(listen).await?);
+    }
+    let addresses = listeners.iter().map(|listener| listener.address.clone()).collect();
+    let store_tasks = TaskTracker::new();
+    let store = open_store(&config, &folder, &store_tasks).await?;
+    let app = services(config, ports, &folder, store.clone()).await?;
+    let accepting = CancellationToken::new();
+    let cutting = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let serving = Serving {
+        front: Front::new(app.clone(), endpoints()),
+        room: Arc::new(Semaphore::new(app.config.limits.connections.min(Semaphore::MAX_PERMITS))),
+        accepting: accepting.clone(),
+        cutting: cutting.clone(),
+        connections: connections.clone(),
+    };
+    for listener in listeners {
+        connections.spawn(serving.clone().listen(listener));
+    }
+    app.tasks.spawn(forget_rates(app.clone()));
+    Ok(Running { app, store, addresses, accepting, cutting, connections, store_tasks })
+}
+
+async fn services(
+    config: Config,
+    ports: Ports,
+    folder: &Folder,
+    store: Arc<dyn Store>,
+) -> Result<App, StartError> {
+    let tasks = TaskTracker::new();
+    let log = Log::open(Db::new(store), &tasks).await?;
+    let signing_key = Arc::new(folder.signing_key(&config.server_name, ports.rng.as_ref())?);
+    let registration_secret = folder.registration_secret(ports.rng.as_ref())?;
+    let foundation = Foundation { config, ports, log, signing_key, registration_secret, tasks };
+    Ok(App::new(Services::open(foundation).await?))
+}
+
+async fn open_store(
+    config: &Config,
+    folder: &Folder,
+    tasks: &TaskTracker,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let server_name = config.server_name.as_str();
+    match &config.store.engine {
+        Engine::Memory => Ok(Arc::new(Memory::new())),
+        Engine::Postgres(url) => {
+            let settings = postgres::Settings::new(url, server_name);
+            Ok(Arc::new(postgres::Postgres::open(settings, tasks).await?))
+        }
+        Engine::Embedded => {
+            let mut settings = embedded::Settings::new(folder.store(), server_name);
+            settings.durability = match config.store.durability {
+                Durability::EveryCommit => embedded::Durability::EveryCommit,
+                Durability::LoseLastSecondsOnPowerCut => embedded::Durability::LoseLastSecondsOnPowerCut,
+            };
+            settings.cache_bytes = config.store.cache_mib.saturating_mul(1 << 20);
+            settings.archive.clone_from(&config.store.archive);
+            // It blocks while it replays what the last run left.
+            let opened = tokio::task::spawn_blocking(|| embedded::Embedded::open(settings)).await;
+            Ok(Arc::new(opened.map_err(StoreError::engine)??))
+        }
+    }
+}
+
+async fn forget_rates(app: App) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(FORGET_EVERY) => app.throttle.forget(),
+        }
+    }
+}
