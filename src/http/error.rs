@@ -14,11 +14,16 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use ruma::api::{
     client::uiaa::UiaaInfo,
-    error::{ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData},
+    error::{
+        ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
+        WrongRoomKeysVersionErrorData,
+    },
 };
 use serde_json::{Map, Value};
 
-use crate::{account::AccountError, log::CommitError, room::RoomError, store::StoreError};
+use crate::{
+    account::AccountError, device::DeviceError, log::CommitError, room::RoomError, store::StoreError,
+};
 
 /// Text for people that goes into the field `error`.
 type Message = Cow<'static, str>;
@@ -227,6 +232,30 @@ impl From<CommitError> for Failure {
     }
 }
 
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        let message = error.to_string();
+        match error {
+            DeviceError::NotFound(_) => Self::not_found(message),
+            DeviceError::BadJson(_) => Self::bad_json(message),
+            DeviceError::Invalid(_) => Self::invalid_param(message),
+            DeviceError::Missing(_) => Self::missing_param(message),
+            DeviceError::InvalidSignature(_) => {
+                Self::custom(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", message)
+            }
+            DeviceError::Forbidden(_) => Self::forbidden(message),
+            DeviceError::TooLarge => Self::too_large(message),
+            DeviceError::WrongBackupVersion { current } => {
+                let kind = ErrorKind::WrongRoomKeysVersion(WrongRoomKeysVersionErrorData::new(current));
+                Self::new(StatusCode::FORBIDDEN, kind, message)
+            }
+            DeviceError::Contended => Self::limit_exceeded(Duration::from_secs(1)),
+            DeviceError::Commit(error) => error.into(),
+            DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<AccountError> for Failure {
     fn from(error: AccountError) -> Self {
         let message = error.to_string();
@@ -237,10 +266,12 @@ impl From<AccountError> for Failure {
             AccountError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, message)
             }
-            AccountError::Locked => Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message),
+            AccountError::Locked => {
+                Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message).with("soft_logout", true)
+            }
             AccountError::UnknownToken { soft } => Self::unknown_token(soft),
             AccountError::NotFound(_) => Self::not_found(message),
-            AccountError::Invalid(_) => Self::invalid_param(message),
+            AccountError::Invalid(_) => Self::bad_json(message),
             AccountError::TooLarge(_) => Self::too_large(message),
             AccountError::KeyTooLarge => Self::bad_request(ErrorKind::KeyTooLarge, message),
             AccountError::ProfileTooLarge => Self::bad_request(ErrorKind::ProfileTooLarge, message),

@@ -52,9 +52,17 @@ impl Authenticate for OneToken {
 }
 
 async fn app() -> App {
+    let mut services = services().await;
+    services.gate = Arc::new(OneToken);
+    services.budget = Budget::new(2, 2);
+    App::new(services)
+}
+
+/// Services over the memory engine.
+pub(super) async fn services() -> Services {
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
-    let mut services = Services::open(Foundation {
+    Services::open(Foundation {
         signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),
         config: Config::default(),
         ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
@@ -63,10 +71,7 @@ async fn app() -> App {
         tasks,
     })
     .await
-    .unwrap();
-    services.gate = Arc::new(OneToken);
-    services.budget = Budget::new(2, 2);
-    App::new(services)
+    .unwrap()
 }
 
 async fn whoami(_: App, caller: Caller, _: whoami::v3::Request) -> Result<whoami::v3::Response, Failure> {

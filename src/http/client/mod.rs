@@ -3,9 +3,14 @@
 use super::Routes;
 
 mod account;
+mod account_data;
+mod backup;
 mod device;
 mod ephemeral;
+mod keys;
+mod profile;
 mod push;
+mod push_rules;
 mod room;
 pub(in crate::http) mod server;
 mod sync;
@@ -14,7 +19,12 @@ mod sync;
 pub fn routes(routes: &mut Routes) {
     server::routes(routes);
     account::routes(routes);
+    profile::routes(routes);
+    account_data::routes(routes);
+    push_rules::routes(routes);
     device::routes(routes);
+    keys::routes(routes);
+    backup::routes(routes);
     room::routes(routes);
     sync::routes(routes);
     push::routes(routes);

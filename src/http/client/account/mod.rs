@@ -1,6 +1,30 @@
-//! Registration, login, sessions, profiles, account data, filters.
+//! Registration, login, sessions.
+
+mod available;
+mod login;
+mod login_flows;
+mod logout;
+mod logout_all;
+mod password;
+mod refresh;
+mod register;
+mod registration_token;
+mod third_party;
+mod whoami;
 
 use crate::http::Routes;
 
 /// Adds the endpoints of this area.
-pub(super) fn routes(_routes: &mut Routes) {}
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(available::handle);
+    routes.add(login::handle);
+    routes.add(login_flows::handle);
+    routes.add(logout::handle);
+    routes.add(logout_all::handle);
+    routes.add(password::handle);
+    routes.add(refresh::handle);
+    routes.add(register::handle);
+    routes.add(registration_token::handle);
+    routes.add(third_party::handle);
+    routes.add(whoami::handle);
+}

@@ -1,6 +1,34 @@
-//! Devices, end-to-end encryption keys, key backup, to-device messages.
+//! Devices, dehydrated devices, to-device messages.
 
-use crate::http::Routes;
+use http::Method;
+
+use crate::http::{Access, Routes};
+
+mod dehydrated_delete;
+mod dehydrated_events;
+mod dehydrated_get;
+mod dehydrated_put;
+mod delete_device;
+mod delete_devices;
+mod get_device;
+mod get_devices;
+mod send_to_device;
+mod update_device;
 
 /// Adds the endpoints of this area.
-pub(super) fn routes(_routes: &mut Routes) {}
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(get_devices::handle);
+    routes.add(get_device::handle);
+    routes.add(update_device::handle);
+    routes.add(delete_device::handle);
+    routes.add(delete_devices::handle);
+    routes.add(send_to_device::handle);
+    routes.add(dehydrated_put::handle);
+    routes.add(dehydrated_get::handle);
+    routes.add(dehydrated_delete::handle);
+    routes.add(dehydrated_events::handle_post);
+    routes.raw(Method::GET, dehydrated_events::PATH, Access::Required, dehydrated_events::handle_get);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! `GET /_matrix/client/v3/register/available`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3registeravailable>
+
+use ruma::api::client::account::get_username_availability::v3::{Request, Response};
+
+use crate::http::{App, Failure};
+
+pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+    app.accounts.available(&request.username).await?;
+    Ok(Response::new(true))
+}

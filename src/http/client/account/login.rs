@@ -1,0 +1,62 @@
+//! `POST /_matrix/client/v3/login`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login>
+
+use ruma::{
+    OwnedUserId, UserId,
+    api::{
+        client::{
+            session::login::v3::{LoginInfo, Request, Response},
+            uiaa::UserIdentifier,
+        },
+        error::ErrorKind,
+    },
+};
+
+use crate::{
+    account::{NewSession, Session},
+    http::{App, Failure, Peer},
+};
+
+pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
+    let LoginInfo::Password(given) = request.login_info else {
+        return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported"));
+    };
+    #[expect(deprecated, reason = "old clients name the user like this")]
+    let named = match (given.identifier, given.user) {
+        (Some(UserIdentifier::Matrix(identifier)), _) => identifier.user,
+        (Some(_), _) => {
+            return Err(Failure::bad_request(ErrorKind::Unknown, "This kind of identifier is not supported"));
+        }
+        (None, Some(user)) => user,
+        (None, None) => return Err(Failure::missing_param("The user is missing")),
+    };
+    let user_id = user_id(&app, &named)?;
+    app.accounts.check_password(&user_id, &given.password).await?;
+    let session = app
+        .accounts
+        .start_session(NewSession {
+            user_id,
+            device_id: request.device_id,
+            display_name: request.initial_device_display_name,
+            refreshes: request.refresh_token,
+        })
+        .await?;
+    app.accounts.note_seen(&session.user_id, &session.device_id, peer.ip.map(|ip| ip.to_string()));
+    let Session { user_id, device_id, access_token, refresh_token, expires_in } = session;
+    let mut response = Response::new(user_id, access_token, device_id);
+    response.refresh_token = refresh_token;
+    response.expires_in = expires_in;
+    Ok(response)
+}
+
+/// A user of this server by id or by the local part of one.
+fn user_id(app: &App, named: &str) -> Result<OwnedUserId, Failure> {
+    let unknown = || Failure::forbidden("Invalid user name or password");
+    let user_id =
+        UserId::parse_with_server_name(named.to_lowercase(), &app.server_name).map_err(|_| unknown())?;
+    match user_id.server_name() == app.server_name {
+        true => Ok(user_id),
+        false => Err(unknown()),
+    }
+}

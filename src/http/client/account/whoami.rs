@@ -1,0 +1,16 @@
+//! `GET /_matrix/client/v3/account/whoami`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3accountwhoami>
+
+use ruma::api::client::account::whoami::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+pub(super) async fn handle(_: App, caller: Caller, _: Request) -> Result<Response, Failure> {
+    let mut response = Response::new(caller.user_id, false);
+    response.device_id = Some(caller.device_id);
+    Ok(response)
+}

@@ -1,0 +1,39 @@
+//! Account data, tags and filters.
+
+mod create_filter;
+mod delete_tag;
+mod get_filter;
+mod get_global;
+mod get_room;
+mod get_tags;
+mod set_global;
+mod set_room;
+mod set_tag;
+
+use ruma::UserId;
+
+use crate::{
+    account::Caller,
+    http::{Failure, Routes},
+};
+
+/// Adds the endpoints of this area.
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(create_filter::handle);
+    routes.add(delete_tag::handle);
+    routes.add(get_filter::handle);
+    routes.add(get_global::handle);
+    routes.add(get_room::handle);
+    routes.add(get_tags::handle);
+    routes.add(set_global::handle);
+    routes.add(set_room::handle);
+    routes.add(set_tag::handle);
+}
+
+/// Refuses what is not about the caller themselves.
+fn own(caller: &Caller, user: &UserId) -> Result<(), Failure> {
+    match caller.user_id == user {
+        true => Ok(()),
+        false => Err(Failure::forbidden("This belongs to another user")),
+    }
+}

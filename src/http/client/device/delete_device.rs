@@ -1,0 +1,18 @@
+//! `DELETE /_matrix/client/v3/devices/{deviceId}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3devicesdeviceid>
+
+use ruma::api::client::device::delete_device::v3;
+
+use crate::{
+    account::{Caller, Purpose},
+    http::{App, Failure},
+};
+
+/// Removes one of the caller's devices, once the caller has proved who they are.
+pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
+    let purpose = Purpose::Operation("delete_device", caller.user_id.clone());
+    app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+    app.devices.remove(&caller.user_id, &[request.device_id]).await?;
+    Ok(v3::Response::new())
+}

@@ -1,0 +1,18 @@
+//! `POST /_matrix/client/v3/delete_devices`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices>
+
+use ruma::api::client::device::delete_devices::v3;
+
+use crate::{
+    account::{Caller, Purpose},
+    http::{App, Failure},
+};
+
+/// Removes some of the caller's devices, once the caller has proved who they are.
+pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
+    let purpose = Purpose::Operation("delete_devices", caller.user_id.clone());
+    app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+    app.devices.remove(&caller.user_id, &request.devices).await?;
+    Ok(v3::Response::new())
+}

@@ -1,0 +1,27 @@
+//! `POST /_matrix/client/v3/keys/device_signing/upload`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysdevice_signingupload>
+
+use ruma::api::client::keys::upload_signing_keys::v3;
+
+use crate::{
+    account::{Caller, Purpose},
+    device::CrossSigningKeys,
+    http::{App, Failure},
+};
+
+/// Publishes the caller's cross-signing keys. Who replaces keys has to prove who they are.
+pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
+    let keys = CrossSigningKeys {
+        master: request.master_key,
+        self_signing: request.self_signing_key,
+        user_signing: request.user_signing_key,
+    };
+    let change = app.devices.check_cross_signing(&caller.user_id, &keys).await?;
+    if change.needs_auth() {
+        let purpose = Purpose::Operation("device_signing", caller.user_id.clone());
+        app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+    }
+    app.devices.apply_cross_signing(change).await?;
+    Ok(v3::Response::new())
+}

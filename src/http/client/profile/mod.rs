@@ -1,0 +1,36 @@
+//! Profiles.
+
+mod delete_field;
+mod get_field;
+mod get_profile;
+mod set_field;
+
+use ruma::UserId;
+use serde_json::Value;
+
+use crate::{
+    account::Caller,
+    http::{App, Failure, Routes},
+};
+
+/// Adds the endpoints of this area.
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(delete_field::handle);
+    routes.add(get_field::handle);
+    routes.add(get_profile::handle);
+    routes.add(set_field::handle);
+}
+
+/// Refuses what is not about the caller themselves.
+fn own(caller: &Caller, user: &UserId) -> Result<(), Failure> {
+    match caller.user_id == user {
+        true => Ok(()),
+        false => Err(Failure::forbidden("This belongs to another user")),
+    }
+}
+
+/// Sets or removes a field.
+async fn change(app: &App, caller: &Caller, name: &str, value: Option<Value>) -> Result<(), Failure> {
+    app.accounts.set_profile_field(&caller.user_id, name, value).await?;
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! `GET /_matrix/client/v3/pushrules/global/{kind}/{ruleId}/enabled`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushrulesglobalkindruleidenabled>
+
+use ruma::api::client::push::get_pushrule_enabled::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let rules = app.accounts.push_rules(&caller.user_id).await?;
+    let rule = rules.get(request.kind, &request.rule_id).ok_or_else(super::no_rule)?;
+    Ok(Response::new(rule.enabled()))
+}

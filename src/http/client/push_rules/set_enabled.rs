@@ -1,0 +1,17 @@
+//! `PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleId}/enabled`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3pushrulesglobalkindruleidenabled>
+
+use ruma::api::client::push::set_pushrule_enabled::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let mut rules = app.accounts.push_rules(&caller.user_id).await?;
+    rules.set_enabled(request.kind, &request.rule_id, request.enabled).map_err(|_| super::no_rule())?;
+    app.accounts.set_push_rules(&caller.user_id, rules).await?;
+    Ok(Response::new())
+}
