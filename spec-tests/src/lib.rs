@@ -2,13 +2,15 @@
 //!
 //! The library is what they share: [`server`] starts, stops and kills a homeserver in a folder of its own,
 //! [`matrix`] speaks to it over HTTP, [`clients`] runs the scripts with real client libraries against it, and
-//! [`measure`] reads what a process costs, [`postgres`] starts a database. Nothing here links Lockstep: every test sees what a client sees.
+//! [`measure`] reads what a process costs, [`postgres`] starts a database. None of these link Lockstep: their tests see what a client sees.
+//! [`store_load`] does, for the benchmark and the fault tests of the store.
 
 pub mod clients;
 pub mod matrix;
 pub mod measure;
 pub mod postgres;
 pub mod server;
+pub mod store_load;
 
 /// A result whose error is a sentence for whoever reads the failed test.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

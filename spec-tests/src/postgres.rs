@@ -25,7 +25,6 @@ impl PostgresServer {
     /// # Panics
     /// When PostgreSQL is not installed (the text says what to install) or does not start.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a test that cannot have its server has failed")]
     pub fn start() -> Self {
         let bin = newest_bin().expect("PostgreSQL is needed for this test: `apt-get install postgresql`");
         let folder = tempfile::Builder::new().prefix("lockstep-pg").tempdir().expect("a temporary folder");
@@ -46,7 +45,6 @@ impl PostgresServer {
     ///
     /// # Panics
     /// When it does not start.
-    #[expect(clippy::expect_used, reason = "a test that cannot have its server has failed")]
     pub fn resume(&mut self) {
         let child = command(&self.bin, "postgres")
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=50", "-k"])
