@@ -13,6 +13,7 @@ use super::{
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, ID_BYTES_MAX},
     log::{Commit, CommitError},
+    types::{Fact, Lane},
 };
 
 /// A login that has been authenticated.
@@ -62,7 +63,11 @@ impl Accounts {
                     commit.expect_equals(&DEVICES, &owner, before);
                     before.forget_tokens(&mut commit);
                 }
-                None => commit.expect_absent(&DEVICES, &owner),
+                None => {
+                    commit.expect_absent(&DEVICES, &owner);
+                    // Those who share rooms with the user are to look for its keys.
+                    commit.fact(Lane::People, Fact::Devices { user_id: new.user_id.clone() });
+                }
             }
             let created_ms = self.ports.clock.now_ms();
             let mut device = before.unwrap_or(Device { created_ms, ..Device::default() });
