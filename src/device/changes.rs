@@ -52,17 +52,15 @@ impl Devices {
         }
         met.remove(user);
         parted.remove(user);
-        let mut told = self.told(&Lane::People, span).await?;
-        let mut changes = ListChanges::default();
         // What the user's own keys signed of others concerns nobody else, so it is told to them alone.
-        changes.changed = self.told(&Lane::Account(user.to_owned()), span).await?;
-        told.retain(|other| !changes.changed.contains(other));
-        changes.changed.extend(sharing(history, user, &told).await?);
+        let mut changed = self.told(&Lane::Account(user.to_owned()), span).await?;
+        let told = self.told(&Lane::People, span).await?;
+        changed.extend(sharing(history, user, &told).await?);
+        changed.extend(met);
         let still = sharing(history, user, &parted).await?;
-        changes.left = parted.difference(&still).cloned().collect();
-        changes.changed.extend(met);
-        changes.changed.retain(|other| !changes.left.contains(other));
-        Ok(changes)
+        let left: BTreeSet<OwnedUserId> = parted.difference(&still).cloned().collect();
+        changed.retain(|other| !left.contains(other));
+        Ok(ListChanges { changed, left })
     }
 
     /// Whose devices a lane says to have changed.
