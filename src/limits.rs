@@ -116,3 +116,11 @@ pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
 pub const ROOM_CONFLICTS_MAX: usize = 10;
 /// Annotations of an event that are looked at for a double (ours).
 pub const ANNOTATIONS_LOOKED_AT_MAX: usize = 1_000;
+/// Timeline events of a room in one sync page when the client does not say (client-server API, "Filtering").
+pub const SYNC_TIMELINE_DEFAULT: usize = 10;
+/// Timeline events of a room in one sync page at most (ours; other servers use the same).
+pub const SYNC_TIMELINE_MAX: usize = 100;
+/// Longest wait of a sync request (ours; proxies cut connections that are silent for longer).
+pub const SYNC_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(90);
+/// Users who name a room without a name (client-server API, "Syncing").
+pub const SYNC_HEROES_MAX: usize = 5;

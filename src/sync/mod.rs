@@ -1,1 +1,148 @@
-//! Renders pages of the log for clients: sync v3.
+//! Renders pages of the log for clients: `GET /sync`.
+//!
+//! Owns: nothing stored; how a page looks to a client. May use: everything down from `push`, but not
+//! `room`. Start reading at [`Sync::sync`]. Invariants: a token names what its client has, so the same
+//! token gives the same answer or a longer one; events that a page skips are covered by `limited`; a
+//! to-device message is deleted when its token comes back and not before.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#syncing>
+
+mod filter;
+mod person;
+mod request;
+mod response;
+mod room;
+mod sections;
+mod state;
+mod summary;
+mod timeline;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use request::{StateDialect, SyncRequest};
+pub use response::SyncResponse;
+
+use crate::{
+    account::{AccountError, Accounts, Caller},
+    device::Devices,
+    history::History,
+    limits::{SYNC_TIMELINE_DEFAULT, SYNC_TIMELINE_MAX, SYNC_WAIT_MAX, TO_DEVICE_PAGE_MAX},
+    log::{CommitError, Log, Page, PageLimits},
+    store::StoreError,
+    types::{Cursor, Reader},
+};
+
+/// Why a client gets no page.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The token is not one of this server, or from its future.
+    #[error("The `since` token is not one of this server")]
+    BadToken,
+    /// An account's rows could not be read.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The log did not take an acknowledgement.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Renders pages for clients. Cheap to clone.
+#[derive(Clone)]
+pub struct Sync(Arc<Inner>);
+
+/// What the service holds.
+pub struct Inner {
+    log: Log,
+    history: History,
+    accounts: Accounts,
+    devices: Devices,
+}
+
+impl std::ops::Deref for Sync {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Sync {
+    /// Renders what the given services know.
+    #[must_use]
+    pub fn new(history: History, accounts: Accounts, devices: Devices) -> Self {
+        Self(Arc::new(Inner { log: history.log().clone(), history, accounts, devices }))
+    }
+
+    /// What `caller` missed since its token; waits for something if there is nothing yet.
+    ///
+    /// # Errors
+    /// When the token is not one of this server, or the store fails.
+    pub async fn sync(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        stopping: &CancellationToken,
+    ) -> Result<SyncResponse, SyncError> {
+        let reader = Reader::Device(caller.user_id.clone(), caller.device_id.clone());
+        let since = request.since.unwrap_or_default();
+        if since.log > self.log.head() {
+            return Err(SyncError::BadToken);
+        }
+        if request.since.is_some() {
+            self.log.ack(&reader, since).await?;
+        }
+        let deadline = Instant::now() + request.timeout.min(SYNC_WAIT_MAX);
+        let limits = PageLimits { append_per_lane: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX };
+        let mut from = since;
+        loop {
+            let page = self.log.page(&reader, from, &limits).await?;
+            let seen = page.to;
+            let response = self.render(caller, request, page).await?;
+            if !response.is_empty() || request.answers_at_once() || Instant::now() >= deadline {
+                return Ok(response);
+            }
+            tokio::select! {
+                waited = self.log.wait(&reader, seen) => waited?,
+                () = tokio::time::sleep_until(deadline) => return Ok(response),
+                () = stopping.cancelled() => return Ok(response),
+            }
+            // What was rendered empty need not be looked at again.
+            from = seen;
+        }
+    }
+
+    async fn render(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        page: Page,
+    ) -> Result<SyncResponse, SyncError> {
+        let mut response = SyncResponse::new(page.to);
+        let cut = person::Cut::of(page);
+        self.add_rooms(caller, request, &cut, &mut response).await?;
+        self.add_person(caller, request, &cut, &mut response).await?;
+        Ok(response)
+    }
+}
+
+/// How many timeline events of a room a page may carry.
+fn timeline_limit(request: &SyncRequest) -> usize {
+    let asked = request.filter.room.timeline.limit.and_then(|limit| usize::try_from(u64::from(limit)).ok());
+    asked.unwrap_or(SYNC_TIMELINE_DEFAULT).clamp(1, SYNC_TIMELINE_MAX)
+}
+
+/// The text form of the boundary after a position, for `prev_batch`.
+fn boundary(after: crate::types::Position) -> String {
+    format!("t{after}")
+}
+
+/// Whether a cursor is where an initial sync begins.
+fn is_initial(from: Cursor) -> bool {
+    from == Cursor::default()
+}

@@ -1,0 +1,197 @@
+//! What concerns the user and the device, whatever the room: account data, to-device messages, device
+//! lists, key counts, presence.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedEventId, OwnedRoomId};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::{
+    Sync, SyncError, SyncRequest, SyncResponse,
+    filter::{global_type_wanted, presence_wanted},
+    is_initial,
+    response::Json,
+};
+use crate::{
+    account::Caller,
+    log::{Page, Slice},
+    store::StoreError,
+    types::{Cursor, Fact, Lane, Membership, Position},
+};
+
+/// A page, cut by what its facts are about.
+#[derive(Default)]
+pub(super) struct Cut {
+    pub(super) from: Cursor,
+    pub(super) to: Cursor,
+    pub(super) rooms: BTreeMap<OwnedRoomId, Slice>,
+    /// What the user has become to rooms, with the event that says so.
+    pub(super) memberships: BTreeMap<OwnedRoomId, (Membership, OwnedEventId, Position)>,
+    /// Private receipts by room.
+    pub(super) private_receipts: BTreeMap<OwnedRoomId, Vec<Fact>>,
+    /// Changed account data by room.
+    pub(super) room_data: BTreeMap<OwnedRoomId, Vec<String>>,
+    global_data: Vec<String>,
+    people: Vec<Fact>,
+    /// Keys that the user's own devices signed of others: told to the user alone.
+    own_lists: bool,
+    inbox: Vec<Fact>,
+}
+
+impl Cut {
+    pub(super) fn of(page: Page) -> Self {
+        let mut cut = Self { from: page.from, to: page.to, ..Self::default() };
+        for slice in page.slices {
+            match slice.lane.clone() {
+                Lane::Room(room) => drop(cut.rooms.insert(room, slice)),
+                Lane::Account(_) => slice.facts.into_iter().for_each(|(at, fact)| cut.account(at, fact)),
+                Lane::People => cut.people.extend(slice.facts.into_iter().map(|(_, fact)| fact)),
+                Lane::Inbox(..) => cut.inbox.extend(slice.facts.into_iter().map(|(_, fact)| fact)),
+                Lane::Egress(_) | Lane::Outbox(_) => {}
+            }
+        }
+        cut
+    }
+
+    fn account(&mut self, at: Position, fact: Fact) {
+        match fact {
+            Fact::Membership { room_id, membership, event_id } => {
+                self.memberships.insert(room_id, (membership, event_id, at));
+            }
+            Fact::AccountData { room_id: Some(room), event_type } => {
+                self.room_data.entry(room).or_default().push(event_type);
+            }
+            Fact::AccountData { room_id: None, event_type } => self.global_data.push(event_type),
+            Fact::Receipt { ref room_id, .. } => {
+                self.private_receipts.entry(room_id.clone()).or_default().push(fact);
+            }
+            Fact::Devices { .. } => self.own_lists = true,
+            _ => {}
+        }
+    }
+
+    /// Whether the page is the first of its client.
+    pub(super) fn is_initial(&self) -> bool {
+        is_initial(self.from)
+    }
+}
+
+#[derive(Serialize)]
+struct PlainEvent<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    content: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<&'a str>,
+}
+
+/// An event of a type and a content, as account data and to-device messages are.
+pub(super) fn plain(event_type: &str, content: &RawValue, sender: Option<&str>) -> Result<Json, SyncError> {
+    let event = PlainEvent { event_type, content, sender };
+    Ok(to_raw_value(&event).map_err(StoreError::engine)?)
+}
+
+impl Sync {
+    /// Adds everything that is not about a room.
+    pub(super) async fn add_person(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        cut: &Cut,
+        response: &mut SyncResponse,
+    ) -> Result<(), SyncError> {
+        self.add_account_data(caller, request, cut, response).await?;
+        add_inbox(cut, response)?;
+        self.add_presence(caller, request, cut, response).await?;
+        self.add_device_lists(caller, cut, response).await?;
+        let counts = self.devices.key_counts(&caller.user_id, &caller.device_id).await?;
+        response.device_one_time_keys_count = counts.one_time;
+        // Clients take a missing count for "unknown"; zero says that keys are wanted.
+        response.device_one_time_keys_count.entry("signed_curve25519".to_owned()).or_default();
+        response.device_unused_fallback_key_types = counts.unused_fallback;
+        response.unstable_fallback_key_types.clone_from(&response.device_unused_fallback_key_types);
+        response.keys_changed = cut.inbox.iter().any(|fact| matches!(fact, Fact::KeyCounts));
+        Ok(())
+    }
+
+    async fn add_account_data(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        cut: &Cut,
+        response: &mut SyncResponse,
+    ) -> Result<(), SyncError> {
+        let user = &caller.user_id;
+        let mut found: BTreeMap<String, Json> = BTreeMap::new();
+        if cut.is_initial() {
+            found.extend(self.accounts.all_data(user, None).await?);
+        } else {
+            let wanted: Vec<_> = cut.global_data.iter().map(|kind| (None, kind.clone())).collect();
+            let contents = self.accounts.data_of(user, &wanted).await?;
+            let named = cut.global_data.iter().cloned().zip(contents);
+            found.extend(named.filter_map(|(kind, content)| Some((kind, content?))));
+        }
+        if cut.is_initial() || found.contains_key("m.push_rules") {
+            // What is stored lacks the defaults that came with newer versions.
+            let rules = self.accounts.push_rules(user).await?;
+            let content = serde_json::json!({ "global": rules });
+            found.insert("m.push_rules".to_owned(), to_raw_value(&content).map_err(StoreError::engine)?);
+        }
+        for (event_type, content) in found {
+            if global_type_wanted(&request.filter.account_data, &event_type) {
+                response.account_data.events.push(plain(&event_type, &content, None)?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_presence(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        cut: &Cut,
+        response: &mut SyncResponse,
+    ) -> Result<(), SyncError> {
+        for fact in &cut.people {
+            let Fact::Presence { user_id, content } = fact else { continue };
+            if presence_wanted(&request.filter.presence, user_id)
+                && self.history.shares_room(&caller.user_id, user_id).await?
+            {
+                let content: &RawValue = serde_json::from_str(content).map_err(StoreError::engine)?;
+                response.presence.events.push(plain("m.presence", content, Some(user_id.as_str()))?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_device_lists(
+        &self,
+        caller: &Caller,
+        cut: &Cut,
+        response: &mut SyncResponse,
+    ) -> Result<(), SyncError> {
+        if cut.is_initial() {
+            return Ok(());
+        }
+        let rooms: Vec<OwnedRoomId> = cut.rooms.keys().cloned().collect();
+        let told = cut.own_lists || cut.people.iter().any(|fact| matches!(fact, Fact::Devices { .. }));
+        if !told && rooms.is_empty() {
+            return Ok(());
+        }
+        let span = (cut.from.log, cut.to.log);
+        let changes = self.devices.list_changes(&self.history, &caller.user_id, span, Some(&rooms)).await?;
+        response.device_lists.changed = changes.changed;
+        response.device_lists.left = changes.left;
+        Ok(())
+    }
+}
+
+fn add_inbox(cut: &Cut, response: &mut SyncResponse) -> Result<(), SyncError> {
+    for fact in &cut.inbox {
+        let Fact::ToDevice { sender, event_type, content } = fact else { continue };
+        let content: &RawValue = serde_json::from_str(content).map_err(StoreError::engine)?;
+        response.to_device.events.push(plain(event_type, content, Some(sender.as_str()))?);
+    }
+    Ok(())
+}
