@@ -17,6 +17,7 @@ use crate::{
     log::Log,
     room::{Profile, Profiles, Rooms},
     store::{BoxFuture, StoreError},
+    sync::Sync,
     types::Ports,
 };
 
@@ -62,6 +63,8 @@ pub struct Services {
     pub history: History,
     /// The verbs of rooms.
     pub rooms: Rooms,
+    /// Pages of the log for clients.
+    pub sync: Sync,
     /// Knows whom an access token stands for: the accounts, unless a test says otherwise.
     pub gate: Arc<dyn Authenticate>,
     /// Who asked how often.
@@ -88,8 +91,10 @@ impl Services {
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
+        let devices = Devices::new(log.clone(), ports.clone(), name.clone());
         Ok(Self {
-            devices: Devices::new(log.clone(), ports.clone(), name.clone()),
+            sync: Sync::new(history.clone(), accounts.clone(), devices.clone()),
+            devices,
             rooms: Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone()),
             history,
             gate: Arc::new(accounts.clone()),

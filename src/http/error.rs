@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     account::AccountError, device::DeviceError, log::CommitError, room::RoomError, store::StoreError,
+    sync::SyncError,
 };
 
 /// Text for people that goes into the field `error`.
@@ -304,6 +305,17 @@ impl From<RoomError> for Failure {
             RoomError::Conflict => Self::busy(Duration::from_secs(1)),
             RoomError::Closed => Self::busy(Duration::from_secs(5)),
             RoomError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SyncError> for Failure {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::BadToken => Self::invalid_param(error.to_string()),
+            SyncError::Account(error) => error.into(),
+            SyncError::Commit(error) => error.into(),
+            SyncError::Store(error) => error.into(),
         }
     }
 }

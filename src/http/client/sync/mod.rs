@@ -2,5 +2,9 @@
 
 use crate::http::Routes;
 
+mod v3;
+
 /// Adds the endpoints of this area.
-pub(super) fn routes(_routes: &mut Routes) {}
+pub(super) fn routes(routes: &mut Routes) {
+    v3::route(routes);
+}
