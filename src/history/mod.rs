@@ -10,6 +10,7 @@
 //! event says to what ([`States::current`]); state nodes and events never change, but for the redaction
 //! of an event; memory never shows what the log has not published.
 
+mod access;
 mod cache;
 mod event;
 mod handle;

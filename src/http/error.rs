@@ -296,7 +296,7 @@ impl From<RoomError> for Failure {
             RoomError::Invalid(_) => Self::invalid_param(message),
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
-            RoomError::AliasInUse => Self::new(StatusCode::CONFLICT, ErrorKind::RoomInUse, message),
+            RoomError::AliasInUse => Self::bad_request(ErrorKind::RoomInUse, message),
             RoomError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, message),
             RoomError::DuplicateAnnotation => Self::bad_request(ErrorKind::DuplicateAnnotation, message),
             RoomError::UnsupportedVersion(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, message),

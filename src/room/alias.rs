@@ -9,7 +9,7 @@ use super::{
     turn::{NewEvent, Turn},
 };
 use crate::{
-    dag::visibility::Visibility,
+    dag::StateId,
     history::tables::{ALIASES, AliasRow, PUBLISHED, PublishedRow, ROOM_ALIASES},
     limits::{ALIASES_PER_ROOM_MAX, ID_BYTES_MAX},
     log::{Commit, CommitError},
@@ -114,8 +114,11 @@ impl Rooms {
         user: &UserId,
         room: &RoomId,
     ) -> Result<Vec<OwnedRoomAliasId>, RoomError> {
-        if !self.0.history.is_joined(room, user).await? && !self.is_world_readable(room).await? {
-            return Err(RoomError::forbidden("You are not in the room"));
+        if !self.0.history.is_joined(room, user).await? {
+            let state = self.0.history.current_state(room).await?.unwrap_or(StateId::EMPTY);
+            if !self.0.history.is_world_readable(state).await? {
+                return Err(RoomError::forbidden("You are not in the room"));
+            }
         }
         Ok(self.0.history.aliases(room).await?)
     }
@@ -148,13 +151,6 @@ impl Rooms {
         }
         let power = Turn::begin(self, room).await?.power().await?;
         Ok(power.user(user) >= power.to_send(&CANONICAL.into(), Some("")))
-    }
-
-    async fn is_world_readable(&self, room: &RoomId) -> Result<bool, RoomError> {
-        let history = &self.0.history;
-        let Some(state) = history.current_state(room).await? else { return Ok(false) };
-        let setting = history.state_event(state, "m.room.history_visibility".into(), "").await?;
-        Ok(Visibility::of(setting.as_ref().map(|event| &event.pdu)) == Visibility::WorldReadable)
     }
 
     /// The content of a state event as it is now, as a map; empty if there is none.

@@ -1,6 +1,71 @@
 //! Rooms: creation, membership, events, state, directory, relations.
 
+mod ban;
+mod create;
+mod delete_alias;
+mod forget;
+mod get_alias;
+mod get_visibility;
+mod invite;
+mod join;
+mod join_by_alias;
+mod joined_rooms;
+mod kick;
+mod knock;
+mod leave;
+mod list_aliases;
+mod put_alias;
+mod put_visibility;
+mod redact;
+mod send;
+mod set_state;
+mod state;
+mod state_event;
+mod unban;
+mod upgrade;
+
+use ruma::api::client::{
+    alias, directory, knock as knocking, membership, message, redact as redaction, room, state as states,
+};
+
 use crate::http::Routes;
 
+/// The paths under which the empty state key may be left out.
+const STATE: [&str; 4] = [
+    "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
+    "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
+    "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
+    "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
+];
+
 /// Adds the endpoints of this area.
-pub(super) fn routes(_routes: &mut Routes) {}
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add::<membership::ban_user::v3::Request, _>(ban::handle);
+    routes.add::<room::create_room::v3::Request, _>(create::handle);
+    routes.add::<alias::delete_alias::v3::Request, _>(delete_alias::handle);
+    routes.add::<membership::forget_room::v3::Request, _>(forget::handle);
+    routes.add::<alias::get_alias::v3::Request, _>(get_alias::handle);
+    routes.add::<directory::get_room_visibility::v3::Request, _>(get_visibility::handle);
+    routes.add::<membership::invite_user::v3::Request, _>(invite::handle);
+    routes.add::<membership::join_room_by_id::v3::Request, _>(join::handle);
+    routes.add::<membership::join_room_by_id_or_alias::v3::Request, _>(join_by_alias::handle);
+    routes.add::<membership::joined_rooms::v3::Request, _>(joined_rooms::handle);
+    routes.add::<membership::kick_user::v3::Request, _>(kick::handle);
+    routes.add::<knocking::knock_room::v3::Request, _>(knock::handle);
+    routes.add::<membership::leave_room::v3::Request, _>(leave::handle);
+    routes.add::<room::aliases::v3::Request, _>(list_aliases::handle);
+    routes.add::<alias::create_alias::v3::Request, _>(put_alias::handle);
+    routes.add::<directory::set_room_visibility::v3::Request, _>(put_visibility::handle);
+    routes.add::<redaction::redact_event::v3::Request, _>(redact::handle);
+    routes.add::<message::send_message_event::v3::Request, _>(send::handle);
+    routes.add::<states::send_state_event::v3::Request, _>(set_state::handle);
+    routes.add::<states::get_state_events::v3::Request, _>(state::handle);
+    routes.add::<states::get_state_event_for_key::v3::Request, _>(state_event::handle);
+    routes.add::<membership::unban_user::v3::Request, _>(unban::handle);
+    routes.add::<room::upgrade_room::v3::Request, _>(upgrade::handle);
+    routes.add_at::<states::send_state_event::v3::Request, _>(&STATE, set_state::handle);
+    routes.add_at::<states::get_state_event_for_key::v3::Request, _>(&STATE, state_event::handle);
+}
+
+#[cfg(test)]
+mod tests;

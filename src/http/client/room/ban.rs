@@ -1,0 +1,16 @@
+//! `POST /_matrix/client/v3/rooms/{roomId}/ban`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidban>
+
+use ruma::api::client::membership::ban_user::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.rooms.ban(&caller.user_id, &request.room_id, &request.user_id, request.reason.as_deref()).await?;
+    Ok(Response::new())
+}

@@ -1,0 +1,14 @@
+//! `GET /_matrix/client/v3/directory/room/{roomAlias}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias>
+
+use ruma::api::client::alias::get_alias::v3::{Request, Response};
+
+use crate::http::{App, Failure};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+    let alias = (&*request.room_alias).into();
+    let room = app.rooms.resolve(alias).await?;
+    Ok(Response::new(room, vec![app.server_name.clone()]))
+}

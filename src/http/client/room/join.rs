@@ -1,0 +1,17 @@
+//! `POST /_matrix/client/v3/rooms/{roomId}/join`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin>
+
+use ruma::api::client::membership::join_room_by_id::v3::{Request, Response};
+use serde_json::Map;
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.rooms.join(&caller.user_id, &request.room_id, request.reason.as_deref(), Map::new()).await?;
+    Ok(Response::new(request.room_id))
+}

@@ -1,0 +1,18 @@
+//! `POST /_matrix/client/v3/join/{roomIdOrAlias}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias>
+
+use ruma::api::client::membership::join_room_by_id_or_alias::v3::{Request, Response};
+use serde_json::Map;
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let room = app.rooms.resolve(&request.room_id_or_alias).await?;
+    app.rooms.join(&caller.user_id, &room, request.reason.as_deref(), Map::new()).await?;
+    Ok(Response::new(room))
+}

@@ -1,0 +1,17 @@
+//! `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3knockroomidoralias>
+
+use ruma::api::client::knock::knock_room::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let room = app.rooms.resolve(&request.room_id_or_alias).await?;
+    app.rooms.knock(&caller.user_id, &room, request.reason.as_deref()).await?;
+    Ok(Response::new(room))
+}

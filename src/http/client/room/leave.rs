@@ -1,0 +1,16 @@
+//! `POST /_matrix/client/v3/rooms/{roomId}/leave`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidleave>
+
+use ruma::api::client::membership::leave_room::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.rooms.leave(&caller.user_id, &request.room_id, request.reason.as_deref()).await?;
+    Ok(Response::new())
+}

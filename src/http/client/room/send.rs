@@ -1,0 +1,22 @@
+//! `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>
+
+use ruma::api::client::message::send_message_event::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+    room::{Message, Txn},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let message = Message {
+        event_type: request.event_type.to_string().into(),
+        content: request.body.into_json(),
+        txn: Some(Txn { device: caller.device_id, id: request.txn_id.to_string() }),
+    };
+    let event_id = app.rooms.send(&caller.user_id, &request.room_id, message).await?;
+    Ok(Response::new(event_id))
+}

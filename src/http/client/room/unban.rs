@@ -1,0 +1,16 @@
+//! `POST /_matrix/client/v3/rooms/{roomId}/unban`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidunban>
+
+use ruma::api::client::membership::unban_user::v3::{Request, Response};
+
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.rooms.unban(&caller.user_id, &request.room_id, &request.user_id, request.reason.as_deref()).await?;
+    Ok(Response::new())
+}
