@@ -201,6 +201,15 @@ impl Commit {
         self.batch.expects.push(expect);
     }
 
+    /// Refuses the commit unless a register of a lane was last written at `at`, or never.
+    pub fn expect_register(&mut self, lane: &Lane, key: &RegisterKey, at: Option<Position>) {
+        let index = register_index(lane, &key.0);
+        self.expect_raw(match at {
+            Some(at) => Expect::Equals(index, at.to_bytes().to_vec()),
+            None => Expect::Absent(index),
+        });
+    }
+
     /// Adds a fact to a lane.
     pub fn fact(&mut self, lane: Lane, fact: Fact) {
         let retention = fact.retention();

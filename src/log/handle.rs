@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -18,15 +18,15 @@ use super::{
     committer::{self, Pending},
     lane::{
         Class, audience_prefix, class_prefix, class_range, cursor_key, decode_fact, position_of,
-        read_subscription,
+        read_subscription, register_index,
     },
     page,
     readers::Readers,
 };
 use crate::{
     limits::{COMMIT_QUEUE_MAX, SCAN_ROWS_MAX},
-    store::{Db, Key, Scan, StoreError},
-    types::{Cursor, Fact, Lane, Position, Reader},
+    store::{Db, Key, Row, Scan, StoreError},
+    types::{Cursor, Fact, Lane, Position, Reader, RegisterKey, Retention},
 };
 
 /// Which way a lane is read.
@@ -257,6 +257,65 @@ impl Log {
         Ok(facts)
     }
 
+    /// The fact that stands in one register of a lane, with its position.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn register(
+        &self,
+        lane: &Lane,
+        key: &RegisterKey,
+    ) -> Result<Option<(Position, Fact)>, StoreError> {
+        let Some(index) = self.db().raw(&register_index(lane, &key.0)).await? else { return Ok(None) };
+        let bytes = index.first_chunk().ok_or_else(|| StoreError::Corrupt(String::from("a register")))?;
+        let at = Position(u64::from_be_bytes(*bytes));
+        let facts = self.registers(lane, Position(at.0.saturating_sub(1)), at).await?;
+        Ok(facts.into_iter().find(|(_, fact)| fact.retention() == Retention::Register(key.clone())))
+    }
+
+    /// As [`Self::timeline`], for several rooms at once; the answers are in the order of `wanted`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn timelines(
+        &self,
+        wanted: &[(OwnedRoomId, Position, Position)],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Vec<(Position, Fact)>>, StoreError> {
+        let head = self.head();
+        let scan = |(room, from, to): &(OwnedRoomId, Position, Position)| {
+            let lane = Lane::Room(room.clone());
+            let (from, to) = class_range(&lane, Class::Append, *from, (*to).min(head));
+            let reverse = direction == Direction::Backward;
+            Scan { from, to, reverse, limit: limit.min(SCAN_ROWS_MAX) }
+        };
+        self.many(wanted.iter().map(scan).collect()).await
+    }
+
+    /// As [`Self::registers`], for several lanes at once; the answers are in the order of `lanes`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn registers_of(
+        &self,
+        lanes: &[Lane],
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<Vec<(Position, Fact)>>, StoreError> {
+        let to = to.min(self.head());
+        let scan = |lane: &Lane| {
+            let (from, to) = class_range(lane, Class::Register, from, to);
+            Scan { from, to, reverse: false, limit: SCAN_ROWS_MAX }
+        };
+        let mut found = self.many(lanes.iter().map(scan).collect()).await?;
+        for (facts, lane) in found.iter_mut().zip(lanes) {
+            facts.extend(self.inner.readers.volatile(lane, from, to));
+            facts.sort_by_key(|(position, _)| *position);
+        }
+        Ok(found)
+    }
+
     /// The facts that wait in a queue, oldest first, at most `limit`.
     ///
     /// # Errors
@@ -324,8 +383,15 @@ impl Log {
     }
 
     async fn facts(&self, scan: Scan) -> Result<Vec<(Position, Fact)>, StoreError> {
-        let rows = self.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
-        rows.iter().map(|(key, value)| Ok((position_of(key)?, decode_fact(value)?))).collect()
+        Ok(self.many(vec![scan]).await?.pop().unwrap_or_default())
+    }
+
+    async fn many(&self, scans: Vec<Scan>) -> Result<Vec<Vec<(Position, Fact)>>, StoreError> {
+        let found = self.db().scan_many(&scans).await?;
+        let facts = |rows: Vec<Row>| {
+            rows.iter().map(|(key, value)| Ok((position_of(key)?, decode_fact(value)?))).collect()
+        };
+        found.into_iter().map(facts).collect()
     }
 
     pub(super) fn may_have(&self, lane: &Lane, from: Position) -> bool {
