@@ -124,3 +124,19 @@ pub const SYNC_TIMELINE_MAX: usize = 100;
 pub const SYNC_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(90);
 /// Users who name a room without a name (client-server API, "Syncing").
 pub const SYNC_HEROES_MAX: usize = 5;
+/// Relations that are followed from an event to find its thread (ours; an edit of a reply in a thread is two).
+pub const RELATION_HOPS_MAX: usize = 3;
+/// Longest that somebody counts as typing without saying so again, in milliseconds (ours).
+pub const TYPING_MS_MAX: u64 = 120_000;
+/// How long somebody counts as typing when the client does not say, in milliseconds (ours).
+pub const TYPING_MS_DEFAULT: u64 = 30_000;
+/// After so long without a sync a device counts as gone, in milliseconds (ours; longer than a client's pause).
+pub const PRESENCE_GONE_MS: u64 = 30_000;
+/// After so long without activity an online user counts as idle, in milliseconds (ours).
+pub const PRESENCE_IDLE_MS: u64 = 300_000;
+/// So long after activity a user counts as currently active, in milliseconds (ours).
+pub const PRESENCE_ACTIVE_MS: u64 = 60_000;
+/// Longest status message, in bytes (ours).
+pub const STATUS_BYTES_MAX: usize = 2_048;
+/// How often a receipt is tried again when others move the same one (ours).
+pub const RECEIPT_ATTEMPTS_MAX: usize = 5;

@@ -19,6 +19,7 @@ mod people;
 mod render;
 mod state;
 pub mod tables;
+mod thread;
 mod viewer;
 
 pub use event::{EventNotes, States, Status, StoredEvent};
