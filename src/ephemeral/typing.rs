@@ -1,0 +1,139 @@
+//! Who is typing where.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#typing-notifications>
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+
+use super::{Ephemeral, EphemeralError};
+use crate::{
+    limits::{TYPING_MS_DEFAULT, TYPING_MS_MAX},
+    log::Commit,
+    types::{Fact, Lane},
+};
+
+/// Everyone who is typing, by room.
+#[derive(Default)]
+pub(super) struct Typing(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    rooms: HashMap<OwnedRoomId, Vec<(OwnedUserId, u64)>>,
+    /// Counts changes of lists.
+    changes: u64,
+}
+
+impl Typing {
+    /// Sets until when a user types, or that they do not. True if the room's list is another now.
+    fn set(&self, room: &RoomId, user: &UserId, until: Option<u64>) -> bool {
+        let mut state = self.0.lock();
+        let list = state.rooms.entry(room.to_owned()).or_default();
+        let at = list.iter().position(|(typing, _)| typing == user);
+        let changed = match (at, until) {
+            (Some(at), Some(until)) => {
+                list[at].1 = until;
+                false
+            }
+            (Some(at), None) => {
+                list.remove(at);
+                true
+            }
+            (None, Some(until)) => {
+                list.push((user.to_owned(), until));
+                true
+            }
+            (None, None) => false,
+        };
+        if list.is_empty() {
+            state.rooms.remove(room);
+        }
+        state.changes += u64::from(changed);
+        changed
+    }
+
+    /// Ends what has lasted to `now`; the rooms whose list is another now.
+    pub(super) fn expire(&self, now: u64) -> Vec<OwnedRoomId> {
+        let mut state = self.0.lock();
+        let mut changed = Vec::new();
+        state.rooms.retain(|room, list| {
+            let before = list.len();
+            list.retain(|(_, until)| *until > now);
+            if list.len() < before {
+                changed.push(room.clone());
+            }
+            !list.is_empty()
+        });
+        state.changes += u64::from(!changed.is_empty());
+        changed
+    }
+
+    /// When the next one ends.
+    pub(super) fn next_end(&self) -> Option<u64> {
+        self.0.lock().rooms.values().flatten().map(|(_, until)| *until).min()
+    }
+
+    fn list(&self, room: &RoomId) -> (Vec<OwnedUserId>, u64) {
+        let state = self.0.lock();
+        let users = state.rooms.get(room).into_iter().flatten().map(|(user, _)| user.clone());
+        (users.collect(), state.changes)
+    }
+}
+
+impl Ephemeral {
+    /// `user` types in `room` for as long as they say (`None` for the usual time), or stops.
+    ///
+    /// # Errors
+    /// When the user is not in the room.
+    pub async fn set_typing(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        typing: Option<Option<u64>>,
+    ) -> Result<(), EphemeralError> {
+        self.only_members(room, user).await?;
+        let until = typing.map(|ms| self.now_ms() + ms.unwrap_or(TYPING_MS_DEFAULT).clamp(1, TYPING_MS_MAX));
+        if typing.is_some() {
+            self.note_activity(user).await?;
+        }
+        let changed = self.0.typing.set(room, user, until);
+        self.0.sooner.notify_one();
+        match changed {
+            true => self.tell_typing(room).await,
+            false => Ok(()),
+        }
+    }
+
+    /// A user who left a room types there no more.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub async fn end_typing(&self, room: &RoomId, user: &UserId) -> Result<(), EphemeralError> {
+        match self.0.typing.set(room, user, None) {
+            true => self.tell_typing(room).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Who types in `room`, in the order in which they began.
+    #[must_use]
+    pub fn typing(&self, room: &RoomId) -> Vec<OwnedUserId> {
+        self.0.typing.list(room).0
+    }
+
+    /// Writes the present list. Whoever sees it change meanwhile writes again, so that the last fact
+    /// written is right in whatever order the commits of several requests end.
+    pub(super) async fn tell_typing(&self, room: &RoomId) -> Result<(), EphemeralError> {
+        loop {
+            let (user_ids, changes) = self.0.typing.list(room);
+            let mut commit = Commit::new();
+            commit.fact(Lane::Room(room.to_owned()), Fact::Typing { user_ids: user_ids.clone() });
+            self.0.log.commit(commit).await?;
+            let (now, changes_now) = self.0.typing.list(room);
+            if changes_now == changes || now == user_ids {
+                return Ok(());
+            }
+        }
+    }
+}
