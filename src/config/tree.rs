@@ -30,6 +30,9 @@ sections! {
         trusted_proxies: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
         /// Clients that may read `/metrics`. Clients over a Unix socket always may.
         metrics_readers: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
+        /// Whether users see who of those with whom they share a room is there. It costs a little for everybody
+        /// whenever somebody comes or goes.
+        presence: bool = true,
         /// Who may register an account.
         registration: Registration = Registration::default(),
         /// Where everything is kept.

@@ -8,8 +8,6 @@
 mod expiry;
 mod presence;
 mod receipt;
-#[cfg(test)]
-mod tests;
 mod typing;
 
 use std::{fmt, sync::Arc};
@@ -113,3 +111,6 @@ impl Ephemeral {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

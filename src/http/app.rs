@@ -11,6 +11,7 @@ use crate::{
     account::{self, AccountError, Accounts},
     config::{Config, Registration, RegistrationMode},
     device::Devices,
+    ephemeral::Ephemeral,
     history::History,
     keys::SigningKey,
     limits::BUSY_RETRY_AFTER,
@@ -59,6 +60,8 @@ pub struct Services {
     pub accounts: Accounts,
     /// Devices and their keys.
     pub devices: Devices,
+    /// Typing, receipts and presence.
+    pub ephemeral: Ephemeral,
     /// The read side of rooms.
     pub history: History,
     /// The verbs of rooms.
@@ -92,8 +95,17 @@ impl Services {
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
+        let stopping = CancellationToken::new();
+        let ephemeral = Ephemeral::new(
+            history.clone(),
+            accounts.clone(),
+            ports.clone(),
+            config.presence,
+            (&tasks, stopping.clone()),
+        );
         Ok(Self {
             sync: Sync::new(history.clone(), accounts.clone(), devices.clone()),
+            ephemeral,
             devices,
             rooms: Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone()),
             history,
@@ -102,7 +114,7 @@ impl Services {
             throttle: Throttle::new(&config.rate_limits, &ports.clock),
             budget: Budget::new(config.limits.concurrent_requests, config.limits.long_polls),
             metrics: Metrics::new(),
-            stopping: CancellationToken::new(),
+            stopping,
             config,
             server_name: name,
             ports,

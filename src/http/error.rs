@@ -22,8 +22,8 @@ use ruma::api::{
 use serde_json::{Map, Value};
 
 use crate::{
-    account::AccountError, device::DeviceError, log::CommitError, room::RoomError, store::StoreError,
-    sync::SyncError,
+    account::AccountError, device::DeviceError, ephemeral::EphemeralError, log::CommitError, room::RoomError,
+    store::StoreError, sync::SyncError,
 };
 
 /// Text for people that goes into the field `error`.
@@ -316,6 +316,20 @@ impl From<SyncError> for Failure {
             SyncError::Account(error) => error.into(),
             SyncError::Commit(error) => error.into(),
             SyncError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EphemeralError> for Failure {
+    fn from(error: EphemeralError) -> Self {
+        let message = error.to_string();
+        match error {
+            EphemeralError::NotJoined | EphemeralError::Forbidden(_) => Self::forbidden(message),
+            EphemeralError::NotFound(_) => Self::not_found(message),
+            EphemeralError::Invalid(_) => Self::invalid_param(message),
+            EphemeralError::Account(error) => error.into(),
+            EphemeralError::Commit(error) => error.into(),
+            EphemeralError::Store(error) => error.into(),
         }
     }
 }

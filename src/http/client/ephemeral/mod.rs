@@ -2,5 +2,17 @@
 
 use crate::http::Routes;
 
+mod get_presence;
+mod read_markers;
+mod receipt;
+mod set_presence;
+mod typing;
+
 /// Adds the endpoints of this area.
-pub(super) fn routes(_routes: &mut Routes) {}
+pub(super) fn routes(routes: &mut Routes) {
+    typing::routes(routes);
+    receipt::routes(routes);
+    read_markers::routes(routes);
+    get_presence::routes(routes);
+    set_presence::routes(routes);
+}
