@@ -10,7 +10,7 @@ use ruma::api::{
     IncomingRequest, IncomingRequestExt,
     error::{DeserializationError, FromHttpRequestError, HeaderDeserializationError},
 };
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Failure;
 use crate::{account::Caller, limits::BODY_SECONDS_MAX};
@@ -51,6 +51,17 @@ pub struct Given<R> {
 }
 
 impl Call {
+    /// Reads the body, which must be a JSON object, for hand-written endpoints.
+    ///
+    /// # Errors
+    /// 400 with the reason.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if !is_object(&self.body) {
+            return Err(reject_json(&self.body, "The body must be a JSON object"));
+        }
+        serde_json::from_slice(&self.body).map_err(|error| reject_json(&self.body, &error.to_string()))
+    }
+
     /// Reads path, query, headers and body into `R`.
     ///
     /// # Errors

@@ -106,7 +106,6 @@ impl Routes {
     }
 
     /// The router of everything that was added.
-    #[must_use]
     pub fn into_router(mut self, app: App) -> Router {
         versions::route(&mut self);
         self.router

@@ -347,3 +347,40 @@ async fn a_full_server_says_so() {
     drop(first);
     assert_eq!(knock(&front, "GET", "/large").await.status(), StatusCode::OK);
 }
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let front = front().await;
+    for (path, token) in [("/_matrix/client/v3/account/whoami?access_token=CANARY", ""), ("/panic", "CANARY")]
+    {
+        let request = http::Request::builder().uri(path).header("authorization", format!("Bearer {token}"));
+        let request = request.body(Body::from(r#"{"password":"CANARY","name":1}"#)).unwrap();
+        front.answer(request, Origin::Unix).await;
+    }
+    drop(guard);
+    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+    assert!(text.contains("/_matrix/client/v3/account/whoami") && text.contains("a bug"), "{text}");
+    assert!(!text.contains("CANARY"), "{text}");
+}

@@ -233,7 +233,7 @@ mod tests {
         throttle.forget();
         assert_eq!(login("1.1.1.1"), Err(429), "what is not full is not forgotten");
         assert_eq!([login("fe80::1"), login("fe80::2"), login("fe80::3")], [Ok(()), Ok(()), Err(429)]);
-        assert_eq!(throttle.admit(Class::Login, None, &Peer::default()).is_ok(), true);
+        assert!(throttle.admit(Class::Login, None, &Peer::default()).is_ok());
     }
 
     #[test]

@@ -45,12 +45,19 @@ impl Folder {
     /// # Errors
     /// When it cannot be made.
     pub fn open(config: &Config) -> Result<Self, FolderError> {
+        let folder = Self::of(config);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder.path);
+        made.map_err(|error| FolderError::Io(folder.path.clone(), error))?;
+        Ok(folder)
+    }
+
+    /// The folder of `config`, whether it is there or not.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
         let path = config.data_dir.clone();
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|error| FolderError::Io(path.clone(), error))?;
         let registration = config.registration.shared_secret_file.clone();
         let registration = registration.unwrap_or_else(|| path.join("registration.secret"));
-        Ok(Self { path, registration })
+        Self { path, registration }
     }
 
     /// Where the embedded store lies.

@@ -6,6 +6,10 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{LogFormat, Logging};
 
+/// Crates whose finer lines show headers or queries, and with them secrets. Somebody who really wants
+/// them can name them in `logging.level`.
+const QUIET: &str = "h2=info,hyper=info,rustls=info,tokio_postgres=info";
+
 /// The level directives are malformed, or somebody else logs already.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -22,7 +26,7 @@ pub enum LoggingError {
 /// # Errors
 /// See [`LoggingError`].
 pub fn init(logging: &Logging) -> Result<(), LoggingError> {
-    let filter = EnvFilter::builder().parse(&logging.level)?;
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", logging.level))?;
     let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
     match logging.format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),

@@ -1,24 +1,26 @@
 //! Whole servers in this process: start, answer, stop.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
 };
 
 use super::{Running, StartError};
-use crate::config::{Address, Config, Engine, Listen};
+use crate::config::{Address, Config, Engine, Listen, Storage};
 
 fn config(folder: &Path, engine: Engine) -> Config {
-    let mut config = Config::default();
-    config.data_dir = folder.join("data");
-    config.store.engine = engine;
-    config.listen = vec![
+    let listen = vec![
         Listen::plain("127.0.0.1:0".parse().unwrap()),
         Listen::plain(Address::Unix(folder.join("lockstep.sock"))),
     ];
-    config
+    let store = Storage { engine, ..Storage::default() };
+    Config { data_dir: folder.join("data"), store, listen, ..Config::default() }
 }
 
 /// One HTTP/1.1 exchange; the whole answer as text.
@@ -88,4 +90,53 @@ async fn a_taken_address_and_a_damaged_key_are_told() {
     std::fs::write(folder.path().join("data/signing.key"), "nonsense").unwrap();
     let error = Running::start(config(folder.path(), Engine::Memory)).await.err().unwrap();
     assert!(matches!(error, StartError::Folder(_)) && error.to_string().contains("signing.key"), "{error}");
+}
+
+/// A key and a certificate for `localhost`, for this test alone.
+const TLS_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgXRC9E+d69va6Bwln
+zSwL6+/6CGiW882L+smhGLeOvx+hRANCAARN6zQHYcxYeAZFpThnO7XU2EQOlaJ/
+5cP/tshUpHsIUDowYlAvT2r8JM4XCeTG9h9Bk1xJFJBGVtbnDG7O5iIl
+-----END PRIVATE KEY-----
+";
+const TLS_CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBkjCCATigAwIBAgIUe7Njide6atkEntiyqgqxl6zHTNIwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNDEzMDg0OFoYDzIxMjYxMDMx
+MTMwODQ4WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARN6zQHYcxYeAZFpThnO7XU2EQOlaJ/5cP/tshUpHsIUDowYlAvT2r8
+JM4XCeTG9h9Bk1xJFJBGVtbnDG7O5iIlo2YwZDAdBgNVHQ4EFgQUhB/OkdawHVxR
+wlXAysGLzOvN5lIwHwYDVR0jBBgwFoAUhB/OkdawHVxRwlXAysGLzOvN5lIwFAYD
+VR0RBA0wC4IJbG9jYWxob3N0MAwGA1UdEwEB/wQCMAAwCgYIKoZIzj0EAwIDSAAw
+RQIhANh2Fvh4DLfSWsvFefygQgevFg1b+/oUk1IZ1EF7lV1iAiBh3E1fToRHNj9a
+nYpQ4Ghl6bZ8T3ObTYdhZz/XHfPZ6g==
+-----END CERTIFICATE-----
+";
+
+#[tokio::test]
+async fn serves_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, TLS_CERTIFICATE).unwrap();
+    std::fs::write(&key, TLS_KEY).unwrap();
+    let mut config = config(folder.path(), Engine::Memory);
+    config.listen[0].tls = Some((certificate, key.clone()));
+    let running = Running::start(config.clone()).await.unwrap();
+    let Address::Tcp(address) = running.addresses()[0] else { panic!("the first listener is TCP") };
+
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(TLS_CERTIFICATE.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    assert!(exchange(stream, "GET /health").await.starts_with("HTTP/1.1 200"));
+    running.stop().await.unwrap();
+
+    std::fs::write(&key, "no key").unwrap();
+    let error = Running::start(config).await.err().unwrap();
+    assert!(error.to_string().contains("key.pem"), "{error}");
 }
