@@ -3,6 +3,7 @@
 //! Owns: the `lockstep` command. May use: `server`, `config`. Start reading at [`run`]. Invariants: exit
 //! code 0 is success, 1 is failure, 2 is a mistake in arguments or configuration.
 
+mod room;
 mod serve;
 
 use std::{
@@ -45,6 +46,15 @@ enum Verb {
     /// Looks after the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Looks into rooms while the server does not run.
+    #[command(subcommand)]
+    Room(RoomVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum RoomVerb {
+    /// Draws the events of a room and what they follow, as DOT and SVG.
+    Graph(room::Graph),
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,6 +130,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     };
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
+        Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
         Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),
         Some(Verb::Config(ConfigVerb::Check { file })) => {
             sources.file = file.or(sources.file);

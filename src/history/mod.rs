@@ -13,6 +13,7 @@
 mod access;
 mod cache;
 mod event;
+mod graph;
 mod handle;
 mod members;
 mod people;

@@ -9,6 +9,7 @@ mod connections;
 mod folder;
 mod listener;
 pub mod logging;
+mod offline;
 mod ports;
 mod start;
 mod tls;
@@ -22,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use folder::{Folder, FolderError};
 pub use listener::ListenError;
+pub use offline::Offline;
 pub use ports::real_ports;
 pub use start::StartError;
 pub use tls::TlsError;

@@ -71,7 +71,8 @@ async fn services(
     Ok(App::new(Services::open(foundation).await?))
 }
 
-async fn open_store(
+/// The store that `config` names.
+pub(super) async fn open_store(
     config: &Config,
     folder: &Folder,
     tasks: &TaskTracker,

@@ -145,6 +145,19 @@ async fn relations_and_threads_are_indexed() {
     assert_eq!(word(world.send("alice", &room, "m.room.message", on_reaction).await), "invalid");
 }
 
+#[tokio::test]
+async fn a_graph_has_every_event() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let said = world.say("alice", &room, "x").await.unwrap();
+    let vertices = world.history().graph(&room, 100).await.unwrap().unwrap();
+    let head: Vec<_> = vertices.iter().filter(|vertex| vertex.is_head).collect();
+    assert_eq!((head.len(), head[0].event_id.as_str()), (1, said.as_str()));
+    assert_eq!(vertices.iter().filter(|vertex| vertex.prev_events.is_empty()).count(), 1);
+    assert_eq!(world.history().graph(&room, 2).await.unwrap().unwrap().len(), 2);
+    assert!(world.history().graph("!no:a.org".try_into().unwrap(), 2).await.unwrap().is_none());
+}
+
 /// Senders that come all at once: one chain, in the order of the positions, nothing lost.
 #[tokio::test]
 async fn many_senders_make_one_chain() {

@@ -1,0 +1,56 @@
+//! The store of a server that does not run, for the commands that look into it.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::{Folder, StartError, real_ports, start::open_store};
+use crate::{
+    config::Config,
+    history::History,
+    log::Log,
+    store::{Db, Store, StoreError},
+};
+
+/// An open store without a server. Call [`Offline::close`] in the end.
+#[must_use]
+pub struct Offline {
+    /// The rooms in it.
+    pub history: History,
+    log: Log,
+    store: Arc<dyn Store>,
+    tasks: TaskTracker,
+    store_tasks: TaskTracker,
+}
+
+impl Offline {
+    /// Opens what the server of `config` keeps; refused while that runs.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let folder = Folder::open(config)?;
+        let (tasks, store_tasks) = (TaskTracker::new(), TaskTracker::new());
+        let store = open_store(config, &folder, &store_tasks).await?;
+        let log = Log::open(Db::new(store.clone()), &tasks).await?;
+        let history = History::open(log.clone(), real_ports(), config.server_name.clone()).await?;
+        Ok(Self { history, log, store, tasks, store_tasks })
+    }
+
+    /// Closes the store.
+    ///
+    /// # Errors
+    /// When it cannot be closed cleanly.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let Self { history, log, store, tasks, store_tasks } = self;
+        log.close();
+        drop((history, log));
+        tasks.close();
+        tasks.wait().await;
+        let closed = store.close().await;
+        drop(store);
+        store_tasks.close();
+        store_tasks.wait().await;
+        closed
+    }
+}
