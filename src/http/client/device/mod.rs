@@ -23,6 +23,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(delete_device::handle);
     routes.add(delete_devices::handle);
     routes.add(send_to_device::handle);
+    routes.feature("org.matrix.msc3814");
     routes.add(dehydrated_put::handle);
     routes.add(dehydrated_get::handle);
     routes.add(dehydrated_delete::handle);
