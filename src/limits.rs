@@ -96,14 +96,18 @@ pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Devices whose last request is remembered (ours; about 150 bytes each).
 pub const LAST_SEEN_MAX: usize = 50_000;
+/// How long what is known of a device's last request may be ahead of the store, in milliseconds (ours).
+pub const LAST_SEEN_KEEP_MS: u64 = 10 * 60 * 1_000;
 /// Attempts at a change of an account's rows before it is given up (ours).
 pub const ACCOUNT_ATTEMPTS_MAX: usize = 16;
 /// Largest profile of a user, in bytes of JSON (client-server API, "Profiles").
 pub const PROFILE_BYTES_MAX: usize = 65_536;
 /// Longest name of a profile field, in bytes (client-server API, "Profiles").
 pub const PROFILE_KEY_BYTES_MAX: usize = 255;
-/// Account data of one user (ours; global and of rooms together).
-pub const ACCOUNT_DATA_MAX: usize = 10_000;
+/// Largest account data of one type, in bytes of JSON (ours; `m.direct` of 5,000 conversations fits).
+pub const ACCOUNT_DATA_BYTES_MAX: usize = 512 * 1_024;
+/// Largest set of push rules of a user, in bytes of JSON (ours; about 4,000 rules).
+pub const PUSH_RULES_BYTES_MAX: usize = 1 << 20;
 /// Largest filter, in bytes of JSON (ours).
 pub const FILTER_BYTES_MAX: usize = 65_536;
 /// Sessions of user-interactive authentication kept at once (ours).
@@ -140,3 +144,9 @@ pub const PRESENCE_ACTIVE_MS: u64 = 60_000;
 pub const STATUS_BYTES_MAX: usize = 2_048;
 /// How often a receipt is tried again when others move the same one (ours).
 pub const RECEIPT_ATTEMPTS_MAX: usize = 5;
+/// Nonces for registration by shared secret that wait for their use (ours).
+pub const REGISTRATION_NONCES_MAX: usize = 1_000;
+/// How long such a nonce lives, in milliseconds (ours; as in Synapse).
+pub const REGISTRATION_NONCE_MS: u64 = 60 * 1_000;
+/// How long an OpenID token is valid, in milliseconds (client-server API, "OpenID": an example).
+pub const OPENID_TOKEN_MS: u64 = 3_600 * 1_000;

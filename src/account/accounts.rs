@@ -8,14 +8,16 @@ use tokio::sync::Semaphore;
 
 use super::{
     AccountError, Caller, User,
-    device::{DEVICES, Seen},
-    token::{REFRESH_TOKENS, TOKENS, TokenHash, TokenRow, hash},
+    device::SeenMark,
+    shared_secret::Nonces,
+    token::{TOKENS, hash},
     uia::Uia,
     user::USERS,
 };
 use crate::{
-    limits::{LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE},
-    log::{Commit, Log},
+    limits::{LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE, SCAN_ROWS_MAX},
+    log::Log,
+    store::Scan,
     types::Ports,
 };
 
@@ -52,9 +54,10 @@ pub struct Inner {
     pub(super) ports: Ports,
     pub(super) server_name: OwnedServerName,
     pub(super) settings: Settings,
-    pub(super) hashing: Semaphore,
+    pub(super) hashing: Arc<Semaphore>,
     pub(super) uia: Uia,
-    pub(super) seen: Cache<(OwnedUserId, OwnedDeviceId), Seen>,
+    pub(super) nonces: Nonces,
+    pub(super) seen: Cache<(OwnedUserId, OwnedDeviceId), SeenMark>,
 }
 
 impl std::ops::Deref for Accounts {
@@ -74,8 +77,9 @@ impl Accounts {
             ports,
             server_name,
             settings,
-            hashing: Semaphore::new(PASSWORD_HASHES_AT_ONCE),
+            hashing: Arc::new(Semaphore::new(PASSWORD_HASHES_AT_ONCE)),
             uia: Uia::default(),
+            nonces: Nonces::default(),
             seen: Cache::new(LAST_SEEN_MAX),
         }))
     }
@@ -102,12 +106,22 @@ impl Accounts {
         Ok(self.user(user).await?.is_some_and(|user| !user.deactivated))
     }
 
-    /// The local users, in the order of their ids, from `after` on.
+    /// Local users in the order of their ids, the first after `after`, at most `limit`.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn users(&self, limit: usize) -> Result<Vec<(OwnedUserId, User)>, AccountError> {
-        let rows = self.log.db().range(&USERS, &(), limit).await?;
+    pub async fn users(
+        &self,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<(OwnedUserId, User)>, AccountError> {
+        let all = USERS.prefix(&());
+        let from = match after {
+            Some(user) => USERS.key(&(user.to_owned(),)).successor(),
+            None => all.clone(),
+        };
+        let scan = Scan { from, to: all.after_prefix(), reverse: false, limit: limit.min(SCAN_ROWS_MAX) };
+        let rows = self.log.db().scan(&USERS, scan).await?;
         Ok(rows.into_iter().map(|((user,), row)| (user, row)).collect())
     }
 
@@ -116,41 +130,27 @@ impl Accounts {
     /// # Errors
     /// When it stands for nobody, its time is over, or the account is locked.
     pub async fn authenticate(&self, token: &str) -> Result<Caller, AccountError> {
+        match self.recognize(token).await? {
+            (_, user) if user.locked => Err(AccountError::Locked),
+            (caller, _) => Ok(caller),
+        }
+    }
+
+    /// Whom `token` stands for, even if their account is locked: they may still log out.
+    ///
+    /// # Errors
+    /// When it stands for nobody, or its time is over.
+    pub async fn recognize(&self, token: &str) -> Result<(Caller, User), AccountError> {
         let hash = hash(token);
-        let unknown = AccountError::UnknownToken { soft: false };
-        let row = self.log.db().row(&TOKENS, &(hash.clone(),)).await?.ok_or(unknown)?;
+        let unknown = || AccountError::UnknownToken { soft: false };
+        let row = self.log.db().row(&TOKENS, &(hash.clone(),)).await?.ok_or_else(unknown)?;
         if row.expires_ms.is_some_and(|expires| expires <= self.ports.clock.now_ms()) {
             return Err(AccountError::UnknownToken { soft: true });
         }
-        let user = self.user(&row.user_id).await?.unwrap_or_default();
-        if user.locked {
-            return Err(AccountError::Locked);
+        let user = self.user(&row.user_id).await?.filter(|user| !user.deactivated).ok_or_else(unknown)?;
+        if row.renewed {
+            self.settle(&hash, &row).await?;
         }
-        if let Some(spent) = &row.spends {
-            self.spend(&hash, &row, spent).await?;
-        }
-        Ok(Caller { user_id: row.user_id, device_id: row.device_id })
-    }
-
-    /// The new token has arrived, so the refresh token that it was had for, and the access token
-    /// before it, are of no more use.
-    async fn spend(&self, hash: &TokenHash, row: &TokenRow, spent: &TokenHash) -> Result<(), AccountError> {
-        let db = self.log.db();
-        let owner = (row.user_id.clone(), row.device_id.clone());
-        let (refresh, device) =
-            (db.row(&REFRESH_TOKENS, &(spent.clone(),)).await?, db.row(&DEVICES, &owner).await?);
-        let (Some(refresh), Some(before)) = (refresh, device) else { return Ok(()) };
-        let mut device = before.clone();
-        device.refresh_tokens.retain(|known| known != spent);
-        device.tokens.retain(|known| *known != refresh.renews);
-        let mut commit = Commit::new();
-        commit.expect_equals(&DEVICES, &owner, &before);
-        commit.put(&DEVICES, &owner, &device);
-        commit.delete(&REFRESH_TOKENS, &(spent.clone(),));
-        commit.delete(&TOKENS, &(refresh.renews,));
-        commit.put(&TOKENS, &(hash.clone(),), &TokenRow { spends: None, ..row.clone() });
-        // If it is lost, the next request does it.
-        self.log.commit_later(commit);
-        Ok(())
+        Ok((Caller { user_id: row.user_id, device_id: row.device_id }, user))
     }
 }

@@ -7,14 +7,23 @@ use serde_json::value::RawValue;
 
 use super::{AccountError, Accounts};
 use crate::{
-    limits::{ACCOUNT_DATA_MAX, EVENT_BYTES_MAX},
-    log::Commit,
-    store::table::{Rows, TableId},
+    limits::{
+        ACCOUNT_ATTEMPTS_MAX, ACCOUNT_DATA_BYTES_MAX, ID_BYTES_MAX, PUSH_RULES_BYTES_MAX, SCAN_ROWS_MAX,
+    },
+    log::{Commit, CommitError},
+    store::{
+        KeyFields, Scan, StoreError,
+        table::{Rows, TableId},
+    },
     types::{Fact, Lane},
 };
 
 /// By user, room (empty for global data) and type. The value is the content.
-const ACCOUNT_DATA: Rows<(OwnedUserId, String, String), Box<RawValue>> = Rows::new(TableId::AccountData);
+pub(super) const ACCOUNT_DATA: Rows<(OwnedUserId, String, String), Box<RawValue>> =
+    Rows::new(TableId::AccountData);
+
+/// A row of it.
+type DataRow = ((OwnedUserId, String, String), Box<RawValue>);
 
 /// Types that only the server writes, through endpoints of their own.
 const MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
@@ -55,7 +64,7 @@ impl Accounts {
         room: Option<&RoomId>,
     ) -> Result<Vec<(String, Box<RawValue>)>, AccountError> {
         let prefix = (user.to_owned(), room_field(room));
-        let rows = self.log.db().range(&ACCOUNT_DATA, &prefix, ACCOUNT_DATA_MAX).await?;
+        let rows = self.data_rows(&prefix).await?;
         Ok(rows.into_iter().map(|((_, _, event_type), content)| (event_type, content)).collect())
     }
 
@@ -67,9 +76,27 @@ impl Accounts {
         &self,
         user: &UserId,
     ) -> Result<Vec<(Option<OwnedRoomId>, String, Box<RawValue>)>, AccountError> {
-        let rows = self.log.db().range(&ACCOUNT_DATA, &(user.to_owned(),), ACCOUNT_DATA_MAX).await?;
+        let rows = self.data_rows(&(user.to_owned(),)).await?;
         let room = |text: String| OwnedRoomId::try_from(text).ok();
         Ok(rows.into_iter().map(|((_, of, event_type), content)| (room(of), event_type, content)).collect())
+    }
+
+    /// All rows that begin with `prefix`, however many scans it takes.
+    async fn data_rows(&self, prefix: &impl KeyFields) -> Result<Vec<DataRow>, StoreError> {
+        let all = ACCOUNT_DATA.prefix(prefix);
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        let mut rows = Vec::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let page = self.log.db().scan(&ACCOUNT_DATA, scan).await?;
+            let next = page.last().map(|(key, _)| ACCOUNT_DATA.key(key).successor());
+            let whole = page.len() < SCAN_ROWS_MAX;
+            rows.extend(page);
+            match next {
+                Some(next) if !whole => from = next,
+                _ => return Ok(rows),
+            }
+        }
     }
 
     /// Several pieces of account data at once, in the order asked for.
@@ -112,8 +139,15 @@ impl Accounts {
         change: DataChange,
     ) -> Result<(), AccountError> {
         let DataChange { room_id, event_type, content } = change;
-        if content.get().len() > EVENT_BYTES_MAX {
-            return Err(AccountError::TooLarge("Account data may have 64 KiB at most"));
+        let limit = match event_type.as_str() {
+            "m.push_rules" => PUSH_RULES_BYTES_MAX,
+            _ => ACCOUNT_DATA_BYTES_MAX,
+        };
+        if content.get().len() > limit {
+            return Err(AccountError::TooLarge("The account data is too large"));
+        }
+        if event_type.is_empty() || event_type.len() > ID_BYTES_MAX {
+            return Err(AccountError::Invalid("The type is empty or too long".to_owned()));
         }
         if !content.get().trim_start().starts_with('{') {
             return Err(AccountError::Invalid("The content must be an object".to_owned()));
@@ -122,6 +156,37 @@ impl Accounts {
         commit.put(&ACCOUNT_DATA, &key, &content);
         commit.fact(Lane::Account(user.to_owned()), Fact::AccountData { room_id, event_type });
         Ok(())
+    }
+
+    /// Reads account data, has `change` make other content of it, and writes that; once more if another
+    /// request was faster. With `None` from `change` all stays as it was.
+    pub(super) async fn change_data<E: From<AccountError>>(
+        &self,
+        user: &UserId,
+        (room, event_type): (Option<&RoomId>, &str),
+        mut change: impl FnMut(Option<&RawValue>) -> Result<Option<Box<RawValue>>, E>,
+    ) -> Result<(), E> {
+        let key = (user.to_owned(), room_field(room), event_type.to_owned());
+        for _ in 0..ACCOUNT_ATTEMPTS_MAX {
+            let before = self.data(user, room, event_type).await?;
+            let Some(content) = change(before.as_deref())? else { return Ok(()) };
+            let mut commit = Commit::new();
+            match &before {
+                Some(before) => commit.expect_equals(&ACCOUNT_DATA, &key, before),
+                None => commit.expect_absent(&ACCOUNT_DATA, &key),
+            }
+            let room_id = room.map(RoomId::to_owned);
+            self.put_data(
+                &mut commit,
+                user,
+                DataChange { room_id, event_type: event_type.to_owned(), content },
+            )?;
+            match self.log.commit(commit).await {
+                Err(CommitError::Conflict(_)) => {}
+                other => return Ok(other.map(|_| ()).map_err(AccountError::from)?),
+            }
+        }
+        Err(AccountError::Contended.into())
     }
 
     /// Reads global account data of one type as JSON of `T`; `None` when it is absent or of another

@@ -4,16 +4,20 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accounts,
+    AccountError, Accounts,
     token::{REFRESH_TOKENS, TOKENS, TokenHash},
 };
 use crate::{
+    limits::LAST_SEEN_KEEP_MS,
     log::Commit,
     store::table::{Rows, TableId},
 };
 
 /// Devices by user.
 pub const DEVICES: Rows<(OwnedUserId, OwnedDeviceId), Device> = Rows::new(TableId::Device);
+
+/// Apart from [`DEVICES`], so that it can be written without regard to who else changes a device.
+const SEEN: Rows<(OwnedUserId, OwnedDeviceId), Seen> = Rows::new(TableId::DeviceSeen);
 
 /// What is known of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +28,7 @@ pub struct Device {
     /// When it first logged in, in milliseconds since the epoch.
     #[serde(default)]
     pub created_ms: u64,
-    /// The hashes of its access tokens.
+    /// The hashes of its access tokens: the one in use, and perhaps one that a refresh gave out since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenHash>,
     /// The hashes of its refresh tokens.
@@ -32,11 +36,21 @@ pub struct Device {
     pub refresh_tokens: Vec<TokenHash>,
 }
 
-/// When and from where a device was last heard of; kept in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) at_ms: u64,
-    pub(super) ip: Option<String>,
+/// When and from where a device was last heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// When, in milliseconds since the epoch.
+    pub at_ms: u64,
+    /// From which address, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+}
+
+/// What this process knows of it, and when it last wrote that down.
+#[derive(Clone, Debug)]
+pub(super) struct SeenMark {
+    seen: Seen,
+    kept_ms: u64,
 }
 
 impl Device {
@@ -49,20 +63,53 @@ impl Device {
             commit.delete(&REFRESH_TOKENS, &(hash.clone(),));
         }
     }
+
+    /// Adds to `commit` the removal of the device with all that this module knows of it.
+    pub fn forget(&self, commit: &mut Commit, owner: &(OwnedUserId, OwnedDeviceId)) {
+        self.forget_tokens(commit);
+        commit.delete(&SEEN, owner);
+        commit.delete(&DEVICES, owner);
+    }
 }
 
 impl Accounts {
-    /// When (in milliseconds since the epoch) and from which address a device was last heard of, if
-    /// that was since this server started.
-    #[must_use]
-    pub fn last_seen(&self, user: &UserId, device: &DeviceId) -> Option<(u64, Option<String>)> {
-        let seen = self.seen.get(&(user.to_owned(), device.to_owned()))?;
-        Some((seen.at_ms, seen.ip))
+    /// When and from where devices of `user` were last heard of, in the order asked for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_seen(
+        &self,
+        user: &UserId,
+        devices: &[OwnedDeviceId],
+    ) -> Result<Vec<Option<Seen>>, AccountError> {
+        let keys: Vec<_> = devices.iter().map(|device| (user.to_owned(), device.clone())).collect();
+        let kept = self.log.db().rows(&SEEN, &keys).await?;
+        let known = keys.iter().map(|key| self.seen.get(key).map(|mark| mark.seen));
+        // Another process may know of a later request than this one.
+        let later = |(known, kept): (Option<Seen>, Option<Seen>)| {
+            known.into_iter().chain(kept).max_by_key(|seen| seen.at_ms)
+        };
+        Ok(known.zip(kept).map(later).collect())
     }
 
-    /// Notes that a device made a request from `ip`.
+    /// Notes that a device made a request from `ip`. It is written down now and then, with whatever
+    /// else is being committed: nobody waits for it, and a crash loses minutes of it at most.
     pub fn note_seen(&self, user: &UserId, device: &DeviceId, ip: Option<String>) {
-        let at_ms = self.ports.clock.now_ms();
-        self.seen.insert((user.to_owned(), device.to_owned()), Seen { at_ms, ip });
+        let key = (user.to_owned(), device.to_owned());
+        let seen = Seen { at_ms: self.ports.clock.now_ms(), ip };
+        let before = self.seen.get(&key);
+        let due = before.as_ref().is_none_or(|mark| mark.kept_ms + LAST_SEEN_KEEP_MS <= seen.at_ms);
+        let kept_ms = match before {
+            Some(mark) if !due => mark.kept_ms,
+            _ => seen.at_ms,
+        };
+        if due {
+            // When the device is removed at this moment the row outlives it; the next login of a
+            // device of that id writes it anew.
+            let mut commit = Commit::new();
+            commit.put(&SEEN, &key, &seen);
+            self.log.commit_later(commit);
+        }
+        self.seen.insert(key, SeenMark { seen, kept_ms });
     }
 }

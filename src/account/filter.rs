@@ -13,7 +13,8 @@ use crate::{
     store::table::{Rows, TableId},
 };
 
-const FILTERS: Rows<(OwnedUserId, String), Box<RawValue>> = Rows::new(TableId::Filter);
+/// By user and id.
+pub(super) const FILTERS: Rows<(OwnedUserId, String), Box<RawValue>> = Rows::new(TableId::Filter);
 
 impl Accounts {
     /// Keeps a filter; the same filter gets the same id.

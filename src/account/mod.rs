@@ -1,9 +1,9 @@
 //! Users, passwords, sessions and tokens, user-interactive authentication, profiles, account data,
 //! filters, push rules as stored.
 //!
-//! Owns: the tables `User`, `Token`, `RefreshToken`, `Device` (its row; its keys belong to `device`),
-//! `Profile`, `AccountData` and `Filter`. May use: `types`, `limits`, `config`, `store`, `log`. Start
-//! reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
+//! Owns: the tables `User`, `Token`, `RefreshToken`, `OpenIdToken`, `Device` (its row; its keys belong
+//! to `device`), `DeviceSeen`, `Profile`, `AccountData` and `Filter`. May use: `types`, `limits`,
+//! `config`, `store`, `log`. Start reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
 //! looked up in the store at every request, so that one that was removed is out at once; account data
 //! and the fact that announces it are one commit.
 
@@ -13,11 +13,13 @@ mod data;
 mod device;
 mod error;
 mod filter;
+mod openid;
 mod password;
 mod profile;
 mod push_rules;
 mod register;
 mod session;
+mod shared_secret;
 mod tag;
 mod token;
 mod uia;
@@ -26,11 +28,12 @@ mod user;
 pub use accounts::{Accounts, Registration, Settings};
 pub use caller::Caller;
 pub use data::DataChange;
-pub use device::{DEVICES, Device};
+pub use device::{DEVICES, Device, Seen};
 pub use error::AccountError;
 pub use profile::ProfileField;
 pub use register::NewUser;
-pub use session::{NewSession, Session};
+pub use session::{NewDevice, NewSession, Session};
+pub use shared_secret::SharedSecretUser;
 pub use uia::{Purpose, Stage};
 pub use user::User;
 

@@ -3,7 +3,9 @@
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use ruma::UserId;
 
-use super::{AccountError, Accounts, User, user::USERS};
+use super::{
+    AccountError, Accounts, User, data::ACCOUNT_DATA, filter::FILTERS, profile::PROFILES, user::USERS,
+};
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PASSWORD_BYTES_MAX},
     log::{Commit, CommitError},
@@ -15,8 +17,11 @@ impl Accounts {
     /// The hash of `password`, in PHC form.
     ///
     /// # Errors
-    /// When the password is longer than the limit.
+    /// When the password is empty or longer than the limit.
     pub(super) async fn hash_password(&self, password: &str) -> Result<String, AccountError> {
+        if password.is_empty() {
+            return Err(AccountError::Invalid("The password is empty".to_owned()));
+        }
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(AccountError::TooLarge("The password is too long"));
         }
@@ -58,25 +63,35 @@ impl Accounts {
     /// Gives `user` another password.
     ///
     /// # Errors
-    /// When there is no such user.
+    /// When there is no such user, or the password is empty or too long.
     pub async fn set_password(&self, user: &UserId, password: &str) -> Result<(), AccountError> {
         let hash = self.hash_password(password).await?;
-        self.change_user(user, |row| row.password_hash = Some(hash.clone())).await
+        self.change_user(user, |row| {
+            if !row.deactivated {
+                row.password_hash = Some(hash.clone());
+            }
+        })
+        .await
     }
 
-    /// Ends the account: the password goes, the name stays taken. Its devices are removed by
-    /// `device`, its memberships by `room`.
+    /// Ends the account: the password, the profile, account data and filters go, the name stays taken
+    /// and no token is good any more. Its devices are removed by `device`, its memberships by `room`.
     ///
     /// # Errors
     /// When there is no such user.
     pub async fn deactivate(&self, user: &UserId, erase: bool) -> Result<(), AccountError> {
-        self.change_user(user, |row| {
+        let end = |row: &mut User| {
             row.password_hash = None;
             row.deactivated = true;
-            row.erased = erase;
-        })
-        .await?;
-        self.drop_profile(user).await
+            row.erased |= erase;
+        };
+        let drop_data = |commit: &mut Commit| {
+            let user = (user.to_owned(),);
+            commit.delete(&PROFILES, &user);
+            commit.delete_prefix(&ACCOUNT_DATA, &user);
+            commit.delete_prefix(&FILTERS, &user);
+        };
+        self.change_user_with(user, end, drop_data).await
     }
 
     /// Changes the row of a user.
@@ -84,6 +99,16 @@ impl Accounts {
     /// # Errors
     /// When there is no such user.
     pub async fn change_user(&self, user: &UserId, change: impl Fn(&mut User)) -> Result<(), AccountError> {
+        self.change_user_with(user, change, |_| ()).await
+    }
+
+    /// Changes the row of a user, and what else `also` puts into the same commit.
+    async fn change_user_with(
+        &self,
+        user: &UserId,
+        change: impl Fn(&mut User),
+        also: impl Fn(&mut Commit),
+    ) -> Result<(), AccountError> {
         let key = (user.to_owned(),);
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let before = self.user(user).await?.ok_or(AccountError::NotFound("user"))?;
@@ -92,6 +117,7 @@ impl Accounts {
             let mut commit = Commit::new();
             commit.expect_equals(&USERS, &key, &before);
             commit.put(&USERS, &key, &after);
+            also(&mut commit);
             match self.log.commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}
                 other => return Ok(other.map(|_| ())?),
@@ -104,10 +130,15 @@ impl Accounts {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AccountError> {
-        let _turn = self.hashing.acquire().await.map_err(|_| CommitError::Closed)?;
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| AccountError::Store(StoreError::engine(error)))
+        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| CommitError::Closed)?;
+        // The work goes on when the request is given up, so the turn goes with it.
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| AccountError::Store(StoreError::engine(error)))
     }
 }
 

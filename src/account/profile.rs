@@ -14,7 +14,7 @@ use crate::{
     store::table::{Rows, TableId},
 };
 
-const PROFILES: Rows<(OwnedUserId,), BTreeMap<String, Value>> = Rows::new(TableId::Profile);
+pub(super) const PROFILES: Rows<(OwnedUserId,), BTreeMap<String, Value>> = Rows::new(TableId::Profile);
 
 /// One field of a profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +57,9 @@ impl Accounts {
         name: &str,
         value: Option<Value>,
     ) -> Result<(), AccountError> {
+        // Clients remove a name or an avatar by setting it to nothing.
+        let emptied = |value: &Value| ["displayname", "avatar_url"].contains(&name) && value == "";
+        let value = value.filter(|value| !emptied(value));
         check_field(name, value.as_ref())?;
         let key = (user.to_owned(),);
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
@@ -83,17 +86,10 @@ impl Accounts {
         Err(AccountError::Contended)
     }
 
-    /// The first display name of a new user: the name they chose.
-    pub(super) fn set_displayname(&self, commit: &mut Commit, user: &UserId, name: &str) {
-        let name = name.strip_prefix('@').and_then(|id| id.split(':').next()).unwrap_or(name);
-        let profile = BTreeMap::from([("displayname".to_owned(), Value::from(name))]);
+    /// Adds to `commit` the first profile of a new user: the name they chose.
+    pub(super) fn put_first_profile(&self, commit: &mut Commit, user: &UserId) {
+        let profile = BTreeMap::from([("displayname".to_owned(), Value::from(user.localpart()))]);
         commit.put(&PROFILES, &(user.to_owned(),), &profile);
-    }
-
-    pub(super) async fn drop_profile(&self, user: &UserId) -> Result<(), AccountError> {
-        let mut commit = Commit::new();
-        commit.delete(&PROFILES, &(user.to_owned(),));
-        Ok(self.log.commit(commit).await.map(|_| ())?)
     }
 }
 

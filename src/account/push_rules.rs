@@ -4,9 +4,12 @@
 
 use ruma::{UserId, push::Ruleset};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::{AccountError, Accounts, DataChange};
-use crate::{log::Commit, store::StoreError};
+use super::{AccountError, Accounts};
+use crate::store::StoreError;
+
+const PUSH_RULES: &str = "m.push_rules";
 
 /// The content of `m.push_rules`.
 #[derive(Serialize, Deserialize)]
@@ -20,26 +23,36 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn push_rules(&self, user: &UserId) -> Result<Ruleset, AccountError> {
-        let stored: Option<PushRules> = self.read_data(user, "m.push_rules").await?;
-        let defaults = Ruleset::server_default(user);
-        Ok(match stored {
-            Some(PushRules { mut global }) => {
-                global.update_with_server_default(defaults);
-                global
-            }
-            None => defaults,
-        })
+        Ok(rules_of(user, self.data(user, None, PUSH_RULES).await?.as_deref()))
     }
 
-    /// Keeps the push rules of a user and tells all their devices.
+    /// Has `change` change the push rules of a user, and tells all their devices; once more if another
+    /// request was faster.
     ///
     /// # Errors
-    /// When the rules are too large.
-    pub async fn set_push_rules(&self, user: &UserId, global: Ruleset) -> Result<(), AccountError> {
-        let content = serde_json::value::to_raw_value(&PushRules { global }).map_err(StoreError::engine)?;
-        let mut commit = Commit::new();
-        let change = DataChange { room_id: None, event_type: "m.push_rules".to_owned(), content };
-        self.put_data(&mut commit, user, change)?;
-        Ok(self.log.commit(commit).await.map(|_| ())?)
+    /// What `change` refuses, or when the rules are too large.
+    pub async fn change_push_rules<E: From<AccountError>>(
+        &self,
+        user: &UserId,
+        mut change: impl FnMut(&mut Ruleset) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.change_data(user, (None, PUSH_RULES), |content| {
+            let mut global = rules_of(user, content);
+            change(&mut global)?;
+            let content = to_raw_value(&PushRules { global });
+            content.map(Some).map_err(|error| AccountError::Store(StoreError::engine(error)).into())
+        })
+        .await
+    }
+}
+
+fn rules_of(user: &UserId, content: Option<&RawValue>) -> Ruleset {
+    let defaults = Ruleset::server_default(user);
+    match content.and_then(|content| serde_json::from_str::<PushRules>(content.get()).ok()) {
+        Some(PushRules { mut global }) => {
+            global.update_with_server_default(defaults);
+            global
+        }
+        None => defaults,
     }
 }

@@ -4,7 +4,7 @@
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, Registration, User, user::USERS};
+use super::{AccountError, Accounts, NewDevice, Registration, Session, User, user::USERS};
 use crate::{
     limits::ID_BYTES_MAX,
     log::{Commit, CommitError},
@@ -40,6 +40,22 @@ impl Accounts {
     /// # Errors
     /// When the name breaks the grammar, is too long, or is taken.
     pub async fn create_user(&self, new: NewUser) -> Result<OwnedUserId, AccountError> {
+        let (commit, user_id) = self.plan_user(new).await?;
+        self.commit_user(commit).await.map(|()| user_id)
+    }
+
+    /// Makes an account and logs it in, both or neither: a client that never hears of its account can
+    /// ask again.
+    ///
+    /// # Errors
+    /// As [`Accounts::create_user`] and [`Accounts::start_session`].
+    pub async fn register(&self, new: NewUser, device: NewDevice) -> Result<Session, AccountError> {
+        let (mut commit, user_id) = self.plan_user(new).await?;
+        let session = self.first_session(&mut commit, &user_id, device)?;
+        self.commit_user(commit).await.map(|()| session)
+    }
+
+    async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
         let username =
             new.username.unwrap_or_else(|| random_string(&*self.ports.rng, 12).to_ascii_lowercase());
         let user_id = self.available(&username).await?;
@@ -53,10 +69,14 @@ impl Accounts {
         let key = (user_id.clone(),);
         commit.expect_absent(&USERS, &key);
         commit.put(&USERS, &key, &row);
-        self.set_displayname(&mut commit, &user_id, &username);
+        self.put_first_profile(&mut commit, &user_id);
+        Ok((commit, user_id))
+    }
+
+    async fn commit_user(&self, commit: Commit) -> Result<(), AccountError> {
         match self.log.commit(commit).await {
             Err(CommitError::Conflict(_)) => Err(AccountError::UserInUse),
-            other => Ok(other.map(|_| user_id)?),
+            other => Ok(other.map(|_| ())?),
         }
     }
 
@@ -75,17 +95,20 @@ impl Accounts {
     #[must_use]
     pub fn is_registration_token(&self, token: &str) -> bool {
         use subtle::ConstantTimeEq;
-        self.settings.registration_tokens.iter().any(|known| known.as_bytes().ct_eq(token.as_bytes()).into())
+        let known = |known: &String| bool::from(known.as_bytes().ct_eq(token.as_bytes()));
+        !token.is_empty() && self.settings.registration_tokens.iter().any(known)
     }
 
     fn local_id(&self, username: &str) -> Result<OwnedUserId, AccountError> {
         let invalid = AccountError::InvalidUsername;
+        // What a user types with capitals is the same name to everybody who reads it.
+        let username = username.to_ascii_lowercase();
         let localpart = match username.strip_prefix('@') {
             Some(rest) => rest
                 .strip_suffix(self.server_name.as_str())
                 .and_then(|rest| rest.strip_suffix(':'))
                 .ok_or(invalid("The user id belongs to another server"))?,
-            None => username,
+            None => &username,
         };
         if localpart.is_empty() {
             return Err(invalid("The user name is empty"));

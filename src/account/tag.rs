@@ -3,10 +3,13 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-tagging>
 
 use ruma::{RoomId, UserId};
-use serde_json::{Map, Value, json};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 
-use super::{AccountError, Accounts, DataChange};
-use crate::{limits::ID_BYTES_MAX, log::Commit, store::StoreError};
+use super::{AccountError, Accounts};
+use crate::{limits::ID_BYTES_MAX, store::StoreError};
 
 impl Accounts {
     /// The tags of a room.
@@ -14,10 +17,7 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn tags(&self, user: &UserId, room: &RoomId) -> Result<Map<String, Value>, AccountError> {
-        let content = self.data(user, Some(room), "m.tag").await?;
-        let content: Value =
-            content.and_then(|content| serde_json::from_str(content.get()).ok()).unwrap_or_default();
-        Ok(content.get("tags").and_then(Value::as_object).cloned().unwrap_or_default())
+        Ok(tags_of(self.data(user, Some(room), "m.tag").await?.as_deref()))
     }
 
     /// Sets a tag of a room, or removes it.
@@ -31,18 +31,27 @@ impl Accounts {
         (tag, info): (&str, Option<Value>),
     ) -> Result<(), AccountError> {
         if tag.len() > ID_BYTES_MAX {
-            return Err(AccountError::TooLarge("The name of a tag may have 255 bytes at most"));
+            return Err(AccountError::Invalid("The name of a tag may have 255 bytes at most".to_owned()));
         }
-        let mut tags = self.tags(user, room).await?;
-        match info {
-            Some(info) => drop(tags.insert(tag.to_owned(), info)),
-            None => drop(tags.remove(tag)),
-        }
-        let content =
-            serde_json::value::to_raw_value(&json!({ "tags": tags })).map_err(StoreError::engine)?;
-        let mut commit = Commit::new();
-        let change = DataChange { room_id: Some(room.to_owned()), event_type: "m.tag".to_owned(), content };
-        self.put_data(&mut commit, user, change)?;
-        Ok(self.log.commit(commit).await.map(|_| ())?)
+        self.change_data(user, (Some(room), "m.tag"), |content| {
+            let mut tags = tags_of(content);
+            let before = match &info {
+                Some(info) => tags.insert(tag.to_owned(), info.clone()),
+                None => tags.remove(tag),
+            };
+            if before == info {
+                return Ok(None);
+            }
+            let content = to_raw_value(&json!({ "tags": tags })).map_err(StoreError::engine)?;
+            Ok(Some(content))
+        })
+        .await
     }
+}
+
+/// What is in the content; nothing if a client stored something of another shape.
+fn tags_of(content: Option<&RawValue>) -> Map<String, Value> {
+    let content: Value =
+        content.and_then(|content| serde_json::from_str(content.get()).ok()).unwrap_or_default();
+    content.get("tags").and_then(Value::as_object).cloned().unwrap_or_default()
 }

@@ -26,9 +26,9 @@ pub(super) struct TokenRow {
     /// When it ceases to be valid, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) expires_ms: Option<u64>,
-    /// The refresh token that it was had for; it is spent once this token is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) spends: Option<TokenHash>,
+    /// It was had for a refresh token and has not been used: once it is, what came before it ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) renewed: bool,
 }
 
 /// Whom a refresh token stands for, and the access token that it renews.

@@ -22,6 +22,9 @@ pub struct User {
     /// May do nothing but log out.
     #[serde(default)]
     pub locked: bool,
+    /// May read, but neither write nor join.
+    #[serde(default)]
+    pub suspended: bool,
     /// Has left for good; the name is never given to anybody else.
     #[serde(default)]
     pub deactivated: bool,

@@ -74,10 +74,8 @@ impl Devices {
         let owner = (user.to_owned(), device.to_owned());
         let row = DEVICES.key(&owner);
         let Some(found) = self.log.db().raw(&row).await? else { return Ok(()) };
-        Self::guard(commit, row.clone(), Some(found.clone()));
-        let device_row = DEVICES.decode(&found)?;
-        device_row.forget_tokens(commit);
-        commit.delete_key(row);
+        Self::guard(commit, row, Some(found.clone()));
+        DEVICES.decode(&found)?.forget(commit, &owner);
         commit.delete(&DEVICE_KEYS, &owner);
         commit.delete(&KEY_COUNTS, &owner);
         drop_one_time_keys(commit, &owner);

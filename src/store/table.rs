@@ -100,6 +100,8 @@ pub enum TableId {
     DehydratedDevice = 0x69,
     /// Counts of one-time and fallback keys by device.
     KeyCounts = 0x6A,
+    /// When and from where devices were last heard of.
+    DeviceSeen = 0x6B,
     /// Pushers.
     Pusher = 0x70,
     /// Cached unread counts.

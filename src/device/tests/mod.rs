@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Devices, KeyUpload};
 use crate::{
-    account::{Accounts, NewSession, Settings},
+    account::{Accounts, NewSession, NewUser, Settings},
     log::Log,
     store::{Db, memory::Memory},
     types::{Fact, Lane, ManualClock, Ports, Position, SeededRng},
@@ -46,6 +46,9 @@ impl World {
     /// Lets a device exist.
     pub(super) async fn log_in(&self, user: &str, device: &str) -> (OwnedUserId, OwnedDeviceId) {
         let owner = (self::user(user), OwnedDeviceId::from(device));
+        // Somebody who has another device already has an account too.
+        let new = NewUser { username: Some(owner.0.to_string()), ..NewUser::default() };
+        drop(self.accounts.create_user(new).await);
         let session = NewSession {
             user_id: owner.0.clone(),
             device_id: Some(owner.1.clone()),

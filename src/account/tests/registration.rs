@@ -1,0 +1,244 @@
+//! Names, passwords, registration by secret, and what is left of an account that has ended.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+
+use super::{
+    super::SharedSecretUser, Duration, NewDevice, NewUser, Registration, Settings, World, device, outcome,
+};
+use crate::store::{Key, Scan, table::TableId};
+
+#[tokio::test]
+async fn names_follow_the_grammar() {
+    let world = World::new().await;
+    world.user("taken").await;
+    for (name, expected) in [
+        ("alice", "ok"),
+        ("a.b_c=d-e/f+1", "ok"),
+        ("@alice:here", "ok"),
+        ("Alice", "ok"),
+        ("taken", "in use"),
+        ("TAKEN", "in use"),
+        ("@taken:here", "in use"),
+        ("", "invalid username"),
+        ("@:here", "invalid username"),
+        ("@alice:there", "invalid username"),
+        ("@alice", "invalid username"),
+        ("alice!", "invalid username"),
+        ("al ice", "invalid username"),
+        ("álice", "invalid username"),
+        ("\u{212a}elvin", "invalid username"),
+        ("alice:here", "invalid username"),
+        ("al\0ice", "invalid username"),
+        (&"a".repeat(249), "ok"),
+        (&"a".repeat(250), "invalid username"),
+    ] {
+        assert_eq!(outcome(&world.accounts.available(name).await), expected, "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_who_want_a_name_one_gets_it() {
+    let world = World::new().await;
+    let names = ["bob", "Bob", "BOB", "@bob:here"];
+    let wanted = names.map(|name| NewUser { username: Some(name.to_owned()), ..NewUser::default() });
+    let results = futures_util::future::join_all(wanted.map(|new| world.accounts.create_user(new))).await;
+    let mut outcomes: Vec<_> = results.iter().map(outcome).collect();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["in use", "in use", "in use", "ok"]);
+    assert_eq!(world.accounts.users(None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn registration_is_closed_unless_it_is_opened() {
+    for (registration, expected) in
+        [(Registration::Closed, "refused"), (Registration::Token, "ok"), (Registration::Open, "ok")]
+    {
+        let world = World::with(Settings { registration, ..Settings::default() }).await;
+        assert_eq!(outcome(&world.accounts.check_registration()), expected);
+    }
+    assert_eq!(Settings::default().registration, Registration::Closed);
+}
+
+#[tokio::test]
+async fn an_account_and_its_first_login_are_one() {
+    let world = World::new().await;
+    let new = || NewUser { username: Some("alice".to_owned()), ..NewUser::default() };
+    let phone = NewDevice { device_id: Some(device("PHONE")), ..NewDevice::default() };
+    let too_long = NewDevice { device_id: Some("x".repeat(256).into()), ..NewDevice::default() };
+    assert_eq!(outcome(&world.accounts.register(new(), too_long).await), "invalid");
+    let session = world.accounts.register(new(), phone).await.unwrap();
+    assert_eq!(world.meets(&session.access_token).await, "@alice:here PHONE");
+    assert_eq!(world.accounts.display(&session.user_id).await.unwrap().0.as_deref(), Some("alice"));
+    let nameless = world.accounts.create_user(NewUser::default()).await.unwrap();
+    assert!(world.accounts.is_active(&nameless).await.unwrap());
+}
+
+#[tokio::test]
+async fn users_are_listed_in_pages() {
+    let world = World::new().await;
+    for name in ["c", "a", "b"] {
+        world.user(name).await;
+    }
+    let first = world.accounts.users(None, 2).await.unwrap();
+    let names: Vec<_> = first.iter().map(|(user, _)| user.localpart()).collect();
+    assert_eq!(names, ["a", "b"]);
+    let rest = world.accounts.users(Some(&first[1].0), 2).await.unwrap();
+    assert_eq!(rest.iter().map(|(user, _)| user.localpart()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[tokio::test]
+async fn passwords_are_checked_and_never_stored() {
+    let world = World::new().await;
+    let canary = "correct horse battery staple";
+    let new = NewUser {
+        username: Some("alice".to_owned()),
+        password: Some(canary.to_owned()),
+        ..NewUser::default()
+    };
+    let alice = world.accounts.create_user(new).await.unwrap();
+    let nobody = ruma::owned_user_id!("@nobody:here");
+    let passwordless = world.user("bot").await;
+    let long = "x".repeat(2_000);
+    for (user, password, expected) in [
+        (&alice, canary, "ok"),
+        (&alice, "wrong", "wrong password"),
+        (&alice, "", "wrong password"),
+        (&alice, &long, "wrong password"),
+        (&nobody, canary, "wrong password"),
+        (&passwordless, "", "wrong password"),
+    ] {
+        let checked = world.accounts.check_password(user, password).await;
+        assert_eq!(outcome(&checked), expected, "{user} {password}");
+    }
+    assert_eq!(outcome(&world.accounts.set_password(&alice, "").await), "invalid");
+    assert_eq!(outcome(&world.accounts.set_password(&alice, &long).await), "too large");
+    world.accounts.set_password(&alice, "new").await.unwrap();
+    assert_eq!(outcome(&world.accounts.check_password(&alice, canary).await), "wrong password");
+    assert_eq!(outcome(&world.accounts.check_password(&alice, "new").await), "ok");
+    let session = world.login(&alice, "PHONE", true).await;
+    let secrets = [canary, &session.access_token, session.refresh_token.as_deref().unwrap()];
+    let everything = Scan { from: Key(vec![0]), to: Key(vec![0xFF]), reverse: false, limit: 1_000 };
+    for (key, value) in world.store.scan_many(&[everything]).await.unwrap().concat() {
+        let text = [String::from_utf8_lossy(&key.0), String::from_utf8_lossy(&value)].concat();
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "a secret is stored: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_has_ended_keeps_nothing_but_its_name() {
+    let world = World::new().await;
+    let new = NewUser {
+        username: Some("alice".to_owned()),
+        password: Some("secret".to_owned()),
+        ..NewUser::default()
+    };
+    let phone = NewDevice { device_id: Some(device("PHONE")), refreshes: true, ..NewDevice::default() };
+    let session = world.accounts.register(new, phone).await.unwrap();
+    let alice = &session.user_id;
+    let openid = world.accounts.openid_token(alice).await.unwrap();
+    let data = serde_json::value::to_raw_value(&serde_json::json!({"a": 1})).unwrap();
+    let change = super::super::DataChange { room_id: None, event_type: "x".to_owned(), content: data };
+    world.accounts.set_data(alice, change).await.unwrap();
+    world.accounts.deactivate(alice, true).await.unwrap();
+    world.accounts.deactivate(alice, false).await.unwrap();
+
+    assert_eq!(world.meets(&session.access_token).await, "unknown token");
+    assert_eq!(
+        outcome(&world.accounts.refresh(&session.refresh_token.clone().unwrap()).await),
+        "unknown token"
+    );
+    assert_eq!(outcome(&world.accounts.check_password(alice, "secret").await), "deactivated");
+    assert_eq!(outcome(&world.accounts.openid_user(&openid).await), "unknown token");
+    assert_eq!(outcome(&world.accounts.profile(alice).await), "not found");
+    assert!(world.accounts.all_data(alice, None).await.unwrap().is_empty());
+    assert_eq!(outcome(&world.accounts.available("alice").await), "in use");
+    world.accounts.set_password(alice, "again").await.unwrap();
+    let user = world.accounts.user(alice).await.unwrap().unwrap();
+    assert_eq!((user.password_hash, user.erased), (None, true));
+    let login =
+        super::NewSession { user_id: alice.clone(), device_id: None, display_name: None, refreshes: false };
+    assert_eq!(outcome(&world.accounts.start_session(login).await), "deactivated");
+    let nobody = ruma::owned_user_id!("@nobody:here");
+    assert_eq!(outcome(&world.accounts.deactivate(&nobody, false).await), "not found");
+}
+
+fn sign(secret: &str, asked: &SharedSecretUser) -> String {
+    let role = if asked.admin { "admin" } else { "notadmin" };
+    let mut text = [&*asked.nonce, &asked.username, &asked.password, role].join("\0");
+    if let Some(user_type) = &asked.user_type {
+        text = [&text, user_type.as_str()].join("\0");
+    }
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn whoever_knows_the_secret_may_register() {
+    let world = World::new().await;
+    let asked = |nonce: String| {
+        let mut asked = SharedSecretUser {
+            nonce,
+            username: "Root".to_owned(),
+            password: "pw".to_owned(),
+            admin: true,
+            user_type: None,
+            mac: String::new(),
+        };
+        asked.mac = sign("secret", &asked);
+        asked
+    };
+    let register = |secret: &'static str, asked| world.accounts.register_with_shared_secret(secret, asked);
+
+    assert_eq!(outcome(&register("secret", asked("made-up".to_owned())).await), "invalid");
+    let late = world.accounts.registration_nonce();
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(outcome(&register("secret", asked(late)).await), "invalid");
+    let wrong: [fn(&mut SharedSecretUser); 5] = [
+        |asked| asked.admin = false,
+        |asked| asked.username = "other".to_owned(),
+        |asked| asked.mac = "zz".repeat(20),
+        |asked| asked.mac.truncate(38),
+        |asked| asked.user_type = Some("bot".to_owned()),
+    ];
+    for spoil in wrong {
+        let mut asked = asked(world.accounts.registration_nonce());
+        spoil(&mut asked);
+        assert_eq!(outcome(&register("secret", asked).await), "refused");
+    }
+    let mut unsigned = asked(world.accounts.registration_nonce());
+    unsigned.mac = sign("", &unsigned);
+    assert_eq!(outcome(&register("", unsigned).await), "refused");
+
+    let nonce = world.accounts.registration_nonce();
+    let session = register("secret", asked(nonce.clone())).await.unwrap();
+    assert_eq!(session.user_id, "@root:here");
+    assert!(world.accounts.user(&session.user_id).await.unwrap().unwrap().admin);
+    assert_eq!(outcome(&register("secret", asked(nonce)).await), "invalid", "a nonce is good once");
+    let again = asked(world.accounts.registration_nonce());
+    assert_eq!(outcome(&register("secret", again).await), "in use");
+    let mut bot = asked(world.accounts.registration_nonce());
+    bot.username = "bot".to_owned();
+    bot.user_type = Some("bot".to_owned());
+    bot.mac = sign("secret", &bot);
+    assert_eq!(outcome(&register("secret", bot).await), "ok");
+}
+
+#[tokio::test]
+async fn openid_tokens_end_and_are_cleared_away() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    let token = world.accounts.openid_token(&alice).await.unwrap();
+    assert_eq!(world.accounts.openid_user(&token).await.unwrap(), alice);
+    for wrong in ["", "lko_", "lko_99999999999_x", "lko_x_y", &token[..token.len() - 1]] {
+        assert_eq!(outcome(&world.accounts.openid_user(wrong).await), "unknown token", "{wrong}");
+    }
+    assert_eq!(world.meets(&token).await, "unknown token", "it is no access token");
+    world.clock.advance(Duration::from_secs(3_601));
+    assert_eq!(outcome(&world.accounts.openid_user(&token).await), "unknown token");
+    world.accounts.openid_token(&alice).await.unwrap();
+    let table = Key(vec![TableId::OpenIdToken as u8]);
+    let scan = Scan { from: table.clone(), to: table.after_prefix(), reverse: false, limit: 10 };
+    assert_eq!(world.store.scan_many(&[scan]).await.unwrap().concat().len(), 1);
+}

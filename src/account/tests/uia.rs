@@ -1,0 +1,148 @@
+//! User-interactive authentication: which proof completes which operation of whom.
+
+use ruma::{
+    OwnedUserId,
+    api::client::uiaa::{AuthData, UiaaInfo},
+};
+use serde_json::{Value, json};
+
+use super::{
+    super::{AccountError, Purpose},
+    Duration, NewUser, Registration, Settings, World,
+};
+
+fn auth(value: Value) -> AuthData {
+    serde_json::from_value(value).unwrap()
+}
+
+/// `ok`, or what is told to the client.
+async fn tries(world: &World, purpose: &Purpose, given: Option<Value>) -> Result<(), Box<UiaaInfo>> {
+    match world.accounts.authorize(purpose, given.map(auth).as_ref()).await {
+        Ok(()) => Ok(()),
+        Err(AccountError::Uia(info)) => Err(info),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn word(result: &Result<(), Box<UiaaInfo>>) -> String {
+    match result {
+        Ok(()) => "ok".to_owned(),
+        Err(info) => {
+            let code = |error: &ruma::api::error::StandardErrorBody| error.kind.errcode().to_string();
+            info.auth_error.as_deref().map_or_else(|| "asks".to_owned(), code)
+        }
+    }
+}
+
+async fn with_alice() -> (World, OwnedUserId) {
+    let world = World::new().await;
+    let new = NewUser {
+        username: Some("alice".to_owned()),
+        password: Some("secret".to_owned()),
+        ..NewUser::default()
+    };
+    let alice = world.accounts.create_user(new).await.unwrap();
+    (world, alice)
+}
+
+fn password(user: &str, password: &str, session: Option<&str>) -> Value {
+    json!({
+        "type": "m.login.password",
+        "identifier": { "type": "m.id.user", "user": user },
+        "password": password,
+        "session": session,
+    })
+}
+
+#[tokio::test]
+async fn an_operation_asks_for_the_password_of_its_own_user() {
+    let (world, alice) = with_alice().await;
+    world.user("bob").await;
+    let purpose = Purpose::Operation("delete_devices", alice);
+    let asked = tries(&world, &purpose, None).await.unwrap_err();
+    let shown = serde_json::to_value(&asked).unwrap();
+    assert_eq!(shown["flows"], json!([{ "stages": ["m.login.password"] }]));
+    assert!(shown.get("completed").is_none_or(|completed| completed == &json!([])));
+    let session = asked.session.as_deref();
+    for (given, expected) in [
+        (password("alice", "wrong", session), "M_FORBIDDEN"),
+        (password("bob", "secret", session), "M_FORBIDDEN"),
+        (password("alice:there", "secret", session), "M_FORBIDDEN"),
+        (json!({ "type": "m.login.dummy", "session": session }), "M_UNRECOGNIZED"),
+        (json!({ "type": "m.login.registration_token", "token": "x", "session": session }), "M_UNRECOGNIZED"),
+        (password("alice", "secret", Some("unknown")), "M_UNKNOWN"),
+        (password("alice", "secret", session), "ok"),
+        (password("alice", "secret", session), "M_UNKNOWN"),
+        (password("@alice:here", "secret", None), "ok"),
+    ] {
+        assert_eq!(word(&tries(&world, &purpose, Some(given.clone())).await), expected, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_proof_keeps_the_session() {
+    let (world, alice) = with_alice().await;
+    let purpose = Purpose::Operation("delete_devices", alice);
+    let session = tries(&world, &purpose, None).await.unwrap_err().session;
+    let refused = tries(&world, &purpose, Some(password("alice", "wrong", session.as_deref()))).await;
+    assert_eq!(refused.unwrap_err().session, session);
+    assert_eq!(
+        word(&tries(&world, &purpose, Some(password("alice", "secret", session.as_deref()))).await),
+        "ok"
+    );
+}
+
+#[tokio::test]
+async fn a_session_is_good_for_one_operation_of_one_user_and_not_for_long() {
+    let (world, alice) = with_alice().await;
+    let purpose = Purpose::Operation("delete_devices", alice.clone());
+    let bob = world.user("bob").await;
+    let session = tries(&world, &purpose, None).await.unwrap_err().session;
+    let given = || Some(password("alice", "secret", session.as_deref()));
+    for other in [
+        Purpose::Operation("account/deactivate", alice.clone()),
+        Purpose::Operation("delete_devices", bob),
+        Purpose::Register,
+    ] {
+        assert_eq!(word(&tries(&world, &other, given()).await), "M_UNKNOWN", "{other:?}");
+    }
+    world.clock.advance(Duration::from_secs(15 * 60));
+    assert_eq!(word(&tries(&world, &purpose, given()).await), "M_UNKNOWN");
+}
+
+#[tokio::test]
+async fn registering_asks_for_what_the_server_is_set_to() {
+    let settings = |registration| Settings {
+        registration,
+        registration_tokens: vec!["sesame".to_owned(), String::new()],
+        ..Settings::default()
+    };
+    let dummy = json!({ "type": "m.login.dummy" });
+    let token = |token: &str| json!({ "type": "m.login.registration_token", "token": token });
+    for (registration, given, expected) in [
+        (Registration::Open, dummy.clone(), "ok"),
+        (Registration::Open, token("sesame"), "M_UNRECOGNIZED"),
+        (Registration::Token, token("sesame"), "ok"),
+        (Registration::Token, token("sesam"), "M_UNAUTHORIZED"),
+        (Registration::Token, token(""), "M_UNAUTHORIZED"),
+        (Registration::Token, dummy, "M_UNRECOGNIZED"),
+        (Registration::Open, password("alice", "secret", None), "M_UNRECOGNIZED"),
+    ] {
+        let world = World::with(settings(registration)).await;
+        let result = tries(&world, &Purpose::Register, Some(given.clone())).await;
+        assert_eq!(word(&result), expected, "{registration:?} {given}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_in_number() {
+    let (world, alice) = with_alice().await;
+    let purpose = Purpose::Operation("x", alice);
+    let first = tries(&world, &purpose, None).await.unwrap_err().session;
+    world.clock.advance(Duration::from_millis(1));
+    for _ in 0..crate::limits::UIA_SESSIONS_MAX {
+        world.accounts.authorize(&Purpose::Register, None).await.unwrap_err();
+    }
+    let given = password("alice", "secret", first.as_deref());
+    assert_eq!(word(&tries(&world, &purpose, Some(given)).await), "M_UNKNOWN", "the oldest made room");
+}
