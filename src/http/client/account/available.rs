@@ -7,6 +7,8 @@ use ruma::api::client::account::get_username_availability::v3::{Request, Respons
 use crate::http::{App, Failure};
 
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+    // On a closed server the answer would only tell strangers who has an account.
+    app.accounts.check_registration()?;
     app.accounts.available(&request.username).await?;
     Ok(Response::new(true))
 }

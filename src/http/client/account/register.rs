@@ -11,7 +11,7 @@ use ruma::api::{
 };
 
 use crate::{
-    account::{NewSession, NewUser, Purpose, Session},
+    account::{NewDevice, NewUser, Purpose},
     http::{App, Failure},
 };
 
@@ -33,24 +33,19 @@ pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failu
     }
     app.accounts.authorize(&Purpose::Register, request.auth.as_ref()).await?;
     let new = NewUser { username: request.username, password: request.password, admin: false };
-    let user_id = app.accounts.create_user(new).await?;
-    let mut response = Response::new(user_id.clone());
     if request.inhibit_login {
-        return Ok(response);
+        return Ok(Response::new(app.accounts.create_user(new).await?));
     }
-    let session = app
-        .accounts
-        .start_session(NewSession {
-            user_id,
-            device_id: request.device_id,
-            display_name: request.initial_device_display_name,
-            refreshes: request.refresh_token,
-        })
-        .await?;
-    let Session { device_id, access_token, refresh_token, expires_in, .. } = session;
-    response.device_id = Some(device_id);
-    response.access_token = Some(access_token);
-    response.refresh_token = refresh_token;
-    response.expires_in = expires_in;
+    let device = NewDevice {
+        device_id: request.device_id,
+        display_name: request.initial_device_display_name,
+        refreshes: request.refresh_token,
+    };
+    let session = app.accounts.register(new, device).await?;
+    let mut response = Response::new(session.user_id);
+    response.device_id = Some(session.device_id);
+    response.access_token = Some(session.access_token);
+    response.refresh_token = session.refresh_token;
+    response.expires_in = session.expires_in;
     Ok(response)
 }

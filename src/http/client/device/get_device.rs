@@ -13,5 +13,8 @@ use crate::{
 /// Shows one of the caller's devices.
 pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
     let row = app.devices.device(&caller.user_id, &request.device_id).await?;
-    Ok(v3::Response { device: render(&app.accounts, &caller.user_id, (request.device_id, row)) })
+    let ids = [request.device_id];
+    let seen = app.accounts.last_seen(&caller.user_id, &ids).await?.pop().flatten();
+    let [device_id] = ids;
+    Ok(v3::Response { device: render(((device_id, row), seen)) })
 }

@@ -4,7 +4,7 @@
 
 use ruma::{
     api::client::push::delete_pushrule::v3::{Request, Response},
-    push::RemovePushRuleError,
+    push::{RemovePushRuleError, Ruleset},
 };
 
 use crate::{
@@ -13,11 +13,14 @@ use crate::{
 };
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let mut rules = app.accounts.push_rules(&caller.user_id).await?;
-    rules.remove(request.kind, &request.rule_id).map_err(|error| match error {
-        RemovePushRuleError::ServerDefault => Failure::invalid_param("A default rule can only be disabled"),
-        _ => super::no_rule(),
-    })?;
-    app.accounts.set_push_rules(&caller.user_id, rules).await?;
+    let change = |rules: &mut Ruleset| {
+        rules.remove(request.kind.clone(), &request.rule_id).map_err(|error| match error {
+            RemovePushRuleError::ServerDefault => {
+                Failure::invalid_param("A default rule can only be disabled")
+            }
+            _ => super::no_rule(),
+        })
+    };
+    app.accounts.change_push_rules(&caller.user_id, change).await?;
     Ok(Response::new())
 }

@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3pushrulesglobalkindruleidenabled>
 
-use ruma::api::client::push::set_pushrule_enabled::v3::{Request, Response};
+use ruma::{
+    api::client::push::set_pushrule_enabled::v3::{Request, Response},
+    push::Ruleset,
+};
 
 use crate::{
     account::Caller,
@@ -10,8 +13,10 @@ use crate::{
 };
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let mut rules = app.accounts.push_rules(&caller.user_id).await?;
-    rules.set_enabled(request.kind, &request.rule_id, request.enabled).map_err(|_| super::no_rule())?;
-    app.accounts.set_push_rules(&caller.user_id, rules).await?;
+    let change = |rules: &mut Ruleset| {
+        let set = rules.set_enabled(request.kind.clone(), &request.rule_id, request.enabled);
+        set.map_err(|_| super::no_rule())
+    };
+    app.accounts.change_push_rules(&caller.user_id, change).await?;
     Ok(Response::new())
 }

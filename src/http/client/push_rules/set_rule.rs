@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3pushrulesglobalkindruleid>
 
-use ruma::api::client::push::set_pushrule::v3::{Request, Response};
+use ruma::{
+    api::client::push::set_pushrule::v3::{Request, Response},
+    push::Ruleset,
+};
 
 use crate::{
     account::Caller,
@@ -10,10 +13,10 @@ use crate::{
 };
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let mut rules = app.accounts.push_rules(&caller.user_id).await?;
-    rules
-        .insert(request.rule, request.after.as_deref(), request.before.as_deref())
-        .map_err(|error| super::refused(&error))?;
-    app.accounts.set_push_rules(&caller.user_id, rules).await?;
+    let change = |rules: &mut Ruleset| {
+        let set = rules.insert(request.rule.clone(), request.after.as_deref(), request.before.as_deref());
+        set.map_err(|error| super::refused(&error))
+    };
+    app.accounts.change_push_rules(&caller.user_id, change).await?;
     Ok(Response::new())
 }
