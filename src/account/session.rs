@@ -101,7 +101,7 @@ impl Accounts {
                 None => {
                     commit.expect_absent(&DEVICES, &owner);
                     // Those who share rooms with the user are to look for its keys.
-                    commit.fact(Lane::People, Fact::Devices { user_id: new.user_id.clone() });
+                    commit.fact(Lane::People, Fact::Devices { user_id: owner.0.clone() });
                 }
             }
             let created_ms = self.ports.clock.now_ms();
