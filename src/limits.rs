@@ -150,3 +150,26 @@ pub const REGISTRATION_NONCES_MAX: usize = 1_000;
 pub const REGISTRATION_NONCE_MS: u64 = 60 * 1_000;
 /// How long an OpenID token is valid, in milliseconds (client-server API, "OpenID": an example).
 pub const OPENID_TOKEN_MS: u64 = 3_600 * 1_000;
+/// Events in one page of a room's history when the client does not say (client-server API, `/messages`).
+pub const PAGE_EVENTS_DEFAULT: usize = 10;
+/// Events in one page of a room's history (ours; other servers use the same).
+pub const PAGE_EVENTS_MAX: usize = 1_000;
+/// Events that are looked at for one page; a filter may want few of them (ours).
+pub const PAGE_EVENTS_LOOKED_AT_MAX: usize = 10_000;
+/// Kinds of relation to one event that are told apart (ours; clients use about five).
+pub const RELATION_KINDS_MAX: usize = 64;
+/// Relations of relations that are followed (client-server API, `/relations`: at least 3 levels).
+pub const RELATION_DEPTH_MAX: u32 = 3;
+/// Relating events that are gathered for one request that follows them (ours).
+pub const RELATIONS_FOLLOWED_MAX: usize = 5_000;
+/// Relating events that are looked at to tell whether a user takes part in a thread, or named as
+/// references of an event (ours).
+pub const RELATIONS_BUNDLED_MAX: usize = 200;
+/// Rooms in one page of the public directory or of a space's hierarchy (ours).
+pub const ROOM_LIST_MAX: usize = 100;
+/// Levels of a space's hierarchy that are walked (ours).
+pub const HIERARCHY_DEPTH_MAX: u64 = 50;
+/// Rooms of a hierarchy that are walked for one request (ours).
+pub const HIERARCHY_ROOMS_MAX: usize = 2_000;
+/// Users in one answer of the user directory (ours).
+pub const USER_SEARCH_MAX: usize = 50;

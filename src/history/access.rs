@@ -7,27 +7,47 @@ use crate::{
     dag::{StateId, visibility::Visibility},
     log::Audience,
     store::StoreError,
-    types::Lane,
+    types::{Lane, Position},
 };
 
+/// How much of a room somebody may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The state: the present one, or that of their leaving.
+    pub state: StateId,
+    /// The last position of the timeline.
+    pub until: Position,
+}
+
 impl History {
-    /// The state of a room that a local user may look at: the present one for members, that of their
-    /// leaving for those who were members, and the present one for everybody if the world may read the
-    /// room. `None` if they may not look, or there is no such room.
+    /// As much of a room as a local user may look at: all for members, up to their leaving for those who
+    /// were members, and all for everybody if the world may read the room. `None` if they may not look,
+    /// or there is no such room.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reach(&self, user: &UserId, room: &RoomId) -> Result<Option<Reach>, StoreError> {
+        let Some(state) = self.current_state(room).await? else { return Ok(None) };
+        let all = Reach { state, until: self.0.log.head() };
+        let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
+        let last = lanes.intervals(&Lane::Room(room.to_owned())).last();
+        if last.is_some_and(|interval| interval.closed.is_none()) || self.is_world_readable(state).await? {
+            return Ok(Some(all));
+        }
+        match last.and_then(|interval| interval.closed) {
+            Some(until) if !self.is_forgotten(user, room).await? => {
+                Ok(Some(Reach { state: self.state_at_position(room, until).await?, until }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The state of a room that a local user may look at; see [`Self::reach`].
     ///
     /// # Errors
     /// When the store fails.
     pub async fn readable_state(&self, user: &UserId, room: &RoomId) -> Result<Option<StateId>, StoreError> {
-        let Some(present) = self.current_state(room).await? else { return Ok(None) };
-        let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
-        let last = lanes.intervals(&Lane::Room(room.to_owned())).last();
-        if last.is_some_and(|interval| interval.closed.is_none()) || self.is_world_readable(present).await? {
-            return Ok(Some(present));
-        }
-        match last.and_then(|interval| interval.closed) {
-            Some(closed) => Ok(Some(self.state_at_position(room, closed).await?)),
-            None => Ok(None),
-        }
+        Ok(self.reach(user, room).await?.map(|reach| reach.state))
     }
 
     /// Whether a state lets everybody read the room.

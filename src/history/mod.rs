@@ -11,21 +11,26 @@
 //! of an event; memory never shows what the log has not published.
 
 mod access;
+mod bundle;
 mod cache;
 mod event;
 mod graph;
 mod handle;
 mod members;
+mod pages;
 mod people;
+mod relations;
 mod render;
 mod state;
 pub mod tables;
 mod thread;
 mod viewer;
 
+pub use access::Reach;
 pub use event::{EventNotes, States, Status, StoredEvent};
 pub use handle::History;
 pub use members::{Member, Members};
+pub use pages::{EventPage, Source, Walk};
 pub use people::MembershipEntry;
 pub use render::{Bundles, Shape, stripped};
 pub(crate) use state::node_key;

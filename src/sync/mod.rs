@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use filter::passes;
 pub use request::{StateDialect, SyncRequest};
 pub use response::SyncResponse;
 

@@ -11,6 +11,7 @@ mod keys;
 mod profile;
 mod push;
 mod push_rules;
+mod read;
 mod room;
 pub(in crate::http) mod server;
 mod sync;
@@ -26,6 +27,7 @@ pub fn routes(routes: &mut Routes) {
     keys::routes(routes);
     backup::routes(routes);
     room::routes(routes);
+    read::routes(routes);
     sync::routes(routes);
     push::routes(routes);
     ephemeral::routes(routes);

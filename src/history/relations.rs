@@ -1,0 +1,98 @@
+//! Which events relate to an event.
+
+use std::collections::BTreeSet;
+
+use ruma::{EventId, OwnedEventId};
+
+use super::{
+    History,
+    tables::{RELATIONS, RelationRow},
+};
+use crate::{
+    limits::{RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_FOLLOWED_MAX},
+    log::Direction,
+    store::{Scan, StoreError},
+    types::Position,
+};
+
+/// What was found by following relations.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// The events with their positions, oldest first.
+    pub events: Vec<(Position, OwnedEventId)>,
+    /// How many levels were looked at.
+    pub depth: u32,
+}
+
+impl History {
+    /// In which ways events relate to `parent`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn relation_kinds(&self, parent: &EventId) -> Result<Vec<String>, StoreError> {
+        let all = RELATIONS.prefix(&(parent.to_owned(),));
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        let mut kinds = Vec::new();
+        while kinds.len() < RELATION_KINDS_MAX {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: 1 };
+            let Some(((_, kind, _), _)) = self.0.log.db().scan(&RELATIONS, scan).await?.pop() else { break };
+            from = RELATIONS.prefix(&(parent.to_owned(), kind.clone())).after_prefix();
+            kinds.push(kind);
+        }
+        Ok(kinds)
+    }
+
+    /// The events that relate to `parent` in one of these ways, at positions in `(from, to]`.
+    pub(super) async fn relating(
+        &self,
+        parent: &EventId,
+        kinds: &[String],
+        (from, to): (Position, Position),
+        (direction, limit): (Direction, usize),
+    ) -> Result<Vec<(Position, RelationRow)>, StoreError> {
+        let reverse = direction == Direction::Backward;
+        let key = |kind: &String, at: Position| RELATIONS.key(&(parent.to_owned(), kind.clone(), at));
+        let mut found = Vec::new();
+        for kind in kinds {
+            let scan = Scan { from: key(kind, from.next()), to: key(kind, to.next()), reverse, limit };
+            let rows = self.0.log.db().scan(&RELATIONS, scan).await?;
+            found.extend(rows.into_iter().map(|((_, _, position), row)| (position, row)));
+        }
+        found.sort_by_key(|(position, _)| *position);
+        if reverse {
+            found.reverse();
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The events that relate to `root`, to those, and so on. Only those that are related to by the
+    /// last step in the way `kind`, if one is given, are in the result; all of them are followed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn follow_relations(&self, root: &EventId, kind: Option<&str>) -> Result<Followed, StoreError> {
+        let (mut level, mut seen) = (vec![root.to_owned()], BTreeSet::from([root.to_owned()]));
+        let mut followed = Followed::default();
+        while followed.depth < RELATION_DEPTH_MAX && !level.is_empty() {
+            followed.depth += 1;
+            let mut next = Vec::new();
+            for parent in &level {
+                let limit = RELATIONS_FOLLOWED_MAX.saturating_sub(seen.len());
+                let rows = self.0.log.db().range(&RELATIONS, &(parent.clone(),), limit).await?;
+                for ((_, found, position), row) in rows {
+                    if !seen.insert(row.event_id.clone()) {
+                        continue;
+                    }
+                    next.push(row.event_id.clone());
+                    if kind.is_none_or(|kind| kind == found) {
+                        followed.events.push((position, row.event_id));
+                    }
+                }
+            }
+            level = next;
+        }
+        followed.events.sort();
+        Ok(followed)
+    }
+}

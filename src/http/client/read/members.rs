@@ -1,0 +1,30 @@
+//! `GET /_matrix/client/v3/rooms/{roomId}/members`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmembers>
+
+use ruma::{
+    api::client::membership::get_member_events::v3::{Request, Response},
+    events::StateEventType,
+};
+
+use super::scene::{Scene, boundary};
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
+    let state = match request.at.as_deref().map(boundary).transpose()? {
+        Some(at) if at < scene.reach.until => app.history.state_at_position(&request.room_id, at).await?,
+        _ => scene.reach.state,
+    };
+    let mut events = app.history.state_events(state, Some(&StateEventType::RoomMember)).await?;
+    events.retain(|event| {
+        let membership = event.pdu.membership().map_or("", |membership| membership.as_str());
+        request.membership.as_ref().is_none_or(|wanted| wanted.as_str() == membership)
+            && request.not_membership.as_ref().is_none_or(|unwanted| unwanted.as_str() != membership)
+    });
+    Ok(Response::new(scene.show_state(&events).await?))
+}

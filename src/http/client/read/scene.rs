@@ -1,0 +1,165 @@
+//! What the endpoints of this area share: who looks how far into which room, boundaries, and events as
+//! clients get them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ruma::{
+    EventId, OwnedUserId, RoomId, UInt,
+    api::{
+        Direction as ApiDirection,
+        client::filter::{LazyLoadOptions, RoomEventFilter},
+    },
+    serde::Raw,
+};
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::{
+    account::Caller,
+    history::{Bundles, Reach, Shape, StoredEvent, Viewer},
+    http::{App, Failure},
+    limits::PAGE_EVENTS_MAX,
+    log::Direction,
+    sync::passes,
+    types::{Cursor, Position},
+};
+
+/// A user who looks into a room.
+pub(super) struct Scene {
+    app: App,
+    /// How far they may look.
+    pub(super) reach: Reach,
+    /// What they see.
+    pub(super) viewer: Viewer,
+    /// Whose messages they do not want to see.
+    ignored: BTreeSet<OwnedUserId>,
+}
+
+#[derive(Deserialize)]
+struct IgnoredUsers {
+    ignored_users: BTreeMap<OwnedUserId, IgnoredAny>,
+}
+
+impl Scene {
+    /// Fails for those who may not look into the room; whether there is such a room is not told.
+    pub(super) async fn enter(app: &App, caller: &Caller, room: &RoomId) -> Result<Self, Failure> {
+        let reach = app.history.reach(&caller.user_id, room).await?;
+        let reach = reach.ok_or_else(|| Failure::forbidden("You may not look into the room"))?;
+        let ignored: Option<IgnoredUsers> =
+            app.accounts.read_data(&caller.user_id, "m.ignored_user_list").await?;
+        Ok(Self {
+            app: app.clone(),
+            reach,
+            viewer: app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
+            ignored: ignored.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default(),
+        })
+    }
+
+    /// An event of the room that the user may see.
+    pub(super) async fn event(&mut self, room: &RoomId, id: &EventId) -> Result<Arc<StoredEvent>, Failure> {
+        if let Some(event) = self.app.history.event(id).await?
+            && event.pdu.room_id() == room
+            && self.viewer.sees(&event).await?
+        {
+            return Ok(event);
+        }
+        Err(Failure::not_found("There is no such event, or you may not see it"))
+    }
+
+    /// Which events of a page are wanted: by the filter, and not from those who are ignored.
+    pub(super) fn wanted(
+        &self,
+        filter: RoomEventFilter,
+    ) -> impl Fn(&StoredEvent) -> bool + Send + Sync + use<> {
+        let ignored = self.ignored.clone();
+        move |event: &StoredEvent| {
+            let pdu = &event.pdu;
+            (pdu.state_key().is_some() || !ignored.contains(pdu.sender()))
+                && passes(&filter, (&pdu.event_type().to_string(), pdu.sender(), pdu.content()))
+        }
+    }
+
+    /// Events as the client gets them, with what is known of those that relate to them.
+    pub(super) async fn show<T>(&mut self, events: &[Arc<StoredEvent>]) -> Result<Vec<Raw<T>>, Failure> {
+        let bundles = self.viewer.bundles(events).await?;
+        let rendered = self.viewer.render(events, Shape::Full, &bundles).await?;
+        Ok(rendered.into_iter().map(Raw::from_json).collect())
+    }
+
+    /// One event; see [`Self::show`].
+    pub(super) async fn show_one<T>(&mut self, event: &Arc<StoredEvent>) -> Result<Raw<T>, Failure> {
+        let shown = self.show(std::slice::from_ref(event)).await?.pop();
+        shown.ok_or_else(|| Failure::internal("nothing rendered"))
+    }
+
+    /// State events as the client gets them.
+    pub(super) async fn show_state<T>(
+        &mut self,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Raw<T>>, Failure> {
+        let rendered = self.viewer.render(events, Shape::Full, &Bundles::new()).await?;
+        Ok(rendered.into_iter().map(Raw::from_json).collect())
+    }
+
+    /// The members who sent `events`, as of the newest of these.
+    pub(super) async fn senders(
+        &mut self,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Arc<StoredEvent>>, Failure> {
+        let newest = events.iter().max_by_key(|event| event.position);
+        let state = newest.and_then(|event| event.states).map_or(self.reach.state, |states| states.current);
+        Ok(self.app.history.sender_members(state, events).await?)
+    }
+
+    /// The boundary where a walk begins: the one that was given, but not beyond what the user may see.
+    pub(super) fn start(&self, from: Option<&str>, direction: Direction) -> Result<Position, Failure> {
+        let given = from.map(boundary).transpose()?;
+        Ok(match direction {
+            Direction::Backward => given.unwrap_or(self.reach.until).min(self.reach.until),
+            Direction::Forward => given.unwrap_or(Position::ZERO),
+        })
+    }
+
+    /// The boundary where a walk ends.
+    pub(super) fn stop(&self, to: Option<&str>, direction: Direction) -> Result<Option<Position>, Failure> {
+        let given = to.map(boundary).transpose()?;
+        Ok(match direction {
+            Direction::Backward => given,
+            Direction::Forward => Some(given.unwrap_or(self.reach.until).min(self.reach.until)),
+        })
+    }
+}
+
+/// Whether members are sent only where an event needs them.
+pub(super) fn is_lazy(filter: &RoomEventFilter) -> bool {
+    !matches!(filter.lazy_load_options, LazyLoadOptions::Disabled)
+}
+
+/// Reads a token of ours: of sync, or of a boundary in a timeline.
+pub(super) fn boundary(token: &str) -> Result<Position, Failure> {
+    let as_sync = token.strip_prefix('t').map(|digits| format!("s{digits}"));
+    let cursor: Result<Cursor, _> = as_sync.as_deref().unwrap_or(token).parse();
+    cursor.map(|cursor| cursor.log).map_err(|_| Failure::invalid_param("The token is not one of this server"))
+}
+
+/// The token of a boundary.
+pub(super) fn token(boundary: Position) -> String {
+    format!("t{boundary}")
+}
+
+/// How many events a page may have.
+pub(super) fn page_limit(limit: Option<UInt>, default: usize) -> usize {
+    limit
+        .map_or(default, |limit| usize::try_from(u64::from(limit)).unwrap_or(usize::MAX))
+        .min(PAGE_EVENTS_MAX)
+}
+
+/// Which way to walk.
+pub(super) fn direction(direction: ApiDirection) -> Direction {
+    match direction {
+        ApiDirection::Backward => Direction::Backward,
+        ApiDirection::Forward => Direction::Forward,
+    }
+}

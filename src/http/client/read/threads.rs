@@ -1,0 +1,42 @@
+//! `GET /_matrix/client/v1/rooms/{roomId}/threads`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads>
+
+use ruma::{
+    api::client::{
+        filter::RoomEventFilter,
+        threads::get_threads::v1::{IncludeThreads, Request, Response},
+    },
+    assign,
+};
+
+use super::scene::{Scene, page_limit, token};
+use crate::{
+    account::Caller,
+    history::{Source, Walk},
+    http::{App, Failure},
+    log::Direction,
+};
+
+/// Threads in one page when the client does not say.
+const DEFAULT: usize = 20;
+
+/// Answers the request.
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
+    let direction = Direction::Backward;
+    let walk = Walk {
+        from: scene.start(request.from.as_deref(), direction)?,
+        to: None,
+        direction,
+        limit: page_limit(request.limit, DEFAULT),
+    };
+    let (passes, room) = (scene.wanted(RoomEventFilter::default()), request.room_id.clone());
+    let wanted = |event: &crate::history::StoredEvent| event.pdu.room_id() == room && passes(event);
+    let mut page = scene.viewer.page(&Source::Threads(&request.room_id), walk, &wanted).await?;
+    let next_batch = page.next().map(token);
+    if request.include == IncludeThreads::Participated {
+        page.events = scene.viewer.participated(page.events).await?;
+    }
+    Ok(assign!(Response::new(scene.show(&page.events).await?), { next_batch }))
+}
