@@ -16,6 +16,7 @@ use crate::{
     keys::SigningKey,
     limits::BUSY_RETRY_AFTER,
     log::Log,
+    push::Push,
     room::{Profile, Profiles, Rooms},
     store::{BoxFuture, StoreError},
     sync::Sync,
@@ -104,7 +105,12 @@ impl Services {
             (&tasks, stopping.clone()),
         );
         Ok(Self {
-            sync: Sync::new(history.clone(), accounts.clone(), devices.clone()),
+            sync: Sync::new(
+                history.clone(),
+                accounts.clone(),
+                devices.clone(),
+                Push::new(history.clone(), accounts.clone()),
+            ),
             ephemeral,
             devices,
             rooms: Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone()),

@@ -22,8 +22,8 @@ use ruma::api::{
 use serde_json::{Map, Value};
 
 use crate::{
-    account::AccountError, device::DeviceError, ephemeral::EphemeralError, log::CommitError, room::RoomError,
-    store::StoreError, sync::SyncError,
+    account::AccountError, device::DeviceError, ephemeral::EphemeralError, log::CommitError, push::PushError,
+    room::RoomError, store::StoreError, sync::SyncError,
 };
 
 /// Text for people that goes into the field `error`.
@@ -313,9 +313,9 @@ impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Self {
         match error {
             SyncError::BadToken => Self::invalid_param(error.to_string()),
-            SyncError::Account(error) => error.into(),
+            SyncError::Push(PushError::Account(error)) | SyncError::Account(error) => error.into(),
             SyncError::Commit(error) => error.into(),
-            SyncError::Store(error) => error.into(),
+            SyncError::Push(PushError::Store(error)) | SyncError::Store(error) => error.into(),
         }
     }
 }

@@ -266,11 +266,55 @@ impl Log {
         lane: &Lane,
         key: &RegisterKey,
     ) -> Result<Option<(Position, Fact)>, StoreError> {
-        let Some(index) = self.db().raw(&register_index(lane, &key.0)).await? else { return Ok(None) };
-        let bytes = index.first_chunk().ok_or_else(|| StoreError::Corrupt(String::from("a register")))?;
-        let at = Position(u64::from_be_bytes(*bytes));
+        let Some(at) = self.written(lane, key).await? else { return Ok(None) };
         let facts = self.registers(lane, Position(at.0.saturating_sub(1)), at).await?;
         Ok(facts.into_iter().find(|(_, fact)| fact.retention() == Retention::Register(key.clone())))
+    }
+
+    /// Where one register of a lane was last written.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn written(&self, lane: &Lane, key: &RegisterKey) -> Result<Option<Position>, StoreError> {
+        let index = self.db().raw(&register_index(lane, &key.0)).await?;
+        index.map(|index| register_place(&index)).transpose()
+    }
+
+    /// For each lane, the facts of its registers whose keys begin with the bytes beside it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn registers_with(
+        &self,
+        wanted: &[(Lane, RegisterKey)],
+    ) -> Result<Vec<Vec<(Position, Fact)>>, StoreError> {
+        let scan = |(lane, key): &(Lane, RegisterKey)| {
+            let from = register_index(lane, &key.0);
+            let to = from.after_prefix();
+            Scan { from, to, reverse: false, limit: SCAN_ROWS_MAX }
+        };
+        let scans: Vec<Scan> = wanted.iter().map(scan).collect();
+        let indexes = self.db().scan_many(&scans).await?;
+        let (mut keys, mut places) = (Vec::new(), Vec::new());
+        for (number, rows) in indexes.iter().enumerate() {
+            let prefix = class_prefix(&wanted[number].0, Class::Register);
+            for (_, value) in rows {
+                let at = register_place(value)?;
+                keys.push(Key([prefix.as_slice(), at.to_bytes().as_slice()].concat()));
+                places.push((number, at));
+            }
+        }
+        let mut found = vec![Vec::new(); wanted.len()];
+        if keys.is_empty() {
+            return Ok(found);
+        }
+        for ((number, at), row) in places.into_iter().zip(self.db().get_many(&keys).await?) {
+            // A row that is gone was overwritten in between; whoever waits is told of the new one.
+            if let Some(row) = row.filter(|_| at <= self.head()) {
+                found[number].push((at, decode_fact(&row)?));
+            }
+        }
+        Ok(found)
     }
 
     /// As [`Self::timeline`], for several rooms at once; the answers are in the order of `wanted`.
@@ -401,4 +445,10 @@ impl Log {
     pub(super) fn volatile(&self, lane: &Lane, from: Position, to: Position) -> Vec<(Position, Fact)> {
         self.inner.readers.volatile(lane, from, to)
     }
+}
+
+/// The position that a register's index row holds.
+fn register_place(index: &[u8]) -> Result<Position, StoreError> {
+    let bytes = index.first_chunk().ok_or_else(|| StoreError::Corrupt(String::from("a register's place")))?;
+    Ok(Position(u64::from_be_bytes(*bytes)))
 }

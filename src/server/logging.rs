@@ -8,7 +8,7 @@ use crate::config::{LogFormat, Logging};
 
 /// Crates whose finer lines show headers or queries, and with them secrets. Somebody who really wants
 /// them can name them in `logging.level`.
-const QUIET: &str = "h2=info,hyper=info,rustls=info,tokio_postgres=info";
+const QUIET: &str = "h2=info,hyper=info,rustls=info,tokio_postgres=info,ruma_state_res=warn";
 
 /// The level directives are malformed, or somebody else logs already.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ mod sections;
 mod state;
 mod summary;
 mod timeline;
+mod unread;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::{
     history::History,
     limits::{SYNC_TIMELINE_DEFAULT, SYNC_TIMELINE_MAX, SYNC_WAIT_MAX, TO_DEVICE_PAGE_MAX},
     log::{CommitError, Log, Page, PageLimits},
+    push::{Push, PushError},
     store::StoreError,
     types::{Cursor, Reader},
 };
@@ -42,6 +44,9 @@ pub enum SyncError {
     /// The token is not one of this server, or from its future.
     #[error("The `since` token is not one of this server")]
     BadToken,
+    /// Unread messages could not be counted.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// An account's rows could not be read.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -63,6 +68,7 @@ pub struct Inner {
     history: History,
     accounts: Accounts,
     devices: Devices,
+    push: Push,
 }
 
 impl std::ops::Deref for Sync {
@@ -76,8 +82,8 @@ impl std::ops::Deref for Sync {
 impl Sync {
     /// Renders what the given services know.
     #[must_use]
-    pub fn new(history: History, accounts: Accounts, devices: Devices) -> Self {
-        Self(Arc::new(Inner { log: history.log().clone(), history, accounts, devices }))
+    pub fn new(history: History, accounts: Accounts, devices: Devices, push: Push) -> Self {
+        Self(Arc::new(Inner { log: history.log().clone(), history, accounts, devices, push }))
     }
 
     /// What `caller` missed since its token; waits for something if there is nothing yet.
@@ -125,8 +131,10 @@ impl Sync {
         page: Page,
     ) -> Result<SyncResponse, SyncError> {
         let mut response = SyncResponse::new(page.to);
+        let to = page.to.log;
         let cut = person::Cut::of(page);
         self.add_rooms(caller, request, &cut, &mut response).await?;
+        self.add_counts(caller, request, (to, &mut response)).await?;
         self.add_person(caller, request, &cut, &mut response).await?;
         Ok(response)
     }

@@ -1,0 +1,136 @@
+//! What the push rules of one user say of one event.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#push-rules>
+
+use ruma::{
+    OwnedUserId, RoomId, UInt, UserId,
+    events::{
+        StateEventType,
+        room::{
+            create::RoomCreateEventContent, member::RoomMemberEventContent,
+            power_levels::RoomPowerLevelsEventContent,
+        },
+    },
+    push::{Action, PushConditionPowerLevelsCtx, PushConditionRoomCtx},
+    room_version_rules::RoomPowerLevelsRules,
+    serde::Raw,
+};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::{Person, Push, PushError};
+use crate::{
+    dag::{StateId, StateKey},
+    history::StoredEvent,
+    store::StoreError,
+};
+
+/// An event as the rules look at it.
+#[derive(Serialize)]
+struct Seen<'a> {
+    content: &'a RawValue,
+    event_id: &'a str,
+    room_id: &'a str,
+    sender: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_key: Option<&'a str>,
+    #[serde(rename = "type")]
+    event_type: String,
+}
+
+/// A room as the rules of one user look at it, good for events that follow the same state.
+pub(super) struct RoomContext {
+    state: StateId,
+    context: PushConditionRoomCtx,
+}
+
+impl Push {
+    /// What is to be done for `user` about an event: nothing, unless they are to be notified.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn actions(&self, user: &UserId, event: &StoredEvent) -> Result<Vec<Action>, PushError> {
+        let person = self.person(user).await?;
+        let mut context = None;
+        self.judge(user, &person, event, &mut context).await
+    }
+
+    /// As [`Self::actions`]; keeps what it found out about the room in `context`, for the next event.
+    pub(super) async fn judge(
+        &self,
+        user: &UserId,
+        person: &Person,
+        event: &StoredEvent,
+        context: &mut Option<RoomContext>,
+    ) -> Result<Vec<Action>, PushError> {
+        let pdu = &event.pdu;
+        if pdu.sender() == user || person.ignored.contains(pdu.sender()) {
+            return Ok(Vec::new());
+        }
+        let state = event.states.map_or(StateId::EMPTY, |states| states.before);
+        let known = match context.take().filter(|known| known.state == state) {
+            Some(known) => known,
+            None => RoomContext { state, context: self.context(user, pdu.room_id(), state).await? },
+        };
+        let seen = Seen {
+            content: pdu.content(),
+            event_id: pdu.event_id().as_str(),
+            room_id: pdu.room_id().as_str(),
+            sender: pdu.sender().as_str(),
+            state_key: pdu.state_key(),
+            event_type: pdu.event_type().to_string(),
+        };
+        let seen = Raw::<()>::from_json(to_raw_value(&seen).map_err(StoreError::engine)?);
+        let actions = person.rules.get_actions(&seen, &known.context).await.to_vec();
+        *context = Some(known);
+        Ok(actions)
+    }
+
+    async fn context(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        state: StateId,
+    ) -> Result<PushConditionRoomCtx, PushError> {
+        let history = &self.0.history;
+        let row = history.room(room).await?;
+        // How many there are now is as good as how many there were then, and known without counting.
+        let joined = row.as_ref().map_or(0, |row| row.joined);
+        let keys = [
+            StateKey::new(StateEventType::RoomMember, user.as_str()),
+            StateKey::new(StateEventType::RoomPowerLevels, ""),
+            StateKey::new(StateEventType::RoomCreate, ""),
+        ];
+        let found = history.state_entries(state, &keys).await?;
+        let ids: Vec<_> = found.iter().flatten().map(|value| value.event_id.clone()).collect();
+        let known = history.event_map(&ids).await?;
+        let event = |index: usize| {
+            let value = found.get(index).and_then(Option::as_ref)?;
+            known.get(&value.event_id)
+        };
+        let named = event(0).and_then(|event| event.pdu.content_as::<RoomMemberEventContent>().ok());
+        let name = named.and_then(|content| content.displayname).unwrap_or_default();
+        let context = PushConditionRoomCtx::new(
+            room.to_owned(),
+            UInt::try_from(joined).unwrap_or(UInt::MAX),
+            user.to_owned(),
+            name,
+        );
+        let Some(row) = row else { return Ok(context) };
+        let rules = &row.rules().authorization;
+        let levels = event(1).and_then(|event| event.pdu.content_as::<RoomPowerLevelsEventContent>().ok());
+        let levels = levels.unwrap_or_else(|| RoomPowerLevelsEventContent::new(rules));
+        let mut creators: Vec<OwnedUserId> = Vec::new();
+        if let Some(create) = event(2) {
+            creators.push(create.pdu.sender().to_owned());
+            let content = create.pdu.content_as::<RoomCreateEventContent>().ok();
+            creators.extend(content.into_iter().flat_map(|content| content.additional_creators));
+        }
+        Ok(context.with_power_levels(PushConditionPowerLevelsCtx::new(
+            levels.users,
+            levels.users_default,
+            levels.notifications,
+            RoomPowerLevelsRules::new(rules, creators),
+        )))
+    }
+}

@@ -1,0 +1,58 @@
+//! What a user wants to be told of, and of whom they want to hear nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ruma::{OwnedUserId, UserId, push::Ruleset};
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{Push, PushError};
+use crate::types::{Fact, Lane, Position, Retention};
+
+const PUSH_RULES: &str = "m.push_rules";
+const IGNORED_USERS: &str = "m.ignored_user_list";
+
+/// What matters of a user's account data here.
+#[derive(Debug)]
+pub struct Person {
+    /// The push rules: the server's defaults with what the user changed.
+    pub rules: Ruleset,
+    /// Users of whom nothing is shown.
+    pub ignored: BTreeSet<OwnedUserId>,
+    /// When the account data behind this was last written.
+    written: [Option<Position>; 2],
+}
+
+#[derive(Deserialize)]
+struct IgnoredUsers {
+    ignored_users: BTreeMap<OwnedUserId, IgnoredAny>,
+}
+
+impl Push {
+    /// What `user` wants, kept in memory until they change it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn person(&self, user: &UserId) -> Result<Arc<Person>, PushError> {
+        let written = [self.written(user, PUSH_RULES).await?, self.written(user, IGNORED_USERS).await?];
+        if let Some(known) = self.0.people.get(user).filter(|known| known.written == written) {
+            return Ok(known);
+        }
+        let ignored: Option<IgnoredUsers> = self.0.accounts.read_data(user, IGNORED_USERS).await?;
+        let mut ignored: BTreeSet<_> =
+            ignored.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default();
+        // Nobody can want to hear nothing of themselves.
+        ignored.remove(user);
+        let person = Arc::new(Person { rules: self.0.accounts.push_rules(user).await?, ignored, written });
+        self.0.people.insert(user.to_owned(), person.clone());
+        Ok(person)
+    }
+
+    async fn written(&self, user: &UserId, event_type: &str) -> Result<Option<Position>, PushError> {
+        let fact = Fact::AccountData { room_id: None, event_type: event_type.to_owned() };
+        let Retention::Register(key) = fact.retention() else { return Ok(None) };
+        Ok(self.0.log.written(&Lane::Account(user.to_owned()), &key).await?)
+    }
+}
