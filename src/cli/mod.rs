@@ -3,8 +3,12 @@
 //! Owns: the `lockstep` command. May use: `server`, `config`. Start reading at [`run`]. Invariants: exit
 //! code 0 is success, 1 is failure, 2 is a mistake in arguments or configuration.
 
+mod exchange;
 mod room;
 mod serve;
+#[cfg(test)]
+mod tests;
+mod user;
 
 use std::{
     ffi::OsString,
@@ -46,9 +50,18 @@ enum Verb {
     /// Looks after the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Looks after accounts, on a running server.
+    #[command(subcommand)]
+    User(UserVerb),
     /// Looks into rooms while the server does not run.
     #[command(subcommand)]
     Room(RoomVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum UserVerb {
+    /// Makes an account.
+    Create(user::Create),
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,6 +144,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
+        Some(Verb::User(UserVerb::Create(create))) => user::create(&load(&sources)?, &create),
         Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),
         Some(Verb::Config(ConfigVerb::Check { file })) => {
             sources.file = file.or(sources.file);

@@ -6,6 +6,7 @@
 //! `client/<area>/<endpoint>.rs`. Invariants: handlers contain no storage access; every answer of
 //! 400 or more is the specification's JSON; no secret reaches a log.
 
+pub mod admin;
 mod app;
 pub mod auth;
 mod call;
@@ -36,5 +37,6 @@ pub fn endpoints() -> Routes {
     let mut routes = Routes::default();
     operate::routes(&mut routes);
     client::routes(&mut routes);
+    admin::routes(&mut routes);
     routes
 }

@@ -1,0 +1,63 @@
+//! Arguments and exit codes; an account made on a running server.
+
+use std::process::ExitCode;
+
+use ruma::user_id;
+
+use super::run;
+use crate::{
+    config::{Address, Config, Engine, Listen, Storage},
+    server::Running,
+};
+
+fn call(arguments: &[&str]) -> String {
+    let arguments = std::iter::once("lockstep").chain(arguments.iter().copied());
+    format!("{:?}", run(arguments.map(Into::into), []))
+}
+
+#[track_caller]
+fn check(arguments: &[&str], code: u8) {
+    assert_eq!(call(arguments), format!("{:?}", ExitCode::from(code)), "{arguments:?}");
+}
+
+#[test]
+fn exit_codes() {
+    check(&["config", "docs"], 0);
+    check(&["config", "check"], 0);
+    check(&["--version"], 0);
+    check(&["-O", "store=memory", "config", "check"], 0);
+    check(&["-O", "nonsense", "config", "check"], 2);
+    check(&["-O", "nonsense=1", "config", "check"], 2);
+    check(&["config", "check", "/nowhere/at/all.toml"], 2);
+    check(&["nonsense"], 2);
+    check(&["user", "create"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_administrator_is_made_by_the_secret_in_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let socket = folder.path().join("lockstep.sock");
+    let data_dir = format!("data_dir={}", data.display());
+    let listen = format!("listen=unix:{}", socket.display());
+    let create = |name: &'static str| {
+        let arguments = [data_dir.clone(), listen.clone(), String::from(name)];
+        tokio::task::spawn_blocking(move || {
+            let [data_dir, listen, name] = &arguments;
+            call(&["-O", data_dir, "-O", listen, "user", "create", name, "--admin"])
+        })
+    };
+    let failed = format!("{:?}", ExitCode::from(1));
+    assert_eq!(create("alice").await.unwrap(), failed, "no server has made a secret yet");
+
+    let store = Storage { engine: Engine::Memory, ..Storage::default() };
+    let listen = vec![Listen::plain(Address::Unix(socket))];
+    let config = Config { data_dir: data, listen, store, ..Config::default() };
+    let running = Running::start(config).await.unwrap();
+    assert_eq!(create("alice").await.unwrap(), format!("{:?}", ExitCode::SUCCESS));
+    assert_eq!(create("alice").await.unwrap(), failed, "the name is taken");
+    assert_eq!(create("A B").await.unwrap(), failed, "the name is not valid");
+    let alice = running.app().accounts.user(user_id!("@alice:localhost")).await.unwrap();
+    assert!(alice.unwrap().admin);
+    running.stop().await.unwrap();
+}

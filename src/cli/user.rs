@@ -1,0 +1,100 @@
+//! `lockstep user create`, on a running server.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha1::Sha1;
+
+use super::{Stop, exchange::exchange, print};
+use crate::{
+    config::Config,
+    server::{Folder, real_ports},
+    types::random_string,
+};
+
+const PATH: &str = "/_synapse/admin/v1/register";
+/// Characters of a password that we make up.
+const PASSWORD_CHARACTERS: usize = 20;
+
+/// An account to be made.
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// The name: the part between `@` and `:`.
+    name: String,
+    /// Makes it an administrator.
+    #[arg(long)]
+    admin: bool,
+    /// Reads the password from standard input instead of making one up.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Has the running server make an account, by the secret in its data folder.
+pub(super) fn create(config: &Config, create: &Create) -> Result<(), Stop> {
+    let secret = Folder::of(config).known_registration_secret().map_err(Stop::failed)?;
+    let secret = secret.ok_or_else(|| {
+        Stop::failed("there is no secret in the data folder yet: start the server first, it makes one")
+    })?;
+    let (password, made_up) = match create.password_stdin {
+        true => (read_password()?, false),
+        false => (random_string(real_ports().rng.as_ref(), PASSWORD_CHARACTERS), true),
+    };
+    let answer = exchange(config, "GET", PATH, None)?;
+    let nonce = text(&answer, "nonce")?;
+    let body = json!({
+        "nonce": nonce,
+        "username": create.name,
+        "password": password,
+        "admin": create.admin,
+        "mac": mac(&secret, [nonce, &create.name, &password, role(create.admin)]),
+    });
+    let answer = exchange(config, "POST", PATH, Some(&body))?;
+    let mut said = format!("made {}\n", text(&answer, "user_id")?);
+    if made_up {
+        said.push_str(&format!("its password is {password}\n"));
+    }
+    print(&said)
+}
+
+fn read_password() -> Result<String, Stop> {
+    if io::stdin().is_terminal() {
+        // To standard error, so that standard output stays for the answer.
+        eprintln!("the password, and return:");
+    }
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(Stop::failed)?;
+    match line.trim_end_matches(['\r', '\n']) {
+        "" => Err(Stop::wrong("the password is empty")),
+        password => Ok(String::from(password)),
+    }
+}
+
+fn role(admin: bool) -> &'static str {
+    if admin { "admin" } else { "notadmin" }
+}
+
+fn mac(secret: &str, fields: [&str; 4]) -> String {
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("a secret may have any length");
+    mac.update(fields.join("\0").as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text<'a>(answer: &'a Value, name: &str) -> Result<&'a str, Stop> {
+    let found = answer.get(name).and_then(Value::as_str);
+    found.ok_or_else(|| Stop::Failed(format!("the server's answer lacks `{name}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mac;
+
+    #[test]
+    fn the_mac_covers_every_field() {
+        let all = mac("secret", ["n", "u", "p", "admin"]);
+        assert_eq!(all.len(), 40);
+        let others = [["x", "u", "p", "admin"], ["n", "x", "p", "admin"], ["n", "u", "p", "notadmin"]];
+        assert!(others.iter().all(|fields| mac("secret", *fields) != all));
+        assert_ne!(mac("other", ["n", "u", "p", "admin"]), all);
+    }
+}

@@ -1,0 +1,10 @@
+//! The administration API, under the paths that Synapse made the custom.
+
+use super::Routes;
+
+mod register;
+
+/// Adds the endpoints of the administration API.
+pub fn routes(routes: &mut Routes) {
+    register::routes(routes);
+}
