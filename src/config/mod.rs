@@ -3,7 +3,7 @@
 //! Owns: what can be set ([`Config`]), where it comes from ([`Sources`]) and how mistakes are told
 //! ([`ConfigError`]). May use: `types`, `limits`. Start reading at [`Config`]. Invariants: an unknown
 //! key is an error; every error names the key and its source; `docs/configuration.md` is what
-//! [`manual`] writes.
+//! [`manual()`] writes.
 
 mod error;
 mod listen;

@@ -117,7 +117,7 @@ async fn typing_lasts_its_time() {
     assert_eq!(world.typing().await, [alice.clone(), bob.clone()]);
     world.clock.advance(Duration::from_secs(11));
     world.ephemeral.expire().await.unwrap();
-    assert_eq!(world.typing().await, [bob.clone()]);
+    assert_eq!(world.typing().await, std::slice::from_ref(&bob));
     set(bob.clone(), None).await.unwrap();
     assert!(world.typing().await.is_empty());
     let stranger = set(user("eve"), Some(None)).await;

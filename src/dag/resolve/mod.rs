@@ -71,7 +71,7 @@ impl<'a> Events<'a> {
 /// Resolves `states`. All of `events` are events of the room; rejected ones are marked as such.
 ///
 /// Needed are the events that the states disagree about and, but for room version 1, the auth chains of
-/// all states. Where those are long see [`resolve_with_chains`]; for states kept as trees see [`merge`].
+/// all states. Where those are long see [`resolve_with_chains`]; for states kept as trees see [`merge()`].
 pub fn resolve(
     rules: &RoomVersionRules,
     states: &[StateMap<OwnedEventId>],
