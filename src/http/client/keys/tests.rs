@@ -6,7 +6,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use serde_json::Map;
 
 use crate::{
-    account::NewSession,
+    account::{AccountError, NewSession, NewUser},
     http::{Services, tests::services},
     room::NewRoom,
     types::Position,
@@ -44,6 +44,11 @@ impl World {
     }
 
     async fn log_in(&self, name: &str) {
+        let new = NewUser { username: Some(name.to_owned()), ..NewUser::default() };
+        match self.services.accounts.create_user(new).await {
+            Ok(_) | Err(AccountError::UserInUse) => {}
+            Err(error) => panic!("{error}"),
+        }
         let session =
             NewSession { user_id: user(name), device_id: None, display_name: None, refreshes: false };
         self.services.accounts.start_session(session).await.unwrap();
