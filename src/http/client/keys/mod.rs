@@ -22,6 +22,3 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(device_signing::handle);
     routes.add(signatures::handle);
 }
-
-#[cfg(test)]
-mod tests;
