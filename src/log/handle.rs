@@ -89,7 +89,8 @@ impl Log {
     /// # Errors
     /// When the store does not answer.
     pub async fn open(db: Db, tasks: &TaskTracker) -> Result<Self, StoreError> {
-        let boot = db.head().await?;
+        // A position of its own, so that every token from before this start lies below it.
+        let boot = db.reserve(1).await?;
         let readers = Readers::new(boot);
         let inner = Arc::new(Inner { db, readers, head: AtomicU64::new(boot.0), boot });
         let (sender, receiver) = mpsc::channel(COMMIT_QUEUE_MAX);
@@ -109,7 +110,7 @@ impl Log {
         self.inner.head()
     }
 
-    /// The head when this process started: volatile facts at or below it are gone.
+    /// Where this process started: every token from before lies below, and volatile facts below are gone.
     #[must_use]
     pub fn boot(&self) -> Position {
         self.inner.boot

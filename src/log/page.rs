@@ -19,6 +19,9 @@ pub struct PageLimits {
     pub append_per_lane: usize,
     /// Facts of `Queue` retention; the oldest come first and the rest waits.
     pub queue: usize,
+    /// Whether a lane that was opened within the page is given from its very beginning, so that the
+    /// reader learns what its registers hold; what of the rest it may see is then for the caller to say.
+    pub before_opening: bool,
 }
 
 /// What a reader gets.
@@ -64,7 +67,7 @@ pub(super) async fn of_device(
     limits: &PageLimits,
 ) -> Result<Page, StoreError> {
     let to = log.head();
-    let parts = parts(log, user, from.log, to).await?;
+    let parts = parts(log, user, (from.log, to), limits.before_opening).await?;
     let inbox = Lane::Inbox(user.clone(), device.clone());
     let mut scans = Vec::with_capacity(parts.len() * 2 + 2);
     for part in &parts {
@@ -107,12 +110,19 @@ pub(super) async fn of_device(
 }
 
 /// The lanes that a device reads besides its inbox, each with the interval that the page covers.
-async fn parts(log: &Log, user: &OwnedUserId, from: Position, to: Position) -> Result<Vec<Part>, StoreError> {
+async fn parts(
+    log: &Log,
+    user: &OwnedUserId,
+    (from, to): (Position, Position),
+    before_opening: bool,
+) -> Result<Vec<Part>, StoreError> {
     let subscriptions = log.subscriptions(&Audience::Account(user.clone())).await?;
     let plain = |lane: Lane| Part { lane, from, to, opened: None, closed: None, gap: false };
     let mut parts: Vec<Part> = [Lane::Account(user.clone()), Lane::People]
         .into_iter()
         .filter(|lane| log.may_have(lane, from))
+        // Who has nothing yet has no use for what changed of whom.
+        .filter(|lane| !before_opening || from > Position::ZERO || *lane != Lane::People)
         .map(plain)
         .collect();
     for (lane, latest) in subscriptions.latest() {
@@ -124,7 +134,11 @@ async fn parts(log: &Log, user: &OwnedUserId, from: Position, to: Position) -> R
         if opened.is_none() && closed.is_none() && !log.may_have(lane, from) {
             continue;
         }
-        let begin = opened.map_or(from, |opened| Position(opened.0 - 1));
+        let begin = match opened {
+            Some(_) if before_opening => Position::ZERO,
+            Some(opened) => Position(opened.0 - 1),
+            None => from,
+        };
         // An earlier interval that reaches into the page is not carried: the room counts as new.
         let intervals = subscriptions.intervals(lane);
         let earlier = intervals[..intervals.len() - 1].last().and_then(|interval| interval.closed);
