@@ -89,13 +89,15 @@ impl History {
         if local == other {
             return Ok(true);
         }
-        let rooms = self.joined_rooms(local).await?;
+        let ours = self.0.log.subscriptions(&Audience::Account(local.to_owned())).await?;
         if self.is_local(other) {
-            let lanes = self.0.log.subscriptions(&Audience::Account(other.to_owned())).await?;
-            return Ok(rooms.into_iter().any(|room| lanes.is_open(&Lane::Room(room))));
+            let theirs = self.0.log.subscriptions(&Audience::Account(other.to_owned())).await?;
+            return Ok(theirs.latest().any(|(lane, last)| last.closed.is_none() && ours.is_open(lane)));
         }
-        for room in rooms {
-            if self.current_members(&room).await?.is_joined(other) {
+        for (lane, last) in ours.latest() {
+            if let (Lane::Room(room), None) = (lane, last.closed)
+                && self.current_members(room).await?.is_joined(other)
+            {
                 return Ok(true);
             }
         }
