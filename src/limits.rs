@@ -173,13 +173,17 @@ pub const HIERARCHY_DEPTH_MAX: u64 = 50;
 pub const HIERARCHY_ROOMS_MAX: usize = 2_000;
 /// Users in one answer of the user directory (ours).
 pub const USER_SEARCH_MAX: usize = 50;
-/// Relations of an event that are read without asking for each kind by itself (ours).
-pub const RELATIONS_AT_A_GLANCE: usize = 32;
-/// Newest relations of each kind that are looked at to bundle them with their event (ours).
-pub const BUNDLED_RELATIONS_MAX: usize = 1_000;
 /// Users whose push rules are kept in memory (ours; about 10 KiB each).
 pub const PUSH_PEOPLE_MAX: usize = 2_000;
 /// Unread counts kept in memory, one for each room of each user (ours; about 200 bytes each).
 pub const UNREAD_ROOMS_MAX: usize = 100_000;
 /// Newest events of a room that are looked at for its unread count (ours; clients show `99+`).
 pub const UNREAD_EVENTS_MAX: usize = 1_000;
+/// Rounds of looking for older events when a filter wants few of them (ours).
+pub const SYNC_FILL_ROUNDS: usize = 5;
+/// Members that are looked at for whom a room is called by (ours; clients name at most five).
+pub const SYNC_HEROES_LOOKED_AT: usize = 50;
+/// Devices whose members sent are remembered (ours; see `LAZY_MEMBERS_MAX`).
+pub const LAZY_DEVICES_MAX: usize = 10_000;
+/// Members sent that are remembered for one device (ours; about 150 bytes each).
+pub const LAZY_MEMBERS_MAX: usize = 1_000;

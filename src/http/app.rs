@@ -110,6 +110,7 @@ impl Services {
                 accounts.clone(),
                 devices.clone(),
                 Push::new(history.clone(), accounts.clone()),
+                ephemeral.clone(),
             ),
             ephemeral,
             devices,

@@ -313,6 +313,7 @@ impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Self {
         match error {
             SyncError::BadToken => Self::invalid_param(error.to_string()),
+            SyncError::Ephemeral(error) => error.into(),
             SyncError::Push(PushError::Account(error)) | SyncError::Account(error) => error.into(),
             SyncError::Commit(error) => error.into(),
             SyncError::Push(PushError::Store(error)) | SyncError::Store(error) => error.into(),

@@ -8,6 +8,8 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
+use crate::dag::Pdu;
+
 /// Whether `pattern`, in which `*` stands for anything, matches `text`.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -43,6 +45,28 @@ pub fn passes(filter: &RoomEventFilter, event: (&str, &UserId, &RawValue)) -> bo
             None => true,
             Some(wanted) => has_url(content) == (*wanted == UrlFilter::EventsWithUrl),
         }
+}
+
+/// Whether the filter lets some events through and others not.
+pub(super) fn is_selective(filter: &RoomEventFilter) -> bool {
+    filter.types.is_some()
+        || filter.senders.is_some()
+        || filter.url_filter.is_some()
+        || !filter.not_types.is_empty()
+        || !filter.not_senders.is_empty()
+}
+
+/// Whether a stored event passes.
+pub(super) fn wants(filter: &RoomEventFilter, pdu: &Pdu) -> bool {
+    !is_selective(filter) || passes(filter, (&pdu.event_type().to_string(), pdu.sender(), pdu.content()))
+}
+
+/// Whether members that the client should know already are sent all the same.
+pub(super) fn is_redundant(filter: &RoomFilter) -> bool {
+    let redundant = |options: &LazyLoadOptions| {
+        matches!(options, LazyLoadOptions::Enabled { include_redundant_members: true })
+    };
+    redundant(&filter.state.lazy_load_options) || redundant(&filter.timeline.lazy_load_options)
 }
 
 /// Whether something without a sender of a room passes: receipts, typing, account data.

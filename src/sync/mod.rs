@@ -7,19 +7,22 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#syncing>
 
+mod fields;
 mod filter;
+mod lazy;
 mod person;
 mod request;
 mod response;
-mod room;
+mod rooms;
 mod sections;
 mod state;
 mod summary;
 mod timeline;
 mod unread;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use ruma::presence::PresenceState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,7 @@ pub use response::SyncResponse;
 use crate::{
     account::{AccountError, Accounts, Caller},
     device::Devices,
+    ephemeral::{Ephemeral, EphemeralError, Said},
     history::History,
     limits::{SYNC_TIMELINE_DEFAULT, SYNC_TIMELINE_MAX, SYNC_WAIT_MAX, TO_DEVICE_PAGE_MAX},
     log::{CommitError, Log, Page, PageLimits},
@@ -50,6 +54,9 @@ pub enum SyncError {
     /// An account's rows could not be read.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// The log did not take what was ephemeral.
+    #[error(transparent)]
+    Ephemeral(#[from] EphemeralError),
     /// The log did not take an acknowledgement.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -69,6 +76,8 @@ pub struct Inner {
     accounts: Accounts,
     devices: Devices,
     push: Push,
+    ephemeral: Ephemeral,
+    lazy: lazy::Lazy,
 }
 
 impl std::ops::Deref for Sync {
@@ -82,8 +91,15 @@ impl std::ops::Deref for Sync {
 impl Sync {
     /// Renders what the given services know.
     #[must_use]
-    pub fn new(history: History, accounts: Accounts, devices: Devices, push: Push) -> Self {
-        Self(Arc::new(Inner { log: history.log().clone(), history, accounts, devices, push }))
+    pub fn new(
+        history: History,
+        accounts: Accounts,
+        devices: Devices,
+        push: Push,
+        ephemeral: Ephemeral,
+    ) -> Self {
+        let (log, lazy) = (history.log().clone(), lazy::Lazy::default());
+        Self(Arc::new(Inner { log, history, accounts, devices, push, ephemeral, lazy }))
     }
 
     /// What `caller` missed since its token; waits for something if there is nothing yet.
@@ -104,8 +120,14 @@ impl Sync {
         if request.since.is_some() {
             self.log.ack(&reader, since).await?;
         }
-        let deadline = Instant::now() + request.timeout.min(SYNC_WAIT_MAX);
-        let limits = PageLimits { append_per_lane: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX };
+        let wait = request.timeout.min(SYNC_WAIT_MAX);
+        self.note_presence(caller, request, wait).await?;
+        let deadline = Instant::now() + wait;
+        let limits = PageLimits {
+            append_per_lane: timeline_limit(request),
+            queue: TO_DEVICE_PAGE_MAX,
+            before_opening: true,
+        };
         let mut from = since;
         loop {
             let page = self.log.page(&reader, from, &limits).await?;
@@ -131,12 +153,25 @@ impl Sync {
         page: Page,
     ) -> Result<SyncResponse, SyncError> {
         let mut response = SyncResponse::new(page.to);
-        let to = page.to.log;
         let cut = person::Cut::of(page);
-        self.add_rooms(caller, request, &cut, &mut response).await?;
-        self.add_counts(caller, request, (to, &mut response)).await?;
-        self.add_person(caller, request, &cut, &mut response).await?;
+        let moved = self.add_rooms(caller, request, &cut, &mut response).await?;
+        self.add_person(caller, request, (&cut, &moved), &mut response).await?;
         Ok(response)
+    }
+
+    async fn note_presence(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        wait: Duration,
+    ) -> Result<(), SyncError> {
+        let said = match request.set_presence {
+            Some(PresenceState::Offline) => Said::Offline,
+            Some(PresenceState::Unavailable) => Said::Unavailable,
+            _ => Said::Online,
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.ephemeral.note_sync(&caller.user_id, &caller.device_id, said, wait_ms).await?)
     }
 }
 
@@ -155,3 +190,6 @@ fn boundary(after: crate::types::Position) -> String {
 fn is_initial(from: Cursor) -> bool {
     from == Cursor::default()
 }
+
+#[cfg(test)]
+mod tests;

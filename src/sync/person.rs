@@ -1,9 +1,9 @@
 //! What concerns the user and the device, whatever the room: account data, to-device messages, device
 //! lists, key counts, presence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OwnedEventId, OwnedRoomId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -71,6 +71,14 @@ impl Cut {
         }
     }
 
+    /// Whose presence changed.
+    fn come_and_gone(&self) -> impl Iterator<Item = OwnedUserId> + '_ {
+        self.people.iter().filter_map(|fact| match fact {
+            Fact::Presence { user_id, .. } => Some(user_id.clone()),
+            _ => None,
+        })
+    }
+
     /// Whether the page is the first of its client.
     pub(super) fn is_initial(&self) -> bool {
         is_initial(self.from)
@@ -98,13 +106,13 @@ impl Sync {
         &self,
         caller: &Caller,
         request: &SyncRequest,
-        cut: &Cut,
+        (cut, moved): (&Cut, &[OwnedRoomId]),
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
         self.add_account_data(caller, request, cut, response).await?;
         add_inbox(cut, response)?;
         self.add_presence(caller, request, cut, response).await?;
-        self.add_device_lists(caller, cut, response).await?;
+        self.add_device_lists(caller, (cut, moved), response).await?;
         let counts = self.devices.key_counts(&caller.user_id, &caller.device_id).await?;
         response.device_one_time_keys_count = counts.one_time;
         // Clients take a missing count for "unknown"; zero says that keys are wanted.
@@ -153,13 +161,21 @@ impl Sync {
         cut: &Cut,
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
-        for fact in &cut.people {
-            let Fact::Presence { user_id, content } = fact else { continue };
-            if presence_wanted(&request.filter.presence, user_id)
-                && self.history.shares_room(&caller.user_id, user_id).await?
+        if !self.ephemeral.has_presence() {
+            return Ok(());
+        }
+        // Someone whom the client meets only now may have come long before.
+        let meets = cut.is_initial() || cut.rooms.values().any(|slice| slice.opened.is_some());
+        let people: BTreeSet<OwnedUserId> = match meets {
+            true => self.ephemeral.present().into_iter().chain(cut.come_and_gone()).collect(),
+            false => cut.come_and_gone().collect(),
+        };
+        for user in people {
+            if presence_wanted(&request.filter.presence, &user)
+                && self.history.shares_room(&caller.user_id, &user).await?
             {
-                let content: &RawValue = serde_json::from_str(content).map_err(StoreError::engine)?;
-                response.presence.events.push(plain("m.presence", content, Some(user_id.as_str()))?);
+                let content = to_raw_value(&self.ephemeral.presence(&user)).map_err(StoreError::engine)?;
+                response.presence.events.push(plain("m.presence", &content, Some(user.as_str()))?);
             }
         }
         Ok(())
@@ -168,19 +184,18 @@ impl Sync {
     async fn add_device_lists(
         &self,
         caller: &Caller,
-        cut: &Cut,
+        (cut, rooms): (&Cut, &[OwnedRoomId]),
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
         if cut.is_initial() {
             return Ok(());
         }
-        let rooms: Vec<OwnedRoomId> = cut.rooms.keys().cloned().collect();
         let told = cut.own_lists || cut.people.iter().any(|fact| matches!(fact, Fact::Devices { .. }));
         if !told && rooms.is_empty() {
             return Ok(());
         }
         let span = (cut.from.log, cut.to.log);
-        let changes = self.devices.list_changes(&self.history, &caller.user_id, span, Some(&rooms)).await?;
+        let changes = self.devices.list_changes(&self.history, &caller.user_id, span, Some(rooms)).await?;
         response.device_lists.changed = changes.changed;
         response.device_lists.left = changes.left;
         Ok(())

@@ -122,6 +122,7 @@ pub(super) struct Knocked {
 pub(super) struct RoomUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) summary: Option<Summary>,
+    #[serde(skip_serializing_if = "Timeline::is_empty")]
     pub(super) timeline: Timeline,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<Events>,
@@ -137,6 +138,22 @@ pub(super) struct RoomUpdate {
     pub(super) unread_notifications: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unread_thread_notifications: Option<BTreeMap<OwnedEventId, Counts>>,
+    /// The counts are worth sending by themselves.
+    #[serde(skip)]
+    pub(super) counts_changed: bool,
+}
+
+impl RoomUpdate {
+    /// Whether a client would learn nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        let states = [&self.state, &self.state_after, &self.unstable_state_after];
+        self.timeline.is_empty()
+            && states.into_iter().flatten().all(Events::is_empty)
+            && self.summary.is_none()
+            && self.ephemeral.is_empty()
+            && self.account_data.is_empty()
+            && !self.counts_changed
+    }
 }
 
 /// Events in order.
@@ -148,15 +165,21 @@ pub(super) struct Timeline {
     pub(super) prev_batch: Option<String>,
 }
 
+impl Timeline {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && !self.limited
+    }
+}
+
 /// What a room is called by when it has no name.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
     #[serde(rename = "m.heroes", skip_serializing_if = "Option::is_none")]
     pub(super) heroes: Option<Vec<OwnedUserId>>,
     #[serde(rename = "m.joined_member_count")]
-    pub(super) joined: usize,
+    pub(super) joined: u64,
     #[serde(rename = "m.invited_member_count")]
-    pub(super) invited: usize,
+    pub(super) invited: u64,
 }
 
 /// Unread messages.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ruma::OwnedRoomId;
 use serde_json::{Map, Value, json, value::to_raw_value};
 
 use super::{
@@ -9,86 +10,130 @@ use super::{
     filter::{kind_wanted, type_wanted},
     person::plain,
     response::{Events, Json},
-    room::{Place, Scene},
+    rooms::{Place, Scene},
 };
 use crate::{
     store::StoreError,
-    types::{Fact, Lane, Position, ReceiptKind},
+    types::{Fact, Lane, ReceiptKind, RegisterKey},
 };
 
 impl Sync {
-    /// Typing and receipts.
-    pub(super) async fn ephemeral(&self, scene: &Scene<'_>, place: &Place<'_>) -> Result<Events, SyncError> {
+    /// Typing and receipts of each room.
+    pub(super) async fn ephemerals(
+        &self,
+        scene: &Scene<'_>,
+        places: &[Place<'_>],
+    ) -> Result<Vec<Events>, SyncError> {
+        let older = self.older_private_receipts(scene, places).await?;
+        let mut all = Vec::with_capacity(places.len());
+        for place in places {
+            let private = scene.cut.private_receipts.get(&place.room).into_iter().flatten();
+            let older = older.get(&place.room).into_iter().flatten();
+            all.push(self.ephemeral(scene, place, older.chain(private))?);
+        }
+        Ok(all)
+    }
+
+    fn ephemeral<'f>(
+        &self,
+        scene: &Scene<'_>,
+        place: &'f Place<'_>,
+        private: impl Iterator<Item = &'f Fact>,
+    ) -> Result<Events, SyncError> {
         let filter = &scene.request.filter.room.ephemeral;
         let mut events = Events::default();
-        if !kind_wanted(filter, place.room) {
+        if !place.is_joined || !kind_wanted(filter, &place.room) {
             return Ok(events);
         }
-        let facts: Vec<Fact> = match place.is_new {
-            true => {
-                let to = scene.cut.to.log;
-                let account = Lane::Account(scene.caller.user_id.clone());
-                let room = Lane::Room(place.room.to_owned());
-                let mut facts = self.log.registers(&room, Position::ZERO, to).await?;
-                facts.extend(self.log.registers(&account, Position::ZERO, to).await?);
-                facts.into_iter().map(|(_, fact)| fact).collect()
-            }
-            false => {
-                let private = scene.cut.private_receipts.get(place.room).into_iter().flatten();
-                place.slice.facts.iter().map(|(_, fact)| fact).chain(private).cloned().collect()
-            }
+        let mut typing = match self.is_from_before_start(scene.cut) {
+            true => Some(self.ephemeral.typing(&place.room)),
+            false => None,
         };
         let mut receipts = Receipts::default();
-        let mut typing = None;
-        for fact in facts {
+        for fact in place.facts().chain(private) {
             match fact {
-                Fact::Typing { user_ids } => typing = Some(user_ids),
-                Fact::Receipt { ref room_id, .. } if room_id == place.room => receipts.add(fact),
+                Fact::Typing { user_ids } => typing = Some(user_ids.clone()),
+                Fact::Receipt { user_id, .. } if !scene.person.ignored.contains(user_id) => {
+                    receipts.add(fact)
+                }
                 _ => {}
             }
         }
-        if let Some(user_ids) = typing.filter(|_| type_wanted(filter, "m.typing")) {
+        // A client that has nothing yet takes it that nobody types.
+        let typing = typing.filter(|users| !place.is_new || !users.is_empty());
+        if let Some(mut user_ids) = typing.filter(|_| type_wanted(filter, "m.typing")) {
+            user_ids.retain(|user| !scene.person.ignored.contains(user));
             events.events.push(value_event("m.typing", &json!({ "user_ids": user_ids }))?);
         }
-        if !receipts.0.is_empty() && type_wanted(filter, "m.receipt") {
-            events.events.push(value_event("m.receipt", &receipts.content())?);
+        if type_wanted(filter, "m.receipt") {
+            for content in receipts.0 {
+                events.events.push(value_event("m.receipt", &json!(content))?);
+            }
         }
         Ok(events)
     }
 
-    /// The user's account data of the room, tags among it.
+    /// For rooms that are new to a client that is not: the user's private receipts from before.
+    async fn older_private_receipts(
+        &self,
+        scene: &Scene<'_>,
+        places: &[Place<'_>],
+    ) -> Result<BTreeMap<OwnedRoomId, Vec<Fact>>, SyncError> {
+        let new: Vec<&Place<'_>> =
+            places.iter().filter(|place| place.is_new && !scene.cut.is_initial()).collect();
+        if new.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let lane = Lane::Account(scene.caller.user_id.clone());
+        // The keys of all receipts of the room begin like this; see `Fact::retention`.
+        let key = |place: &&Place<'_>| RegisterKey(format!("r\u{0}{}\u{0}", place.room).into_bytes());
+        let wanted: Vec<_> = new.iter().map(|place| (lane.clone(), key(place))).collect();
+        let found = self.log.registers_with(&wanted).await?;
+        let facts = found.into_iter().map(|facts| facts.into_iter().map(|(_, fact)| fact).collect());
+        Ok(new.into_iter().map(|place| place.room.clone()).zip(facts).collect())
+    }
+
+    /// The user's account data of each room, tags among it.
     pub(super) async fn room_account_data(
         &self,
         scene: &Scene<'_>,
-        place: &Place<'_>,
-    ) -> Result<Events, SyncError> {
-        let filter = &scene.request.filter.room.account_data;
+        places: &[Place<'_>],
+    ) -> Result<Vec<Events>, SyncError> {
         let user = &scene.caller.user_id;
-        let mut events = Events::default();
-        if !kind_wanted(filter, place.room) {
-            return Ok(events);
-        }
-        let found: Vec<(String, Json)> = match (place.is_new, scene.cut.room_data.get(place.room)) {
-            (true, _) => self.accounts.all_data(user, Some(place.room)).await?,
-            (false, None) => Vec::new(),
-            (false, Some(changed)) => {
-                let wanted: Vec<_> =
-                    changed.iter().map(|kind| (Some(place.room.to_owned()), kind.clone())).collect();
-                let contents = self.accounts.data_of(user, &wanted).await?;
-                changed
-                    .iter()
-                    .cloned()
-                    .zip(contents)
-                    .filter_map(|(kind, content)| Some((kind, content?)))
-                    .collect()
+        let mut found: BTreeMap<OwnedRoomId, Vec<(String, Json)>> = BTreeMap::new();
+        if scene.cut.is_initial() {
+            for (room, kind, content) in self.accounts.data_of_all_rooms(user).await? {
+                if let Some(room) = room {
+                    found.entry(room).or_default().push((kind, content));
+                }
             }
-        };
-        for (event_type, content) in found {
-            if type_wanted(filter, &event_type) {
-                events.events.push(plain(&event_type, &content, None)?);
+        } else {
+            for place in places.iter().filter(|place| place.is_whole(scene.request)) {
+                found.insert(place.room.clone(), self.accounts.all_data(user, Some(&place.room)).await?);
+            }
+            let changed = scene.cut.room_data.iter().filter(|(room, _)| !found.contains_key(*room));
+            let wanted: Vec<_> = changed
+                .flat_map(|(room, kinds)| kinds.iter().map(|kind| (Some(room.clone()), kind.clone())))
+                .collect();
+            let contents = self.accounts.data_of(user, &wanted).await?;
+            for ((room, kind), content) in wanted.into_iter().zip(contents) {
+                if let (Some(room), Some(content)) = (room, content) {
+                    found.entry(room).or_default().push((kind, content));
+                }
             }
         }
-        Ok(events)
+        let filter = &scene.request.filter.room.account_data;
+        let mut all = Vec::with_capacity(places.len());
+        for place in places {
+            let mut events = Events::default();
+            for (kind, content) in found.remove(&place.room).unwrap_or_default() {
+                if kind_wanted(filter, &place.room) && type_wanted(filter, &kind) {
+                    events.events.push(plain(&kind, &content, None)?);
+                }
+            }
+            all.push(events);
+        }
+        Ok(all)
     }
 }
 
@@ -97,12 +142,13 @@ fn value_event(event_type: &str, content: &Value) -> Result<Json, SyncError> {
     plain(event_type, &content, None)
 }
 
-/// Receipts by event and kind.
+/// Receipts by event, kind and user. A user who has read up to an event twice, say in a thread and in
+/// all of the room, does not fit into one content; then there are several.
 #[derive(Default)]
-struct Receipts(BTreeMap<String, BTreeMap<&'static str, Map<String, Value>>>);
+struct Receipts(Vec<BTreeMap<String, BTreeMap<&'static str, Map<String, Value>>>>);
 
 impl Receipts {
-    fn add(&mut self, fact: Fact) {
+    fn add(&mut self, fact: &Fact) {
         let Fact::Receipt { kind, user_id, thread_id, event_id, ts, .. } = fact else { return };
         let kind = match kind {
             ReceiptKind::Read => "m.read",
@@ -112,11 +158,15 @@ impl Receipts {
             Some(thread_id) => json!({ "ts": ts, "thread_id": thread_id }),
             None => json!({ "ts": ts }),
         };
-        let users = self.0.entry(event_id.to_string()).or_default().entry(kind).or_default();
+        let taken = self.0.iter().position(|content| {
+            let users = content.get(event_id.as_str()).and_then(|kinds| kinds.get(kind));
+            users.is_none_or(|users| !users.contains_key(user_id.as_str()))
+        });
+        let place = taken.unwrap_or_else(|| {
+            self.0.push(BTreeMap::new());
+            self.0.len() - 1
+        });
+        let users = self.0[place].entry(event_id.to_string()).or_default().entry(kind).or_default();
         users.insert(user_id.to_string(), receipt);
-    }
-
-    fn content(&self) -> Value {
-        json!(self.0)
     }
 }

@@ -1,120 +1,258 @@
-//! The state of a room in a page: what the client lacks to know the state where its timeline starts,
-//! or ends.
+//! The state of rooms in a page: what the client lacks to know the state where the timeline starts, or
+//! where it ends.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
-use ruma::{OwnedEventId, OwnedUserId, events::StateEventType};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId, events::StateEventType};
 
 use super::{
     StateDialect, Sync, SyncError,
-    filter::{is_lazy, kind_wanted, passes},
+    filter::{is_lazy, kind_wanted, wants},
     response::Json,
-    room::{Place, Scene},
+    rooms::{Place, Scene},
     timeline::Span,
 };
-use crate::dag::{StateId, StateKey, StateValue};
+use crate::{
+    dag::{StateId, StateKey, tree::Entry},
+    history::{Bundles, StoredEvent},
+    limits::SCAN_ROWS_MAX,
+    log::Direction,
+    types::{Fact, Position},
+};
+
+/// The state of one room in a page.
+#[derive(Default)]
+pub(super) struct StatePart {
+    /// The events.
+    pub(super) events: Vec<Json>,
+    /// Whether members of the room may have changed within the page.
+    pub(super) members_moved: bool,
+}
+
+/// The states between which a page lies.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// What the client has: at its token.
+    since: StateId,
+    /// Before the events of the timeline.
+    begins: StateId,
+    /// After them.
+    ends: StateId,
+}
+
+/// What is chosen for one room, before it is loaded.
+#[derive(Default)]
+struct Choice {
+    ids: Vec<OwnedEventId>,
+    /// Members that are sent only because the client may not have them.
+    lazy: Vec<(OwnedUserId, OwnedEventId)>,
+    members_moved: bool,
+}
 
 impl Sync {
-    /// The state events that go with a timeline.
-    pub(super) async fn state(
+    /// The state events that go with each timeline.
+    pub(super) async fn states(
         &self,
         scene: &mut Scene<'_>,
+        places: &[Place<'_>],
+        spans: &[Span],
+    ) -> Result<Vec<StatePart>, SyncError> {
+        let bounds = self.bounds(scene, places, spans).await?;
+        let mut choices = Vec::with_capacity(places.len());
+        for ((place, span), bounds) in places.iter().zip(spans).zip(bounds) {
+            choices.push(match bounds {
+                Some(bounds) => self.choose(scene, place, span, bounds).await?,
+                None => Choice::default(),
+            });
+        }
+        let ids: Vec<OwnedEventId> = choices.iter().flat_map(|choice| choice.ids.iter().cloned()).collect();
+        let mut events = self.history.events(&ids).await?.into_iter();
+        let mut parts = Vec::with_capacity(places.len());
+        for (place, choice) in places.iter().zip(choices) {
+            let events: Vec<_> = events.by_ref().take(choice.ids.len()).flatten().collect();
+            let events = self.render_state(scene, place, events).await?;
+            self.lazy.note(scene.caller, &place.room, &choice.lazy, scene.cut.to.log);
+            parts.push(StatePart { events, members_moved: choice.members_moved });
+        }
+        Ok(parts)
+    }
+
+    /// The bounds of each room; nothing for rooms whose state plays no part.
+    async fn bounds(
+        &self,
+        scene: &Scene<'_>,
+        places: &[Place<'_>],
+        spans: &[Span],
+    ) -> Result<Vec<Option<Bounds>>, SyncError> {
+        // Positions at which a state has to be looked up, and whose bounds it belongs to.
+        let mut wanted: Vec<(OwnedRoomId, Position)> = Vec::new();
+        for (place, span) in places.iter().zip(spans) {
+            let whole = place.is_whole(scene.request);
+            if span.covered.is_empty() && !span.jumps {
+                if whole {
+                    wanted.push((place.room.clone(), span.ends));
+                }
+            } else if !span.is_still() {
+                wanted.push((place.room.clone(), span.begins));
+                if !place.is_new {
+                    wanted.push((place.room.clone(), scene.cut.from.log));
+                }
+            }
+        }
+        let found = self.states_at(&wanted).await?;
+        let at = |place: &Place<'_>, position: Position| {
+            found.get(&(place.room.clone(), position)).copied().unwrap_or(StateId::EMPTY)
+        };
+        let bounds = |(place, span): (&Place<'_>, &Span)| {
+            let last = span.covered.last().and_then(|event| event.states).map(|states| states.current);
+            if span.covered.is_empty() && !span.jumps {
+                let all = at(place, span.ends);
+                return place.is_whole(scene.request).then_some(Bounds {
+                    since: all,
+                    begins: all,
+                    ends: all,
+                });
+            }
+            if span.is_still() {
+                return last.map(|all| Bounds { since: all, begins: all, ends: all });
+            }
+            let begins = at(place, span.begins);
+            let since = if place.is_new { StateId::EMPTY } else { at(place, scene.cut.from.log) };
+            Some(Bounds { since, begins, ends: last.unwrap_or(begins) })
+        };
+        Ok(places.iter().zip(spans).map(bounds).collect())
+    }
+
+    /// The current states of rooms at positions.
+    async fn states_at(
+        &self,
+        wanted: &[(OwnedRoomId, Position)],
+    ) -> Result<BTreeMap<(OwnedRoomId, Position), StateId>, SyncError> {
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let ranges: Vec<_> = wanted.iter().map(|(room, at)| (room.clone(), Position::ZERO, *at)).collect();
+        let facts = self.log.timelines(&ranges, Direction::Backward, 1).await?;
+        let mut ids = Vec::with_capacity(wanted.len());
+        for (facts, (room, at)) in facts.into_iter().zip(wanted) {
+            ids.push(match facts.into_iter().next() {
+                Some((_, Fact::Event { event_id })) => Some(event_id),
+                // Something else came last: look further.
+                Some(_) => {
+                    self.history.last_event(room, *at).await?.map(|event| event.pdu.event_id().to_owned())
+                }
+                None => None,
+            });
+        }
+        let named: Vec<OwnedEventId> = ids.iter().flatten().cloned().collect();
+        let known = self.history.event_map(&named).await?;
+        let state = |id: Option<OwnedEventId>| {
+            let states = id.and_then(|id| known.get(&id)).and_then(|event| event.states);
+            states.map_or(StateId::EMPTY, |states| states.current)
+        };
+        Ok(wanted.iter().cloned().zip(ids.into_iter().map(state)).collect())
+    }
+
+    /// Which state events one room's client lacks.
+    async fn choose(
+        &self,
+        scene: &Scene<'_>,
         place: &Place<'_>,
         span: &Span,
-    ) -> Result<Vec<Json>, SyncError> {
-        let filter = &scene.request.filter.room;
-        if !kind_wanted(&filter.state, place.room) {
-            return Ok(Vec::new());
-        }
-        let after = scene.request.dialect != StateDialect::Before;
-        let moves = after && span.events.iter().any(|event| event.pdu.state_key().is_some());
-        let lazy = is_lazy(filter);
-        if !place.is_new && !span.moved && !moves && !lazy {
-            return Ok(Vec::new());
-        }
-        let target = match after {
-            true => self.history.state_at_position(place.room, span.ends).await?,
-            false => self.history.state_at_position(place.room, span.begins).await?,
-        };
-        let needed = match lazy {
-            true => Some(self.needed_members(scene, place, span).await?),
-            false => None,
-        };
-        let mut ids: Vec<OwnedEventId> = match place.is_new {
-            true => self.whole(target, needed.as_ref()).await?,
-            false if span.moved || moves => {
-                let before = self.history.state_at_position(place.room, scene.cut.from.log).await?;
-                let changes = self.history.state_diff(before, target).await?;
-                changes.into_iter().filter_map(|change| Some(change.after?.event_id)).collect()
+        bounds: Bounds,
+    ) -> Result<Choice, SyncError> {
+        let request = scene.request;
+        let before = request.dialect == StateDialect::Before;
+        let target = if before { bounds.begins } else { bounds.ends };
+        let whole = place.is_whole(request);
+        let lazy = is_lazy(&request.filter.room);
+        let mut chosen: BTreeMap<StateKey, OwnedEventId> = BTreeMap::new();
+        let mut members_moved = whole || place.is_new;
+        match whole {
+            true => {
+                let entries = self.history.state_of(target, None).await?;
+                let keep = |entry: &Entry| !lazy || entry.key.event_type != StateEventType::RoomMember;
+                let kept = entries.into_iter().filter(keep);
+                chosen.extend(kept.map(|entry| (entry.key, entry.value.event_id)));
             }
-            false => Vec::new(),
-        };
-        if let (Some(needed), false) = (&needed, place.is_new) {
-            let keys: Vec<StateKey> = needed.iter().map(member).collect();
-            let members = self.history.state_entries(target, &keys).await?;
-            ids.extend(members.into_iter().flatten().map(|value| value.event_id));
+            false => {
+                for change in self.history.state_diff(bounds.since, target).await? {
+                    members_moved |= change.key.event_type == StateEventType::RoomMember;
+                    chosen.extend(change.after.map(|value| (change.key, value.event_id)));
+                }
+            }
         }
-        self.render_state(scene, span, ids).await
+        // What moved within the timeline and is not shown there must come with the state.
+        let hidden = self.history.state_diff(bounds.begins, bounds.ends).await?;
+        members_moved |= hidden.iter().any(|change| change.key.event_type == StateEventType::RoomMember);
+        if before {
+            let shown: HashSet<_> = span.shown.iter().map(|event| event.pdu.event_id()).collect();
+            for change in hidden {
+                if let Some(value) = change.after.filter(|value| !shown.contains(&*value.event_id)) {
+                    chosen.insert(change.key, value.event_id);
+                }
+            }
+        }
+        let mut choice = Choice { members_moved, ..Choice::default() };
+        if lazy {
+            self.choose_members(scene, (place, span), target, (&mut chosen, &mut choice)).await?;
+        }
+        choice.ids.extend(chosen.into_values());
+        Ok(choice)
+    }
+
+    /// Adds the members that a lazy client needs: who speaks in the timeline, and where the room is
+    /// called by its members, the user and those.
+    async fn choose_members(
+        &self,
+        scene: &Scene<'_>,
+        (place, span): (&Place<'_>, &Span),
+        target: StateId,
+        (chosen, choice): (&mut BTreeMap<StateKey, OwnedEventId>, &mut Choice),
+    ) -> Result<(), SyncError> {
+        let mut needed: BTreeSet<OwnedUserId> =
+            span.shown.iter().map(|event| event.pdu.sender().to_owned()).collect();
+        let whole = place.is_whole(scene.request);
+        if whole {
+            needed.insert(scene.caller.user_id.clone());
+        }
+        if place.is_joined && choice.members_moved {
+            needed.extend(self.heroes(&scene.caller.user_id, &place.room, span).await?);
+        }
+        let keys: Vec<StateKey> = needed.iter().map(|user| member(user)).collect();
+        let found = self.history.state_entries(target, &keys).await?;
+        for ((user, key), value) in needed.into_iter().zip(keys).zip(found) {
+            let Some(value) = value else { continue };
+            let knows = !whole && self.lazy.has(scene, &place.room, (&user, &value.event_id));
+            if !knows {
+                choice.lazy.push((user, value.event_id.clone()));
+                chosen.insert(key, value.event_id);
+            }
+        }
+        Ok(())
     }
 
     async fn render_state(
         &self,
         scene: &mut Scene<'_>,
-        span: &Span,
-        ids: Vec<OwnedEventId>,
-    ) -> Result<Vec<Json>, SyncError> {
-        let mut seen = BTreeSet::new();
-        let ids: Vec<OwnedEventId> = ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-        let filter = &scene.request.filter.room.state;
-        let mut events: Vec<_> = self.history.events(&ids).await?.into_iter().flatten().collect();
-        events.retain(|event| {
-            let event_type = event.pdu.event_type().to_string();
-            passes(filter, (&event_type, event.pdu.sender(), event.pdu.content()))
-        });
-        if scene.request.dialect == StateDialect::Before {
-            // What the timeline brings need not come twice.
-            events.retain(|event| {
-                !span.events.iter().any(|shown| shown.pdu.event_id() == event.pdu.event_id())
-            });
-        }
-        self.render_events(scene, &events).await
-    }
-
-    /// All of a state, of its members only those needed.
-    async fn whole(
-        &self,
-        state: StateId,
-        needed: Option<&BTreeSet<OwnedUserId>>,
-    ) -> Result<Vec<OwnedEventId>, SyncError> {
-        let is_needed = |key: &StateKey| match needed {
-            Some(needed) if key.event_type == StateEventType::RoomMember => {
-                needed.iter().any(|user| user.as_str() == key.state_key)
-            }
-            _ => true,
-        };
-        let entries = self.history.state_of(state, None).await?;
-        let entries = entries.into_iter().filter(|entry| is_needed(&entry.key));
-        Ok(entries.map(|entry| -> StateValue { entry.value }).map(|value| value.event_id).collect())
-    }
-
-    /// The members that a lazy client needs: who speaks in the timeline, and for a new room the user
-    /// and those by whom the room is called.
-    async fn needed_members(
-        &self,
-        scene: &Scene<'_>,
         place: &Place<'_>,
-        span: &Span,
-    ) -> Result<BTreeSet<OwnedUserId>, SyncError> {
-        let mut needed: BTreeSet<OwnedUserId> =
-            span.events.iter().map(|event| event.pdu.sender().to_owned()).collect();
-        if place.is_new {
-            needed.insert(scene.caller.user_id.clone());
-            needed.extend(self.heroes(scene, place).await?);
+        mut events: Vec<Arc<StoredEvent>>,
+    ) -> Result<Vec<Json>, SyncError> {
+        let filter = &scene.request.filter.room.state;
+        events.retain(|event| kind_wanted(filter, &place.room) && wants(filter, &event.pdu));
+        if let Some(limit) = filter.limit {
+            events.truncate(usize::try_from(u64::from(limit)).unwrap_or(SCAN_ROWS_MAX));
         }
-        Ok(needed)
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.render_as_wanted(scene, &events, &Bundles::new()).await
     }
 }
 
-fn member(user: &OwnedUserId) -> StateKey {
+fn member(user: &UserId) -> StateKey {
     StateKey::new(StateEventType::RoomMember, user.as_str())
 }

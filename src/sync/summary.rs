@@ -1,54 +1,94 @@
 //! How many are in a room, and by whom it is called if it has no name.
 
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, RoomId, UserId, events::StateEventType};
+use serde::Deserialize;
 
-use super::{
-    Sync, SyncError,
-    response::Summary,
-    room::{Place, Scene},
-    timeline::Span,
+use super::{Sync, SyncError, response::Summary, rooms::Scene, timeline::Span};
+use crate::{
+    dag::StateId,
+    limits::{SYNC_HEROES_LOOKED_AT, SYNC_HEROES_MAX},
+    types::Membership,
 };
-use crate::{limits::SYNC_HEROES_MAX, types::Membership};
 
 impl Sync {
-    /// The summary of a room, if it may have changed.
+    /// The summary of a room where the page ends.
     pub(super) async fn summary(
         &self,
         scene: &Scene<'_>,
-        place: &Place<'_>,
+        room: &RoomId,
         span: &Span,
-    ) -> Result<Option<Summary>, SyncError> {
-        if !place.is_new && !Self::moves_members(span) {
-            return Ok(None);
-        }
-        let members = self.history.current_members(place.room).await?;
-        Ok(Some(Summary {
-            heroes: Some(self.heroes(scene, place).await?),
-            joined: members.joined_count(),
-            invited: members.invited_count(),
-        }))
+    ) -> Result<Summary, SyncError> {
+        let heroes = self.heroes(&scene.caller.user_id, room, span).await?;
+        let row = self.history.room(room).await?;
+        let state = self.state_where_it_ends(room, span).await?;
+        let (joined, invited) = match row.filter(|row| row.state == state) {
+            Some(row) => (row.joined, row.invited),
+            None => {
+                let members = self.history.members(room, state).await?;
+                (members.joined_count() as u64, members.invited_count() as u64)
+            }
+        };
+        // Without heroes the room has a name of its own.
+        Ok(Summary { heroes: (!heroes.is_empty()).then_some(heroes), joined, invited })
     }
 
-    /// The first few others who are joined or invited; without any, those who have left.
+    /// The first few others who are joined or invited; without any, those who have left. Nobody if the
+    /// room has a name.
     pub(super) async fn heroes(
         &self,
-        scene: &Scene<'_>,
-        place: &Place<'_>,
+        user: &UserId,
+        room: &RoomId,
+        span: &Span,
     ) -> Result<Vec<OwnedUserId>, SyncError> {
-        let members = self.history.current_members(place.room).await?;
-        let me = &scene.caller.user_id;
-        let among = |wanted: &[Membership]| -> Vec<OwnedUserId> {
-            members
-                .iter()
-                .filter(|(user, member)| *user != me && wanted.contains(&member.membership))
-                .map(|(user, _)| user.clone())
-                .take(SYNC_HEROES_MAX)
-                .collect()
+        let state = self.state_where_it_ends(room, span).await?;
+        if self.is_named(state).await? {
+            return Ok(Vec::new());
+        }
+        let members = self.history.members(room, state).await?;
+        let among = |wanted: &[Membership]| -> (Vec<_>, Vec<_>) {
+            let others = members.iter().filter(|(other, _)| *other != user);
+            let fit = others.filter(|(_, member)| wanted.contains(&member.membership));
+            fit.map(|(user, member)| (user.clone(), member.event_id.clone()))
+                .take(SYNC_HEROES_LOOKED_AT)
+                .unzip()
         };
-        let present = among(&[Membership::Join, Membership::Invite]);
-        Ok(match present.is_empty() {
-            true => among(&[Membership::Leave, Membership::Ban]),
-            false => present,
-        })
+        let (mut users, mut ids) = among(&[Membership::Join, Membership::Invite]);
+        if users.is_empty() {
+            (users, ids) = among(&[Membership::Leave, Membership::Ban]);
+        }
+        if users.len() > SYNC_HEROES_MAX {
+            // Those first who came first.
+            let events = self.history.events(&ids).await?;
+            let places = events.iter().map(|event| event.as_ref().map(|event| event.position));
+            let mut ordered: Vec<_> = places.zip(users).collect();
+            ordered.sort();
+            users = ordered.into_iter().map(|(_, user)| user).take(SYNC_HEROES_MAX).collect();
+        }
+        Ok(users)
+    }
+
+    async fn is_named(&self, state: StateId) -> Result<bool, SyncError> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(alias = "alias")]
+            name: Option<String>,
+        }
+        for kind in [StateEventType::RoomName, StateEventType::RoomCanonicalAlias] {
+            let event = self.history.state_event(state, kind, "").await?;
+            let named =
+                event.and_then(|event| event.pdu.content_as::<Named>().ok()).and_then(|named| named.name);
+            if named.is_some_and(|name| !name.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn state_where_it_ends(&self, room: &RoomId, span: &Span) -> Result<StateId, SyncError> {
+        let last = span.covered.last().and_then(|event| event.states);
+        match last {
+            Some(states) => Ok(states.current),
+            None => Ok(self.history.state_at_position(room, span.ends).await?),
+        }
     }
 }

@@ -1,18 +1,20 @@
-//! The timeline of a room in a page.
+//! The timelines of rooms in a page.
 
 use std::sync::Arc;
 
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, api::client::filter::EventFormat};
+use serde_json::value::RawValue;
 
 use super::{
-    Sync, SyncError, boundary,
-    filter::{kind_wanted, passes},
+    Sync, SyncError, boundary, fields,
+    filter::{is_selective, kind_wanted, wants},
     response::{Json, Timeline},
-    room::{Place, Scene, events_of},
+    rooms::{Place, Scene},
     timeline_limit,
 };
 use crate::{
     history::{Bundles, Shape, StoredEvent},
+    limits::SYNC_FILL_ROUNDS,
     log::Direction,
     types::{Fact, Position},
 };
@@ -20,65 +22,161 @@ use crate::{
 /// The events of a room that a page covers.
 #[derive(Default)]
 pub(super) struct Span {
-    /// Those that the client is given, filter aside, oldest first.
-    pub(super) events: Vec<Arc<StoredEvent>>,
+    /// Those that the client is given, oldest first.
+    pub(super) shown: Vec<Arc<StoredEvent>>,
+    /// All of them, whether or not the client wants or may see them.
+    pub(super) covered: Vec<Arc<StoredEvent>>,
     /// The events begin after this position.
     pub(super) begins: Position,
     /// And end here.
     pub(super) ends: Position,
     /// There are older events that the client is not given.
     pub(super) limited: bool,
-    /// The state moved otherwise than by these events.
-    pub(super) moved: bool,
+    /// The state may have moved otherwise than by these events.
+    pub(super) jumps: bool,
+}
+
+impl Span {
+    /// Whether the state is the same before, between and after the events.
+    pub(super) fn is_still(&self) -> bool {
+        !self.jumps && self.covered.iter().all(|event| event.states.is_some_and(|at| at.before == at.current))
+    }
 }
 
 impl Sync {
-    /// What the page covers of the room's timeline.
-    pub(super) async fn span(&self, scene: &mut Scene<'_>, place: &Place<'_>) -> Result<Span, SyncError> {
-        let ends = place.slice.closed.unwrap_or(scene.cut.to.log);
-        let limit = timeline_limit(scene.request);
-        let (ids, limited, moved) = match place.is_new {
-            true => {
-                let range = (Position::ZERO, ends);
-                let mut facts = self.log.timeline(place.room, range, Direction::Backward, limit + 1).await?;
-                let limited = facts.len() > limit;
-                facts.truncate(limit);
-                facts.reverse();
-                (event_ids(facts), limited, false)
-            }
-            false => {
-                let (ids, moved) = events_of(place.slice);
-                (ids, place.slice.gap, moved || place.slice.gap)
-            }
+    /// What the page covers of each room's timeline.
+    pub(super) async fn spans(
+        &self,
+        scene: &mut Scene<'_>,
+        places: &[Place<'_>],
+    ) -> Result<Vec<Span>, SyncError> {
+        let event_ids = |place: &Place<'_>| -> Vec<OwnedEventId> {
+            let event = |fact: &Fact| match fact {
+                Fact::Event { event_id } => Some(event_id.clone()),
+                _ => None,
+            };
+            place.facts().filter_map(event).collect()
         };
-        let loaded: Vec<Arc<StoredEvent>> = self.history.events(&ids).await?.into_iter().flatten().collect();
-        let begins = match loaded.first() {
+        let ids: Vec<Vec<OwnedEventId>> = places.iter().map(event_ids).collect();
+        let mut events = self.history.events(&ids.concat()).await?.into_iter();
+        let mut spans = Vec::with_capacity(places.len());
+        for (place, ids) in places.iter().zip(&ids) {
+            let covered: Vec<_> = events.by_ref().take(ids.len()).flatten().collect();
+            let mut span = self.span(scene, place, covered).await?;
+            self.fill(scene, place, &mut span).await?;
+            spans.push(span);
+        }
+        Ok(spans)
+    }
+
+    async fn span(
+        &self,
+        scene: &mut Scene<'_>,
+        place: &Place<'_>,
+        covered: Vec<Arc<StoredEvent>>,
+    ) -> Result<Span, SyncError> {
+        let gap = place.slice.is_some_and(|slice| slice.gap);
+        let begins = match covered.first() {
             Some(first) => Position(first.position.0.saturating_sub(1)),
-            None => ends,
+            None => place.ends,
         };
-        let mut events = scene.viewer.filter(loaded).await?;
-        events.retain(|event| event.pdu.state_key().is_some() || !scene.ignored.contains(event.pdu.sender()));
-        Ok(Span { events, begins, ends, limited, moved })
+        // What a client kept of a room from before it came back does not join on to what it gets now.
+        let returns = place.is_new && !scene.cut.is_initial();
+        let begins_room = covered.first().is_some_and(|first| first.pdu.prev_events().is_empty());
+        let moved = place.facts().any(|fact| matches!(fact, Fact::StateMoved));
+        Ok(Span {
+            shown: self.shown(scene, &covered).await?,
+            begins,
+            ends: place.ends,
+            limited: gap || (returns && !begins_room),
+            jumps: moved || (gap && !place.is_new),
+            covered,
+        })
     }
 
-    /// The timeline as the client gets it.
-    pub(super) async fn timeline(&self, scene: &mut Scene<'_>, span: &Span) -> Result<Timeline, SyncError> {
+    /// Those events that the user may see and wants.
+    async fn shown(
+        &self,
+        scene: &mut Scene<'_>,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Arc<StoredEvent>>, SyncError> {
         let filter = &scene.request.filter.room.timeline;
-        let wanted: Vec<Arc<StoredEvent>> = span
-            .events
-            .iter()
-            .filter(|event| {
-                let event_type = event.pdu.event_type().to_string();
-                kind_wanted(filter, event.pdu.room_id())
-                    && passes(filter, (&event_type, event.pdu.sender(), event.pdu.content()))
-            })
-            .cloned()
-            .collect();
-        let events = self.render_events(scene, &wanted).await?;
-        Ok(Timeline { events, limited: span.limited, prev_batch: Some(boundary(span.begins)) })
+        let mut shown = Vec::with_capacity(events.len());
+        for event in events {
+            let pdu = &event.pdu;
+            let ignored = pdu.state_key().is_none() && scene.person.ignored.contains(pdu.sender());
+            let wanted = !ignored && kind_wanted(filter, pdu.room_id()) && wants(filter, pdu);
+            if wanted && scene.viewer.sees(event).await? {
+                shown.push(event.clone());
+            }
+        }
+        Ok(shown)
     }
 
-    /// Events as the client gets them.
+    /// Goes on looking at older events while the filter has let through few and there are more.
+    async fn fill(&self, scene: &mut Scene<'_>, place: &Place<'_>, span: &mut Span) -> Result<(), SyncError> {
+        let limit = timeline_limit(scene.request);
+        let from = if place.is_new { Position::ZERO } else { scene.cut.from.log };
+        let gap = place.slice.is_some_and(|slice| slice.gap);
+        let selective = is_selective(&scene.request.filter.room.timeline) || !scene.person.ignored.is_empty();
+        if !gap || !selective || span.covered.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..SYNC_FILL_ROUNDS {
+            if span.shown.len() >= limit {
+                return Ok(());
+            }
+            let range = (from, span.begins);
+            let facts = self.log.timeline(&place.room, range, Direction::Backward, limit * 4).await?;
+            let ends = facts.len() < limit * 4;
+            let oldest = facts.last().map(|(at, _)| *at);
+            let ids: Vec<OwnedEventId> =
+                facts.into_iter().rev().filter_map(|(_, fact)| event_id(fact)).collect();
+            let mut older: Vec<_> = self.history.events(&ids).await?.into_iter().flatten().collect();
+            let mut shown = self.shown(scene, &older).await?;
+            if let Some(cut) = (shown.len() + span.shown.len()).checked_sub(limit).filter(|cut| *cut > 0) {
+                // The page ends with the oldest event that it has room for.
+                shown.drain(..cut);
+                let first = shown.first().map_or(span.begins, |event| event.position);
+                older.retain(|event| event.position >= first);
+                span.begins = Position(first.0.saturating_sub(1));
+            } else {
+                span.begins = oldest.map_or(from, |at| Position(at.0.saturating_sub(1)));
+            }
+            span.shown.splice(0..0, shown);
+            span.covered.splice(0..0, older);
+            if ends && span.shown.len() < limit {
+                // Everything since the client's token has been looked at.
+                let returns = place.is_new && !scene.cut.is_initial();
+                span.limited = returns;
+                span.jumps = place.facts().any(|fact| matches!(fact, Fact::StateMoved));
+                span.begins = from;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The timelines as the client gets them.
+    pub(super) async fn timelines(
+        &self,
+        scene: &mut Scene<'_>,
+        places: &[Place<'_>],
+        spans: &[Span],
+    ) -> Result<Vec<Timeline>, SyncError> {
+        let all: Vec<Arc<StoredEvent>> = spans.iter().flat_map(|span| span.shown.iter().cloned()).collect();
+        let mut rendered = self.render_events(scene, &all).await?.into_iter();
+        let mut timelines = Vec::with_capacity(spans.len());
+        for (place, span) in places.iter().zip(spans) {
+            let events: Vec<Json> = rendered.by_ref().take(span.shown.len()).collect();
+            let says = !events.is_empty() || span.limited || place.is_new;
+            let prev_batch = says.then(|| boundary(span.begins));
+            timelines.push(Timeline { events, limited: span.limited, prev_batch });
+        }
+        Ok(timelines)
+    }
+
+    /// Events as the client gets them in a timeline.
     pub(super) async fn render_events(
         &self,
         scene: &mut Scene<'_>,
@@ -87,14 +185,34 @@ impl Sync {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(scene.viewer.render(events, Shape::Sync, &Bundles::new()).await?)
+        let bundles = scene.viewer.bundles(events).await?;
+        self.render_as_wanted(scene, events, &bundles).await
+    }
+
+    /// Events in the format and with the fields that the filter asks for.
+    pub(super) async fn render_as_wanted(
+        &self,
+        scene: &mut Scene<'_>,
+        events: &[Arc<StoredEvent>],
+        bundles: &Bundles,
+    ) -> Result<Vec<Json>, SyncError> {
+        let filter = &scene.request.filter;
+        let rendered = match filter.event_format {
+            EventFormat::Federation => {
+                events.iter().map(|event| -> &RawValue { event.pdu.json() }).map(ToOwned::to_owned).collect()
+            }
+            _ => scene.viewer.render(events, Shape::Sync, bundles).await?,
+        };
+        Ok(match &filter.event_fields {
+            Some(wanted) => fields::pick_all(rendered, wanted),
+            None => rendered,
+        })
     }
 }
 
-fn event_ids(facts: Vec<(Position, Fact)>) -> Vec<OwnedEventId> {
-    let event = |(_, fact)| match fact {
+fn event_id(fact: Fact) -> Option<OwnedEventId> {
+    match fact {
         Fact::Event { event_id } => Some(event_id),
         _ => None,
-    };
-    facts.into_iter().filter_map(event).collect()
+    }
 }

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use ruma::OwnedRoomId;
 
-use super::{Sync, SyncError, SyncRequest, SyncResponse, response::Counts};
-use crate::{account::Caller, push, types::Position};
+use super::{
+    Sync, SyncError,
+    response::{Counts, RoomUpdate},
+    rooms::{Place, Scene},
+};
+use crate::{push, types::Fact};
 
 impl From<push::Counts> for Counts {
     fn from(counts: push::Counts) -> Self {
@@ -14,27 +18,39 @@ impl From<push::Counts> for Counts {
 }
 
 impl Sync {
-    /// Adds the counts of the joined rooms of a page that ends at a position.
+    /// Adds the counts of the joined rooms where they may have changed.
     pub(super) async fn add_counts(
         &self,
-        caller: &Caller,
-        request: &SyncRequest,
-        (to, response): (Position, &mut SyncResponse),
+        scene: &Scene<'_>,
+        updates: &mut [(&Place<'_>, RoomUpdate)],
     ) -> Result<(), SyncError> {
-        let rooms: Vec<OwnedRoomId> = response.rooms.join.keys().cloned().collect();
+        let user = &scene.caller.user_id;
+        let own = |fact: &Fact| match fact {
+            Fact::Event { .. } => true,
+            Fact::Receipt { user_id, .. } => user_id == user,
+            _ => false,
+        };
+        let may_change = |place: &Place<'_>| {
+            place.is_whole(scene.request)
+                || place.facts().any(own)
+                || scene.cut.private_receipts.contains_key(&place.room)
+        };
+        let mut changed: Vec<_> =
+            updates.iter_mut().filter(|(place, _)| place.is_joined && may_change(place)).collect();
+        let rooms: Vec<OwnedRoomId> = changed.iter().map(|(place, _)| place.room.clone()).collect();
         if rooms.is_empty() {
             return Ok(());
         }
-        let by_thread = request.filter.room.timeline.unread_thread_notifications;
-        let unread = self.push.unread(&caller.user_id, &rooms, to).await?;
-        for (update, unread) in response.rooms.join.values_mut().zip(unread) {
+        let by_thread = scene.request.filter.room.timeline.unread_thread_notifications;
+        let unread = self.push.unread(user, &rooms, scene.cut.to.log).await?;
+        for ((_, update), unread) in changed.iter_mut().zip(unread) {
+            // An event that the client has filtered out counts all the same.
+            update.counts_changed = unread.newest > scene.cut.from.log;
+            update.unread_notifications =
+                Some(if by_thread { unread.main.into() } else { unread.total().into() });
             if by_thread {
-                update.unread_notifications = Some(unread.main.into());
-                let threads: BTreeMap<_, _> =
-                    unread.threads.into_iter().map(|(root, counts)| (root, counts.into())).collect();
-                update.unread_thread_notifications = Some(threads);
-            } else {
-                update.unread_notifications = Some(unread.total().into());
+                let threads = unread.threads.into_iter().map(|(root, counts)| (root, counts.into()));
+                update.unread_thread_notifications = Some(threads.collect::<BTreeMap<_, _>>());
             }
         }
         Ok(())

@@ -1,0 +1,225 @@
+//! The rooms of a page: which they are, and their parts put together.
+//!
+//! Each step is taken for all rooms at once, so that what has to be loaded is loaded together.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ruma::{EventId, OwnedRoomId};
+
+use super::{
+    StateDialect, Sync, SyncError, SyncRequest, SyncResponse,
+    filter::room_wanted,
+    person::Cut,
+    response::{Events, Invited, Knocked, RoomUpdate, Rooms},
+    state::StatePart,
+    timeline::Span,
+};
+use crate::{
+    account::Caller,
+    history::Viewer,
+    log::{Audience, Slice, Subscriptions},
+    push::Person,
+    types::{Fact, Lane, Membership, Position},
+};
+
+/// What one request knows while it renders its rooms.
+pub(super) struct Scene<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) request: &'a SyncRequest,
+    pub(super) cut: &'a Cut,
+    pub(super) viewer: Viewer,
+    pub(super) person: Arc<Person>,
+    pub(super) lanes: Arc<Subscriptions>,
+}
+
+/// One room, and what the page says of it.
+pub(super) struct Place<'a> {
+    pub(super) room: OwnedRoomId,
+    pub(super) slice: Option<&'a Slice>,
+    /// The user is in the room at the end of the page.
+    pub(super) is_joined: bool,
+    /// The client has nothing of the room yet, or nothing that it could build on.
+    pub(super) is_new: bool,
+    /// Where the page ends for this room.
+    pub(super) ends: Position,
+}
+
+impl Place<'_> {
+    pub(super) fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.slice.into_iter().flat_map(|slice| &slice.facts).map(|(_, fact)| fact)
+    }
+
+    /// The client gets the whole state.
+    pub(super) fn is_whole(&self, request: &SyncRequest) -> bool {
+        self.is_new || (request.full_state && self.is_joined)
+    }
+}
+
+impl Sync {
+    /// Adds the rooms; gives those whose members may have changed.
+    pub(super) async fn add_rooms(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        cut: &Cut,
+        response: &mut SyncResponse,
+    ) -> Result<Vec<OwnedRoomId>, SyncError> {
+        let lanes = self.log.subscriptions(&Audience::Account(caller.user_id.clone())).await?;
+        let touched = self.touched(request, cut, &lanes);
+        if touched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut scene = Scene {
+            caller,
+            request,
+            cut,
+            viewer: self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
+            person: self.push.person(&caller.user_id).await?,
+            lanes,
+        };
+        let mut places = Vec::with_capacity(touched.len());
+        for room in touched {
+            match place(&scene, room.clone()) {
+                Some(place) if place.is_joined || self.shows_left(&scene, &place).await? => {
+                    places.push(place);
+                }
+                _ => {}
+            }
+            self.add_membership(&mut scene, &room, &mut response.rooms).await?;
+        }
+        let spans = self.spans(&mut scene, &places).await?;
+        let states = self.states(&mut scene, &places, &spans).await?;
+        let moved = places.iter().zip(&states).filter(|(_, state)| state.members_moved);
+        let moved = moved.map(|(place, _)| place.room.clone()).collect();
+        for (place, update) in self.updates(&mut scene, &places, (spans, states)).await? {
+            let rooms = match place.is_joined {
+                true => &mut response.rooms.join,
+                false => &mut response.rooms.leave,
+            };
+            rooms.insert(place.room.clone(), update);
+        }
+        Ok(moved)
+    }
+
+    /// The rooms of which there may be something to say.
+    fn touched(&self, request: &SyncRequest, cut: &Cut, lanes: &Subscriptions) -> BTreeSet<OwnedRoomId> {
+        let mut touched: BTreeSet<OwnedRoomId> = cut.rooms.keys().cloned().collect();
+        touched.extend(cut.memberships.keys().cloned());
+        touched.extend(cut.private_receipts.keys().cloned());
+        touched.extend(cut.room_data.keys().cloned());
+        if request.full_state || self.is_from_before_start(cut) {
+            let open = lanes.latest().filter(|(_, last)| last.closed.is_none());
+            touched.extend(open.filter_map(|(lane, _)| match lane {
+                Lane::Room(room) => Some(room.clone()),
+                _ => None,
+            }));
+        }
+        touched.retain(|room| room_wanted(&request.filter.room, room));
+        touched
+    }
+
+    /// The token is from before this process started: who typed then does not any more.
+    pub(super) fn is_from_before_start(&self, cut: &Cut) -> bool {
+        !cut.is_initial() && cut.from.log < self.log.boot()
+    }
+
+    /// Whether a room that the user has left is shown.
+    async fn shows_left(&self, scene: &Scene<'_>, place: &Place<'_>) -> Result<bool, SyncError> {
+        let wanted = !scene.cut.is_initial() || scene.request.filter.room.include_leave;
+        Ok(wanted && !self.history.is_forgotten(&scene.caller.user_id, &place.room).await?)
+    }
+
+    /// Adds a room to which the user is invited, where they knock, or where they do neither any more.
+    async fn add_membership(
+        &self,
+        scene: &mut Scene<'_>,
+        room: &OwnedRoomId,
+        rooms: &mut Rooms,
+    ) -> Result<(), SyncError> {
+        let Some((membership, event_id, _)) = scene.cut.memberships.get(room) else { return Ok(()) };
+        let user = &scene.caller.user_id;
+        match membership {
+            Membership::Invite if !self.is_from_ignored(scene, event_id).await? => {
+                let events = self.history.stripped(user, room).await?;
+                rooms.invite.insert(room.clone(), Invited { invite_state: Events { events } });
+            }
+            Membership::Knock => {
+                let events = self.history.stripped(user, room).await?;
+                rooms.knock.insert(room.clone(), Knocked { knock_state: Events { events } });
+            }
+            Membership::Leave | Membership::Ban
+                if !scene.cut.is_initial() && !scene.cut.rooms.contains_key(room) =>
+            {
+                let update = self.never_joined(scene, event_id).await?;
+                rooms.leave.insert(room.clone(), update);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn is_from_ignored(&self, scene: &Scene<'_>, event_id: &EventId) -> Result<bool, SyncError> {
+        let event = self.history.event(event_id).await?;
+        Ok(event.is_some_and(|event| scene.person.ignored.contains(event.pdu.sender())))
+    }
+
+    /// A room that the user was invited to or knocked at, and is no more: there is one thing to see.
+    async fn never_joined(&self, scene: &mut Scene<'_>, event_id: &EventId) -> Result<RoomUpdate, SyncError> {
+        let mut update = RoomUpdate::default();
+        if let Some(event) = self.history.event(event_id).await? {
+            update.timeline.events = self.render_events(scene, &[event]).await?;
+        }
+        put_state(scene.request, &mut update, Events::default());
+        Ok(update)
+    }
+
+    /// The parts of each room put together; rooms of which there is nothing to say are left out.
+    async fn updates<'a>(
+        &self,
+        scene: &mut Scene<'_>,
+        places: &'a [Place<'a>],
+        (spans, states): (Vec<Span>, Vec<StatePart>),
+    ) -> Result<Vec<(&'a Place<'a>, RoomUpdate)>, SyncError> {
+        let mut timelines = self.timelines(scene, places, &spans).await?.into_iter();
+        let mut ephemerals = self.ephemerals(scene, places).await?.into_iter();
+        let mut data = self.room_account_data(scene, places).await?.into_iter();
+        let mut updates = Vec::with_capacity(places.len());
+        for ((place, span), state) in places.iter().zip(&spans).zip(states) {
+            let mut update = RoomUpdate {
+                timeline: timelines.next().unwrap_or_default(),
+                ephemeral: ephemerals.next().unwrap_or_default(),
+                account_data: data.next().unwrap_or_default(),
+                ..RoomUpdate::default()
+            };
+            if place.is_joined && (place.is_whole(scene.request) || state.members_moved) {
+                update.summary = Some(self.summary(scene, &place.room, span).await?);
+            }
+            put_state(scene.request, &mut update, Events { events: state.events });
+            updates.push((place, update));
+        }
+        self.add_counts(scene, &mut updates).await?;
+        updates.retain(|(place, update)| place.is_whole(scene.request) || !update.is_empty());
+        Ok(updates)
+    }
+}
+
+fn place<'a>(scene: &Scene<'a>, room: OwnedRoomId) -> Option<Place<'a>> {
+    let cut = scene.cut;
+    let slice = cut.rooms.get(&room);
+    let last = scene.lanes.intervals(&Lane::Room(room.clone())).last().copied()?;
+    let is_joined = last.opened <= cut.to.log && last.closed.is_none_or(|closed| closed > cut.to.log);
+    let closed = slice.and_then(|slice| slice.closed);
+    if !is_joined && closed.is_none() {
+        return None;
+    }
+    let is_new = slice.is_some_and(|slice| slice.opened.is_some());
+    Some(Place { room, slice, is_joined, is_new, ends: closed.unwrap_or(cut.to.log) })
+}
+
+fn put_state(request: &SyncRequest, update: &mut RoomUpdate, state: Events) {
+    match request.dialect {
+        StateDialect::Before => update.state = Some(state),
+        StateDialect::After => update.state_after = Some(state),
+        StateDialect::AfterUnstable => update.unstable_state_after = Some(state),
+    }
+}

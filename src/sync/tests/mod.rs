@@ -1,0 +1,227 @@
+//! Sync on the memory engine: by table, and by a random model of clients.
+
+mod cases;
+mod model;
+
+use std::{sync::Arc, time::Duration};
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
+use serde_json::{Map, Value, json, value::to_raw_value};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{StateDialect, Sync, SyncError, SyncRequest};
+use crate::{
+    account::{Accounts, Caller},
+    device::Devices,
+    ephemeral::{Ephemeral, Markers, Thread},
+    history::History,
+    keys::SigningKey,
+    log::{Commit, Log},
+    push::Push,
+    room::{Message, NewRoom, Profile, Profiles, RoomError, Rooms, Txn},
+    store::{BoxFuture, Db, StoreError, memory::Memory},
+    types::{Fact, Lane, ManualClock, Ports, SeededRng},
+};
+
+/// Everyone is called by the local part of their id.
+struct Named;
+
+impl Profiles for Named {
+    fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>> {
+        Box::pin(async move {
+            Ok(Profile { displayname: Some(String::from(user.localpart())), avatar_url: None })
+        })
+    }
+}
+
+/// A server whose users are named by their local part.
+pub(super) struct World {
+    db: Db,
+    ports: Ports,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    has_presence: bool,
+    log: Log,
+    rooms: Rooms,
+    accounts: Accounts,
+    ephemeral: Ephemeral,
+    push: Push,
+    sync: Sync,
+}
+
+fn user(name: &str) -> OwnedUserId {
+    OwnedUserId::try_from(format!("@{name}:a.org")).unwrap()
+}
+
+/// What a client asks for, in short.
+#[derive(Clone, Default)]
+pub(super) struct Ask {
+    since: Option<String>,
+    filter: Value,
+    dialect: StateDialect,
+    full_state: bool,
+    timeout: Duration,
+}
+
+impl World {
+    async fn new(has_presence: bool) -> Self {
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
+        Self::start(Db::new(Arc::new(Memory::new())), ports, has_presence).await
+    }
+
+    async fn start(db: Db, ports: Ports, has_presence: bool) -> Self {
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let log = Log::open(db.clone(), &tasks).await.unwrap();
+        let server = server_name!("a.org").to_owned();
+        let history = History::open(log.clone(), ports.clone(), server.clone()).await.unwrap();
+        let accounts = Accounts::new(log.clone(), ports.clone(), server.clone(), Default::default());
+        let devices = Devices::new(log.clone(), ports.clone(), server.clone());
+        let key = Arc::new(SigningKey::from_seed(server, "k", [1; 32]).unwrap());
+        let rooms = Rooms::new(history.clone(), key, ports.clone(), Arc::new(Named), tasks.clone());
+        let expiry = (&tasks, stopping.clone());
+        let ephemeral =
+            Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), has_presence, expiry);
+        let push = Push::new(history.clone(), accounts.clone());
+        let sync = Sync::new(history, accounts.clone(), devices, push.clone(), ephemeral.clone());
+        Self { db, ports, tasks, stopping, has_presence, log, rooms, accounts, ephemeral, push, sync }
+    }
+
+    /// The same store, with everything in memory lost.
+    async fn restart(self) -> Self {
+        self.stopping.cancel();
+        self.log.close();
+        self.tasks.close();
+        let Self { db, ports, has_presence, .. } = self;
+        Self::start(db, ports, has_presence).await
+    }
+
+    fn history(&self) -> &History {
+        self.rooms.history()
+    }
+
+    async fn try_sync(&self, name: &str, device: &str, ask: &Ask) -> Result<Value, SyncError> {
+        let caller = Caller { user_id: user(name), device_id: device.into() };
+        let filter = match &ask.filter {
+            Value::Null => Default::default(),
+            filter => serde_json::from_value(filter.clone()).unwrap(),
+        };
+        let since = ask.since.as_ref().map(|token| token.parse().map_err(|_| SyncError::BadToken));
+        let request = SyncRequest {
+            filter,
+            since: since.transpose()?,
+            full_state: ask.full_state,
+            dialect: ask.dialect,
+            timeout: ask.timeout,
+            set_presence: None,
+        };
+        let response = self.sync.sync(&caller, &request, &self.stopping).await?;
+        Ok(serde_json::to_value(&response).unwrap())
+    }
+
+    async fn sync(&self, name: &str, ask: &Ask) -> Value {
+        self.try_sync(name, "D", ask).await.unwrap()
+    }
+
+    /// What `name` missed since a token, with the usual filter.
+    async fn since(&self, name: &str, token: &Value) -> Value {
+        self.sync(name, &Ask { since: text(token), ..Ask::default() }).await
+    }
+
+    async fn initial(&self, name: &str) -> Value {
+        self.sync(name, &Ask::default()).await
+    }
+
+    /// A public room.
+    async fn room(&self, creator: &str) -> OwnedRoomId {
+        let room = NewRoom { is_public: true, ..NewRoom::default() };
+        self.rooms.create(&user(creator), room).await.unwrap()
+    }
+
+    async fn join(&self, name: &str, room: &RoomId) -> Result<(), RoomError> {
+        self.rooms.join(&user(name), room, None, Map::new()).await
+    }
+
+    async fn leave(&self, name: &str, room: &RoomId) -> Result<(), RoomError> {
+        self.rooms.leave(&user(name), room, None).await
+    }
+
+    async fn say(&self, name: &str, room: &RoomId, body: &str) -> OwnedEventId {
+        let content = json!({"msgtype": "m.text", "body": body});
+        self.send(name, room, ("m.room.message", content), None).await.unwrap()
+    }
+
+    async fn reply(&self, name: &str, room: &RoomId, root: &OwnedEventId) -> OwnedEventId {
+        let relation = json!({"rel_type": "m.thread", "event_id": root});
+        let content = json!({"msgtype": "m.text", "body": "x", "m.relates_to": relation});
+        self.send(name, room, ("m.room.message", content), None).await.unwrap()
+    }
+
+    async fn send(
+        &self,
+        name: &str,
+        room: &RoomId,
+        (event_type, content): (&str, Value),
+        txn: Option<&str>,
+    ) -> Result<OwnedEventId, RoomError> {
+        let txn = txn.map(|id| Txn { device: "D".into(), id: id.into() });
+        let message =
+            Message { event_type: event_type.into(), content: to_raw_value(&content).unwrap(), txn };
+        self.rooms.send(&user(name), room, message).await
+    }
+
+    async fn set(&self, name: &str, room: &RoomId, event_type: &str, content: Value) -> OwnedEventId {
+        self.try_set(name, room, event_type, content).await.unwrap()
+    }
+
+    async fn try_set(
+        &self,
+        name: &str,
+        room: &RoomId,
+        event_type: &str,
+        content: Value,
+    ) -> Result<OwnedEventId, RoomError> {
+        let content = to_raw_value(&content).unwrap();
+        self.rooms.set_state(&user(name), room, (&event_type.into(), ""), content).await
+    }
+
+    async fn read(&self, name: &str, room: &RoomId, event: &OwnedEventId, thread: Thread) {
+        let markers = Markers { read: Some(event.clone()), thread, ..Markers::default() };
+        self.ephemeral.set_markers(room, &user(name), &markers).await.unwrap();
+    }
+
+    async fn to_device(&self, name: &str, device: &str, number: u64) {
+        let mut commit = Commit::new();
+        let content = json!({ "n": number }).to_string();
+        let fact = Fact::ToDevice { sender: user("eve"), event_type: "m.test".into(), content };
+        commit.fact(Lane::Inbox(user(name), device.into()), fact);
+        self.log.commit(commit).await.unwrap();
+    }
+
+    async fn set_data(&self, name: &str, room: Option<&RoomId>, event_type: &str, content: Value) {
+        let change = crate::account::DataChange {
+            room_id: room.map(ToOwned::to_owned),
+            event_type: event_type.into(),
+            content: to_raw_value(&content).unwrap(),
+        };
+        self.accounts.set_data(&user(name), change).await.unwrap();
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(String::from)
+}
+
+/// Something of a joined room in an answer.
+fn joined<'a>(answer: &'a Value, room: &RoomId) -> &'a Value {
+    &answer["rooms"]["join"][room.as_str()]
+}
+
+/// The bodies, or else the types, of the events in a list.
+fn words(events: &Value) -> Vec<String> {
+    let word = |event: &Value| {
+        let body = event["content"]["body"].as_str();
+        body.or(event["type"].as_str()).unwrap_or_default().to_owned()
+    };
+    events.as_array().into_iter().flatten().map(word).collect()
+}
