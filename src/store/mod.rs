@@ -14,6 +14,7 @@ mod batch;
 mod conformance;
 mod db;
 mod digest;
+pub mod dump;
 pub mod embedded;
 mod key;
 pub mod memory;
@@ -27,6 +28,7 @@ pub use batch::{Batch, Expect, Outcome, Stamped, Write};
 pub use db::Db;
 pub use digest::Digest;
 pub use key::{Field, Key, KeyFields, KeyReader, KeyWriter};
+pub use memory::Memory;
 pub use resolve::{Needed, Resolved, needed, resolve};
 
 use crate::types::Position;

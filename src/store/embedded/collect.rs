@@ -145,7 +145,7 @@ impl Collector {
             let now = engine.shared.entry(&key)?;
             match (&now, copy) {
                 (Some(now), Copy::Row { origin } | Copy::Delete { origin }) => {
-                    let Some(bytes) = engine.shared.stored(&key, now)? else {
+                    let Some(bytes) = engine.shared.stored(now)? else {
                         return Err(self.victim.damage(self.offset, "a row that counts is not to be found"));
                     };
                     let origin = origin.max(oldest);

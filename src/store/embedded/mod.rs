@@ -21,6 +21,7 @@ mod segment;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod wire;
 
 use std::{
@@ -34,6 +35,8 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+
+pub use upkeep::{Report, check, compact, import, restore, write_file};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;

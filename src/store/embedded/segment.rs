@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    codec::Entry,
     files,
     frame::{self, HEADER_BYTES, Header, Parsed},
     wire::Wire,
@@ -79,24 +80,44 @@ impl Segment {
 
     /// Opens a segment; `size` is the file's length.
     pub(super) fn open(folder: &Path, number: u64) -> Result<Self, StoreError> {
-        let path = path(folder, number);
-        let file = Arc::new(files::open_existing(&path).map_err(StoreError::engine)?);
+        let segment = Self::open_file(&path(folder, number))?;
+        match segment.number == number {
+            true => Ok(segment),
+            false => Err(StoreError::Corrupt(format!("segment {number} says it is {}", segment.number))),
+        }
+    }
+
+    /// Opens a segment whose number is known from itself only.
+    pub(super) fn open_file(path: &Path) -> Result<Self, StoreError> {
+        let file = Arc::new(files::open_existing(path).map_err(StoreError::engine)?);
         let size = file.metadata().map_err(StoreError::engine)?.len();
         let mut bytes = [0; PREAMBLE_BYTES as usize];
-        let read = file.read_exact_at(&mut bytes, 0);
-        let damaged = |what: &str| StoreError::Corrupt(format!("segment {number}: {what}"));
-        read.map_err(|_| damaged("it ends within its preamble"))?;
+        let damaged = |what: &str| StoreError::Corrupt(format!("`{}`: {what}", path.display()));
+        file.read_exact_at(&mut bytes, 0).map_err(|_| damaged("it ends within its preamble"))?;
         let mut wire = Wire::new(&bytes);
-        let known = wire.array() == Some(MAGIC) && wire.u64() == Some(number);
-        let first_frame = wire.u64();
-        let synced = wire.u32();
-        let sound = wire.u32() == Some(crc32fast::hash(&bytes[..28]));
-        match (known && sound, first_frame, synced) {
-            (true, Some(first_frame), Some(synced @ 0..=1)) => {
+        let known = wire.array() == Some(MAGIC);
+        let fields = (wire.u64(), wire.u64(), wire.u32());
+        let sound = known && wire.u32() == Some(crc32fast::hash(&bytes[..28]));
+        match fields {
+            (Some(number), Some(first_frame), Some(synced @ 0..=1)) if sound => {
                 Ok(Self { number, file, size, live: 0, first_frame, synced: synced == 1, retired: None })
             }
             _ => Err(damaged("its preamble is damaged")),
         }
+    }
+
+    /// The stored bytes of a row.
+    pub(super) fn stored(&self, entry: &Entry) -> Result<Vec<u8>, StoreError> {
+        if let Some(bytes) = &entry.inline {
+            return Ok(bytes.to_vec());
+        }
+        match entry.offset.checked_add(entry.length) {
+            Some(end) if end <= self.size => {}
+            _ => return Err(self.damage(entry.offset, "a row lies beyond the end")),
+        }
+        let mut bytes = vec![0; entry.length as usize];
+        self.file.read_exact_at(&mut bytes, entry.offset).map_err(StoreError::engine)?;
+        Ok(bytes)
     }
 
     /// Writes a frame at the end; after an error nothing of it is left.

@@ -4,7 +4,7 @@
 //! changes that a running checkpoint is taking to the index, the index. Changes move only in that
 //! direction, so a reader that looks in that order misses none.
 
-use std::{collections::BTreeMap, iter::Peekable, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, iter::Peekable, path::PathBuf, sync::Arc};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -147,27 +147,23 @@ impl Shared {
 
     /// The value at `entry`; `None` when its segment is gone and the row has to be looked up again.
     pub(super) fn value(&self, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(stored) = self.stored(key, entry)? else { return Ok(None) };
+        let Some(stored) = self.stored(entry)? else { return Ok(None) };
         match codec::decode(&key.0, entry, &stored) {
             Some(value) => Ok(Some(value)),
-            None => Err(damaged(key, entry, "its checksum is wrong")),
+            None => Err(StoreError::Corrupt(format!(
+                "row {:02x?} in segment {} at byte {}: its checksum is wrong",
+                key.0, entry.segment, entry.offset
+            ))),
         }
     }
 
     /// The stored bytes at `entry`; `None` when its segment is gone.
-    pub(super) fn stored(&self, key: &Key, entry: &Entry) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn stored(&self, entry: &Entry) -> Result<Option<Vec<u8>>, StoreError> {
         if let Some(bytes) = &entry.inline {
             return Ok(Some(bytes.to_vec()));
         }
         let segment = self.state.read().segments.get(&entry.segment).cloned();
-        let Some(segment) = segment else { return Ok(None) };
-        match entry.offset.checked_add(entry.length) {
-            Some(end) if end <= segment.size => {}
-            _ => return Err(damaged(key, entry, "it lies beyond the end")),
-        }
-        let mut bytes = vec![0; entry.length as usize];
-        segment.file.read_exact_at(&mut bytes, entry.offset).map_err(StoreError::engine)?;
-        Ok(Some(bytes))
+        segment.map(|segment| segment.stored(entry)).transpose()
     }
 
     /// The entries of a range in the direction of `scan`, up to its limit.
@@ -271,11 +267,4 @@ impl Shared {
     fn lost(&self, key: &Key) -> StoreError {
         StoreError::Corrupt(format!("the log segment of row {:02x?} is gone", key.0))
     }
-}
-
-fn damaged(key: &Key, entry: &Entry, what: &str) -> StoreError {
-    StoreError::Corrupt(format!(
-        "row {:02x?} in segment {} at byte {}: {what}",
-        key.0, entry.segment, entry.offset
-    ))
 }

@@ -203,3 +203,69 @@ fn files_are_private_and_other_promises_get_other_segments() {
         assert_eq!(found, mode, "{name}");
     }
 }
+
+#[test]
+fn a_check_finds_what_was_damaged_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    churn(&store, 120);
+    let count = run(all(&store)).len() as u64;
+    run(store.close()).unwrap();
+    drop(store);
+    let report = run(super::check(settings(folder.path()), &|_| {})).unwrap();
+    assert_eq!((report.rows, report.problem_count), (count, 0), "{:?}", report.problems);
+    let path = segment::path(folder.path(), segment::list(folder.path()).unwrap()[0]);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let report = run(super::check(settings(folder.path()), &|_| {})).unwrap();
+    assert!(report.problem_count > 0);
+}
+
+#[test]
+fn an_export_of_a_store_in_use_is_one_moment_and_segments_continue_it() {
+    let (folder, archive) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let archived = archive.path().to_owned();
+    let store =
+        Embedded::open(Settings { archive: Some(archived.clone()), ..settings(folder.path()) }).unwrap();
+    churn(&store, 300);
+    let dump = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| churn(&store, 600));
+        let dump = store.export(Vec::new(), &|_| {}).unwrap();
+        writing.join().unwrap();
+        dump
+    });
+    let rows = run(all(&store));
+    let head = run(store.head()).unwrap();
+    drop(store);
+    let copy = TempDir::new().unwrap();
+    let place = copy.path().join("imported");
+    let end = run(super::import(settings(&place), std::io::Cursor::new(&dump), &|_| {})).unwrap();
+    assert!(end.frame >= 300);
+    assert_eq!(digest_of(&run(all(&open(&place)))), end.digest);
+    let place = copy.path().join("restored");
+    let folders = [archived, folder.path().join("log")];
+    run(super::restore(settings(&place), std::io::Cursor::new(&dump), &folders, &|_| {})).unwrap();
+    let restored = open(&place);
+    assert_eq!(run(all(&restored)), rows);
+    assert!(run(restored.head()).unwrap() >= head);
+    drop(restored);
+    let again = run(super::import(settings(&place), std::io::Cursor::new(&dump), &|_| {})).unwrap_err();
+    assert!(again.to_string().contains("not empty"), "{again}");
+}
+
+#[test]
+fn compacting_keeps_everything_and_gives_space_back() {
+    let folder = TempDir::new().unwrap();
+    let place = folder.path().join("store");
+    let store = open(&place);
+    churn(&store, 700);
+    let (rows, head) = (run(all(&store)), run(store.head()).unwrap());
+    drop(store);
+    run(super::compact(settings(&place), &|_| {})).unwrap();
+    let store = open(&place);
+    assert_eq!(run(all(&store)), rows);
+    assert!(run(store.head()).unwrap() >= head);
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, ["store"]);
+}
