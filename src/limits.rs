@@ -56,6 +56,8 @@ pub const SUBSCRIPTION_CACHE_MAX: usize = 10_000;
 pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
 /// Positions that the embedded store sets aside at a time (ours; what a crash may skip).
 pub const STORE_RESERVE_BLOCK: u64 = 65_536;
+/// Bytes that commits leave free on the disk of the embedded store (ours; what a checkpoint may need).
+pub const STORE_FREE_BYTES_MIN: u64 = 8 << 20;
 /// Jobs that wait for the embedded store's thread (ours; the log has one commit under way).
 pub const STORE_JOBS_MAX: usize = 64;
 /// Memory for events that were read or written lately (ours; about 20,000 events).

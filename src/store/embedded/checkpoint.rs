@@ -157,9 +157,7 @@ impl Shared {
         if files::free_bytes(&self.folder).map_err(StoreError::engine)? < room {
             return Err(StoreError::engine(format!("the disk has less than {room} bytes left")));
         }
-        for (key, change) in &frozen.changes {
-            self.index.apply(key, change)?;
-        }
+        self.index.apply(&frozen.changes)?;
         self.index.checkpoint(frozen.tip)?;
         let record = self.record(&frozen);
         record.write(&self.folder)?;

@@ -23,7 +23,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    limits::{STORE_PENDING_ROWS_MAX, STORE_RESERVE_BLOCK},
+    limits::{STORE_FREE_BYTES_MIN, STORE_PENDING_ROWS_MAX, STORE_RESERVE_BLOCK},
     store::{Batch, Committed, Key, Scan, StoreError, digest, needed, resolve},
     types::Position,
 };
@@ -179,6 +179,12 @@ impl Engine {
         let Some(Built { bytes, changes }) = builder.finish(number, &after) else {
             return Err(StoreError::engine("one group of commits is longer than four gibibytes"));
         };
+        let free = files::free_bytes(&self.shared.folder).map_err(StoreError::engine)?;
+        if free < STORE_FREE_BYTES_MIN + bytes.len() as u64 {
+            return Err(StoreError::engine(format!(
+                "the disk is full: it has {free} bytes left, and the last {STORE_FREE_BYTES_MIN} are kept for the index"
+            )));
+        }
         let sync = self.shared.settings.durability == Durability::EveryCommit;
         if let Err(error) = self.current.append(&bytes, sync) {
             if matches!(error, AppendError::Unclear(_)) {

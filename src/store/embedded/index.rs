@@ -4,12 +4,23 @@
 //! outside it says how far it must have got; and it can be rebuilt from the log at any time.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
-use super::{codec::Entry, frame::Change, wire::Wire};
+use parking_lot::RwLock;
+use sled::IVec;
+
+use super::{
+    block::{self, Growth, MIN_BYTES, Slot},
+    codec::Entry,
+    frame::Change,
+    shared::Changes,
+    wire::Wire,
+};
 use crate::store::{Digest, Key, Scan, StoreError};
 
 /// How far the index has got.
@@ -48,7 +59,10 @@ const SEGMENT_BYTES: usize = 512 * 1024;
 
 /// The open index.
 pub(super) struct Index {
+    /// Blocks by their first key.
     rows: sled::Tree,
+    /// Held for reading while blocks are looked at and for writing while some are replaced by others.
+    cutting: RwLock<()>,
     meta: sled::Tree,
     db: sled::Db,
     folder: PathBuf,
@@ -75,7 +89,7 @@ impl Index {
             let db = config.open()?;
             let meta = db.open_tree("meta")?;
             let rows = db.open_tree("rows")?;
-            Ok(Self { rows, meta, db, folder: folder.to_owned() })
+            Ok(Self { rows, cutting: RwLock::new(()), meta, db, folder: folder.to_owned() })
         }));
         match opened {
             Ok(opened) => opened.map_err(failure),
@@ -89,40 +103,135 @@ impl Index {
     }
 
     pub(super) fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let found = self.rows.get(&key.0).map_err(failure)?;
+        let _whole = self.cutting.read();
+        let Some((_, block)) =
+            self.rows.range(..=key.0.as_slice()).next_back().transpose().map_err(failure)?
+        else {
+            return Ok(None);
+        };
+        let found = block::find(&block, key).ok_or_else(|| nonsense(key))?;
         found.map(|bytes| decode(key, &bytes)).transpose()
     }
 
     /// The entries of a range, one by one in the scan's direction; its limit is not looked at.
-    pub(super) fn range(
-        &self,
+    pub(super) fn range<'a>(
+        &'a self,
         scan: &Scan,
-    ) -> impl Iterator<Item = Result<(Key, Entry), StoreError>> + use<> {
-        let mut iter = self.rows.range(scan.from.0.as_slice()..scan.to.0.as_slice());
-        let reverse = scan.reverse;
-        std::iter::from_fn(move || match reverse {
-            false => iter.next(),
-            true => iter.next_back(),
-        })
-        .map(|row| {
-            let (key, value) = row.map_err(failure)?;
-            let key = Key(key.to_vec());
-            let entry = decode(&key, &value)?;
-            Ok((key, entry))
+    ) -> impl Iterator<Item = Result<(Key, Entry), StoreError>> + use<'a> {
+        let (mut from, mut to, reverse) = (scan.from.clone(), scan.to.clone(), scan.reverse);
+        let mut found = VecDeque::new();
+        std::iter::from_fn(move || {
+            if found.is_empty() && from < to {
+                let page = match reverse {
+                    false => self.page_up(&from, &to),
+                    true => self.page_down(&from, &to),
+                };
+                match page {
+                    Ok(page) => found = page,
+                    Err(error) => {
+                        to = from.clone();
+                        return Some(Err(error));
+                    }
+                }
+                match found.back() {
+                    Some((key, _)) if reverse => to = Key::clone(key),
+                    Some((key, _)) => from = key.successor(),
+                    None => to = from.clone(),
+                }
+            }
+            let (key, bytes) = found.pop_front()?;
+            let entry = decode(&key, &bytes);
+            Some(entry.map(|entry| (key, entry)))
         })
     }
 
-    /// Applies a change; the order of changes to one row matters, nothing else does.
-    pub(super) fn apply(&self, key: &Key, change: &Change) -> Result<(), StoreError> {
-        match change {
-            Change::Put(entry) => self.rows.insert(&key.0, entry.encode()).map(|_| ()),
-            // Many rows come and go between two checkpoints and never were here.
-            Change::Delete { .. } => match self.rows.contains_key(&key.0) {
-                Ok(true) => self.rows.remove(&key.0).map(|_| ()),
-                other => other.map(|_| ()),
-            },
+    /// The slots of the first block that has any in the range. A block is looked up anew each time:
+    /// between two looks it may have been cut.
+    fn page_up(&self, from: &Key, to: &Key) -> Result<VecDeque<Slot>, StoreError> {
+        let _whole = self.cutting.read();
+        let floor = self.rows.range(..=from.0.as_slice()).next_back().transpose().map_err(failure)?;
+        let after = self
+            .rows
+            .range::<&[u8], _>((Bound::Excluded(from.0.as_slice()), Bound::Excluded(to.0.as_slice())));
+        for block in floor.into_iter().map(Ok).chain(after) {
+            let (key, block) = block.map_err(failure)?;
+            let slots = slots(&key, &block)?.into_iter();
+            let slots: VecDeque<Slot> = slots.filter(|(key, _)| key >= from && key < to).collect();
+            if !slots.is_empty() {
+                return Ok(slots);
+            }
         }
-        .map_err(failure)
+        Ok(VecDeque::new())
+    }
+
+    /// The same from the other end.
+    fn page_down(&self, from: &Key, to: &Key) -> Result<VecDeque<Slot>, StoreError> {
+        let _whole = self.cutting.read();
+        for block in self.rows.range(..to.0.as_slice()).rev() {
+            let (first, block) = block.map_err(failure)?;
+            let slots = slots(&first, &block)?.into_iter().rev();
+            let slots: VecDeque<Slot> = slots.filter(|(key, _)| key >= from && key < to).collect();
+            if !slots.is_empty() || first.as_ref() <= from.0.as_slice() {
+                return Ok(slots);
+            }
+        }
+        Ok(VecDeque::new())
+    }
+
+    /// Applies changes. When the process dies in between, some are applied and others not, which does
+    /// not matter: the log has them all, and applying them again makes no difference.
+    pub(super) fn apply(&self, changes: &Changes) -> Result<(), StoreError> {
+        let mut changes = changes.iter().peekable();
+        while let Some((key, _)) = changes.peek() {
+            let mut old = Vec::new();
+            let mut block = self.block_for(key)?;
+            let mut merged = Merged::default();
+            loop {
+                old.extend(block.first);
+                let inside = |key: &Key| block.end.as_ref().is_none_or(|end| key.0.as_slice() < end.as_ref());
+                merged.take(block.slots, std::iter::from_fn(|| changes.next_if(|(key, _)| inside(key))));
+                // A block that has become short takes in its neighbour.
+                match block.end {
+                    Some(end)
+                        if merged.changed && block::length(&merged.slots) < MIN_BYTES && old.len() < 2 =>
+                    {
+                        block = self.block_for(&Key(end.to_vec()))?;
+                    }
+                    _ => break,
+                }
+            }
+            if merged.changed {
+                self.replace(&old, merged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The block that `key` belongs into.
+    fn block_for(&self, key: &Key) -> Result<Block, StoreError> {
+        let floor = self.rows.range(..=key.0.as_slice()).next_back();
+        let found = match floor {
+            Some(floor) => Some(floor),
+            None => self.rows.iter().next(),
+        };
+        let Some((first, block)) = found.transpose().map_err(failure)? else { return Ok(Block::default()) };
+        let slots = slots(&first, &block)?;
+        let after = (Bound::Excluded(first.as_ref()), Bound::Unbounded);
+        let next = self.rows.range::<&[u8], _>(after).next().transpose().map_err(failure)?;
+        Ok(Block { first: Some(first), end: next.map(|(key, _)| key), slots })
+    }
+
+    /// Puts the blocks of `merged` in the place of the blocks that begin with `old`, all at once.
+    fn replace(&self, old: &[IVec], merged: Merged) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        old.iter().for_each(|first| batch.remove(first));
+        for block in block::cut(merged.slots, merged.growth) {
+            if let Some((first, _)) = block.first() {
+                batch.insert(first.0.as_slice(), block::encode(&block));
+            }
+        }
+        let _alone = self.cutting.write();
+        self.rows.apply_batch(batch).map_err(failure)
     }
 
     /// Records how far the index has got and makes everything in it durable.
@@ -133,6 +242,76 @@ impl Index {
         File::open(self.folder.join("db")).and_then(|file| file.sync_all()).map_err(StoreError::engine)?;
         super::files::sync_folder(&self.folder).map_err(StoreError::engine)
     }
+}
+
+/// A block as it is, and where the next one begins.
+#[derive(Default)]
+struct Block {
+    first: Option<IVec>,
+    end: Option<IVec>,
+    slots: Vec<Slot>,
+}
+
+/// Slots and changes put together.
+struct Merged {
+    slots: Vec<Slot>,
+    changed: bool,
+    growth: Growth,
+}
+
+impl Default for Merged {
+    fn default() -> Self {
+        Self { slots: Vec::new(), changed: false, growth: Growth::Sequential(0) }
+    }
+}
+
+impl Merged {
+    fn take<'a>(&mut self, slots: Vec<Slot>, changes: impl Iterator<Item = (&'a Key, &'a Change)>) {
+        let mut slots = slots.into_iter().peekable();
+        for (key, change) in changes {
+            while let Some(slot) = slots.next_if(|(other, _)| other < key) {
+                self.slots.push(slot);
+            }
+            let old = slots.next_if(|(other, _)| other == key);
+            match change {
+                Change::Put(entry) => {
+                    let bytes = entry.encode();
+                    self.changed |= old.as_ref().is_none_or(|(_, old)| *old != bytes);
+                    if old.is_none() {
+                        self.grow(key);
+                    }
+                    self.slots.push((key.clone(), bytes));
+                }
+                // Many rows come and go between two checkpoints and never were here.
+                Change::Delete { .. } => self.changed |= old.is_some(),
+            }
+        }
+        self.slots.extend(slots);
+    }
+
+    /// Notes that a slot for `key` is added at the end of what there is so far.
+    fn grow(&mut self, key: &Key) {
+        let here = self.slots.len();
+        let follows = match self.slots.last() {
+            Some((before, _)) => block::follows(before, key),
+            None => true,
+        };
+        self.growth = match self.growth {
+            Growth::Sequential(end) if follows && (end == here || end == 0) => Growth::Sequential(here + 1),
+            _ => Growth::Scattered,
+        };
+    }
+}
+
+fn slots(first: &[u8], block: &[u8]) -> Result<Vec<Slot>, StoreError> {
+    block::decode(block).ok_or_else(|| nonsense(&Key(first.to_vec())))
+}
+
+fn nonsense(key: &Key) -> StoreError {
+    StoreError::Corrupt(format!(
+        "the index block of {:02x?}; rebuilding the index (`lockstep db check --rebuild`) mends that",
+        key.0
+    ))
 }
 
 fn decode(key: &Key, bytes: &[u8]) -> Result<Entry, StoreError> {

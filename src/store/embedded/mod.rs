@@ -8,6 +8,7 @@
 //! Start reading at [`Embedded`], then `engine` (writing), `shared` (reading), `open` (recovery).
 //! Folder: `identity`, `lock`, `checkpoint`, `log/*.seg`, `index/`.
 
+mod block;
 mod checkpoint;
 mod codec;
 mod collect;
@@ -36,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-pub use upkeep::{Report, check, compact, import, restore, write_file};
+pub use upkeep::{NewFile, Report, check, compact, import, restore};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;

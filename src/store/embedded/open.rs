@@ -221,9 +221,8 @@ impl Shared {
         state.tip = tip;
         state.after = after;
         if state.active.len() >= REPLAY_ROWS {
-            for (key, change) in std::mem::take(&mut state.active) {
-                self.index.apply(&key, &change)?;
-            }
+            let changes = std::mem::take(&mut state.active);
+            self.index.apply(&changes)?;
         }
         Ok(())
     }

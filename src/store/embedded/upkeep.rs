@@ -408,23 +408,39 @@ fn move_folder(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).and_then(|()| files::sync_folder(parent)).map_err(StoreError::engine)
 }
 
-/// Writes a dump to a file that is whole or absent.
-///
-/// # Errors
-/// When `write` fails or the file cannot be written.
-pub fn write_file(
-    path: &Path,
-    write: impl FnOnce(File) -> Result<File, StoreError>,
-) -> Result<(), StoreError> {
-    let fresh = sibling(path, ".new");
-    let written = files::create_new(&fresh).map_err(StoreError::engine).and_then(write);
-    let synced = written.and_then(|file| file.sync_all().map_err(StoreError::engine));
-    match synced {
-        Ok(()) => move_folder(&fresh, path),
-        Err(error) => {
-            // What was begun must not keep the disk full.
-            let _ = fs::remove_file(&fresh);
-            Err(error)
+/// A file that comes into being whole or not at all.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    fresh: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file that is going to be at `path`, for the server's user only.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(path: &Path) -> Result<(Self, File), StoreError> {
+        let fresh = sibling(path, ".new");
+        let file = files::create_new(&fresh).map_err(StoreError::engine)?;
+        Ok((Self { path: path.to_owned(), fresh }, file))
+    }
+
+    /// Puts the written file in its place, durable.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn finish(self, file: &File) -> Result<(), StoreError> {
+        file.sync_all().map_err(StoreError::engine)?;
+        move_folder(&self.fresh, &self.path)
+    }
+}
+
+/// What was begun and not finished must not keep the disk full.
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.fresh.exists() {
+            let _ = fs::remove_file(&self.fresh);
         }
     }
 }
