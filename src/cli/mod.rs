@@ -3,6 +3,7 @@
 //! Owns: the `lockstep` command. May use: `server`, `config`. Start reading at [`run`]. Invariants: exit
 //! code 0 is success, 1 is failure, 2 is a mistake in arguments or configuration.
 
+mod db;
 mod exchange;
 mod room;
 mod serve;
@@ -53,6 +54,9 @@ enum Verb {
     /// Looks after accounts, on a running server.
     #[command(subcommand)]
     User(UserVerb),
+    /// Looks after the store while the server does not run.
+    #[command(subcommand)]
+    Db(db::DbVerb),
     /// Looks into rooms while the server does not run.
     #[command(subcommand)]
     Room(RoomVerb),
@@ -144,6 +148,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
+        Some(Verb::Db(verb)) => db::obey(&load(&sources)?, verb),
         Some(Verb::User(UserVerb::Create(create))) => user::create(&load(&sources)?, &create),
         Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),
         Some(Verb::Config(ConfigVerb::Check { file })) => {

@@ -33,6 +33,25 @@ fn exit_codes() {
     check(&["user", "create"], 2);
 }
 
+#[test]
+fn a_store_goes_through_an_export_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let dump = folder.path().join("dump").display().to_string();
+    let of = |folder: &std::path::Path| format!("data_dir={}", folder.display());
+    let (data, other) = (of(&data), of(&other));
+    check(&["-O", "store=memory", "db", "check"], 2);
+    check(&["-O", &data, "db", "check"], 1);
+    check(&["-O", &data, "room", "graph", "!room:localhost"], 2);
+    check(&["-O", &data, "db", "check", "--rebuild"], 0);
+    check(&["-O", &data, "db", "export", &dump], 0);
+    check(&["-O", &other, "db", "import", &dump], 0);
+    check(&["-O", &other, "db", "import", &dump], 1);
+    check(&["-O", &other, "db", "compact"], 0);
+    check(&["-O", &other, "db", "check"], 0);
+    check(&["-O", &other, "-O", "server_name=example.com", "db", "check"], 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_administrator_is_made_by_the_secret_in_the_data_folder() {
     let folder = tempfile::tempdir().unwrap();

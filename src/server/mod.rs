@@ -25,7 +25,7 @@ pub use folder::{Folder, FolderError};
 pub use listener::ListenError;
 pub use offline::Offline;
 pub use ports::real_ports;
-pub use start::StartError;
+pub use start::{Place, StartError};
 pub use tls::TlsError;
 
 use crate::{

@@ -29,9 +29,9 @@ impl Offline {
     /// # Errors
     /// When it cannot be opened.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
-        let folder = Folder::open(config)?;
+        Folder::open(config)?;
         let (tasks, store_tasks) = (TaskTracker::new(), TaskTracker::new());
-        let store = open_store(config, &folder, &store_tasks).await?;
+        let store = open_store(config, &store_tasks).await?;
         let log = Log::open(Db::new(store.clone()), &tasks).await?;
         let history = History::open(log.clone(), real_ports(), config.server_name.clone()).await?;
         Ok(Self { history, log, store, tasks, store_tasks })

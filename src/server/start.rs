@@ -38,7 +38,7 @@ pub(super) async fn start(config: Config, ports: Ports) -> Result<Running, Start
     }
     let addresses = listeners.iter().map(|listener| listener.address.clone()).collect();
     let store_tasks = TaskTracker::new();
-    let store = open_store(&config, &folder, &store_tasks).await?;
+    let store = open_store(&config, &store_tasks).await?;
     let app = services(config, ports, &folder, store.clone()).await?;
     let accepting = CancellationToken::new();
     let cutting = CancellationToken::new();
@@ -71,27 +71,45 @@ async fn services(
     Ok(App::new(Services::open(foundation).await?))
 }
 
-/// The store that `config` names.
-pub(super) async fn open_store(
-    config: &Config,
-    folder: &Folder,
-    tasks: &TaskTracker,
-) -> Result<Arc<dyn Store>, StoreError> {
-    let server_name = config.server_name.as_str();
-    match &config.store.engine {
-        Engine::Memory => Ok(Arc::new(Memory::new())),
-        Engine::Postgres(url) => {
-            let settings = postgres::Settings::new(url, server_name);
-            Ok(Arc::new(postgres::Postgres::open(settings, tasks).await?))
+/// Where the store that a configuration names lies, and how to open it.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Nowhere but in memory.
+    Memory,
+    /// In a folder.
+    Embedded(embedded::Settings),
+    /// In a database.
+    Postgres(postgres::Settings),
+}
+
+impl Place {
+    /// The place that `config` names.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let server_name = config.server_name.as_str();
+        match &config.store.engine {
+            Engine::Memory => Self::Memory,
+            Engine::Postgres(url) => Self::Postgres(postgres::Settings::new(url, server_name)),
+            Engine::Embedded => {
+                let mut settings = embedded::Settings::new(Folder::of(config).store(), server_name);
+                settings.durability = match config.store.durability {
+                    Durability::EveryCommit => embedded::Durability::EveryCommit,
+                    Durability::LoseLastSecondsOnPowerCut => embedded::Durability::LoseLastSecondsOnPowerCut,
+                };
+                settings.cache_bytes = config.store.cache_mib.saturating_mul(1 << 20);
+                settings.archive.clone_from(&config.store.archive);
+                Self::Embedded(settings)
+            }
         }
-        Engine::Embedded => {
-            let mut settings = embedded::Settings::new(folder.store(), server_name);
-            settings.durability = match config.store.durability {
-                Durability::EveryCommit => embedded::Durability::EveryCommit,
-                Durability::LoseLastSecondsOnPowerCut => embedded::Durability::LoseLastSecondsOnPowerCut,
-            };
-            settings.cache_bytes = config.store.cache_mib.saturating_mul(1 << 20);
-            settings.archive.clone_from(&config.store.archive);
+    }
+}
+
+/// The store that `config` names.
+pub(super) async fn open_store(config: &Config, tasks: &TaskTracker) -> Result<Arc<dyn Store>, StoreError> {
+    match Place::of(config) {
+        Place::Memory => Ok(Arc::new(Memory::new())),
+        Place::Postgres(settings) => Ok(Arc::new(postgres::Postgres::open(settings, tasks).await?)),
+        Place::Embedded(settings) => {
             // It blocks while it replays what the last run left.
             let opened = tokio::task::spawn_blocking(|| embedded::Embedded::open(settings)).await;
             Ok(Arc::new(opened.map_err(StoreError::engine)??))
