@@ -3,13 +3,14 @@
 //! The library is what they share: [`server`] starts, stops and kills a homeserver in a folder of its own,
 //! [`matrix`] speaks to it over HTTP, [`clients`] runs the scripts with real client libraries against it, and
 //! [`measure`] reads what a process costs, [`postgres`] starts a database. None of these link Lockstep: their tests see what a client sees.
-//! [`store_load`] does, for the benchmark and the fault tests of the store.
+//! [`store_load`] and [`store_faults`] do, for the benchmark and the fault tests of the store.
 
 pub mod clients;
 pub mod matrix;
 pub mod measure;
 pub mod postgres;
 pub mod server;
+pub mod store_faults;
 pub mod store_load;
 
 /// A result whose error is a sentence for whoever reads the failed test.
