@@ -189,3 +189,5 @@ pub const SYNC_HEROES_LOOKED_AT: usize = 50;
 pub const LAZY_DEVICES_MAX: usize = 10_000;
 /// Members sent that are remembered for one device (ours; about 150 bytes each).
 pub const LAZY_MEMBERS_MAX: usize = 1_000;
+/// How long an access token that can be refreshed is valid (ours; a token that leaks is soon useless).
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);

@@ -15,7 +15,7 @@ use super::{
     user::USERS,
 };
 use crate::{
-    limits::{LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE, SCAN_ROWS_MAX},
+    limits::{ACCESS_TOKEN_LIFETIME, LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE, SCAN_ROWS_MAX},
     log::Log,
     store::Scan,
     types::Ports,
@@ -34,7 +34,7 @@ pub enum Registration {
 }
 
 /// How accounts are run; see the `registration` part of the configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Who may make an account.
     pub registration: Registration,
@@ -42,6 +42,16 @@ pub struct Settings {
     pub registration_tokens: Vec<String>,
     /// How long an access token that can be refreshed is valid.
     pub access_token_lifetime: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            registration: Registration::default(),
+            registration_tokens: Vec::new(),
+            access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),
+        }
+    }
 }
 
 /// Local accounts. Cheap to clone.

@@ -1,10 +1,12 @@
 //! Registration, login, sessions.
 
 mod available;
+mod deactivate;
 mod login;
 mod login_flows;
 mod logout;
 mod logout_all;
+mod openid_token;
 mod password;
 mod refresh;
 mod register;
@@ -12,19 +14,24 @@ mod registration_token;
 mod third_party;
 mod whoami;
 
+#[cfg(test)]
+mod tests;
+
 use crate::http::Routes;
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(available::handle);
+    routes.add(deactivate::handle);
     routes.add(login::handle);
     routes.add(login_flows::handle);
     routes.add(logout::handle);
     routes.add(logout_all::handle);
+    routes.add(openid_token::handle);
     routes.add(password::handle);
     routes.add(refresh::handle);
     routes.add(register::handle);
     routes.add(registration_token::handle);
-    routes.add(third_party::handle);
+    third_party::routes(routes);
     routes.add(whoami::handle);
 }

@@ -1,0 +1,34 @@
+//! `POST /_matrix/client/v3/account/deactivate`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
+
+use ruma::{
+    OwnedUserId,
+    api::client::account::{
+        ThirdPartyIdRemovalStatus,
+        deactivate::v3::{Request, Response},
+    },
+};
+
+use crate::{
+    account::{Caller, Purpose},
+    http::{App, Failure},
+};
+
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    let purpose = Purpose::Operation("account/deactivate", caller.user_id.clone());
+    app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+    // A client that hangs up now does not stop it halfway.
+    let ending = app.tasks.spawn(end(app.clone(), caller.user_id, request.erase));
+    ending.await.map_err(Failure::internal)??;
+    // There are no identifiers to unbind, which the specification calls a success.
+    Ok(Response::new(ThirdPartyIdRemovalStatus::Success))
+}
+
+/// The rooms come first, so that whoever is cut off can ask again; from then on no token is good.
+async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
+    app.rooms.leave_all(&user_id).await?;
+    app.accounts.deactivate(&user_id, erase).await?;
+    app.devices.remove_all(&user_id, None).await?;
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! Accounts over HTTP: what a client sends and what it is told.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{
+    account::{Accounts, Registration, Settings},
+    http::{App, Routes, client, tests::services},
+};
+
+struct Server(Router);
+
+impl Server {
+    async fn new(registration: Registration) -> Self {
+        let mut services = services().await;
+        let registration_tokens = vec!["sesame".to_owned()];
+        let settings = Settings { registration, registration_tokens, ..Settings::default() };
+        let (log, ports) = (services.log.clone(), services.ports.clone());
+        services.accounts = Accounts::new(log, ports, services.server_name.clone(), settings);
+        services.gate = Arc::new(services.accounts.clone());
+        let mut routes = Routes::default();
+        client::routes(&mut routes);
+        Self(routes.into_router(App::new(services)))
+    }
+
+    async fn ask(&self, token: &str, request: &str, body: Value) -> (u16, Value) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let mut builder = http::Request::builder().method(method).uri(format!("/_matrix/client/v3{path}"));
+        if !token.is_empty() {
+            builder = builder.header("authorization", format!("Bearer {token}"));
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = self.0.clone().oneshot(builder.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The body of an answer 200, or its status and `errcode`.
+    async fn met(&self, token: &str, request: &str, body: Value) -> Value {
+        match self.ask(token, request, body).await {
+            (200, answer) => answer,
+            (status, answer) => {
+                let code = answer["errcode"].as_str().unwrap_or("-");
+                Value::from(format!("{status} {code}"))
+            }
+        }
+    }
+
+    async fn check(&self, token: &str, request: &str, (body, expected): (Value, Value)) {
+        let met = self.met(token, request, body.clone()).await;
+        assert_eq!(met, expected, "{request} {body}");
+    }
+
+    async fn register(&self, name: &str) -> String {
+        let body = json!({
+            "username": name, "password": "secret", "device_id": "PHONE",
+            "auth": { "type": "m.login.dummy" },
+        });
+        let answer = self.met("", "POST /register", body).await;
+        answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    async fn login(&self, extra: Value) -> Value {
+        let mut body = json!({
+            "type": "m.login.password", "password": "secret",
+            "identifier": { "type": "m.id.user", "user": "alice" },
+        });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        self.met("", "POST /login", body).await
+    }
+}
+
+fn password(password: &str) -> Value {
+    json!({
+        "type": "m.login.password", "password": password,
+        "identifier": { "type": "m.id.user", "user": "alice" },
+    })
+}
+
+#[tokio::test]
+async fn registering_goes_through_its_stages() {
+    let server = Server::new(Registration::Open).await;
+    let wanted = json!({ "username": "alice", "password": "secret", "refresh_token": true });
+    let (status, asked) = server.ask("", "POST /register", wanted.clone()).await;
+    assert_eq!((status, &asked["flows"]), (401, &json!([{ "stages": ["m.login.dummy"] }])));
+    let mut second = wanted;
+    second["auth"] = json!({ "type": "m.login.dummy", "session": asked["session"] });
+    let (status, answer) = server.ask("", "POST /register", second.clone()).await;
+    assert_eq!((status, &answer["user_id"]), (200, &json!("@alice:localhost")));
+    assert!(answer["refresh_token"].is_string() && answer["expires_in_ms"].is_u64(), "{answer}");
+    let token = answer["access_token"].as_str().unwrap();
+    let me = json!({ "user_id": "@alice:localhost", "device_id": answer["device_id"] });
+    server.check(token, "GET /account/whoami", (Value::Null, me)).await;
+    let dummy = json!({ "type": "m.login.dummy" });
+    for (body, expected) in [
+        (second, json!("400 M_USER_IN_USE")),
+        (json!({ "username": "a b", "auth": dummy }), json!("400 M_INVALID_USERNAME")),
+        (
+            json!({ "username": "bob", "inhibit_login": true, "auth": dummy }),
+            json!({ "user_id": "@bob:localhost", "device_id": null }),
+        ),
+    ] {
+        server.check("", "POST /register", (body, expected)).await;
+    }
+    let guest = server.met("", "POST /register?kind=guest", json!({})).await;
+    assert_eq!(guest, "403 M_GUEST_ACCESS_FORBIDDEN");
+    for (name, expected) in [
+        ("carol", json!({ "available": true })),
+        ("alice", json!("400 M_USER_IN_USE")),
+        ("%21", json!("400 M_INVALID_USERNAME")),
+    ] {
+        let request = format!("GET /register/available?username={name}");
+        server.check("", &request, (Value::Null, expected)).await;
+    }
+}
+
+#[tokio::test]
+async fn closed_servers_and_servers_with_tokens_refuse_strangers() {
+    let closed = Server::new(Registration::Closed).await;
+    let body = json!({ "username": "alice", "auth": { "type": "m.login.dummy" } });
+    closed.check("", "POST /register", (body, json!("403 M_FORBIDDEN"))).await;
+    let available = "GET /register/available?username=alice";
+    closed.check("", available, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+
+    let server = Server::new(Registration::Token).await;
+    let with = |token: &str| {
+        json!({ "username": "alice", "inhibit_login": true,
+            "auth": { "type": "m.login.registration_token", "token": token } })
+    };
+    server.check("", "POST /register", (with("wrong"), json!("401 M_UNAUTHORIZED"))).await;
+    server
+        .check(
+            "",
+            "POST /register",
+            (with("sesame"), json!({ "user_id": "@alice:localhost", "device_id": null })),
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn logging_in_and_out() {
+    let server = Server::new(Registration::Open).await;
+    let phone = server.register("alice").await;
+    let flows = json!({ "flows": [{ "type": "m.login.password" }] });
+    server.check("", "GET /login", (Value::Null, flows)).await;
+    for (extra, expected) in [
+        (json!({ "password": "wrong" }), "403 M_FORBIDDEN"),
+        (json!({ "identifier": { "type": "m.id.user", "user": "nobody" } }), "403 M_FORBIDDEN"),
+        (json!({ "identifier": { "type": "m.id.user", "user": "@alice:there" } }), "403 M_FORBIDDEN"),
+        (json!({ "type": "m.login.sso" }), "400 M_UNKNOWN"),
+        (json!({ "device_id": "x".repeat(256) }), "400 M_BAD_JSON"),
+    ] {
+        assert_eq!(server.login(extra.clone()).await, expected, "{extra}");
+    }
+    let old = json!({ "type": "m.login.password", "password": "secret", "user": "alice" });
+    assert!(server.met("", "POST /login", old).await["access_token"].is_string());
+    let named = json!({ "device_id": "TAB", "initial_device_display_name": "tablet", "refresh_token": true });
+    let tablet = server.login(named).await;
+    assert_eq!(tablet["device_id"], "TAB");
+    let refresh = json!({ "refresh_token": tablet["refresh_token"] });
+    let renewed = server.met("", "POST /refresh", refresh.clone()).await;
+    let token = renewed["access_token"].as_str().unwrap();
+    let me = json!({ "user_id": "@alice:localhost", "device_id": "TAB" });
+    server.check(token, "GET /account/whoami", (Value::Null, me)).await;
+    server.check("", "POST /refresh", (refresh, json!("401 M_UNKNOWN_TOKEN"))).await;
+
+    server.check(token, "POST /logout", (Value::Null, json!({}))).await;
+    server.check(token, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
+    server.check(&phone, "POST /logout/all", (json!({}), json!({}))).await;
+    server.check(&phone, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
+    server.check("", "POST /logout", (json!({}), json!("401 M_MISSING_TOKEN"))).await;
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions() {
+    let server = Server::new(Registration::Open).await;
+    let phone = server.register("alice").await;
+    let tablet = server.login(json!({ "device_id": "TAB" })).await;
+    let tablet = tablet["access_token"].as_str().unwrap();
+    let change = |given: &str, logout: bool| json!({ "new_password": "secret", "logout_devices": logout, "auth": password(given) });
+    server.check(&phone, "POST /account/password", (change("wrong", true), json!("401 M_FORBIDDEN"))).await;
+    server.check(&phone, "POST /account/password", (change("secret", false), json!({}))).await;
+    assert!(server.met(tablet, "GET /account/whoami", Value::Null).await["user_id"].is_string());
+    server.check(&phone, "POST /account/password", (change("secret", true), json!({}))).await;
+    server.check(tablet, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
+    assert!(server.met(&phone, "GET /account/whoami", Value::Null).await["user_id"].is_string());
+}
+
+#[tokio::test]
+async fn a_deactivated_account_leaves_its_rooms_and_is_out() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap();
+    assert!(server.met(&bob, &format!("POST /join/{room}"), json!({})).await["room_id"].is_string());
+    let (status, asked) = server.ask(&alice, "POST /account/deactivate", json!({})).await;
+    assert_eq!((status, &asked["flows"]), (401, &json!([{ "stages": ["m.login.password"] }])));
+    let body = json!({ "auth": password("secret"), "erase": true });
+    let done = json!({ "id_server_unbind_result": "success" });
+    server.check(&alice, "POST /account/deactivate", (body, done)).await;
+    server.check(&alice, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
+    assert_eq!(server.login(json!({})).await, "403 M_USER_DEACTIVATED");
+    let member = format!("GET /rooms/{room}/state/m.room.member/@alice:localhost");
+    assert_eq!(server.met(&bob, &member, Value::Null).await["membership"], "leave");
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_refused_and_what_is_not_kept_is_said() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let openid = server.met(&alice, "POST /user/@alice:localhost/openid/request_token", json!({})).await;
+    assert_eq!((&openid["token_type"], &openid["expires_in"]), (&json!("Bearer"), &json!(3_600)));
+    let mail = json!({ "client_secret": "abc", "email": "a@b.c", "send_attempt": 1 });
+    for (request, body, expected) in [
+        ("POST /user/@bob:localhost/openid/request_token", json!({}), json!("403 M_FORBIDDEN")),
+        ("GET /account/3pid", Value::Null, json!({ "threepids": [] })),
+        ("POST /account/3pid/add", json!({ "client_secret": "abc", "sid": "1" }), json!("403 M_FORBIDDEN")),
+        (
+            "POST /account/3pid/delete",
+            json!({ "medium": "email", "address": "a@b.c" }),
+            json!("403 M_FORBIDDEN"),
+        ),
+        ("POST /account/3pid/email/requestToken", mail.clone(), json!("400 M_THREEPID_MEDIUM_NOT_SUPPORTED")),
+        ("POST /register/email/requestToken", mail, json!("400 M_THREEPID_MEDIUM_NOT_SUPPORTED")),
+        ("PUT /user/@bob:localhost/account_data/m.x", json!({}), json!("403 M_FORBIDDEN")),
+        ("GET /user/@alice:localhost/account_data/m.x", Value::Null, json!("404 M_NOT_FOUND")),
+        ("PUT /user/@alice:localhost/account_data/m.x", json!({ "a": 1 }), json!({})),
+        ("GET /user/@alice:localhost/account_data/m.x", Value::Null, json!({ "a": 1 })),
+        ("PUT /user/@alice:localhost/account_data/m.fully_read", json!({}), json!("405 M_BAD_JSON")),
+        ("PUT /user/@alice:localhost/rooms/!r:x/tags/m.favourite", json!({ "order": 0.5 }), json!({})),
+        (
+            "GET /user/@alice:localhost/rooms/!r:x/tags",
+            Value::Null,
+            json!({ "tags": { "m.favourite": { "order": 0.5 } } }),
+        ),
+        ("DELETE /user/@alice:localhost/rooms/!r:x/tags/m.favourite", Value::Null, json!({})),
+        ("GET /user/@alice:localhost/rooms/!r:x/tags", Value::Null, json!({ "tags": {} })),
+        ("GET /user/@alice:localhost/filter/none", Value::Null, json!("404 M_NOT_FOUND")),
+    ] {
+        server.check(&alice, request, (body, expected)).await;
+    }
+}
+
+#[tokio::test]
+async fn profiles_have_any_fields() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let long = format!("PUT /profile/@alice:localhost/{}", "a.".to_owned() + &"x".repeat(300));
+    for (request, body, expected) in [
+        ("PUT /profile/@alice:localhost/displayname", json!({ "displayname": "Alice" }), json!({})),
+        ("GET /profile/@alice:localhost/displayname", Value::Null, json!({ "displayname": "Alice" })),
+        ("PUT /profile/@bob:localhost/displayname", json!({ "displayname": "x" }), json!("403 M_FORBIDDEN")),
+        ("PUT /profile/@alice:localhost/org.x.y", json!({ "org.x.y": [1] }), json!({})),
+        ("GET /profile/@alice:localhost/org.x.y", Value::Null, json!({ "org.x.y": [1] })),
+        ("GET /profile/@alice:localhost", Value::Null, json!({ "displayname": "Alice", "org.x.y": [1] })),
+        ("DELETE /profile/@alice:localhost/org.x.y", Value::Null, json!({})),
+        ("GET /profile/@alice:localhost/org.x.y", Value::Null, json!("404 M_NOT_FOUND")),
+        ("GET /profile/@nobody:localhost", Value::Null, json!("404 M_NOT_FOUND")),
+        (
+            "PUT /profile/@alice:localhost/org.x.big",
+            json!({ "org.x.big": "x".repeat(70_000) }),
+            json!("400 M_PROFILE_TOO_LARGE"),
+        ),
+        (&long, json!({ "a.".to_owned() + &"x".repeat(300): 1 }), json!("400 M_KEY_TOO_LARGE")),
+    ] {
+        server.check(&alice, request, (body, expected)).await;
+    }
+}
+
+#[tokio::test]
+async fn push_rules_are_set_moved_and_removed() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let rule = json!({ "pattern": "cake", "actions": ["notify"] });
+    let base = "/pushrules/global";
+    for (request, body, expected) in [
+        ("PUT", "content/cake", rule.clone(), json!({})),
+        ("PUT", "content/pie?before=cake", rule.clone(), json!({})),
+        ("PUT", "content/tart?after=none", rule.clone(), json!("404 M_NOT_FOUND")),
+        ("PUT", "content/.m.mine", rule.clone(), json!("400 M_INVALID_PARAM")),
+        ("PUT", "content/cake/enabled", json!({ "enabled": false }), json!({})),
+        ("GET", "content/cake/enabled", Value::Null, json!({ "enabled": false })),
+        ("PUT", "content/cake/actions", json!({ "actions": [] }), json!({})),
+        ("GET", "content/cake/actions", Value::Null, json!({ "actions": [] })),
+        ("PUT", "override/.m.rule.master/enabled", json!({ "enabled": true }), json!({})),
+        ("GET", "override/.m.rule.master/enabled", Value::Null, json!({ "enabled": true })),
+        ("DELETE", "override/.m.rule.master", Value::Null, json!("400 M_INVALID_PARAM")),
+        ("GET", "content/none", Value::Null, json!("404 M_NOT_FOUND")),
+        ("PUT", "content/none/enabled", json!({ "enabled": false }), json!("404 M_NOT_FOUND")),
+        ("DELETE", "content/none", Value::Null, json!("404 M_NOT_FOUND")),
+    ]
+    .map(|(method, path, body, expected)| (format!("{method} {base}/{path}"), body, expected))
+    {
+        server.check(&alice, &request, (body, expected)).await;
+    }
+    let all = server.met(&alice, "GET /pushrules/", Value::Null).await;
+    let names: Vec<_> =
+        all["global"]["content"].as_array().unwrap().iter().map(|rule| &rule["rule_id"]).collect();
+    assert_eq!(names[..2], ["pie", "cake"]);
+    server.check(&alice, "DELETE /pushrules/global/content/pie", (Value::Null, json!({}))).await;
+    server.check(&alice, "GET /pushrules/global/content/pie", (Value::Null, json!("404 M_NOT_FOUND"))).await;
+}
