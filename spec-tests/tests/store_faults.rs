@@ -224,8 +224,9 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
             assert!(number < 1_000_000, "the disk never got full");
         };
         assert!(error.to_string().contains("full"), "{error}");
-        for _ in 0..20 {
-            assert!(store.commit(vec![batch(number + 1)]).await.is_err());
+        // Old values are collected meanwhile, so that now and then there is room again.
+        for _ in 0..200 {
+            number += u64::from(store.commit(vec![batch(number + 1)]).await.is_ok());
         }
         assert_eq!(verify(&store, number).await.unwrap(), number, "reads go on, and nothing half is left");
         fs::remove_file(&ballast).unwrap();
