@@ -191,3 +191,5 @@ pub const LAZY_DEVICES_MAX: usize = 10_000;
 pub const LAZY_MEMBERS_MAX: usize = 1_000;
 /// How long an access token that can be refreshed is valid (ours; a token that leaks is soon useless).
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+/// Places in the index of who waits in which room, before it is built anew (ours; four bytes each).
+pub const ROOM_READERS_MAX: usize = 4_000_000;

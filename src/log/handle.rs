@@ -176,18 +176,8 @@ impl Log {
         // Register, then look: whatever is committed from here on notifies.
         let waiting = self.inner.readers.register(user, device, &subscriptions);
         let subscriptions = self.subscriptions(&audience).await?;
-        let mut lanes = vec![
-            (Lane::Inbox(user.clone(), device.clone()), seen.queue),
-            (Lane::Account(user.clone()), seen.log),
-            (Lane::People, seen.log),
-        ];
-        for (lane, interval) in subscriptions.latest() {
-            if interval.closed.is_none_or(|closed| closed > seen.log) {
-                lanes.push((lane.clone(), seen.log));
-            }
-        }
         let closing = self.queue.lock().is_none();
-        if closing || !self.inner.readers.filter(lanes).is_empty() {
+        if closing || self.inner.readers.has_news((user, device), seen, &subscriptions) {
             return Ok(());
         }
         waiting.notified().await;
@@ -441,6 +431,14 @@ impl Log {
 
     pub(super) fn may_have(&self, lane: &Lane, from: Position) -> bool {
         !self.db().is_exclusive() || self.inner.readers.may_have(lane, from)
+    }
+
+    /// Of the lanes in `subscriptions`, those that may have something above `from`.
+    pub(super) fn beyond(&self, from: Position, subscriptions: &Subscriptions) -> Vec<Lane> {
+        match self.db().is_exclusive() {
+            true => self.inner.readers.beyond(from, subscriptions),
+            false => subscriptions.latest().map(|(lane, _)| lane.clone()).collect(),
+        }
     }
 
     pub(super) fn volatile(&self, lane: &Lane, from: Position, to: Position) -> Vec<(Position, Fact)> {

@@ -13,10 +13,12 @@
 mod commit;
 mod committer;
 mod handle;
+mod heads;
 mod lane;
 mod page;
 mod readers;
 mod subscription;
+mod waiters;
 
 pub use commit::{Commit, CommitError, OnceKey};
 pub use handle::{Direction, Log, Ticket};

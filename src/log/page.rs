@@ -125,25 +125,23 @@ async fn parts(
         .filter(|lane| !before_opening || from > Position::ZERO || *lane != Lane::People)
         .map(plain)
         .collect();
-    for (lane, latest) in subscriptions.latest() {
+    for lane in log.beyond(from, &subscriptions) {
+        let intervals = subscriptions.intervals(&lane);
+        let Some(latest) = intervals.last() else { continue };
         let closed = latest.closed.filter(|closed| *closed <= to);
         if latest.opened > to || closed.is_some_and(|closed| closed <= from) {
             continue;
         }
         let opened = Some(latest.opened).filter(|opened| *opened > from);
-        if opened.is_none() && closed.is_none() && !log.may_have(lane, from) {
-            continue;
-        }
         let begin = match opened {
             Some(_) if before_opening => Position::ZERO,
             Some(opened) => Position(opened.0 - 1),
             None => from,
         };
         // An earlier interval that reaches into the page is not carried: the room counts as new.
-        let intervals = subscriptions.intervals(lane);
         let earlier = intervals[..intervals.len() - 1].last().and_then(|interval| interval.closed);
         let gap = opened.is_some() && earlier.is_some_and(|earlier| earlier > from);
-        parts.push(Part { lane: lane.clone(), from: begin, to: closed.unwrap_or(to), opened, closed, gap });
+        parts.push(Part { lane, from: begin, to: closed.unwrap_or(to), opened, closed, gap });
     }
     parts.sort_by(|a, b| a.lane.cmp(&b.lane));
     Ok(parts)

@@ -2,21 +2,23 @@
 //! who waits for what. All of it can be rebuilt from the store.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
-use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedUserId};
 use tokio::sync::Notify;
 
 use super::{
     Audience, Commit, Subscriptions,
-    commit::{Touch, VolatileFact},
+    commit::{SubscriptionChange, Touch, VolatileFact},
+    heads::Heads,
+    waiters::Waiters,
 };
 use crate::{
-    limits::{LANE_HEADS_MAX, SUBSCRIPTION_CACHE_MAX},
-    types::{Fact, Lane, Position, RegisterKey},
+    limits::SUBSCRIPTION_CACHE_MAX,
+    types::{Cursor, Fact, Lane, Position, RegisterKey},
 };
 
 /// The memory of the log. One lock, held for map operations only and never over an await.
@@ -25,31 +27,19 @@ pub(super) struct Readers(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The latest position of every lane touched above `floor`.
-    heads: HashMap<Lane, Position>,
-    /// Lanes missing from `heads` have nothing above this position.
-    floor: Position,
+    heads: Heads,
     volatile: HashMap<Lane, BTreeMap<Position, (RegisterKey, Fact)>>,
     subscriptions: HashMap<Audience, Arc<Subscriptions>>,
     /// Counts subscription changes, so that a load from the store that raced with one is noticed.
     generation: u64,
-    /// Users with a waiter, by the rooms that they read.
-    room_users: HashMap<OwnedRoomId, HashSet<OwnedUserId>>,
-    waiters: HashMap<OwnedUserId, Vec<Waiter>>,
-    next_waiter: u64,
+    waiters: Waiters,
     to_wake: Vec<Arc<Notify>>,
-}
-
-struct Waiter {
-    id: u64,
-    device: OwnedDeviceId,
-    notify: Arc<Notify>,
 }
 
 impl Readers {
     /// Starts with nothing known below `head`.
     pub(super) fn new(head: Position) -> Self {
-        Self(Mutex::new(State { floor: head, ..State::default() }))
+        Self(Mutex::new(State { heads: Heads::new(head), ..State::default() }))
     }
 
     /// Follows a commit that is durable but not published yet.
@@ -58,22 +48,23 @@ impl Readers {
             return;
         }
         let mut state = self.0.lock();
+        // Who leaves still has to be woken by this very commit, and who enters too.
+        for change in commit.changes.iter().filter(|change| change.opens) {
+            state.note_change(change);
+        }
         for touch in &commit.touches {
             state.touch(touch, Position(first.0 + u64::from(touch.slot)));
         }
         for change in &commit.changes {
             let at = Position(first.0 + u64::from(change.slot));
             state.generation += 1;
+            state.heads.touch(&change.lane, at);
             if let Some(known) = state.subscriptions.get_mut(&change.audience) {
                 Arc::make_mut(known).change(change.lane.clone(), change.opens, at);
             }
-            let (Audience::Account(user), Lane::Room(room)) = (&change.audience, &change.lane) else {
-                continue;
-            };
-            if change.opens && state.waiters.contains_key(user) {
-                state.room_users.entry(room.clone()).or_default().insert(user.clone());
-            }
-            // A user who left still has to be woken by this very commit; their next wait tidies up.
+        }
+        for change in commit.changes.iter().filter(|change| !change.opens) {
+            state.note_change(change);
         }
     }
 
@@ -100,7 +91,11 @@ impl Readers {
 
     /// Wakes those whom the recorded commits concern; called after the head has been published.
     pub(super) fn wake(&self) {
-        let waiting = std::mem::take(&mut self.0.lock().to_wake);
+        let waiting = {
+            let mut state = self.0.lock();
+            state.waiters.settle();
+            std::mem::take(&mut state.to_wake)
+        };
         for notify in waiting {
             notify.notify_one();
         }
@@ -108,21 +103,39 @@ impl Readers {
 
     /// Wakes everyone, for shutdown.
     pub(super) fn wake_all(&self) {
-        let state = self.0.lock();
-        for waiter in state.waiters.values().flatten() {
-            waiter.notify.notify_one();
+        let mut waiting = Vec::new();
+        self.0.lock().waiters.all(&mut waiting);
+        for notify in waiting {
+            notify.notify_one();
         }
     }
 
     /// Whether `lane` may have something above `from`; never wrong when it says no.
     pub(super) fn may_have(&self, lane: &Lane, from: Position) -> bool {
-        self.0.lock().may_have(lane, from)
+        self.0.lock().heads.may_have(lane, from)
     }
 
-    /// Of `lanes`, those that may have something above the position beside them.
-    pub(super) fn filter(&self, lanes: Vec<(Lane, Position)>) -> Vec<(Lane, Position)> {
+    /// Of the lanes in `subscriptions`, those that may have something above `from`.
+    pub(super) fn beyond(&self, from: Position, subscriptions: &Subscriptions) -> Vec<Lane> {
+        self.0.lock().heads.beyond(from, subscriptions)
+    }
+
+    /// Whether there may be something for a device beyond `seen`; never wrong when it says no.
+    pub(super) fn has_news(
+        &self,
+        (user, device): (&OwnedUserId, &OwnedDeviceId),
+        seen: Cursor,
+        subscriptions: &Subscriptions,
+    ) -> bool {
         let state = self.0.lock();
-        lanes.into_iter().filter(|(lane, from)| state.may_have(lane, *from)).collect()
+        let heads = &state.heads;
+        heads.may_have(&Lane::Inbox(user.clone(), device.clone()), seen.queue)
+            || heads.may_have(&Lane::Account(user.clone()), seen.log)
+            || heads.may_have(&Lane::People, seen.log)
+            || heads.beyond(seen.log, subscriptions).iter().any(|lane| {
+                let last = subscriptions.intervals(lane).last();
+                last.is_some_and(|last| last.closed.is_none_or(|closed| closed > seen.log))
+            })
     }
 
     /// The cached subscriptions, or the generation that a load from the store must report back.
@@ -139,8 +152,10 @@ impl Readers {
         }
         if state.subscriptions.len() >= SUBSCRIPTION_CACHE_MAX {
             let State { subscriptions, waiters, .. } = &mut *state;
-            subscriptions
-                .retain(|known, _| matches!(known, Audience::Account(user) if waiters.contains_key(user)));
+            subscriptions.retain(|known, _| matches!(known, Audience::Account(user) if waiters.knows(user)));
+            if subscriptions.len() >= SUBSCRIPTION_CACHE_MAX {
+                subscriptions.clear();
+            }
         }
         state.subscriptions.insert(audience.clone(), loaded.clone());
         true
@@ -154,93 +169,35 @@ impl Readers {
         rooms: &Subscriptions,
     ) -> Waiting<'_> {
         let notify = Arc::new(Notify::new());
-        let mut state = self.0.lock();
-        let id = state.next_waiter;
-        state.next_waiter += 1;
-        if !state.waiters.contains_key(user) {
-            for (lane, interval) in rooms.latest() {
-                if let (Lane::Room(room), None) = (lane, interval.closed) {
-                    state.room_users.entry(room.clone()).or_default().insert(user.clone());
-                }
-            }
-        }
-        let waiter = Waiter { id, device: device.clone(), notify: notify.clone() };
-        state.waiters.entry(user.clone()).or_default().push(waiter);
+        let id = self.0.lock().waiters.add((user, device), &notify, rooms);
         Waiting { readers: self, user: user.clone(), id, notify }
     }
 
     fn unregister(&self, user: &OwnedUserId, id: u64) {
-        let mut state = self.0.lock();
-        let Some(waiters) = state.waiters.get_mut(user) else { return };
-        waiters.retain(|waiter| waiter.id != id);
-        if !waiters.is_empty() {
-            return;
-        }
-        state.waiters.remove(user);
-        let rooms = state.subscriptions.get(&Audience::Account(user.clone())).cloned();
-        match rooms {
-            Some(rooms) => {
-                for (lane, _) in rooms.latest() {
-                    if let Lane::Room(room) = lane {
-                        state.forget(room, user);
-                    }
-                }
-            }
-            None => state.room_users.retain(|_, users| {
-                users.remove(user);
-                !users.is_empty()
-            }),
-        }
+        self.0.lock().waiters.remove(user, id);
     }
 }
 
 impl State {
-    fn may_have(&self, lane: &Lane, from: Position) -> bool {
-        match self.heads.get(lane) {
-            Some(head) => *head > from,
-            None => from < self.floor,
-        }
-    }
-
-    fn forget(&mut self, room: &OwnedRoomId, user: &OwnedUserId) {
-        if let Some(users) = self.room_users.get_mut(room) {
-            users.remove(user);
-            if users.is_empty() {
-                self.room_users.remove(room);
-            }
+    fn note_change(&mut self, change: &SubscriptionChange) {
+        if let (Audience::Account(user), Lane::Room(room)) = (&change.audience, &change.lane) {
+            self.waiters.change(user, room, change.opens);
         }
     }
 
     fn touch(&mut self, touch: &Touch, at: Position) {
-        if self.heads.len() >= LANE_HEADS_MAX && !self.heads.contains_key(&touch.lane) {
-            // Forgetting everything is exact as long as the floor says so; it costs some scans.
-            self.floor = self.heads.values().copied().max().unwrap_or(self.floor).max(self.floor);
-            self.heads.clear();
-        }
-        self.heads.insert(touch.lane.clone(), at);
-        let State { waiters, room_users, to_wake, .. } = self;
-        let mut wake = |user: &OwnedUserId, device: Option<&OwnedDeviceId>| {
-            for waiter in waiters.get(user).into_iter().flatten() {
-                if device.is_none_or(|device| *device == waiter.device) {
-                    to_wake.push(waiter.notify.clone());
-                }
-            }
-        };
+        self.heads.touch(&touch.lane, at);
+        let State { waiters, to_wake, subscriptions, .. } = self;
         match &touch.lane {
-            Lane::Room(room) => {
-                room_users.get(room).into_iter().flatten().for_each(|user| wake(user, None));
-            }
-            Lane::Account(user) => wake(user, None),
-            Lane::Inbox(user, device) => wake(user, Some(device)),
-            Lane::People => match touch.person.as_ref().filter(|person| waiters.contains_key(*person)) {
-                // The person's own rooms are indexed, so only those who share one need to look.
+            Lane::Room(room) => waiters.of_room(room, to_wake),
+            Lane::Account(user) => waiters.of_user(user, None, to_wake),
+            Lane::Inbox(user, device) => waiters.of_user(user, Some(device), to_wake),
+            Lane::People => match &touch.person {
                 Some(person) => {
-                    let sharing: HashSet<&OwnedUserId> =
-                        room_users.values().filter(|users| users.contains(person)).flatten().collect();
-                    sharing.into_iter().for_each(|user| wake(user, None));
-                    wake(person, None);
+                    let rooms = subscriptions.get(&Audience::Account(person.clone()));
+                    waiters.of_person(person, rooms.map(|rooms| &**rooms), to_wake);
                 }
-                None => to_wake.extend(waiters.values().flatten().map(|waiter| waiter.notify.clone())),
+                None => waiters.all(to_wake),
             },
             Lane::Egress(_) | Lane::Outbox(_) => {}
         }

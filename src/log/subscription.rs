@@ -43,6 +43,12 @@ impl Subscriptions {
         self.intervals(lane).last().is_some_and(|interval| interval.closed.is_none())
     }
 
+    /// How many lanes there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// All lanes with their latest interval.
     pub fn latest(&self) -> impl Iterator<Item = (&Lane, Interval)> {
         self.lanes.iter().filter_map(|(lane, intervals)| Some((lane, *intervals.last()?)))
