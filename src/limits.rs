@@ -193,3 +193,5 @@ pub const LAZY_MEMBERS_MAX: usize = 1_000;
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 /// Places in the index of who waits in which room, before it is built anew (ours; four bytes each).
 pub const ROOM_READERS_MAX: usize = 4_000_000;
+/// Rooms as users' push rules look at them that are kept in memory (ours; about 1 KiB each).
+pub const PUSH_CONTEXTS_MAX: usize = 5_000;

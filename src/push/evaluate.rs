@@ -2,6 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#push-rules>
 
+use std::sync::Arc;
+
 use ruma::{
     OwnedUserId, RoomId, UInt, UserId,
     events::{
@@ -21,7 +23,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{Person, Push, PushError};
 use crate::{
     dag::{StateId, StateKey},
-    history::StoredEvent,
+    history::{RoomRow, StoredEvent},
     store::StoreError,
 };
 
@@ -41,6 +43,7 @@ struct Seen<'a> {
 /// A room as the rules of one user look at it, good for events that follow the same state.
 pub(super) struct RoomContext {
     state: StateId,
+    joined: u64,
     context: PushConditionRoomCtx,
 }
 
@@ -51,27 +54,22 @@ impl Push {
     /// When the store fails.
     pub async fn actions(&self, user: &UserId, event: &StoredEvent) -> Result<Vec<Action>, PushError> {
         let person = self.person(user).await?;
-        let mut context = None;
-        self.judge(user, &person, event, &mut context).await
+        self.judge(user, &person, event).await
     }
 
-    /// As [`Self::actions`]; keeps what it found out about the room in `context`, for the next event.
+    /// As [`Self::actions`], for a person who has been looked up.
     pub(super) async fn judge(
         &self,
         user: &UserId,
         person: &Person,
         event: &StoredEvent,
-        context: &mut Option<RoomContext>,
     ) -> Result<Vec<Action>, PushError> {
         let pdu = &event.pdu;
         if pdu.sender() == user || person.ignored.contains(pdu.sender()) {
             return Ok(Vec::new());
         }
         let state = event.states.map_or(StateId::EMPTY, |states| states.before);
-        let known = match context.take().filter(|known| known.state == state) {
-            Some(known) => known,
-            None => RoomContext { state, context: self.context(user, pdu.room_id(), state).await? },
-        };
+        let known = self.context(user, pdu.room_id(), state).await?;
         let seen = Seen {
             content: pdu.content(),
             event_id: pdu.event_id().as_str(),
@@ -82,7 +80,6 @@ impl Push {
         };
         let seen = Raw::<()>::from_json(to_raw_value(&seen).map_err(StoreError::engine)?);
         let actions = person.rules.get_actions(&seen, &known.context).await.to_vec();
-        *context = Some(known);
         Ok(actions)
     }
 
@@ -91,10 +88,27 @@ impl Push {
         user: &UserId,
         room: &RoomId,
         state: StateId,
+    ) -> Result<Arc<RoomContext>, PushError> {
+        let row = self.0.history.room(room).await?;
+        // How many there are now is as good as how many there were then, and known without counting.
+        let joined = row.as_ref().map_or(0, |row| row.joined);
+        let key = (user.to_owned(), room.to_owned());
+        if let Some(known) = self.0.contexts.get(&key).filter(|it| it.state == state && it.joined == joined) {
+            return Ok(known);
+        }
+        let context = self.find_context(user, room, (state, row)).await?;
+        let found = Arc::new(RoomContext { state, joined, context });
+        self.0.contexts.insert(key, found.clone());
+        Ok(found)
+    }
+
+    async fn find_context(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        (state, row): (StateId, Option<Arc<RoomRow>>),
     ) -> Result<PushConditionRoomCtx, PushError> {
         let history = &self.0.history;
-        let row = history.room(room).await?;
-        // How many there are now is as good as how many there were then, and known without counting.
         let joined = row.as_ref().map_or(0, |row| row.joined);
         let keys = [
             StateKey::new(StateEventType::RoomMember, user.as_str()),

@@ -19,7 +19,7 @@ pub use unread::{Counts, Unread};
 use crate::{
     account::{AccountError, Accounts},
     history::History,
-    limits::{PUSH_PEOPLE_MAX, UNREAD_ROOMS_MAX},
+    limits::{PUSH_CONTEXTS_MAX, PUSH_PEOPLE_MAX, UNREAD_ROOMS_MAX},
     log::Log,
     store::StoreError,
 };
@@ -44,6 +44,7 @@ struct Inner {
     history: History,
     accounts: Accounts,
     people: Cache<OwnedUserId, Arc<Person>>,
+    contexts: Cache<(OwnedUserId, OwnedRoomId), Arc<evaluate::RoomContext>>,
     unread: Cache<(OwnedUserId, OwnedRoomId), Arc<unread::Fold>>,
 }
 
@@ -62,6 +63,7 @@ impl Push {
             history,
             accounts,
             people: Cache::new(PUSH_PEOPLE_MAX),
+            contexts: Cache::new(PUSH_CONTEXTS_MAX),
             unread: Cache::new(UNREAD_ROOMS_MAX),
         }))
     }

@@ -12,7 +12,7 @@ use std::{
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId, push::Action};
 
-use super::{Person, Push, PushError, evaluate::RoomContext};
+use super::{Person, Push, PushError};
 use crate::{
     history::StoredEvent,
     limits::UNREAD_EVENTS_MAX,
@@ -185,7 +185,6 @@ impl Push {
         fold: &mut Fold,
         events: &[Arc<StoredEvent>],
     ) -> Result<(), PushError> {
-        let mut context: Option<RoomContext> = None;
         for event in events.iter().filter(|event| event.is_shown()) {
             if event.pdu.sender() == user {
                 if event.pdu.state_key().is_none() {
@@ -197,7 +196,7 @@ impl Push {
             if let Some(target) = event.pdu.redacts() {
                 self.forget_redacted(fold, target).await?;
             }
-            let actions = self.judge(user, person, event, &mut context).await?;
+            let actions = self.judge(user, person, event).await?;
             if actions.iter().any(Action::should_notify) {
                 let thread = self.0.history.thread_of(event).await?;
                 let highlight = actions.iter().any(Action::is_highlight);

@@ -145,7 +145,10 @@ fn value_event(event_type: &str, content: &Value) -> Result<Json, SyncError> {
 /// Receipts by event, kind and user. A user who has read up to an event twice, say in a thread and in
 /// all of the room, does not fit into one content; then there are several.
 #[derive(Default)]
-struct Receipts(Vec<BTreeMap<String, BTreeMap<&'static str, Map<String, Value>>>>);
+struct Receipts(Vec<ReceiptContent>);
+
+/// By event and kind; then by user.
+type ReceiptContent = BTreeMap<String, BTreeMap<&'static str, Map<String, Value>>>;
 
 impl Receipts {
     fn add(&mut self, fact: &Fact) {

@@ -230,6 +230,45 @@ async fn counts_follow_rules_receipts_and_threads() {
     check(start, json!([0, 0, null])).await;
 }
 
+/// `kind content → notifies, highlights`, sent by somebody without and by somebody with power.
+#[tokio::test]
+async fn push_rules_judge_what_counts() {
+    let world = World::new(false).await;
+    let room = world.room("alice").await;
+    for name in ["bob", "carol"] {
+        world.join(name, &room).await.unwrap();
+    }
+    let all = json!({"body": "x", "m.mentions": {"room": true}});
+    let edit = json!({"body": "x", "m.relates_to": {"rel_type": "m.replace", "event_id": "$e"}});
+    let reaction = json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": "$e", "key": "k"}});
+    for (sender, kind, content, expected) in [
+        ("carol", "m.room.message", json!({"body": "x"}), (1, 0)),
+        ("carol", "m.room.encrypted", json!({}), (1, 0)),
+        ("carol", "m.room.message", json!({"body": "x", "msgtype": "m.notice"}), (0, 0)),
+        // The specification mentions nobody by text any more.
+        ("carol", "m.room.message", json!({"body": "for bob."}), (1, 0)),
+        ("carol", "m.room.message", json!({"body": "", "m.mentions": {"user_ids": ["@bob:a.org"]}}), (1, 1)),
+        ("carol", "m.room.message", all.clone(), (1, 0)),
+        ("alice", "m.room.message", all, (1, 1)),
+        ("carol", "m.room.message", edit, (0, 0)),
+        ("carol", "m.reaction", reaction, (0, 0)),
+        ("carol", "x.unknown", json!({}), (0, 0)),
+        ("bob", "m.room.message", json!({"body": "bob"}), (0, 0)),
+    ] {
+        let count = async || {
+            world.push.unread(&user("bob"), std::slice::from_ref(&room), world.log.head()).await.unwrap()
+        };
+        world.say("bob", &room, "all read").await;
+        assert_eq!(count().await[0].total(), Default::default());
+        let sent = world.send(sender, &room, (kind, content.clone()), None).await.unwrap();
+        let found = count().await[0].total();
+        assert_eq!((found.notification, found.highlight), expected, "{sender} {kind} {content}");
+        let redaction = ("m.room.redaction", json!({ "redacts": sent }));
+        world.send(sender, &room, redaction, None).await.unwrap();
+        assert_eq!(count().await[0].total(), Default::default(), "nothing is left to read");
+    }
+}
+
 #[tokio::test]
 async fn ignored_users_are_not_heard() {
     let world = World::new(false).await;
