@@ -29,6 +29,9 @@ impl Typing {
     /// Sets until when a user types, or that they do not. True if the room's list is another now.
     fn set(&self, room: &RoomId, user: &UserId, until: Option<u64>) -> bool {
         let mut state = self.0.lock();
+        if until.is_none() && !state.rooms.contains_key(room) {
+            return false;
+        }
         let list = state.rooms.entry(room.to_owned()).or_default();
         let at = list.iter().position(|(typing, _)| typing == user);
         let changed = match (at, until) {
@@ -105,14 +108,15 @@ impl Ephemeral {
         }
     }
 
-    /// A user who left a room types there no more.
-    ///
-    /// # Errors
-    /// When the log fails.
-    pub async fn end_typing(&self, room: &RoomId, user: &UserId) -> Result<(), EphemeralError> {
-        match self.0.typing.set(room, user, None) {
+    /// The user has sent something to `room`, or left it: so they type there no more, and are active.
+    pub async fn note_event(&self, room: &RoomId, user: &UserId) {
+        let told = match self.0.typing.set(room, user, None) {
             true => self.tell_typing(room).await,
             false => Ok(()),
+        };
+        // What the user did is done; who types expires by itself.
+        if let Err(error) = told.and(self.note_activity(user).await) {
+            tracing::debug!("could not tell what {user} does in {room}: {error}");
         }
     }
 

@@ -18,5 +18,6 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         txn: Some(Txn { device: caller.device_id, id: request.txn_id.to_string() }),
     };
     let event_id = app.rooms.send(&caller.user_id, &request.room_id, message).await?;
+    app.ephemeral.note_event(&request.room_id, &caller.user_id).await;
     Ok(Response::new(event_id))
 }
