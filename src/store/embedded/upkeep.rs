@@ -210,8 +210,11 @@ fn write_changes<W: Write>(
     Ok(())
 }
 
+/// A row as a frame left it; `None` when it went.
+type Left = (Key, Option<Vec<u8>>);
+
 /// What a frame did, with the values themselves.
-fn values(segment: &Segment, parsed: Parsed) -> Result<Vec<(Key, Option<Vec<u8>>)>, StoreError> {
+fn values(segment: &Segment, parsed: Parsed) -> Result<Vec<Left>, StoreError> {
     let value = |(key, change): (Key, Change)| match change {
         Change::Delete { .. } => Ok((key, None)),
         Change::Put(entry) => {
