@@ -3,6 +3,8 @@
 //! Few rounds here; `STORE_FAULT_ROUNDS=1000` asks for more. The tests that mount a disk of their own need
 //! root and say so.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},
