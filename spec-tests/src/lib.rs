@@ -6,6 +6,7 @@
 //! [`store_load`] and [`store_faults`] do, for the benchmark and the fault tests of the store.
 
 pub mod clients;
+pub mod keys;
 pub mod matrix;
 pub mod measure;
 pub mod postgres;

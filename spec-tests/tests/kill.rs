@@ -15,6 +15,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use spec_tests::{
     Outcome,
+    keys::one_time_keys,
     matrix::{Client, txn_id},
     server::{Kind, Server},
 };
@@ -107,14 +108,7 @@ impl World {
         }
         let from = self.keys_made;
         self.keys_made += KEYS_EACH_ROUND;
-        let (user, device) = (&self.owner.user_id, &self.owner.device_id);
-        let keys: Map<String, Value> = (from..self.keys_made)
-            .map(|number| {
-                let signatures = json!({user: {format!("ed25519:{device}"): "A".repeat(86)}});
-                let key = format!("{number:0>43}");
-                (format!("signed_curve25519:K{number:06}"), json!({"key": key, "signatures": signatures}))
-            })
-            .collect();
+        let keys = one_time_keys(&self.owner, from..self.keys_made);
         self.owner.post(path, &json!({ "one_time_keys": keys })).await?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use spec_tests::{
     Outcome,
+    keys::{device_keys, one_time_keys},
     matrix::{Client, txn_id},
 };
 use tokio::time::Instant;
@@ -33,39 +34,8 @@ pub(crate) async fn run(sizes: &Sizes, targets: &mut [Target], bench: &mut Bench
     bench.play(&Fetch(scene), targets).await
 }
 
-/// Something that looks like a Curve25519 key and differs for each number.
-fn key(number: usize) -> String {
-    format!("{number:0>43}").replace(['-', '.'], "A")
-}
-
-fn device_keys(device: &Client) -> Value {
-    let (user, id) = (&device.user_id, &device.device_id);
-    json!({
-        "user_id": user,
-        "device_id": id,
-        "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
-        "keys": {format!("curve25519:{id}"): key(1), format!("ed25519:{id}"): key(2)},
-        "signatures": {user: {format!("ed25519:{id}"): signature()}},
-    })
-}
-
-fn signature() -> String {
-    "A".repeat(86)
-}
-
-fn one_time_keys(device: &Client, first: usize) -> Value {
-    let keys: Map<String, Value> = (first..first + KEYS_EACH)
-        .map(|number| {
-            let signatures = json!({&device.user_id: {format!("ed25519:{}", device.device_id): signature()}});
-            let value = json!({"key": key(number), "signatures": signatures});
-            (format!("signed_curve25519:AAAA{number:06}"), value)
-        })
-        .collect();
-    json!(keys)
-}
-
 async fn upload(device: &Client, first: usize) -> Outcome<Duration> {
-    let body = json!({"device_keys": device_keys(device), "one_time_keys": one_time_keys(device, first)});
+    let body = json!({"device_keys": device_keys(device), "one_time_keys": one_time_keys(device, first..first + KEYS_EACH)});
     let begun = Instant::now();
     device.post("/_matrix/client/v3/keys/upload", &body).await?;
     Ok(begun.elapsed())
