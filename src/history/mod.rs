@@ -22,6 +22,7 @@ mod people;
 mod relations;
 mod render;
 mod state;
+mod summary;
 pub mod tables;
 mod thread;
 mod viewer;

@@ -2,17 +2,26 @@
 
 mod context;
 mod event;
+mod hierarchy;
 mod joined_members;
 mod members;
 mod messages;
+mod protocols;
+mod public_rooms;
+mod public_rooms_filtered;
 mod relations;
 mod relations_of_kind;
 mod relations_of_type;
 mod scene;
+mod summary;
 mod threads;
+mod timestamp;
+mod turn_server;
+mod user_search;
 
 use ruma::api::client::{
-    context as contexts, membership, message, relations as relating, room, threads as threading,
+    context as contexts, directory, membership, message, relations as relating, room, space, thirdparty,
+    threads as threading, user_directory, voip,
 };
 
 use crate::http::Routes;
@@ -30,4 +39,15 @@ pub(super) fn routes(routes: &mut Routes) {
         relations_of_type::handle,
     );
     routes.add::<threading::get_threads::v1::Request, _>(threads::handle);
+    routes.add::<directory::get_public_rooms::v3::Request, _>(public_rooms::handle);
+    routes.add::<directory::get_public_rooms_filtered::v3::Request, _>(public_rooms_filtered::handle);
+    routes.add::<space::get_hierarchy::v1::Request, _>(hierarchy::handle);
+    routes.add::<room::get_summary::v1::Request, _>(summary::handle);
+    routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);
+    routes.add::<user_directory::search_users::v3::Request, _>(user_search::handle);
+    routes.add::<voip::get_turn_server_info::v3::Request, _>(turn_server::handle);
+    routes.add::<thirdparty::get_protocols::v3::Request, _>(protocols::handle);
 }
+
+#[cfg(test)]
+mod tests;

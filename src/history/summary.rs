@@ -1,0 +1,117 @@
+//! Rooms in a few words, for directories and previews.
+
+use ruma::{
+    OwnedRoomId, RoomId, UInt, UserId,
+    events::StateEventType,
+    room::{JoinRule, JoinRuleKind, JoinRuleSummary, RoomSummary},
+};
+use serde_json::{Map, Value};
+
+use super::{History, RoomRow};
+use crate::{dag::StateKey, store::StoreError, types::Membership};
+
+/// How many state events a summary is made of.
+const COUNT: usize = 9;
+/// Those, in this order.
+const KINDS: [StateEventType; COUNT] = [
+    StateEventType::RoomCreate,
+    StateEventType::RoomName,
+    StateEventType::RoomTopic,
+    StateEventType::RoomAvatar,
+    StateEventType::RoomCanonicalAlias,
+    StateEventType::RoomJoinRules,
+    StateEventType::RoomHistoryVisibility,
+    StateEventType::RoomGuestAccess,
+    StateEventType::RoomEncryption,
+];
+
+type Content = Map<String, Value>;
+
+impl History {
+    /// A room in a few words; `None` if this server does not know it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn summary(&self, room: &RoomId) -> Result<Option<RoomSummary>, StoreError> {
+        let Some(row) = self.room(room).await? else { return Ok(None) };
+        let keys = KINDS.map(|kind| StateKey::new(kind, ""));
+        let mut contents: [Option<Content>; COUNT] = Default::default();
+        for (content, value) in contents.iter_mut().zip(self.state_entries(row.state, &keys).await?) {
+            if let Some(value) = value
+                && let Some(event) = self.event(&value.event_id).await?
+            {
+                *content = event.pdu.content_as().ok();
+            }
+        }
+        Ok(Some(summarize(room, &row, contents)))
+    }
+
+    /// Whether `user` may know of a room by its summary: it is open to them in some way, or they are in
+    /// it or invited.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn may_preview(
+        &self,
+        user: Option<&UserId>,
+        summary: &RoomSummary,
+    ) -> Result<bool, StoreError> {
+        let is_open = summary.world_readable
+            || matches!(
+                summary.join_rule.kind(),
+                JoinRuleKind::Public | JoinRuleKind::Knock | JoinRuleKind::KnockRestricted
+            );
+        if is_open {
+            return Ok(true);
+        }
+        let Some(user) = user else { return Ok(false) };
+        let membership = self.membership(&summary.room_id, user).await?;
+        if matches!(membership, Some(Membership::Join | Membership::Invite)) {
+            return Ok(true);
+        }
+        if let JoinRuleSummary::Restricted(restricted) = &summary.join_rule {
+            for room in &restricted.allowed_room_ids {
+                if self.is_joined(room, user).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The rooms of the public directory those with most members first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn directory(&self) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let mut counted = Vec::new();
+        for room in self.published_rooms().await? {
+            if let Some(row) = self.room(&room).await? {
+                counted.push((row.joined, room));
+            }
+        }
+        counted.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.cmp(y)));
+        Ok(counted.into_iter().map(|(_, room)| room).collect())
+    }
+}
+
+fn summarize(room: &RoomId, row: &RoomRow, contents: [Option<Content>; COUNT]) -> RoomSummary {
+    let text = |index: usize, name: &str| {
+        let value = contents[index].as_ref()?.get(name)?.as_str()?;
+        (!value.is_empty()).then(|| String::from(value))
+    };
+    let rule = contents[5].clone().and_then(|content| serde_json::from_value(Value::Object(content)).ok());
+    let rule = JoinRuleSummary::from(rule.unwrap_or(JoinRule::Invite));
+    let guests = text(7, "guest_access").as_deref() == Some("can_join");
+    let world_readable = text(6, "history_visibility").as_deref() == Some("world_readable");
+    let joined = UInt::new_saturating(row.joined);
+    let mut summary = RoomSummary::new(room.to_owned(), rule, guests, joined, world_readable);
+    summary.name = text(1, "name");
+    summary.topic = text(2, "topic");
+    summary.avatar_url = text(3, "url").map(Into::into);
+    summary.canonical_alias = text(4, "alias").and_then(|alias| alias.try_into().ok());
+    summary.room_type = text(0, "type").map(Into::into);
+    summary.encryption = text(8, "algorithm").map(Into::into);
+    summary.room_version = Some(row.version.clone());
+    summary
+}

@@ -1,0 +1,95 @@
+//! `GET /_matrix/client/v3/publicRooms`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms>
+
+use ruma::{
+    OwnedServerName, UInt,
+    api::client::directory::get_public_rooms::v3::{Request, Response},
+    assign,
+    directory::{Filter, PublicRoomsChunk, RoomTypeFilter},
+    room::RoomSummary,
+};
+
+use super::scene::page_limit;
+use crate::{
+    http::{App, Failure},
+    limits::ROOM_LIST_MAX,
+};
+
+/// Which rooms of the directory are wanted.
+pub(super) struct Question {
+    pub(super) server: Option<OwnedServerName>,
+    pub(super) limit: Option<UInt>,
+    pub(super) since: Option<String>,
+    pub(super) filter: Filter,
+}
+
+/// A page of the directory.
+pub(super) struct Answer {
+    pub(super) chunk: Vec<PublicRoomsChunk>,
+    pub(super) next_batch: Option<String>,
+    pub(super) prev_batch: Option<String>,
+    pub(super) total: UInt,
+}
+
+/// Answers the request.
+pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+    let Request { server, limit, since, .. } = request;
+    let answer = list(&app, Question { server, limit, since, filter: Filter::new() }).await?;
+    Ok(assign!(Response::new(answer.chunk), {
+        next_batch: answer.next_batch,
+        prev_batch: answer.prev_batch,
+        total_room_count_estimate: Some(answer.total),
+    }))
+}
+
+/// One page of the directory. Its tokens count rooms.
+pub(super) async fn list(app: &App, question: Question) -> Result<Answer, Failure> {
+    if question.server.as_ref().is_some_and(|server| *server != app.server_name) {
+        return Err(Failure::not_found("This server does not ask others for their rooms"));
+    }
+    let limit = page_limit(question.limit, ROOM_LIST_MAX).min(ROOM_LIST_MAX);
+    let skipped: usize = match &question.since {
+        Some(since) => since.parse().map_err(|_| Failure::invalid_param("`since` is no token of ours"))?,
+        None => 0,
+    };
+    let rooms = app.history.directory().await?;
+    let is_filtered = question.filter.generic_search_term.is_some() || !question.filter.room_types.is_empty();
+    let (mut chunk, mut total) = (Vec::new(), if is_filtered { 0 } else { rooms.len() });
+    let first = if is_filtered { 0 } else { skipped };
+    for room in rooms.iter().skip(first) {
+        if !is_filtered && chunk.len() >= limit {
+            break;
+        }
+        let Some(summary) = app.history.summary(room).await? else { continue };
+        if is_filtered {
+            if !passes(&question.filter, &summary) {
+                continue;
+            }
+            total += 1;
+            if total <= skipped || chunk.len() >= limit {
+                continue;
+            }
+        }
+        chunk.push(PublicRoomsChunk::from(summary));
+    }
+    let end = skipped.saturating_add(limit);
+    Ok(Answer {
+        chunk,
+        next_batch: (limit > 0 && end < total).then(|| end.to_string()),
+        prev_batch: (skipped > 0).then(|| skipped.saturating_sub(limit).to_string()),
+        total: UInt::new_saturating(u64::try_from(total).unwrap_or(u64::MAX)),
+    })
+}
+
+fn passes(filter: &Filter, summary: &RoomSummary) -> bool {
+    let kind = summary.room_type.as_ref().map(|kind| kind.as_str());
+    let is_wanted = |wanted: &RoomTypeFilter| wanted.as_str() == kind;
+    if !filter.room_types.is_empty() && !filter.room_types.iter().any(is_wanted) {
+        return false;
+    }
+    let Some(term) = filter.generic_search_term.as_ref().map(|term| term.to_lowercase()) else { return true };
+    let alias = summary.canonical_alias.as_ref().map(|alias| alias.to_string());
+    let texts = [summary.name.clone(), summary.topic.clone(), alias];
+    texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&term))
+}

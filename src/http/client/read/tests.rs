@@ -1,0 +1,232 @@
+//! Looking into rooms over HTTP.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{
+    account::{NewSession, NewUser},
+    http::{App, Routes, client, tests::services},
+};
+
+/// One user of a server.
+struct Client {
+    router: Router,
+    token: String,
+}
+
+async fn clients<const N: usize>(names: [&str; N]) -> [Client; N] {
+    let mut services = services().await;
+    services.gate = Arc::new(services.accounts.clone());
+    let app = App::new(services);
+    let mut routes = Routes::default();
+    client::room::routes(&mut routes);
+    client::read::routes(&mut routes);
+    let router = routes.into_router(app.clone());
+    let mut clients = Vec::new();
+    for name in names {
+        let new = NewUser { username: Some(name.into()), password: Some("secret".into()), admin: false };
+        let user_id = app.accounts.create_user(new).await.unwrap();
+        let session =
+            NewSession { user_id, device_id: Some("D".into()), display_name: None, refreshes: false };
+        let token = app.accounts.start_session(session).await.unwrap().access_token;
+        clients.push(Client { router: router.clone(), token });
+    }
+    clients.try_into().ok().unwrap()
+}
+
+impl Client {
+    async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let version = if path.contains("/relations/") || path.ends_with("/threads") { "v1" } else { "v3" };
+        let version =
+            if path.contains("hierarchy") || path.contains("room_summary") || path.contains("timestamp_to") {
+                "v1"
+            } else {
+                version
+            };
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/_matrix/client/{version}{path}"))
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(body)
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, found) = self.ask(method, path, body).await;
+        assert_eq!(status, 200, "{method} {path}: {found}");
+        found
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.ok("GET", path, Value::Null).await
+    }
+
+    async fn refused(&self, path: &str, expected: (u16, &str)) {
+        let (status, found) = self.ask("GET", path, Value::Null).await;
+        assert_eq!((status, found["errcode"].as_str().unwrap_or_default()), expected, "{path}: {found}");
+    }
+
+    async fn room(&self, wanted: Value) -> String {
+        self.ok("POST", "/createRoom", wanted).await["room_id"].as_str().unwrap().to_owned()
+    }
+
+    async fn say(&self, room: &str, txn: usize, content: Value) -> String {
+        let path = format!("/rooms/{room}/send/m.room.message/t{txn}");
+        self.ok("PUT", &path, content).await["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Every event of a room, page by page.
+    async fn walk(&self, room: &str, query: &str) -> Vec<String> {
+        let (mut found, mut from) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/rooms/{room}/messages?{query}{from}")).await;
+            found.extend(ids(&page["chunk"]));
+            match page["end"].as_str() {
+                Some(end) => from = format!("&from={end}"),
+                None => return found,
+            }
+        }
+    }
+}
+
+fn ids(events: &Value) -> Vec<String> {
+    events.as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn pages_cover_each_event_once_in_both_directions() {
+    let [alice] = clients(["alice"]).await;
+    let room = alice.room(json!({"preset": "public_chat"})).await;
+    let mut said = Vec::new();
+    for number in 0..23 {
+        said.push(alice.say(&room, number, json!({"body": number.to_string()})).await);
+    }
+    let all = alice.walk(&room, "dir=f&limit=1000").await;
+    assert_eq!(&all[all.len() - said.len()..], &said[..]);
+    let messages = "&filter=%7B%22types%22:%5B%22m.room.message%22%5D%7D";
+    for limit in [1, 2, 7, 100] {
+        for (filter, expected) in [("", &all), (messages, &said)] {
+            assert_eq!(alice.walk(&room, &format!("dir=f&limit={limit}{filter}")).await, *expected);
+            let mut backward = alice.walk(&room, &format!("dir=b&limit={limit}{filter}")).await;
+            backward.reverse();
+            assert_eq!(backward, *expected, "{limit} {filter}");
+        }
+    }
+    let context = alice.get(&format!("/rooms/{room}/context/{}?limit=4", said[10])).await;
+    assert_eq!(ids(&context["events_before"]), [said[9].clone(), said[8].clone()]);
+    assert_eq!(ids(&context["events_after"]), [said[11].clone(), said[12].clone()]);
+    for (dir, token, expected) in [("b", "start", &said[7]), ("f", "end", &said[13])] {
+        let from = context[token].as_str().unwrap();
+        let page = alice.get(&format!("/rooms/{room}/messages?dir={dir}&from={from}&limit=1")).await;
+        assert_eq!(ids(&page["chunk"]), [expected.clone()]);
+    }
+}
+
+#[tokio::test]
+async fn who_left_sees_what_was_before_and_strangers_see_nothing() {
+    let [alice, bob, eve] = clients(["alice", "bob", "eve"]).await;
+    let room = alice.room(json!({"preset": "public_chat"})).await;
+    let before = alice.say(&room, 0, json!({"body": "before"})).await;
+    bob.ok("POST", &format!("/rooms/{room}/join"), json!({})).await;
+    bob.ok("POST", &format!("/rooms/{room}/leave"), json!({})).await;
+    let after = alice.say(&room, 1, json!({"body": "after"})).await;
+    let seen = bob.walk(&room, "dir=b").await;
+    assert!(seen.contains(&before) && !seen.contains(&after));
+    bob.get(&format!("/rooms/{room}/event/{before}")).await;
+    bob.refused(&format!("/rooms/{room}/event/{after}"), (404, "M_NOT_FOUND")).await;
+    bob.refused(&format!("/rooms/{room}/joined_members"), (403, "M_FORBIDDEN")).await;
+    for path in ["messages?dir=b", "members", "joined_members", "threads", "timestamp_to_event?dir=f&ts=0"] {
+        let path = format!("/rooms/{room}/{path}");
+        eve.refused(&path, (403, "M_FORBIDDEN")).await;
+    }
+    alice.refused(&format!("/rooms/{room}/messages?dir=b&from=x"), (400, "M_INVALID_PARAM")).await;
+    let left = alice.get(&format!("/rooms/{room}/members?membership=leave")).await;
+    assert_eq!(left["chunk"][0]["state_key"], "@bob:localhost");
+    let lazy = "&filter=%7B%22lazy_load_members%22:true%7D";
+    let page = alice.get(&format!("/rooms/{room}/messages?dir=b&limit=1{lazy}")).await;
+    assert_eq!(page["state"][0]["state_key"], "@alice:localhost");
+}
+
+#[tokio::test]
+async fn relations_and_threads_are_found() {
+    let [alice] = clients(["alice"]).await;
+    let room = alice.room(json!({})).await;
+    let root = alice.say(&room, 0, json!({"body": "root"})).await;
+    let relate = |kind: &str| json!({"body": "x", "m.relates_to": {"rel_type": kind, "event_id": root}});
+    let edit = alice.say(&room, 1, relate("m.replace")).await;
+    let mut replies = Vec::new();
+    for number in 2..7 {
+        replies.push(alice.say(&room, number, relate("m.thread")).await);
+    }
+    let of_edit = json!({"m.relates_to": {"rel_type": "m.reference", "event_id": edit}, "body": "y"});
+    let indirect = alice.say(&room, 7, of_edit).await;
+    let base = format!("/rooms/{room}/relations/{root}");
+    let first = alice.get(&format!("{base}/m.thread?limit=3")).await;
+    assert_eq!(ids(&first["chunk"]), [replies[4].clone(), replies[3].clone(), replies[2].clone()]);
+    let next = first["next_batch"].as_str().unwrap();
+    let second = alice.get(&format!("{base}/m.thread/m.room.message?limit=3&from={next}")).await;
+    assert_eq!(ids(&second["chunk"]), [replies[1].clone(), replies[0].clone()]);
+    assert!(second["next_batch"].is_null());
+    let all = alice.get(&format!("{base}?dir=f")).await;
+    assert_eq!(ids(&all["chunk"]).first(), Some(&edit));
+    let deep = alice.get(&format!("{base}?recurse=true&limit=1")).await;
+    assert_eq!(ids(&deep["chunk"]), [indirect]);
+    let threads = alice.get(&format!("/rooms/{room}/threads")).await;
+    assert_eq!(ids(&threads["chunk"]), std::slice::from_ref(&root));
+    let relations = &threads["chunk"][0]["unsigned"]["m.relations"];
+    assert_eq!(relations["m.thread"]["count"], 5);
+    assert_eq!(relations["m.thread"]["latest_event"]["event_id"], replies[4].as_str());
+    assert_eq!(relations["m.thread"]["current_user_participated"], true);
+    assert_eq!(relations["m.replace"]["event_id"], edit.as_str());
+}
+
+#[tokio::test]
+async fn directories_and_spaces_are_listed() {
+    let [alice, bob] = clients(["alice", "bob"]).await;
+    let child = alice.room(json!({"preset": "public_chat", "name": "Chess", "visibility": "public"})).await;
+    let hidden = alice.room(json!({"name": "Secret"})).await;
+    let space = json!({"preset": "public_chat", "name": "Space", "visibility": "public",
+        "creation_content": {"type": "m.space"}});
+    let space = alice.room(space).await;
+    for room in [&child, &hidden] {
+        let path = format!("/rooms/{space}/state/m.space.child/{room}");
+        alice.ok("PUT", &path, json!({"via": ["localhost"]})).await;
+    }
+    bob.ok("POST", &format!("/rooms/{child}/join"), json!({})).await;
+    let list = bob.get("/publicRooms?limit=1").await;
+    assert_eq!((&list["chunk"][0]["name"], &list["total_room_count_estimate"]), (&json!("Chess"), &json!(2)));
+    let list = bob.get(&format!("/publicRooms?since={}", list["next_batch"].as_str().unwrap())).await;
+    assert_eq!((&list["chunk"][0]["name"], &list["next_batch"]), (&json!("Space"), &Value::Null));
+    let wanted = json!({"filter": {"generic_search_term": "CHES"}});
+    let list = bob.ok("POST", "/publicRooms", wanted).await;
+    assert_eq!(list["chunk"].as_array().unwrap().len(), 1);
+    let names = |found: &Value| -> Vec<String> {
+        found["rooms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|room| room["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let tree = bob.get(&format!("/rooms/{space}/hierarchy")).await;
+    assert_eq!(names(&tree), ["Space", "Chess"]);
+    assert_eq!(tree["rooms"][0]["children_state"].as_array().unwrap().len(), 2);
+    assert_eq!(names(&alice.get(&format!("/rooms/{space}/hierarchy")).await).len(), 3);
+    bob.refused(&format!("/rooms/{hidden}/hierarchy"), (403, "M_FORBIDDEN")).await;
+    bob.refused(&format!("/room_summary/{hidden}"), (404, "M_NOT_FOUND")).await;
+    let summary = bob.get(&format!("/room_summary/{child}")).await;
+    assert_eq!((&summary["name"], &summary["membership"]), (&json!("Chess"), &json!("join")));
+    let found = bob.ok("POST", "/user_directory/search", json!({"search_term": "ALI"})).await;
+    assert_eq!(found["results"][0]["user_id"], "@alice:localhost");
+    bob.refused("/voip/turnServer", (404, "M_NOT_FOUND")).await;
+    assert_eq!(bob.get("/thirdparty/protocols").await, json!({}));
+}
