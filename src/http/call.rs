@@ -104,7 +104,8 @@ pub(super) async fn read_body(body: Body, limit: usize, headers: &HeaderMap) -> 
 /// the content of events without looking at what follows it.
 fn is_object(body: &[u8]) -> bool {
     let body = body.trim_ascii();
-    body.first() == Some(&b'{') && body.last() == Some(&b'}')
+    // serde passes over what nobody reads without looking whether it is text at all.
+    body.first() == Some(&b'{') && body.last() == Some(&b'}') && std::str::from_utf8(body).is_ok()
 }
 
 /// Tells broken JSON from JSON that is not what the endpoint takes. serde reports whichever it meets

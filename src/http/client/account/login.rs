@@ -2,9 +2,13 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login>
 
+use axum::body::Body;
+use bytes::BytesMut;
+use http::Method;
 use ruma::{
     OwnedUserId, UserId,
     api::{
+        OutgoingResponseExt,
         client::{
             session::login::v3::{LoginInfo, Request, Response},
             uiaa::UserIdentifier,
@@ -12,13 +16,36 @@ use ruma::{
         error::ErrorKind,
     },
 };
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     account::{NewSession, Session},
-    http::{App, Failure, Peer},
+    http::{Access, App, Call, Failure, Peer, Routes},
 };
 
-pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
+/// What every login has; ruma's type takes for granted that it is there.
+#[derive(Deserialize)]
+struct Typed {
+    #[serde(rename = "type")]
+    _login_type: IgnoredAny,
+}
+
+/// Adds the endpoint.
+pub(super) fn route(routes: &mut Routes) {
+    for path in ["/_matrix/client/r0/login", "/_matrix/client/v3/login"] {
+        routes.raw(Method::POST, path, Access::Open, answer);
+    }
+}
+
+async fn answer(app: App, call: Call) -> Result<axum::response::Response, Failure> {
+    call.json::<Typed>()?;
+    let given = call.decode::<Request>()?;
+    let response = handle(app, given.peer, given.request).await?;
+    let response = response.try_into_http_response::<BytesMut>().map_err(Failure::internal)?;
+    Ok(response.map(|body| Body::from(body.freeze())))
+}
+
+async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
     let LoginInfo::Password(given) = request.login_info else {
         return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported"));
     };

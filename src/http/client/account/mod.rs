@@ -23,7 +23,7 @@ use crate::http::Routes;
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(available::handle);
     routes.add(deactivate::handle);
-    routes.add(login::handle);
+    login::route(routes);
     routes.add(login_flows::handle);
     routes.add(logout::handle);
     routes.add(logout_all::handle);
