@@ -75,7 +75,8 @@ impl Call {
             (&Method::PUT, true) => return Err(Failure::not_json("The body is empty")),
             _ => &body,
         };
-        if !body.is_empty() && !is_object(body) {
+        // The whole text is judged first: ruma stops where it has what it needs, or looks at the query before.
+        if !body.is_empty() && !(is_object(body) && is_json(body)) {
             return Err(reject_json(body, "The body must be a JSON object"));
         }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -108,10 +109,14 @@ fn is_object(body: &[u8]) -> bool {
     body.first() == Some(&b'{') && body.last() == Some(&b'}') && std::str::from_utf8(body).is_ok()
 }
 
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
 /// Tells broken JSON from JSON that is not what the endpoint takes. serde reports whichever it meets
 /// first, so the whole text is judged again.
 fn reject_json(body: &[u8], message: &str) -> Failure {
-    match std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+    match std::str::from_utf8(body).is_ok() && is_json(body) {
         true => Failure::bad_json(String::from(message)),
         false => Failure::not_json("The body is not JSON"),
     }
