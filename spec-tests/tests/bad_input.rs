@@ -132,9 +132,9 @@ impl Endpoint {
         self.path.matches('{').count()
     }
 
-    /// Whether a request may end the session or the account.
+    /// Whether a request may end the session, the account or the membership that others need.
     fn ends_session(&self) -> bool {
-        ["/logout", "/deactivate", "/account/password", "delete_devices"]
+        ["/leave", "/logout", "/deactivate", "/account/password", "delete_devices"]
             .iter()
             .any(|part| self.path.contains(part))
             || (self.method == Method::DELETE && self.path.contains("/devices/"))
