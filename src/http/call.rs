@@ -76,7 +76,7 @@ impl Call {
             _ => &body,
         };
         // The whole text is judged first: ruma stops where it has what it needs, or looks at the query before.
-        if !body.is_empty() && !(is_object(body) && is_json(body)) {
+        if !body.is_empty() && (!is_object(body) || !is_json(body)) {
             return Err(reject_json(body, "The body must be a JSON object"));
         }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
