@@ -58,6 +58,10 @@ pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
 pub const STORE_RESERVE_BLOCK: u64 = 65_536;
 /// Bytes that commits leave free on the disk of the embedded store (ours; what a checkpoint may need).
 pub const STORE_FREE_BYTES_MIN: u64 = 8 << 20;
+/// How often the lock of the embedded store's folder is tried (ours; a process that ends may hold it for a moment).
+pub const STORE_LOCK_ATTEMPTS: u32 = 20;
+/// Between two of these attempts (ours; one second in all).
+pub const STORE_LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Jobs that wait for the embedded store's thread (ours; the log has one commit under way).
 pub const STORE_JOBS_MAX: usize = 64;
 /// Memory for events that were read or written lately (ours; about 20,000 events).

@@ -4,10 +4,14 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::Path,
+    thread,
 };
 
 use super::files;
-use crate::store::{SCHEMA_VERSION, StoreError};
+use crate::{
+    limits::{STORE_LOCK_ATTEMPTS, STORE_LOCK_PAUSE},
+    store::{SCHEMA_VERSION, StoreError},
+};
 
 const MAGIC: &str = "lockstep store";
 
@@ -21,15 +25,19 @@ pub(super) enum Stage {
 }
 
 /// Takes the folder for this process, for as long as the file stays open.
+///
+/// A process that ends, or a child it was just starting, may hold the lock for a moment more: it is waited for, shortly.
 pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     let file = files::open_or_create(&folder.join("lock")).map_err(StoreError::engine)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(StoreError::Unusable(format!("another process is using `{}`", folder.display())))
+    for attempt in 1..=STORE_LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if attempt < STORE_LOCK_ATTEMPTS => thread::sleep(STORE_LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(error)) => return Err(StoreError::engine(error)),
         }
-        Err(TryLockError::Error(error)) => Err(StoreError::engine(error)),
     }
+    Err(StoreError::Unusable(format!("another process is using `{}`", folder.display())))
 }
 
 /// Reads what the folder says of itself and refuses what is not ours; `None` for an empty folder.
