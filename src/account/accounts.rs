@@ -135,18 +135,7 @@ impl Accounts {
         Ok(rows.into_iter().map(|((user,), row)| (user, row)).collect())
     }
 
-    /// Whom `token` stands for.
-    ///
-    /// # Errors
-    /// When it stands for nobody, its time is over, or the account is locked.
-    pub async fn authenticate(&self, token: &str) -> Result<Caller, AccountError> {
-        match self.recognize(token).await? {
-            (_, user) if user.locked => Err(AccountError::Locked),
-            (caller, _) => Ok(caller),
-        }
-    }
-
-    /// Whom `token` stands for, even if their account is locked: they may still log out.
+    /// Whom `token` stands for. Their account may be locked or suspended: see [`User::standing`].
     ///
     /// # Errors
     /// When it stands for nobody, or its time is over.

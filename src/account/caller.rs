@@ -1,4 +1,4 @@
-//! Who makes a request.
+//! Who makes a request, and what they may do.
 
 use ruma::{OwnedDeviceId, OwnedUserId};
 
@@ -9,4 +9,18 @@ pub struct Caller {
     pub user_id: OwnedUserId,
     /// The device that the token was issued to.
     pub device_id: OwnedDeviceId,
+}
+
+/// What a user may do, as the administrators of the server see it.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#account-moderation>
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything.
+    #[default]
+    Good,
+    /// Read, and put their own things in order, but neither speak nor join.
+    Suspended,
+    /// Nothing but log out.
+    Locked,
 }

@@ -26,7 +26,7 @@ mod uia;
 mod user;
 
 pub use accounts::{Accounts, Registration, Settings};
-pub use caller::Caller;
+pub use caller::{Caller, Standing};
 pub use data::DataChange;
 pub use device::{DEVICES, Device, Seen};
 pub use error::AccountError;

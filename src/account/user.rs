@@ -3,6 +3,7 @@
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 
+use super::Standing;
 use crate::store::table::{Rows, TableId};
 
 pub(super) const USERS: Rows<(OwnedUserId,), User> = Rows::new(TableId::User);
@@ -31,4 +32,16 @@ pub struct User {
     /// Asked for their messages to be hidden from those who join later.
     #[serde(default)]
     pub erased: bool,
+}
+
+impl User {
+    /// What the user may do.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match (self.locked, self.suspended) {
+            (true, _) => Standing::Locked,
+            (false, true) => Standing::Suspended,
+            (false, false) => Standing::Good,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     listen::{self, Listen},
     section::{Documented, sections},
 };
+use crate::limits::ACCESS_TOKEN_LIFETIME;
 
 sections! {
     /// The settings of the whole server.
@@ -33,6 +34,9 @@ sections! {
         /// Whether users see who of those with whom they share a room is there. It costs a little for everybody
         /// whenever somebody comes or goes.
         presence: bool = true,
+        /// How long an access token is valid whose client can refresh it, in seconds; 0: for ever. Tokens of
+        /// clients that cannot refresh are valid until they log out.
+        access_token_seconds: u64 = ACCESS_TOKEN_LIFETIME.as_secs(),
         /// Who may register an account.
         registration: Registration = Registration::default(),
         /// Where everything is kept.

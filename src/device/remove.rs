@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{
     Attempt, DeviceError, Devices,
     object::ed25519,
-    rows::{DEHYDRATED, DEVICE_KEYS, KEY_COUNTS, SIGNATURES},
+    rows::{BACKUP_KEYS, BACKUPS, CROSS_SIGNING_KEYS, DEHYDRATED, DEVICE_KEYS, KEY_COUNTS, SIGNATURES},
     upload::{drop_one_time_keys, drop_signatures_on},
 };
 use crate::{
@@ -18,6 +18,10 @@ use crate::{
         table::{Rows, TableId},
     },
 };
+
+/// The rows belong to `push`, which stands above; all that is known of them here is that their keys begin
+/// with the user.
+const PUSHERS: Rows<(ruma::OwnedUserId,), CanonicalJsonObject> = Rows::new(TableId::Pusher);
 
 /// The part of a pusher's row that says which device made it.
 #[derive(Deserialize)]
@@ -64,6 +68,26 @@ impl Devices {
         self.remove(user, &devices).await
     }
 
+    /// Removes all that this module and `push` know of a user who leaves for good: devices, cross-signing
+    /// keys, signatures on keys, backups, the dehydrated device and pushers.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn retire(&self, user: &UserId) -> Result<(), DeviceError> {
+        self.remove_all(user, None).await?;
+        let _turn = self.turns.take([user]).await;
+        let mut commit = Commit::new();
+        let user = (user.to_owned(),);
+        commit.delete_prefix(&CROSS_SIGNING_KEYS, &user);
+        commit.delete_prefix(&SIGNATURES, &user);
+        commit.delete_prefix(&BACKUPS, &user);
+        commit.delete_prefix(&BACKUP_KEYS, &user);
+        commit.delete_prefix(&DEHYDRATED, &user);
+        commit.delete_prefix(&PUSHERS, &user);
+        Self::tell_people(&mut commit, &user.0);
+        self.log.commit(commit).await.map(drop).map_err(DeviceError::Commit)
+    }
+
     /// Writes the removal of one device, if it exists.
     pub(super) async fn plan_removal(
         &self,
@@ -108,15 +132,13 @@ impl Devices {
         Ok(())
     }
 
-    /// Removes the pushers that the device made. The rows belong to `push`, which stands above; all
-    /// that is known of them here is that their keys begin with the user.
+    /// Removes the pushers that the device made.
     async fn drop_pushers(
         &self,
         commit: &mut Commit,
         user: &UserId,
         device: &DeviceId,
     ) -> Result<(), StoreError> {
-        const PUSHERS: Rows<(ruma::OwnedUserId,), CanonicalJsonObject> = Rows::new(TableId::Pusher);
         let from: Key = PUSHERS.prefix(&(user.to_owned(),));
         let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: SCAN_ROWS_MAX };
         let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();

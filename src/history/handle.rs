@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     RoomRow, StoredEvent,
     cache::Caches,
+    erasure::Erased,
     event,
     tables::{ALIASES, AliasRow, FORGOTTEN, PUBLISHED, PublishedRow, ROOM_ALIASES, ROOMS, STRIPPED},
 };
@@ -27,6 +28,8 @@ pub(super) struct Inner {
     pub(super) ports: Ports,
     pub(super) server: ruma::OwnedServerName,
     pub(super) caches: Caches,
+    /// All rows of [`super::tables::ERASED`].
+    pub(super) erased: Erased,
     /// Whether this process alone writes, so that events and rooms may be kept in memory.
     pub(super) exclusive: bool,
     /// See [`crate::dag::NodeSource::salt`].
@@ -64,7 +67,8 @@ impl History {
         };
         let salt = salt.try_into().map_err(|_| StoreError::Corrupt(String::from("the state salt")))?;
         let exclusive = log.db().is_exclusive();
-        Ok(Self(Arc::new(Inner { log, ports, server, caches: Caches::new(), exclusive, salt })))
+        let erased = Erased::load(log.db()).await?;
+        Ok(Self(Arc::new(Inner { log, ports, server, caches: Caches::new(), erased, exclusive, salt })))
     }
 
     /// The log below.

@@ -13,6 +13,7 @@
 mod access;
 mod bundle;
 mod cache;
+mod erasure;
 mod event;
 mod graph;
 mod handle;

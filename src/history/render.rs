@@ -50,12 +50,17 @@ impl Viewer {
         shape: Shape,
         bundles: &Bundles,
     ) -> Result<Vec<Box<RawValue>>, StoreError> {
+        let events = &*self.without_erased(events)?;
         let replaced = self.replaced(events).await?;
         let named = events.iter().filter_map(|event| event.notes.redacted_by.clone());
         let named: Vec<OwnedEventId> = replaced.iter().flatten().cloned().chain(named).collect();
         let known = match named.is_empty() {
             true => HashMap::new(),
-            false => self.history.event_map(&named).await?,
+            false => {
+                let known: Vec<_> = self.history.events(&named).await?.into_iter().flatten().collect();
+                let known = self.without_erased(&known)?.into_owned();
+                known.into_iter().map(|event| (event.pdu.event_id().to_owned(), event)).collect()
+            }
         };
         let mut rendered = Vec::with_capacity(events.len());
         for (event, replaced) in events.iter().zip(replaced) {

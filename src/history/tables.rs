@@ -26,6 +26,8 @@ pub const FORGOTTEN: Rows<(OwnedUserId, OwnedRoomId), ()> = Rows::new(TableId::F
 pub const RELATIONS: Rows<(OwnedEventId, String, Position), RelationRow> = Rows::new(TableId::Relation);
 /// Redactions (second) of events (first) that are not here, or not to be redacted by them yet.
 pub const REDACTIONS: Rows<(OwnedEventId, OwnedEventId), ()> = Rows::new(TableId::Redaction);
+/// Users whose events up to the position are shown redacted to those who were not in the room by then.
+pub const ERASED: Rows<(OwnedUserId,), Position> = Rows::new(TableId::Erased);
 /// The threads of a room by the position of their latest event.
 pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId::Thread);
 

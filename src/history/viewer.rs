@@ -24,7 +24,7 @@ pub struct Viewer {
     pub(super) user: OwnedUserId,
     pub(super) device: Option<OwnedDeviceId>,
     pub(super) now_ms: u64,
-    lanes: Arc<Subscriptions>,
+    pub(super) lanes: Arc<Subscriptions>,
     standings: HashMap<StateId, Standing>,
 }
 

@@ -1,6 +1,6 @@
 //! What every handler is given.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use ruma::{OwnedServerName, UserId};
 use tokio::sync::Semaphore;
@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
     account::{self, AccountError, Accounts},
-    config::{Config, Registration, RegistrationMode},
+    config::{Config, RegistrationMode},
     device::Devices,
     ephemeral::Ephemeral,
     history::History,
@@ -91,7 +91,7 @@ impl Services {
     pub async fn open(foundation: Foundation) -> Result<Self, StoreError> {
         let Foundation { config, ports, log, signing_key, registration_secret, tasks } = foundation;
         let name = config.server_name.clone();
-        let settings = account_settings(&config.registration);
+        let settings = account_settings(&config);
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
@@ -145,7 +145,8 @@ impl Profiles for Accounts {
     }
 }
 
-fn account_settings(registration: &Registration) -> account::Settings {
+fn account_settings(config: &Config) -> account::Settings {
+    let registration = &config.registration;
     account::Settings {
         registration: match registration.mode {
             RegistrationMode::Closed => account::Registration::Closed,
@@ -153,7 +154,10 @@ fn account_settings(registration: &Registration) -> account::Settings {
             RegistrationMode::Open => account::Registration::Open,
         },
         registration_tokens: registration.tokens.clone(),
-        ..account::Settings::default()
+        access_token_lifetime: match config.access_token_seconds {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        },
     }
 }
 

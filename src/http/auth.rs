@@ -5,14 +5,14 @@ use ruma::api::auth_scheme::{ExtractTokenError, extract_bearer_or_query_token};
 
 use super::{Access, Failure};
 use crate::{
-    account::{Accounts, Caller},
+    account::{Accounts, Caller, Standing},
     store::BoxFuture,
 };
 
 /// Knows whom an access token stands for. The accounts of a server do; a test may have its own.
 pub trait Authenticate: Send + Sync + 'static {
-    /// The caller that `token` stands for; else what to answer.
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>>;
+    /// The caller that `token` stands for and what they may do; else what to answer.
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(Caller, Standing), Failure>>;
 }
 
 /// The caller of `request`, as far as `access` asks for one.
@@ -20,7 +20,7 @@ pub(super) async fn identify(
     gate: &dyn Authenticate,
     access: Access,
     parts: &Parts,
-) -> Result<Option<Caller>, Failure> {
+) -> Result<Option<(Caller, Standing)>, Failure> {
     if access == Access::Open {
         return Ok(None);
     }
@@ -50,7 +50,10 @@ fn token_of(parts: &Parts) -> Result<Option<String>, Failure> {
 }
 
 impl Authenticate for Accounts {
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>> {
-        Box::pin(async move { Ok(Self::authenticate(self, token).await?) })
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(Caller, Standing), Failure>> {
+        Box::pin(async move {
+            let (caller, user) = self.recognize(token).await?;
+            Ok((caller, user.standing()))
+        })
     }
 }

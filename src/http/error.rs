@@ -92,6 +92,12 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, ErrorKind::Forbidden, message)
     }
 
+    /// 403 `M_USER_SUSPENDED`.
+    pub fn suspended() -> Self {
+        let message = "Your account is suspended: you may read, but neither speak nor join";
+        Self::new(StatusCode::FORBIDDEN, ErrorKind::UserSuspended, message)
+    }
+
     /// 404 `M_NOT_FOUND`.
     pub fn not_found(message: impl Into<Message>) -> Self {
         Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message)

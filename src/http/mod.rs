@@ -17,6 +17,7 @@ mod handler;
 mod metrics;
 mod operate;
 mod routes;
+mod standing;
 mod throttle;
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::{
     auth::identify,
     call::{Given, read_body},
     client::server::versions,
+    standing,
     throttle::Class,
 };
 use crate::limits::BODY_BYTES_MAX;
@@ -161,7 +162,13 @@ impl Definition {
             Class::Poll => budget.budget.poll()?,
             _ => budget.budget.request()?,
         };
-        let caller = identify(app.gate.as_ref(), self.access, &parts).await?;
+        let caller = match identify(app.gate.as_ref(), self.access, &parts).await? {
+            Some((caller, standing)) => {
+                standing::judge(standing, &parts.method, (self.path, &path))?;
+                Some(caller)
+            }
+            None => None,
+        };
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
         let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
         (self.run)(app, Call { parts, path, caller, peer, body }).await

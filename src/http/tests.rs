@@ -28,7 +28,7 @@ use super::{
     Access, App, Budget, Call, Failure, Foundation, Front, Origin, Routes, Services, auth::Authenticate,
 };
 use crate::{
-    account::Caller,
+    account::{Caller, Standing},
     config::Config,
     keys::SigningKey,
     limits::BODY_BYTES_MAX,
@@ -41,12 +41,13 @@ use crate::{
 struct OneToken;
 
 impl Authenticate for OneToken {
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, Failure>> {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(Caller, Standing), Failure>> {
         let caller = Caller {
             user_id: user_id!("@alice:localhost").to_owned(),
             device_id: device_id!("PHONE").to_owned(),
         };
-        let answer = if token == "good" { Ok(caller) } else { Err(Failure::unknown_token(true)) };
+        let answer =
+            if token == "good" { Ok((caller, Standing::Good)) } else { Err(Failure::unknown_token(true)) };
         Box::pin(async move { answer })
     }
 }

@@ -52,6 +52,8 @@ pub enum TableId {
     AuthChain = 0x2D,
     /// Which rooms upgrade which.
     Upgrade = 0x2E,
+    /// Users whose events are hidden from those who join later.
+    Erased = 0x2F,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.

@@ -70,7 +70,10 @@ impl World {
 
     /// What a request with `token` meets.
     async fn meets(&self, token: &str) -> String {
-        let met = self.accounts.authenticate(token).await;
+        let met = self.accounts.recognize(token).await.and_then(|(caller, user)| match user.locked {
+            true => Err(AccountError::Locked),
+            false => Ok(caller),
+        });
         // Clean-up that the request has left to the committer is done before the next one.
         self.settled().await;
         match met {

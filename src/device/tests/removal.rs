@@ -91,3 +91,27 @@ async fn a_message_to_a_device_that_is_being_removed_leaves_no_queue() {
         assert_eq!(rows_with(&world, &device).await, Vec::<String>::new());
     }
 }
+
+#[tokio::test]
+async fn nothing_of_a_user_who_leaves_for_good_is_left() {
+    let world = World::new().await;
+    fill(&world, "PHONE").await;
+    let at = world.log.head();
+    world.devices.retire(&user("bob")).await.unwrap();
+    let kept = [
+        TableId::CrossSigningKey,
+        TableId::KeySignature,
+        TableId::BackupVersion,
+        TableId::BackupKey,
+        TableId::DehydratedDevice,
+        TableId::Pusher,
+        TableId::DeviceKeys,
+        TableId::OneTimeKey,
+    ];
+    for table in kept {
+        let from = Key::new(table, &(user("bob"),));
+        let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: 10 };
+        assert!(world.log.db().scan_many(&[scan]).await.unwrap()[0].is_empty(), "{table:?}");
+    }
+    assert_eq!(world.changed(Lane::People, at).await, [user("bob")]);
+}

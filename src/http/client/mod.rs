@@ -8,6 +8,7 @@ mod backup;
 mod device;
 mod ephemeral;
 mod keys;
+mod moderation;
 mod profile;
 mod push;
 mod push_rules;
@@ -15,6 +16,8 @@ mod read;
 mod room;
 pub(in crate::http) mod server;
 mod sync;
+#[cfg(test)]
+mod testing;
 
 /// Adds every endpoint of the client-server API.
 pub fn routes(routes: &mut Routes) {
@@ -22,6 +25,7 @@ pub fn routes(routes: &mut Routes) {
     account::routes(routes);
     profile::routes(routes);
     account_data::routes(routes);
+    moderation::routes(routes);
     push_rules::routes(routes);
     device::routes(routes);
     keys::routes(routes);

@@ -28,7 +28,10 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
 /// The rooms come first, so that whoever is cut off can ask again; from then on no token is good.
 async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
     app.rooms.leave_all(&user_id).await?;
+    if erase {
+        app.history.erase(&user_id).await?;
+    }
     app.accounts.deactivate(&user_id, erase).await?;
-    app.devices.remove_all(&user_id, None).await?;
+    app.devices.retire(&user_id).await?;
     Ok(())
 }

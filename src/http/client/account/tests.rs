@@ -1,79 +1,8 @@
 //! Accounts over HTTP: what a client sends and what it is told.
 
-use std::sync::Arc;
-
-use axum::{Router, body::Body};
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
-use crate::{
-    account::{Accounts, Registration, Settings},
-    http::{App, Routes, client, tests::services},
-};
-
-struct Server(Router);
-
-impl Server {
-    async fn new(registration: Registration) -> Self {
-        let mut services = services().await;
-        let registration_tokens = vec!["sesame".to_owned()];
-        let settings = Settings { registration, registration_tokens, ..Settings::default() };
-        let (log, ports) = (services.log.clone(), services.ports.clone());
-        services.accounts = Accounts::new(log, ports, services.server_name.clone(), settings);
-        services.gate = Arc::new(services.accounts.clone());
-        let mut routes = Routes::default();
-        client::routes(&mut routes);
-        Self(routes.into_router(App::new(services)))
-    }
-
-    async fn ask(&self, token: &str, request: &str, body: Value) -> (u16, Value) {
-        let (method, path) = request.split_once(' ').unwrap();
-        let mut builder = http::Request::builder().method(method).uri(format!("/_matrix/client/v3{path}"));
-        if !token.is_empty() {
-            builder = builder.header("authorization", format!("Bearer {token}"));
-        }
-        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-        let response = self.0.clone().oneshot(builder.body(body).unwrap()).await.unwrap();
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&bytes).unwrap())
-    }
-
-    /// The body of an answer 200, or its status and `errcode`.
-    async fn met(&self, token: &str, request: &str, body: Value) -> Value {
-        match self.ask(token, request, body).await {
-            (200, answer) => answer,
-            (status, answer) => {
-                let code = answer["errcode"].as_str().unwrap_or("-");
-                Value::from(format!("{status} {code}"))
-            }
-        }
-    }
-
-    async fn check(&self, token: &str, request: &str, (body, expected): (Value, Value)) {
-        let met = self.met(token, request, body.clone()).await;
-        assert_eq!(met, expected, "{request} {body}");
-    }
-
-    async fn register(&self, name: &str) -> String {
-        let body = json!({
-            "username": name, "password": "secret", "device_id": "PHONE",
-            "auth": { "type": "m.login.dummy" },
-        });
-        let answer = self.met("", "POST /register", body).await;
-        answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
-    }
-
-    async fn login(&self, extra: Value) -> Value {
-        let mut body = json!({
-            "type": "m.login.password", "password": "secret",
-            "identifier": { "type": "m.id.user", "user": "alice" },
-        });
-        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        self.met("", "POST /login", body).await
-    }
-}
+use crate::{account::Registration, http::client::testing::Server};
 
 fn password(password: &str) -> Value {
     json!({
@@ -304,4 +233,40 @@ async fn push_rules_are_set_moved_and_removed() {
     assert_eq!(names[..2], ["pie", "cake"]);
     server.check(&alice, "DELETE /pushrules/global/content/pie", (Value::Null, json!({}))).await;
     server.check(&alice, "GET /pushrules/global/content/pie", (Value::Null, json!("404 M_NOT_FOUND"))).await;
+}
+
+#[tokio::test]
+async fn what_an_erased_user_said_is_hidden_from_those_who_come_later() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob, carol) =
+        (server.register("alice").await, server.register("bob").await, server.register("carol").await);
+    let room = server.met(&bob, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap();
+    server.met(&alice, &format!("POST /join/{room}"), json!({})).await;
+    let said = json!({ "body": "secret", "msgtype": "m.text" });
+    let sent = server.met(&alice, &format!("PUT /rooms/{room}/send/m.room.message/1"), said.clone()).await;
+    server.met(&bob, &format!("PUT /rooms/{room}/send/m.room.message/1"), said.clone()).await;
+    let invited = json!({ "preset": "private_chat", "invite": ["@alice:localhost"] });
+    let waiting = server.met(&bob, "POST /createRoom", invited).await;
+    let body = json!({ "auth": password("secret"), "erase": true });
+    let done = json!({ "id_server_unbind_result": "success" });
+    server.check(&alice, "POST /account/deactivate", (body, done)).await;
+    server.met(&carol, &format!("POST /join/{room}"), json!({})).await;
+    let event = format!("GET /rooms/{room}/event/{}", sent["event_id"].as_str().unwrap());
+    for (token, expected) in [(&bob, said.clone()), (&carol, json!({}))] {
+        assert_eq!(server.met(token, &event, Value::Null).await["content"], expected);
+    }
+    let page = server.met(&carol, &format!("GET /rooms/{room}/messages?dir=b"), Value::Null).await;
+    let bodies: Vec<_> = page["chunk"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["type"] == "m.room.message")
+        .map(|event| (event["sender"].as_str().unwrap(), event["content"] == said))
+        .collect();
+    assert_eq!(bodies, [("@bob:localhost", true), ("@alice:localhost", false)]);
+    // An invite that was waiting is turned down.
+    let waiting = waiting["room_id"].as_str().unwrap();
+    let member = format!("GET /rooms/{waiting}/state/m.room.member/@alice:localhost");
+    assert_eq!(server.met(&bob, &member, Value::Null).await["membership"], "leave");
 }

@@ -2,16 +2,25 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>
 
-use ruma::api::client::message::send_message_event::v3::{Request, Response};
+use ruma::{
+    OwnedEventId,
+    api::client::message::send_message_event::v3::{Request, Response},
+    events::MessageLikeEventType,
+};
 
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, standing},
     room::{Message, Txn},
 };
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    if request.event_type == MessageLikeEventType::RoomRedaction
+        && let Ok(Some(target)) = request.body.get_field::<OwnedEventId>("redacts")
+    {
+        standing::redacts(&app, &caller, &target).await?;
+    }
     let message = Message {
         event_type: request.event_type.to_string().into(),
         content: request.body.into_json(),

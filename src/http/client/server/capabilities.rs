@@ -19,10 +19,11 @@ pub(super) fn routes(routes: &mut Routes) {
     }
 }
 
-async fn handle(_: App, _: Call) -> Result<Response, Failure> {
+async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let caller = call.caller.ok_or_else(Failure::missing_token)?;
     let available: Map<String, Value> =
         SUPPORTED.iter().map(|version| (version.to_string(), Value::from("stable"))).collect();
-    let capabilities = json!({
+    let mut capabilities = json!({
         "m.room_versions": { "default": DEFAULT, "available": available },
         "m.change_password": { "enabled": true },
         "m.set_displayname": { "enabled": true },
@@ -31,5 +32,10 @@ async fn handle(_: App, _: Call) -> Result<Response, Failure> {
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": false },
     });
+    if app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin)
+        && let Some(object) = capabilities.as_object_mut()
+    {
+        object.insert("m.account_moderation".to_owned(), json!({ "suspend": true, "lock": true }));
+    }
     Ok(axum::Json(json!({ "capabilities": capabilities })).into_response())
 }

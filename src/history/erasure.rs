@@ -1,0 +1,100 @@
+//! Users who left for good and asked for what they said to be forgotten.
+//!
+//! Whoever was in a room before they did keeps seeing it as it was; everybody else is shown what a
+//! redaction would have left.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use parking_lot::RwLock;
+use ruma::{OwnedUserId, RoomId, UserId};
+
+use super::{
+    History, StoredEvent, Viewer,
+    tables::{ERASED, FORGOTTEN, STRIPPED},
+};
+use crate::{
+    dag::redact::prune,
+    limits::SCAN_ROWS_MAX,
+    log::{Commit, CommitError},
+    store::{Db, Scan, StoreError},
+    types::{Lane, Position},
+};
+
+/// Who has been erased, and when. There are few of them, and every event that is shown is held against
+/// them, so they are all in memory.
+#[derive(Default)]
+pub(super) struct Erased(RwLock<BTreeMap<OwnedUserId, Position>>);
+
+impl Erased {
+    pub(super) async fn load(db: &Db) -> Result<Self, StoreError> {
+        let all = ERASED.prefix(&());
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        let mut known = BTreeMap::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = db.scan(&ERASED, scan).await?;
+            match rows.last() {
+                Some((last, _)) => from = ERASED.key(last).successor(),
+                None => return Ok(Self(RwLock::new(known))),
+            }
+            known.extend(rows.into_iter().map(|((user,), at)| (user, at)));
+        }
+    }
+}
+
+impl History {
+    /// From now on the events of `user` are shown as a redaction would leave them to whoever has not been
+    /// in the room until now; what else is known of the user and rooms goes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn erase(&self, user: &UserId) -> Result<(), CommitError> {
+        let key = (user.to_owned(),);
+        if self.0.erased.0.read().contains_key(user) {
+            return Ok(());
+        }
+        let at = self.0.log.head();
+        let mut commit = Commit::new();
+        commit.put(&ERASED, &key, &at);
+        commit.delete_prefix(&FORGOTTEN, &key);
+        commit.delete_prefix(&STRIPPED, &key);
+        self.0.log.commit(commit).await?;
+        self.0.erased.0.write().insert(key.0, at);
+        Ok(())
+    }
+}
+
+impl Viewer {
+    /// `events` with what the viewer came too late for taken out of those of erased users.
+    pub(super) fn without_erased<'a>(
+        &self,
+        events: &'a [Arc<StoredEvent>],
+    ) -> Result<Cow<'a, [Arc<StoredEvent>]>, StoreError> {
+        let erased = self.history.0.erased.0.read();
+        let is_hidden = |event: &StoredEvent| {
+            let at = erased.get(event.pdu.sender());
+            at.is_some_and(|at| event.notes.redacted_by.is_none() && !self.was_in(event.pdu.room_id(), *at))
+        };
+        if erased.is_empty() || !events.iter().any(|event| is_hidden(event)) {
+            return Ok(Cow::Borrowed(events));
+        }
+        let show = |event: &Arc<StoredEvent>| match is_hidden(event) {
+            true => hidden(event),
+            false => Ok(event.clone()),
+        };
+        events.iter().map(show).collect::<Result<Vec<_>, _>>().map(Cow::Owned)
+    }
+
+    /// Whether the viewer had been in the room at some time before `at`.
+    fn was_in(&self, room: &RoomId, at: Position) -> bool {
+        let intervals = self.lanes.intervals(&Lane::Room(room.to_owned()));
+        intervals.first().is_some_and(|interval| interval.opened <= at)
+    }
+}
+
+fn hidden(event: &StoredEvent) -> Result<Arc<StoredEvent>, StoreError> {
+    let pdu = prune(&event.pdu, event.rules()).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    Ok(Arc::new(StoredEvent { pdu, ..event.clone() }))
+}

@@ -1,0 +1,15 @@
+//! `GET /_matrix/client/v1/admin/lock/{userId}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1adminlockuserid>
+
+use ruma::api::client::admin::is_user_locked::v1::{Request, Response};
+
+use super::examine;
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    Ok(Response::new(examine(&app, &caller, &request.user_id).await?.locked))
+}

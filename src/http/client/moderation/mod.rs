@@ -1,0 +1,58 @@
+//! What administrators do about accounts: lock and suspend them.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#account-moderation>
+
+mod get_lock;
+mod get_suspend;
+mod set_lock;
+mod set_suspend;
+
+use ruma::UserId;
+
+use crate::{
+    account::{Caller, User},
+    http::{App, Failure, Routes},
+};
+
+/// Adds the endpoints of this area.
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(get_lock::handle);
+    routes.add(get_suspend::handle);
+    routes.add(set_lock::handle);
+    routes.add(set_suspend::handle);
+}
+
+/// The account `user`, for administrators. Whether the caller is one comes first, so that nobody else
+/// learns who has an account.
+async fn examine(app: &App, caller: &Caller, user: &UserId) -> Result<User, Failure> {
+    let asking = app.accounts.user(&caller.user_id).await?;
+    if !asking.is_some_and(|user| user.admin) {
+        return Err(Failure::forbidden("Only administrators of the server may do this"));
+    }
+    if user.server_name() != app.server_name {
+        return Err(Failure::invalid_param("The user belongs to another server"));
+    }
+    let found = app.accounts.user(user).await?.filter(|user| !user.deactivated);
+    let found = found.ok_or_else(|| Failure::not_found("There is no such user"))?;
+    match found.admin && user != caller.user_id {
+        true => Err(Failure::forbidden("The user is an administrator too")),
+        false => Ok(found),
+    }
+}
+
+/// As [`examine`], for those who are to be locked or suspended.
+async fn change(
+    app: &App,
+    caller: &Caller,
+    user: &UserId,
+    change: impl Fn(&mut User),
+) -> Result<(), Failure> {
+    examine(app, caller, user).await?;
+    if user == caller.user_id {
+        return Err(Failure::forbidden("Nobody can do this to their own account"));
+    }
+    Ok(app.accounts.change_user(user, change).await?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! `PUT /_matrix/client/v1/admin/suspend/{userId}`
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv1adminsuspenduserid>
+
+use ruma::api::client::admin::suspend_user::v1::{Request, Response};
+
+use super::change;
+use crate::{
+    account::Caller,
+    http::{App, Failure},
+};
+
+pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    change(&app, &caller, &request.user_id, |user| user.suspended = request.suspended).await?;
+    Ok(Response::new(request.suspended))
+}

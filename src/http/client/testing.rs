@@ -1,0 +1,95 @@
+//! What tests of several areas share: a server to ask, without sockets.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{
+    account::{Accounts, Registration, Settings},
+    http::{App, Routes, client, tests::services},
+};
+
+/// A server with every endpoint of the client-server API.
+pub(super) struct Server {
+    router: Router,
+    app: App,
+}
+
+impl Server {
+    /// A server whose registration is so.
+    pub(super) async fn new(registration: Registration) -> Self {
+        let mut services = services().await;
+        let registration_tokens = vec!["sesame".to_owned()];
+        let settings = Settings { registration, registration_tokens, ..Settings::default() };
+        let (log, ports) = (services.log.clone(), services.ports.clone());
+        services.accounts = Accounts::new(log, ports, services.server_name.clone(), settings);
+        services.gate = Arc::new(services.accounts.clone());
+        let mut routes = Routes::default();
+        client::routes(&mut routes);
+        let app = App::new(services);
+        Self { router: routes.into_router(app.clone()), app }
+    }
+
+    /// Asks for `METHOD PATH`, with `/_matrix/client/v3` before a path that says nothing else.
+    pub(super) async fn ask(&self, token: &str, request: &str, body: Value) -> (u16, Value) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let path = match path.starts_with("/_matrix") {
+            true => path.to_owned(),
+            false => format!("/_matrix/client/v3{path}"),
+        };
+        let mut builder = http::Request::builder().method(method).uri(path);
+        if !token.is_empty() {
+            builder = builder.header("authorization", format!("Bearer {token}"));
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = self.router.clone().oneshot(builder.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The services, for what no client can do.
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The body of an answer 200, or its status and `errcode`.
+    pub(super) async fn met(&self, token: &str, request: &str, body: Value) -> Value {
+        match self.ask(token, request, body).await {
+            (200, answer) => answer,
+            (status, answer) => {
+                let code = answer["errcode"].as_str().unwrap_or("-");
+                Value::from(format!("{status} {code}"))
+            }
+        }
+    }
+
+    /// Asks, and wants to be answered `expected`.
+    pub(super) async fn check(&self, token: &str, request: &str, (body, expected): (Value, Value)) {
+        let met = self.met(token, request, body.clone()).await;
+        assert_eq!(met, expected, "{request} {body}");
+    }
+
+    /// Makes an account with the password `secret` on the device `PHONE`; its access token.
+    pub(super) async fn register(&self, name: &str) -> String {
+        let body = json!({
+            "username": name, "password": "secret", "device_id": "PHONE",
+            "auth": { "type": "m.login.dummy" },
+        });
+        let answer = self.met("", "POST /register", body).await;
+        answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// Logs `alice` in, with what `extra` says otherwise.
+    pub(super) async fn login(&self, extra: Value) -> Value {
+        let mut body = json!({
+            "type": "m.login.password", "password": "secret",
+            "identifier": { "type": "m.id.user", "user": "alice" },
+        });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        self.met("", "POST /login", body).await
+    }
+}
