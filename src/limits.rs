@@ -58,6 +58,15 @@ pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
 pub const STORE_RESERVE_BLOCK: u64 = 65_536;
 /// Bytes that commits leave free on the disk of the embedded store (ours; what a checkpoint may need).
 pub const STORE_FREE_BYTES_MIN: u64 = 8 << 20;
+/// PDUs in one transaction (server-server API, "Transactions").
+pub const TRANSACTION_PDUS_MAX: usize = 50;
+/// EDUs in one transaction (server-server API, "Transactions").
+pub const TRANSACTION_EDUS_MAX: usize = 100;
+/// Facts of an outbox in one transaction (ours; room events and receipts are to have a share too).
+pub const COURIER_QUEUE_MAX: usize = 40;
+/// Events of one room that a server gets one after another; when more wait, it gets the newest and asks
+/// for what it misses (ours).
+pub const COURIER_LANE_BACKLOG_MAX: usize = 200;
 /// How often the lock of the embedded store's folder is tried (ours; a process that ends may hold it for a moment).
 pub const STORE_LOCK_ATTEMPTS: u32 = 20;
 /// Between two of these attempts (ours; one second in all).

@@ -20,7 +20,7 @@ use super::{
         Class, audience_prefix, class_prefix, class_range, cursor_key, decode_fact, position_of,
         read_subscription, register_index,
     },
-    page,
+    page, page_server,
     readers::Readers,
 };
 use crate::{
@@ -56,8 +56,8 @@ impl Ticket {
 /// The one log of this server. Cheap to clone.
 #[derive(Clone)]
 pub struct Log {
-    inner: Arc<Inner>,
-    queue: Arc<Mutex<Option<mpsc::Sender<Pending>>>>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) queue: Arc<Mutex<Option<mpsc::Sender<Pending>>>>,
 }
 
 pub(super) struct Inner {
@@ -160,12 +160,12 @@ impl Log {
     pub async fn page(&self, reader: &Reader, from: Cursor, limits: &PageLimits) -> Result<Page, StoreError> {
         match reader {
             Reader::Device(user, device) => page::of_device(self, (user, device), from, limits).await,
-            // Couriers read `Egress` and `Outbox` lanes; they come with federation.
-            Reader::Server(_) => Ok(Page { from, to: Cursor::at(self.head()), slices: Vec::new() }),
+            Reader::Server(server) => page_server::of_server(self, server, from, limits).await,
         }
     }
 
-    /// Resolves once something for `reader` may lie beyond `seen`, or the log closes.
+    /// Resolves once something for `reader` may lie beyond `seen`, or the log closes. For couriers there
+    /// is [`Self::news`] instead.
     ///
     /// # Errors
     /// When the store fails.

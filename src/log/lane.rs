@@ -145,6 +145,49 @@ pub(super) fn read_subscription(audience: &Audience, key: &Key) -> Result<(Lane,
     }
 }
 
+/// The range of all subscriptions of remote servers.
+pub(super) fn servers_range() -> (Key, Key) {
+    let mut writer = KeyWriter::new(TableId::Subscription);
+    writer.raw(&[1]);
+    let from = writer.finish();
+    let to = from.after_prefix();
+    (from, to)
+}
+
+/// The server and lane of a subscription in [`servers_range`].
+pub(super) fn read_server_subscription(key: &Key) -> Result<(OwnedServerName, Lane), StoreError> {
+    let mut reader = KeyReader::new(key);
+    let kind = reader.array::<1>();
+    match (kind, OwnedServerName::read(&mut reader), read_lane(&mut reader)) {
+        (Some([1]), Some(server), Some(lane)) => Ok((server, lane)),
+        _ => Err(StoreError::Corrupt(format!("a server's subscription: {:02x?}", key.0))),
+    }
+}
+
+/// The range of what waits in all outboxes.
+pub(super) fn outboxes() -> (Key, Key) {
+    let mut writer = KeyWriter::new(TableId::LaneRow);
+    writer.raw(&[4]);
+    let from = writer.finish();
+    let to = from.after_prefix();
+    (from, to)
+}
+
+/// Whose outbox a row in [`outboxes`] is of.
+pub(super) fn outbox_server(key: &Key) -> Result<OwnedServerName, StoreError> {
+    match read_lane(&mut KeyReader::new(key)) {
+        Some(Lane::Outbox(server)) => Ok(server),
+        _ => Err(StoreError::Corrupt(format!("a row of an outbox: {:02x?}", key.0))),
+    }
+}
+
+/// Where the rows of the next outbox begin.
+pub(super) fn outbox_after(server: &OwnedServerName) -> Key {
+    let mut writer = KeyWriter::new(TableId::LaneRow);
+    write_lane(&mut writer, &Lane::Outbox(server.clone()));
+    writer.finish().after_prefix()
+}
+
 /// The row of a cursor that we keep for a reader.
 pub(super) fn cursor_key(reader: &Reader) -> Key {
     let mut writer = KeyWriter::new(TableId::Cursor);

@@ -12,18 +12,24 @@
 
 mod commit;
 mod committer;
+mod couriers;
 mod handle;
 mod heads;
 mod lane;
 mod page;
+mod page_server;
 mod readers;
+mod servers;
 mod subscription;
 mod waiters;
 
 pub use commit::{Commit, CommitError, OnceKey};
 pub use handle::{Direction, Log, Ticket};
 pub use page::{Page, PageLimits, Slice};
+pub use servers::News;
 pub use subscription::{Audience, Interval, Subscriptions};
 
+#[cfg(test)]
+mod server_tests;
 #[cfg(test)]
 mod tests;

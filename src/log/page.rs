@@ -15,8 +15,9 @@ use crate::{
 /// How much of each kind a page may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLimits {
-    /// Facts of `Append` retention per lane; the newest are kept and `gap` says that there are more.
-    pub append_per_lane: usize,
+    /// Facts of `Append` retention. For a device, of each lane: the newest are kept and `gap` says that
+    /// there are more. For a server, in all: the oldest come first and the rest waits.
+    pub append: usize,
     /// Facts of `Queue` retention; the oldest come first and the rest waits.
     pub queue: usize,
     /// Whether a lane that was opened within the page is given from its very beginning, so that the
@@ -71,7 +72,7 @@ pub(super) async fn of_device(
     let inbox = Lane::Inbox(user.clone(), device.clone());
     let mut scans = Vec::with_capacity(parts.len() * 2 + 2);
     for part in &parts {
-        scans.push(scan(&part.lane, Class::Append, (part.from, part.to), (true, limits.append_per_lane + 1)));
+        scans.push(scan(&part.lane, Class::Append, (part.from, part.to), (true, limits.append + 1)));
         scans.push(scan(&part.lane, Class::Register, (part.from, part.to), (false, SCAN_ROWS_MAX)));
     }
     scans.push(scan(&inbox, Class::Register, (from.log, to), (false, SCAN_ROWS_MAX)));
@@ -85,8 +86,8 @@ pub(super) async fn of_device(
     let mut slices = Vec::new();
     for part in parts {
         let mut facts = found.next().transpose()?.unwrap_or_default();
-        let gap = part.gap || facts.len() > limits.append_per_lane;
-        facts.truncate(limits.append_per_lane);
+        let gap = part.gap || facts.len() > limits.append;
+        facts.truncate(limits.append);
         facts.extend(found.next().transpose()?.unwrap_or_default());
         facts.extend(log.volatile(&part.lane, part.from, part.to));
         facts.sort_by_key(|(position, _)| *position);

@@ -2,18 +2,19 @@
 //! who waits for what. All of it can be rebuilt from the store.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
-use ruma::{OwnedDeviceId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId};
 use tokio::sync::Notify;
 
 use super::{
     Audience, Commit, Subscriptions,
     commit::{SubscriptionChange, Touch, VolatileFact},
     heads::Heads,
+    servers::{News, Servers},
     waiters::Waiters,
 };
 use crate::{
@@ -34,6 +35,9 @@ struct State {
     generation: u64,
     waiters: Waiters,
     to_wake: Vec<Arc<Notify>>,
+    servers: Servers,
+    /// Woken when there is something for a remote server.
+    couriers: Arc<Notify>,
 }
 
 impl Readers {
@@ -104,7 +108,11 @@ impl Readers {
     /// Wakes everyone, for shutdown.
     pub(super) fn wake_all(&self) {
         let mut waiting = Vec::new();
-        self.0.lock().waiters.all(&mut waiting);
+        {
+            let state = self.0.lock();
+            state.waiters.all(&mut waiting);
+            waiting.push(state.couriers.clone());
+        }
         for notify in waiting {
             notify.notify_one();
         }
@@ -161,6 +169,35 @@ impl Readers {
         true
     }
 
+    /// Takes which servers read which rooms, unless a change came in between (see [`Self::subscriptions`]).
+    pub(super) fn load_servers(
+        &self,
+        reading: Vec<(OwnedServerName, OwnedRoomId)>,
+        generation: u64,
+    ) -> Result<(), u64> {
+        let mut state = self.0.lock();
+        if state.generation != generation {
+            return Err(state.generation);
+        }
+        state.servers.load(reading);
+        Ok(())
+    }
+
+    /// What is new for remote servers since this was last asked.
+    pub(super) fn take_news(&self) -> News {
+        self.0.lock().servers.take()
+    }
+
+    /// Woken when there is something for a remote server.
+    pub(super) fn couriers(&self) -> Arc<Notify> {
+        self.0.lock().couriers.clone()
+    }
+
+    /// The servers that read a room now.
+    pub(super) fn servers_of(&self, room: &RoomId) -> BTreeSet<OwnedServerName> {
+        self.0.lock().servers.of_room(room)
+    }
+
     /// Registers a waiter; from now on every commit that concerns the device notifies it.
     pub(super) fn register(
         &self,
@@ -180,13 +217,18 @@ impl Readers {
 
 impl State {
     fn note_change(&mut self, change: &SubscriptionChange) {
-        if let (Audience::Account(user), Lane::Room(room)) = (&change.audience, &change.lane) {
-            self.waiters.change(user, room, change.opens);
+        match (&change.audience, &change.lane) {
+            (Audience::Account(user), Lane::Room(room)) => self.waiters.change(user, room, change.opens),
+            (Audience::Server(server), lane) => self.servers.change(server, lane, change.opens),
+            _ => {}
         }
     }
 
     fn touch(&mut self, touch: &Touch, at: Position) {
         self.heads.touch(&touch.lane, at);
+        if self.servers.touch(&touch.lane, touch.person.as_ref()) {
+            self.to_wake.push(self.couriers.clone());
+        }
         let State { waiters, to_wake, subscriptions, .. } = self;
         match &touch.lane {
             Lane::Room(room) => waiters.of_room(room, to_wake),

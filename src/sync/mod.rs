@@ -123,11 +123,8 @@ impl Sync {
         let wait = request.timeout.min(SYNC_WAIT_MAX);
         self.note_presence(caller, request, wait).await?;
         let deadline = Instant::now() + wait;
-        let limits = PageLimits {
-            append_per_lane: timeline_limit(request),
-            queue: TO_DEVICE_PAGE_MAX,
-            before_opening: true,
-        };
+        let limits =
+            PageLimits { append: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX, before_opening: true };
         let mut from = since;
         loop {
             let page = self.log.page(&reader, from, &limits).await?;
