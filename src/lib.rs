@@ -18,6 +18,8 @@ pub mod keys;
 
 pub mod dag;
 
+pub mod peer;
+
 pub mod history;
 
 pub mod account;
@@ -29,6 +31,8 @@ pub mod ephemeral;
 pub mod push;
 
 pub mod room;
+
+pub mod federation;
 
 pub mod sync;
 

@@ -208,3 +208,19 @@ pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 pub const ROOM_READERS_MAX: usize = 4_000_000;
 /// Rooms as users' push rules look at them that are kept in memory (ours; about 1 KiB each).
 pub const PUSH_CONTEXTS_MAX: usize = 5_000;
+/// Largest body of a request of another server, in bytes (ours; 50 events and 100 full EDUs fit).
+pub const FEDERATION_BODY_BYTES_MAX: usize = 16 << 20;
+/// Longest header that proves where a request comes from, in bytes (ours; real ones take about 300).
+pub const X_MATRIX_BYTES_MAX: usize = 4_096;
+/// Deepest nesting of JSON that has no canonical form and is signed all the same (ours; the cost grows with it).
+pub const JSON_DEPTH_MAX: usize = 40;
+/// Time for one exchange with another server (ours; other servers wait for 60 s).
+pub const PEER_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// Largest ordinary answer of another server, in bytes (ours; the state of a large room has its own bound).
+pub const PEER_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How long a server that did not answer is left alone, at first (ours; doubled each time).
+pub const PEER_DOWN_FIRST: Duration = Duration::from_secs(5);
+/// How long a server that did not answer is left alone, at most (ours).
+pub const PEER_DOWN_MAX: Duration = Duration::from_secs(300);
+/// Servers that are remembered as not answering (ours; about 150 bytes each).
+pub const PEERS_DOWN_MAX: usize = 50_000;

@@ -12,10 +12,12 @@ use crate::{
     config::{Config, RegistrationMode},
     device::Devices,
     ephemeral::Ephemeral,
+    federation::{Federation, Neighbours},
     history::History,
     keys::SigningKey,
     limits::BUSY_RETRY_AFTER,
     log::Log,
+    peer::{self, Net, Peers},
     push::Push,
     room::{Profile, Profiles, Rooms},
     store::{BoxFuture, StoreError},
@@ -35,6 +37,8 @@ pub struct Foundation {
     pub signing_key: Arc<SigningKey>,
     /// Lets whoever knows it register accounts, administrators included.
     pub registration_secret: String,
+    /// The door to other servers.
+    pub net: Arc<dyn Net>,
     /// Every task of the server belongs to it.
     pub tasks: TaskTracker,
 }
@@ -57,6 +61,10 @@ pub struct Services {
     pub registration_secret: String,
     /// The log.
     pub log: Log,
+    /// The other servers.
+    pub peers: Peers,
+    /// Answers to other servers.
+    pub federation: Federation,
     /// Accounts and their sessions.
     pub accounts: Accounts,
     /// Devices and their keys.
@@ -89,7 +97,9 @@ impl Services {
     /// # Errors
     /// When the store fails.
     pub async fn open(foundation: Foundation) -> Result<Self, StoreError> {
-        let Foundation { config, ports, log, signing_key, registration_secret, tasks } = foundation;
+        let Foundation { config, ports, log, signing_key, registration_secret, net, tasks } = foundation;
+        let peers =
+            Peers::new(net, log.clone(), ports.clone(), signing_key.clone(), peer::Settings::default());
         let name = config.server_name.clone();
         let settings = account_settings(&config);
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
@@ -104,7 +114,20 @@ impl Services {
             config.presence,
             (&tasks, stopping.clone()),
         );
+        let rooms = Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone());
+        let federation = Federation::new(Neighbours {
+            log: log.clone(),
+            ports: ports.clone(),
+            peers: peers.clone(),
+            history: history.clone(),
+            accounts: accounts.clone(),
+            devices: devices.clone(),
+            ephemeral: ephemeral.clone(),
+            rooms: rooms.clone(),
+        });
         Ok(Self {
+            peers,
+            federation,
             sync: Sync::new(
                 history.clone(),
                 accounts.clone(),
@@ -114,7 +137,7 @@ impl Services {
             ),
             ephemeral,
             devices,
-            rooms: Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone()),
+            rooms,
             history,
             gate: Arc::new(accounts.clone()),
             accounts,

@@ -21,14 +21,14 @@ pub(super) async fn identify(
     access: Access,
     parts: &Parts,
 ) -> Result<Option<(Caller, Standing)>, Failure> {
-    if access == Access::Open {
+    if matches!(access, Access::Open | Access::Signed) {
         return Ok(None);
     }
     let token = token_of(parts)?;
     match (token, access) {
         (Some(token), _) => gate.authenticate(&token).await.map(Some),
         (None, Access::Required) => Err(Failure::missing_token()),
-        (None, Access::Optional | Access::Open) => Ok(None),
+        (None, Access::Optional | Access::Open | Access::Signed) => Ok(None),
     }
 }
 

@@ -12,7 +12,7 @@ use ruma::api::{
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::Failure;
+use super::{Failure, federation::Origin};
 use crate::{account::Caller, limits::BODY_SECONDS_MAX};
 
 /// From where a request came.
@@ -33,6 +33,8 @@ pub struct Call {
     pub path: Vec<String>,
     /// Who calls, as far as the endpoint asks.
     pub caller: Option<Caller>,
+    /// Which server calls, when the endpoint asks.
+    pub origin: Option<Origin>,
     /// From where.
     pub peer: Peer,
     /// The body.
@@ -44,6 +46,8 @@ pub struct Call {
 pub struct Given<R> {
     /// Who calls.
     pub caller: Option<Caller>,
+    /// Which server calls.
+    pub origin: Option<Origin>,
     /// From where.
     pub peer: Peer,
     /// The request.
@@ -67,7 +71,7 @@ impl Call {
     /// # Errors
     /// What the specification's client is to be told: see [`Failure`].
     pub fn decode<R: IncomingRequest>(self) -> Result<Given<R>, Failure> {
-        let Self { parts, path, caller, peer, body } = self;
+        let Self { parts, path, caller, origin, peer, body } = self;
         let body: &[u8] = match (&parts.method, body.is_empty()) {
             // Clients leave the body out where nothing in it is required: logout, join, leave, …
             (&Method::POST | &Method::DELETE, true) => b"{}",
@@ -82,7 +86,7 @@ impl Call {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let request = R::try_from_http_request(http::Request::from_parts(parts, body), &path)
             .map_err(|error| rejection(error, body))?;
-        Ok(Given { caller, peer, request })
+        Ok(Given { caller, origin, peer, request })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::limits::COMPRESS_BYTES_MIN;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Source {
     /// This address.
     Tcp(IpAddr),
     /// A program on this machine that may open the socket.
@@ -59,15 +59,15 @@ impl Front {
     }
 
     /// Answers one request; never fails.
-    pub async fn answer(&self, mut request: Request<Body>, origin: Origin) -> Response {
+    pub async fn answer(&self, mut request: Request<Body>, source: Source) -> Response {
         let app = &self.0.app;
         let started = app.ports.clock.monotonic();
         let method = known(request.method());
         // Neither the query nor the headers: both may carry an access token.
         let span = tracing::info_span!("request", method, path = request.uri().path());
-        let peer = peer(request.headers(), origin, &app.config.trusted_proxies);
+        let peer = peer(request.headers(), source, &app.config.trusted_proxies);
         request.extensions_mut().insert(peer);
-        request.extensions_mut().insert(origin);
+        request.extensions_mut().insert(source);
 
         let mut response = match *request.method() {
             Method::OPTIONS => empty(StatusCode::NO_CONTENT),
@@ -133,11 +133,11 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// Who really asks, when a trusted proxy stands between.
-fn peer(headers: &HeaderMap, origin: Origin, trusted: &[IpAddr]) -> Peer {
+fn peer(headers: &HeaderMap, source: Source, trusted: &[IpAddr]) -> Peer {
     let believed = |ip: &IpAddr| trusted.contains(&ip.to_canonical());
-    let (direct, believe) = match origin {
-        Origin::Tcp(ip) => (Some(ip.to_canonical()), believed(&ip)),
-        Origin::Unix => (None, true),
+    let (direct, believe) = match source {
+        Source::Tcp(ip) => (Some(ip.to_canonical()), believed(&ip)),
+        Source::Unix => (None, true),
     };
     // Each proxy adds at the right; what stands left of the first untrusted one may be invented.
     let forwarded = headers.get_all("x-forwarded-for").iter().rev();
@@ -154,17 +154,17 @@ mod tests {
 
     use http::HeaderMap;
 
-    use super::{Origin, peer};
+    use super::{Source, peer};
 
     #[track_caller]
-    fn check(origin: &str, forwarded: &[&str], expected: &str) {
+    fn check(source: &str, forwarded: &[&str], expected: &str) {
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         let trusted: Vec<IpAddr> = vec!["127.0.0.1".parse().unwrap(), "10.0.0.9".parse().unwrap()];
-        let origin = origin.parse().map_or(Origin::Unix, Origin::Tcp);
-        let ip = peer(&headers, origin, &trusted).ip;
+        let source = source.parse().map_or(Source::Unix, Source::Tcp);
+        let ip = peer(&headers, source, &trusted).ip;
         assert_eq!(ip.map(|ip| ip.to_string()).unwrap_or_default(), expected);
     }
 

@@ -3,11 +3,13 @@
 use ruma::api::{
     IncomingRequest,
     auth_scheme::{AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
+    federation::authentication::ServerSignatures,
 };
 
 use super::{
     App, Failure,
     call::{Given, Peer},
+    federation::Origin,
 };
 use crate::account::Caller;
 
@@ -20,6 +22,8 @@ pub enum Access {
     Optional,
     /// A valid token must be there.
     Required,
+    /// Another server must have signed the request.
+    Signed,
 }
 
 /// Marks the authentication schemes under which a request may come without a token, so that a handler
@@ -111,5 +115,19 @@ where
     async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
         let caller = given.caller.ok_or_else(Failure::missing_token)?;
         self(app, caller, given.peer, given.request).await
+    }
+}
+
+impl<R, F, Answer> Handle<R, fn(App, Origin, R)> for F
+where
+    R: IncomingRequest<Authentication = ServerSignatures> + Send + 'static,
+    F: Fn(App, Origin, R) -> Answer + Clone + Send + Sync + 'static,
+    Answer: Future<Output = Result<R::OutgoingResponse, Failure>> + Send,
+{
+    const ACCESS: Access = Access::Signed;
+
+    async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
+        let origin = given.origin.ok_or_else(Failure::missing_token)?;
+        self(app, origin, given.request).await
     }
 }

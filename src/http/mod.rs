@@ -12,6 +12,7 @@ pub mod auth;
 mod call;
 pub mod client;
 mod error;
+pub mod federation;
 mod front;
 mod handler;
 mod metrics;
@@ -26,7 +27,7 @@ mod tests;
 pub use app::{App, Budget, Foundation, Services, Share};
 pub use call::{Call, Peer};
 pub use error::Failure;
-pub use front::{Front, Origin};
+pub use front::{Front, Source};
 pub use handler::{Access, Anonymous, Handle};
 pub use metrics::Metrics;
 pub use routes::Routes;
@@ -38,6 +39,7 @@ pub fn endpoints() -> Routes {
     let mut routes = Routes::default();
     operate::routes(&mut routes);
     client::routes(&mut routes);
+    federation::routes(&mut routes);
     admin::routes(&mut routes);
     routes
 }

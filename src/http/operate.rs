@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{Method, StatusCode, header};
 
-use super::{Access, App, Call, Failure, Origin, Routes};
+use super::{Access, App, Call, Failure, Routes, Source};
 
 /// Adds the endpoints.
 pub(super) fn routes(routes: &mut Routes) {
@@ -23,7 +23,7 @@ async fn health(app: App, _: Call) -> Result<Response, Failure> {
 }
 
 async fn metrics(app: App, call: Call) -> Result<Response, Failure> {
-    let local = call.parts.extensions.get::<Origin>() == Some(&Origin::Unix) && call.peer.ip.is_none();
+    let local = call.parts.extensions.get::<Source>() == Some(&Source::Unix) && call.peer.ip.is_none();
     let reader = call.peer.ip.is_some_and(|ip| app.config.metrics_readers.contains(&ip));
     if !(local || reader) {
         // Those who may not read it need not know that it exists.

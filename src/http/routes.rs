@@ -22,10 +22,11 @@ use super::{
     auth::identify,
     call::{Given, read_body},
     client::server::versions,
+    federation::prove,
     standing,
     throttle::Class,
 };
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, FEDERATION_BODY_BYTES_MAX};
 
 /// An answer to come.
 type Pending = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
@@ -69,7 +70,10 @@ impl Routes {
         let access = access_of(&handler);
         let run = erase(handler);
         for path in paths {
-            let class = Class::of(&R::METHOD, path, R::RATE_LIMITED);
+            let class = match access {
+                Access::Signed => Class::Free,
+                _ => Class::of(&R::METHOD, path, R::RATE_LIMITED),
+            };
             self.insert(R::METHOD, Definition { path, access, class, run: run.clone() });
         }
     }
@@ -170,8 +174,17 @@ impl Definition {
             None => None,
         };
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
-        let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
-        (self.run)(app, Call { parts, path, caller, peer, body }).await
+        let (body, origin) = match self.access {
+            Access::Signed => {
+                let body = read_body(body, FEDERATION_BODY_BYTES_MAX, &parts.headers).await?;
+                let origin = prove(&app, &parts, &body).await?;
+                (body, Some(origin))
+            }
+            Access::Open | Access::Optional | Access::Required => {
+                (read_body(body, BODY_BYTES_MAX, &parts.headers).await?, None)
+            }
+        };
+        (self.run)(app, Call { parts, path, caller, origin, peer, body }).await
     }
 }
 

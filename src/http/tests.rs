@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::{
-    Access, App, Budget, Call, Failure, Foundation, Front, Origin, Routes, Services, auth::Authenticate,
+    Access, App, Budget, Call, Failure, Foundation, Front, Routes, Services, Source, auth::Authenticate,
 };
 use crate::{
     account::{Caller, Standing},
@@ -33,6 +33,7 @@ use crate::{
     keys::SigningKey,
     limits::BODY_BYTES_MAX,
     log::Log,
+    peer::Isolated,
     store::{BoxFuture, Db, memory::Memory},
     types::{ManualClock, Ports, SeededRng},
 };
@@ -68,6 +69,7 @@ pub(super) async fn services() -> Services {
         config: Config::default(),
         ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
         registration_secret: String::from("secret"),
+        net: Arc::new(Isolated),
         log,
         tasks,
     })
@@ -294,8 +296,8 @@ async fn front() -> Front {
 
 async fn knock(front: &Front, method: &str, path: &str) -> Response {
     let request = http::Request::builder().method(method).uri(path).header("accept-encoding", "gzip");
-    let origin = Origin::Tcp([127, 0, 0, 1].into());
-    front.answer(request.body(Body::empty()).unwrap(), origin).await
+    let source = Source::Tcp([127, 0, 0, 1].into());
+    front.answer(request.body(Body::empty()).unwrap(), source).await
 }
 
 #[tokio::test]
@@ -381,7 +383,7 @@ async fn no_secret_is_logged() {
     {
         let request = http::Request::builder().uri(path).header("authorization", format!("Bearer {token}"));
         let request = request.body(Body::from(r#"{"password":"CANARY","name":1}"#)).unwrap();
-        front.answer(request, Origin::Unix).await;
+        front.answer(request, Source::Unix).await;
     }
     drop(guard);
     let text = String::from_utf8(lines.0.lock().clone()).unwrap();

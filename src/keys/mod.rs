@@ -13,7 +13,7 @@ use ruma::{
 
 pub use ruma::signatures::{PublicKeyMap, PublicKeySet};
 pub use signing::{KeyError, SigningKey};
-pub use verify::{Integrity, VerifyError, required_signers, verify_event, verify_object};
+pub use verify::{Integrity, VerifyError, required_signers, verify_event, verify_object, verify_text};
 
 /// What can be wrong with an object that is to be hashed or signed.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use ruma::{
     CanonicalJsonObject, OwnedServerName, OwnedServerSigningKeyId, ServerName, ServerSigningKeyId,
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
-    signatures::{Ed25519KeyPair, hash_and_sign_event, sign_event, sign_json},
+    signatures::{Ed25519KeyPair, KeyPair, hash_and_sign_event, sign_event, sign_json},
 };
 
 use super::{ObjectError, PublicKeyMap, PublicKeySet};
@@ -100,6 +100,13 @@ impl SigningKey {
     /// Adds our signature to any JSON object.
     pub fn sign_json(&self, object: &mut CanonicalJsonObject) -> Result<(), ObjectError> {
         Ok(sign_json(self.server.as_str(), &self.pair, object)?)
+    }
+
+    /// Our signature of a text, for what is not signed within itself.
+    #[must_use]
+    pub fn sign_text(&self, text: &[u8]) -> Base64 {
+        let (_, signature) = self.pair.sign(text).into_parts();
+        Base64::new(signature)
     }
 
     /// Adds our signature to an event that is hashed already, say an invite that another server made.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, ServerName,
     room_version_rules::RoomVersionRules,
+    serde::Base64,
     signatures::{
         VerificationError, Verified, required_server_signatures_to_verify_event,
         to_canonical_json_string_for_signing, verify_canonical_json_bytes,
@@ -92,6 +93,11 @@ pub fn verify_object(
         true => Ok(()),
         false => Err(VerifyError::MissingKeys(BTreeMap::from([(server.to_owned(), signed)]))),
     }
+}
+
+/// Checks that `signature` is that of `text` by the ed25519 key `key`.
+pub fn verify_text(key: &Base64, signature: &Base64, text: &[u8]) -> Result<(), VerifyError> {
+    Ok(verify_canonical_json_bytes(&"ed25519".into(), key.as_bytes(), signature.as_bytes(), text)?)
 }
 
 /// The ed25519 keys with which `server` signed `object`; an error if there is none.

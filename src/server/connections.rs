@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::listener::{Listener, Stream};
 use crate::{
-    http::{Front, Origin},
+    http::{Front, Source},
     limits::{ACCEPT_PAUSE, HANDSHAKE_SECONDS_MAX, HEAD_BYTES_MAX, HEAD_SECONDS_MAX, STREAMS_MAX},
 };
 
@@ -73,10 +73,10 @@ impl Serving {
         let cutting = self.cutting.clone();
         let serve = async {
             match (stream, tls) {
-                (Stream::Tcp(stream, ip), None) => self.serve(stream, Origin::Tcp(ip)).await,
-                (Stream::Unix(stream), None) => self.serve(stream, Origin::Unix).await,
-                (Stream::Tcp(stream, ip), Some(tls)) => self.shake(tls, stream, Origin::Tcp(ip)).await,
-                (Stream::Unix(stream), Some(tls)) => self.shake(tls, stream, Origin::Unix).await,
+                (Stream::Tcp(stream, ip), None) => self.serve(stream, Source::Tcp(ip)).await,
+                (Stream::Unix(stream), None) => self.serve(stream, Source::Unix).await,
+                (Stream::Tcp(stream, ip), Some(tls)) => self.shake(tls, stream, Source::Tcp(ip)).await,
+                (Stream::Unix(stream), Some(tls)) => self.shake(tls, stream, Source::Unix).await,
             }
         };
         tokio::select! {
@@ -85,7 +85,7 @@ impl Serving {
         }
     }
 
-    async fn shake<S>(&self, tls: tokio_rustls::TlsAcceptor, stream: S, origin: Origin)
+    async fn shake<S>(&self, tls: tokio_rustls::TlsAcceptor, stream: S, source: Source)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -94,20 +94,20 @@ impl Serving {
             shaken = tokio::time::timeout(HANDSHAKE_SECONDS_MAX, tls.accept(stream)) => shaken,
         };
         match shaken {
-            Ok(Ok(stream)) => self.serve(stream, origin).await,
+            Ok(Ok(stream)) => self.serve(stream, source).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(&self, stream: S, origin: Origin)
+    async fn serve<S>(&self, stream: S, source: Source)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let front = self.front.clone();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let front = front.clone();
-            async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), origin).await) }
+            async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), source).await) }
         });
         let builder = protocol(self.connections.clone());
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));

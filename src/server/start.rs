@@ -11,6 +11,7 @@ use crate::{
     http::{App, Foundation, Front, Services, endpoints},
     limits::FORGET_EVERY,
     log::Log,
+    peer::Isolated,
     store::{Db, Store, StoreError, embedded, memory::Memory, postgres},
     types::Ports,
 };
@@ -67,7 +68,8 @@ async fn services(
     let log = Log::open(Db::new(store), &tasks).await?;
     let signing_key = Arc::new(folder.signing_key(&config.server_name, ports.rng.as_ref())?);
     let registration_secret = folder.registration_secret(ports.rng.as_ref())?;
-    let foundation = Foundation { config, ports, log, signing_key, registration_secret, tasks };
+    let net = Arc::new(Isolated);
+    let foundation = Foundation { config, ports, log, signing_key, registration_secret, net, tasks };
     Ok(App::new(Services::open(foundation).await?))
 }
 

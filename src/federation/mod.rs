@@ -1,0 +1,9 @@
+//! What other servers ask of this one: transactions, joins, history, queries.
+//!
+//! Owns: the inbound side of federation. May use: everything down to `room`. Start reading at [`Federation`].
+//! Invariants: whatever it is given comes from a server that has proved its name, and is not believed for
+//! that; one bad item never stops its neighbours.
+
+mod service;
+
+pub use service::{Federation, Neighbours};

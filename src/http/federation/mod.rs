@@ -1,0 +1,17 @@
+//! The server-server API. Each area lists its endpoints; each endpoint is one file.
+//!
+//! A handler whose request type wants a server's signature is given the [`Origin`] that has proved its name:
+//! `async fn handle(app: App, origin: Origin, request: R) -> Result<Response, Failure>`.
+
+use super::Routes;
+
+mod origin;
+mod version;
+
+pub use origin::Origin;
+pub(super) use origin::prove;
+
+/// Adds every endpoint of the server-server API.
+pub fn routes(routes: &mut Routes) {
+    routes.add::<ruma::api::federation::discovery::get_server_version::v1::Request, _>(version::handle);
+}

@@ -1,0 +1,48 @@
+//! Which server a request comes from.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#request-authentication>
+
+use std::{collections::BTreeSet, ops::Deref};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, request::Parts};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UInt, api::error::ErrorKind};
+
+use crate::{
+    http::{App, Failure},
+    peer::{BadProof, Validity, Wanted, XMatrix},
+};
+
+/// The server that a request comes from; it has proved that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub OwnedServerName);
+
+impl Deref for Origin {
+    type Target = ServerName;
+
+    fn deref(&self) -> &ServerName {
+        &self.0
+    }
+}
+
+/// The server that has signed this request for us.
+pub(in crate::http) async fn prove(app: &App, parts: &Parts, body: &Bytes) -> Result<Origin, Failure> {
+    let proof = XMatrix::of(&parts.headers).map_err(refusal)?;
+    // What is for somebody else is not worth the look-up of a key.
+    if proof.destination.as_ref().is_some_and(|destination| *destination != app.server_name) {
+        return Err(refusal(BadProof::WrongDestination));
+    }
+    let now = UInt::try_from(app.ports.clock.now_ms()).unwrap_or(UInt::MAX);
+    let wanted = Wanted::from([(proof.origin.clone(), BTreeSet::from([proof.key.clone()]))]);
+    let keys = app.peers.keys(wanted, Validity::At(MilliSecondsSinceUnixEpoch(now))).await;
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    proof.verify(&request, &app.server_name, &keys).map_err(refusal)?;
+    app.peers.heard_from(&proof.origin);
+    Ok(Origin(proof.origin))
+}
+
+fn refusal(why: BadProof) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, why.to_string())
+}

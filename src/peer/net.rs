@@ -1,0 +1,78 @@
+//! The door to the network, as a trait, so that a test may put a simulated network behind it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ruma::ServerName;
+
+use crate::{
+    limits::{PEER_ANSWER_BYTES_MAX, PEER_SECONDS_MAX},
+    store::BoxFuture,
+};
+
+/// What one exchange may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// From the first look-up to the last byte of the answer.
+    pub timeout: Duration,
+    /// Bytes of the answer's body.
+    pub bytes_max: usize,
+}
+
+impl Bounds {
+    /// Other bounds than the usual ones.
+    #[must_use]
+    pub const fn new(timeout: Duration, bytes_max: usize) -> Self {
+        Self { timeout, bytes_max }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::new(PEER_SECONDS_MAX, PEER_ANSWER_BYTES_MAX)
+    }
+}
+
+/// Why there was no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NetError {
+    /// The server was not found, nobody listens there, or what answers is not it.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// The answer took too long.
+    #[error("did not answer in time")]
+    Timeout,
+    /// The answer is larger than allowed.
+    #[error("answered with more than is allowed")]
+    TooLarge,
+    /// Its address is one that this server does not talk to.
+    #[error("may not be talked to: {0}")]
+    Forbidden(String),
+}
+
+/// Carries requests to other servers by their names.
+pub trait Net: Send + Sync + 'static {
+    /// Sends `request`, whose target is a path with a query, to `server`, and waits for the whole answer.
+    /// Redirects are answers like others.
+    fn exchange<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>>;
+}
+
+/// No network at all: nobody can be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Isolated;
+
+impl Net for Isolated {
+    fn exchange<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: http::Request<Bytes>,
+        _: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        Box::pin(async { Err(NetError::Unreachable(String::from("there is no network"))) })
+    }
+}

@@ -1,0 +1,300 @@
+//! The proof that a request comes from a server: the scheme `X-Matrix` of the header `Authorization`.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#request-authentication>
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use http::{HeaderMap, HeaderValue, Request, header};
+use ruma::{
+    CanonicalJsonObject, OwnedServerName, OwnedServerSigningKeyId, ServerName,
+    serde::{Base64, base64::Standard},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    keys::{PublicKeyMap, SigningKey, canonical_text, verify_text},
+    limits::{JSON_DEPTH_MAX, X_MATRIX_BYTES_MAX},
+};
+
+/// The scheme's name.
+const SCHEME: &str = "X-Matrix";
+
+/// Why a request does not prove where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProof {
+    /// There is no such header.
+    #[error("the request is not signed")]
+    Missing,
+    /// The header cannot be read, or there are several.
+    #[error("the header Authorization is malformed: {0}")]
+    Malformed(&'static str),
+    /// The request was meant for another server.
+    #[error("the request is for another server")]
+    WrongDestination,
+    /// The body is no JSON that could be signed.
+    #[error("the content cannot be signed")]
+    Content,
+    /// The key is not known, or not valid now.
+    #[error("the key is not known")]
+    UnknownKey,
+    /// The signature is not that of the request.
+    #[error("the signature is wrong")]
+    WrongSignature,
+}
+
+/// What the header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XMatrix {
+    /// Who asks.
+    pub origin: OwnedServerName,
+    /// Who is asked; servers of old do not say.
+    pub destination: Option<OwnedServerName>,
+    /// With which key it is signed.
+    pub key: OwnedServerSigningKeyId,
+    /// The signature.
+    pub signature: Base64,
+}
+
+impl XMatrix {
+    /// Signs `request`, whose target is a path with a query, for `destination`.
+    ///
+    /// # Errors
+    /// When the body is no JSON object.
+    pub fn sign<B: AsRef<[u8]>>(
+        request: &Request<B>,
+        key: &SigningKey,
+        destination: &ServerName,
+    ) -> Result<Self, BadProof> {
+        let text = signed_text(request, key.server(), destination)?;
+        Ok(Self {
+            origin: key.server().to_owned(),
+            destination: Some(destination.to_owned()),
+            key: key.key_id().to_owned(),
+            signature: key.sign_text(text.as_bytes()),
+        })
+    }
+
+    /// The header's value.
+    #[must_use]
+    pub fn header(&self) -> HeaderValue {
+        let Self { origin, destination, key, signature } = self;
+        let mut text = format!("{SCHEME} origin=\"{origin}\",");
+        if let Some(destination) = destination {
+            text.push_str(&format!("destination=\"{destination}\","));
+        }
+        text.push_str(&format!("key=\"{key}\",sig=\"{}\"", signature.encode()));
+        // None of these alphabets holds a quotation mark or anything beyond ASCII.
+        HeaderValue::from_str(&text).expect("names and base64 are visible ASCII")
+    }
+
+    /// The one proof among the headers of a request.
+    ///
+    /// # Errors
+    /// When there is none, more than one, or it is malformed.
+    pub fn of(headers: &HeaderMap) -> Result<Self, BadProof> {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next().ok_or(BadProof::Missing)?;
+        if values.next().is_some() {
+            return Err(BadProof::Malformed("there are several"));
+        }
+        let text = value.to_str().map_err(|_| BadProof::Malformed("it is not ASCII"))?;
+        Self::parse(text)
+    }
+
+    /// Reads a header's value. Other servers are lax about quotation marks and spaces, so this is too.
+    ///
+    /// # Errors
+    /// When it is another scheme, or malformed.
+    pub fn parse(text: &str) -> Result<Self, BadProof> {
+        if text.len() > X_MATRIX_BYTES_MAX {
+            return Err(BadProof::Malformed("it is too long"));
+        }
+        let (scheme, rest) = text.trim().split_once([' ', '\t']).ok_or(BadProof::Missing)?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(BadProof::Missing);
+        }
+        let mut parameters = parameters(rest)?;
+        let mut take = |name: &str| parameters.remove(name);
+        let origin = take("origin").ok_or(BadProof::Malformed("there is no origin"))?;
+        let key = take("key").ok_or(BadProof::Malformed("there is no key"))?;
+        let signature = take("sig").ok_or(BadProof::Malformed("there is no sig"))?;
+        let destination = take("destination");
+        let server = |text: Cow<'_, str>, what| {
+            OwnedServerName::try_from(text.into_owned()).map_err(|_| BadProof::Malformed(what))
+        };
+        Ok(Self {
+            origin: server(origin, "the origin is no server name")?,
+            destination: destination
+                .map(|name| server(name, "the destination is no server name"))
+                .transpose()?,
+            key: OwnedServerSigningKeyId::try_from(key.into_owned())
+                .map_err(|_| BadProof::Malformed("the key is no key id"))?,
+            signature: Base64::<Standard>::parse(signature.as_bytes())
+                .map_err(|_| BadProof::Malformed("the signature is not base64"))?,
+        })
+    }
+
+    /// Whether `request` is for `us` and signed with one of `keys`, which hold those valid now.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn verify<B: AsRef<[u8]>>(
+        &self,
+        request: &Request<B>,
+        us: &ServerName,
+        keys: &PublicKeyMap,
+    ) -> Result<(), BadProof> {
+        if self.destination.as_ref().is_some_and(|destination| destination != us) {
+            return Err(BadProof::WrongDestination);
+        }
+        let known = keys.get(self.origin.as_str()).and_then(|known| known.get(self.key.as_str()));
+        let known = known.ok_or(BadProof::UnknownKey)?;
+        let text = signed_text(request, &self.origin, us)?;
+        verify_text(known, &self.signature, text.as_bytes()).map_err(|_| BadProof::WrongSignature)
+    }
+}
+
+/// The parameters after the scheme, by their names in lower case.
+fn parameters(mut rest: &str) -> Result<BTreeMap<String, Cow<'_, str>>, BadProof> {
+    let mut found = BTreeMap::new();
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return Ok(found);
+        }
+        let (name, tail) = rest.split_once('=').ok_or(BadProof::Malformed("a parameter has no value"))?;
+        let name = name.trim();
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        {
+            return Err(BadProof::Malformed("a parameter has no name"));
+        }
+        let tail = tail.trim_start_matches([' ', '\t']);
+        let (value, tail) = match tail.strip_prefix('"') {
+            Some(tail) => quoted(tail)?,
+            None => {
+                let (value, tail) = tail.split_at(tail.find(',').unwrap_or(tail.len()));
+                let value = value.trim();
+                if value.is_empty() || value.contains(['"', ' ', '\t']) {
+                    return Err(BadProof::Malformed("a value is malformed"));
+                }
+                (Cow::Borrowed(value), tail)
+            }
+        };
+        rest = tail.trim_start_matches([' ', '\t']);
+        if !(rest.is_empty() || rest.starts_with(',')) {
+            return Err(BadProof::Malformed("something follows a value"));
+        }
+        if found.insert(name.to_ascii_lowercase(), value).is_some() {
+            return Err(BadProof::Malformed("a parameter is there twice"));
+        }
+    }
+}
+
+/// What stands before the closing quotation mark, and what follows it.
+fn quoted(text: &str) -> Result<(Cow<'_, str>, &str), BadProof> {
+    let end = text.find(['"', '\\']).ok_or(BadProof::Malformed("a quotation does not end"))?;
+    if text[end..].starts_with('"') {
+        return Ok((Cow::Borrowed(&text[..end]), &text[end + 1..]));
+    }
+    let mut value = String::from(&text[..end]);
+    let mut characters = text[end..].char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Ok((Cow::Owned(value), &text[end + at + 1..])),
+            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+            character => value.push(character),
+        }
+    }
+    Err(BadProof::Malformed("a quotation does not end"))
+}
+
+/// The canonical JSON that is signed of a request.
+fn signed_text<B: AsRef<[u8]>>(
+    request: &Request<B>,
+    origin: &ServerName,
+    destination: &ServerName,
+) -> Result<String, BadProof> {
+    let body = request.body().as_ref();
+    let uri = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = String::from("{");
+    if !body.is_empty() {
+        text.push_str("\"content\":");
+        text.push_str(&canonical_content(body).ok_or(BadProof::Content)?);
+        text.push(',');
+    }
+    text.push_str(&format!(
+        "\"destination\":{},\"method\":{},\"origin\":{},\"uri\":{}}}",
+        quote(destination.as_str()),
+        quote(request.method().as_str()),
+        quote(origin.as_str()),
+        quote(uri),
+    ));
+    Ok(text)
+}
+
+/// `body`, a JSON object, in canonical form.
+fn canonical_content(body: &[u8]) -> Option<String> {
+    if let Ok(object) = serde_json::from_slice::<CanonicalJsonObject>(body) {
+        return Some(canonical_text(&object));
+    }
+    // Clients put floats into messages to devices, and servers pass them on. They have no canonical
+    // form, but the sender writes each number as it has signed it. One such number must not make a
+    // whole transaction unreadable for ever.
+    let body = std::str::from_utf8(body).ok()?.trim();
+    if !body.starts_with('{') {
+        return None;
+    }
+    let mut text = String::with_capacity(body.len());
+    write_sorted(body, 0, &mut text).then_some(text)
+}
+
+/// Writes `value` without spaces and with sorted keys, its numbers as they are. False if it is no JSON.
+fn write_sorted(value: &str, depth: usize, text: &mut String) -> bool {
+    if depth > JSON_DEPTH_MAX {
+        return false;
+    }
+    match value.as_bytes().first() {
+        Some(b'{') => {
+            let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(value) else { return false };
+            text.push('{');
+            for (index, (name, field)) in fields.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                text.push(':');
+                if !write_sorted(field.get(), depth + 1, text) {
+                    return false;
+                }
+            }
+            text.push('}');
+            true
+        }
+        Some(b'[') => {
+            let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(value) else { return false };
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                if !write_sorted(item.get(), depth + 1, text) {
+                    return false;
+                }
+            }
+            text.push(']');
+            true
+        }
+        Some(b'"') => match serde_json::from_str::<String>(value) {
+            Ok(string) => {
+                text.push_str(&serde_json::Value::from(string).to_string());
+                true
+            }
+            Err(_) => false,
+        },
+        _ => {
+            text.push_str(value);
+            true
+        }
+    }
+}
