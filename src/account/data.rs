@@ -128,6 +128,30 @@ impl Accounts {
         Ok(self.log.commit(commit).await.map(|_| ())?)
     }
 
+    /// Removes account data; what is not there is removed already.
+    ///
+    /// # Errors
+    /// When the type is one that the server manages.
+    pub async fn remove_data(
+        &self,
+        user: &UserId,
+        room: Option<&RoomId>,
+        event_type: &str,
+    ) -> Result<(), AccountError> {
+        if MANAGED.contains(&event_type) {
+            return Err(AccountError::ManagedType);
+        }
+        if self.data(user, room, event_type).await?.is_none() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        commit.delete(&ACCOUNT_DATA, &(user.to_owned(), room_field(room), event_type.to_owned()));
+        let fact =
+            Fact::AccountData { room_id: room.map(RoomId::to_owned), event_type: event_type.to_owned() };
+        commit.fact(Lane::Account(user.to_owned()), fact);
+        Ok(self.log.commit(commit).await.map(drop)?)
+    }
+
     /// Adds to `commit` account data of any type, and the fact that tells all devices of the user.
     ///
     /// # Errors
@@ -150,7 +174,7 @@ impl Accounts {
             return Err(AccountError::Invalid("The type is empty or too long".to_owned()));
         }
         if !content.get().trim_start().starts_with('{') {
-            return Err(AccountError::Invalid("The content must be an object".to_owned()));
+            return Err(AccountError::BadJson("The content must be an object".to_owned()));
         }
         let key = (user.to_owned(), room_field(room_id.as_deref()), event_type.clone());
         commit.put(&ACCOUNT_DATA, &key, &content);

@@ -34,7 +34,10 @@ pub enum AccountError {
     /// There is no such thing; the text names the kind of thing.
     #[error("No such {0}")]
     NotFound(&'static str),
-    /// What was sent is not valid; the text says why.
+    /// A body is not what is asked for; the text says why.
+    #[error("{0}")]
+    BadJson(String),
+    /// A parameter has a value that it must not have; the text says why.
     #[error("{0}")]
     Invalid(String),
     /// A value is larger than the specification allows.

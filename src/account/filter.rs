@@ -26,7 +26,7 @@ impl Accounts {
             return Err(AccountError::TooLarge("The filter is too large"));
         }
         serde_json::from_str::<FilterDefinition>(filter.get())
-            .map_err(|error| AccountError::Invalid(format!("Not a filter: {error}")))?;
+            .map_err(|error| AccountError::BadJson(format!("Not a filter: {error}")))?;
         let digest = Sha256::digest(filter.get().as_bytes());
         let id: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let key = (user.to_owned(), id.clone());

@@ -107,7 +107,7 @@ fn check_field(name: &str, value: Option<&Value>) -> Result<(), AccountError> {
     }
     match value {
         Some(value) if known && !value.is_string() => {
-            Err(AccountError::Invalid(format!("{name} must be a string")))
+            Err(AccountError::BadJson(format!("{name} must be a string")))
         }
         _ => Ok(()),
     }

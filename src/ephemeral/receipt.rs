@@ -96,6 +96,9 @@ impl Ephemeral {
         Ok(())
     }
 
+    /// The event of a receipt. The specification has receipts point to events of the room and says nothing
+    /// of others, so one that is not here is what the common error code says: not found. It is not kept for
+    /// later, because a receipt for an event that never comes would hold back all that come after it.
     async fn event_of(
         &self,
         room: &RoomId,

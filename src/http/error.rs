@@ -278,7 +278,8 @@ impl From<AccountError> for Failure {
             }
             AccountError::UnknownToken { soft } => Self::unknown_token(soft),
             AccountError::NotFound(_) => Self::not_found(message),
-            AccountError::Invalid(_) => Self::bad_json(message),
+            AccountError::BadJson(_) => Self::bad_json(message),
+            AccountError::Invalid(_) => Self::invalid_param(message),
             AccountError::TooLarge(_) => Self::too_large(message),
             AccountError::KeyTooLarge => Self::bad_request(ErrorKind::KeyTooLarge, message),
             AccountError::ProfileTooLarge => Self::bad_request(ErrorKind::ProfileTooLarge, message),

@@ -94,6 +94,11 @@ struct PlainEvent<'a> {
     sender: Option<&'a str>,
 }
 
+/// What devices are told of account data that is gone.
+pub(super) fn removed() -> Json {
+    RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
+}
+
 /// An event of a type and a content, as account data and to-device messages are.
 pub(super) fn plain(event_type: &str, content: &RawValue, sender: Option<&str>) -> Result<Json, SyncError> {
     let event = PlainEvent { event_type, content, sender };
@@ -138,7 +143,7 @@ impl Sync {
             let wanted: Vec<_> = cut.global_data.iter().map(|kind| (None, kind.clone())).collect();
             let contents = self.accounts.data_of(user, &wanted).await?;
             let named = cut.global_data.iter().cloned().zip(contents);
-            found.extend(named.filter_map(|(kind, content)| Some((kind, content?))));
+            found.extend(named.map(|(kind, content)| (kind, content.unwrap_or_else(removed))));
         }
         if cut.is_initial() || found.contains_key("m.push_rules") {
             // What is stored lacks the defaults that came with newer versions.

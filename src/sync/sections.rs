@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json, value::to_raw_value};
 use super::{
     Sync, SyncError,
     filter::{kind_wanted, type_wanted},
-    person::plain,
+    person::{plain, removed},
     response::{Events, Json},
     rooms::{Place, Scene},
 };
@@ -117,8 +117,8 @@ impl Sync {
                 .collect();
             let contents = self.accounts.data_of(user, &wanted).await?;
             for ((room, kind), content) in wanted.into_iter().zip(contents) {
-                if let (Some(room), Some(content)) = (room, content) {
-                    found.entry(room).or_default().push((kind, content));
+                if let Some(room) = room {
+                    found.entry(room).or_default().push((kind, content.unwrap_or_else(removed)));
                 }
             }
         }

@@ -104,6 +104,7 @@ fn refusal(error: &AccountError) -> &'static str {
         AccountError::UnknownToken { soft: true } => "soft logout",
         AccountError::UnknownToken { soft: false } => "unknown token",
         AccountError::NotFound(_) => "not found",
+        AccountError::BadJson(_) => "bad json",
         AccountError::Invalid(_) => "invalid",
         AccountError::TooLarge(_) => "too large",
         AccountError::KeyTooLarge => "key too large",

@@ -7,6 +7,7 @@ mod login_flows;
 mod logout;
 mod logout_all;
 mod openid_token;
+mod openid_user;
 mod password;
 mod refresh;
 mod register;
@@ -28,6 +29,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(logout::handle);
     routes.add(logout_all::handle);
     routes.add(openid_token::handle);
+    openid_user::route(routes);
     routes.add(password::handle);
     routes.add(refresh::handle);
     routes.add(register::handle);

@@ -82,7 +82,7 @@ async fn logging_in_and_out() {
         (json!({ "identifier": { "type": "m.id.user", "user": "nobody" } }), "403 M_FORBIDDEN"),
         (json!({ "identifier": { "type": "m.id.user", "user": "@alice:there" } }), "403 M_FORBIDDEN"),
         (json!({ "type": "m.login.sso" }), "400 M_UNKNOWN"),
-        (json!({ "device_id": "x".repeat(256) }), "400 M_BAD_JSON"),
+        (json!({ "device_id": "x".repeat(256) }), "400 M_INVALID_PARAM"),
     ] {
         assert_eq!(server.login(extra.clone()).await, expected, "{extra}");
     }
@@ -144,10 +144,23 @@ async fn what_belongs_to_others_is_refused_and_what_is_not_kept_is_said() {
     let alice = server.register("alice").await;
     let openid = server.met(&alice, "POST /user/@alice:localhost/openid/request_token", json!({})).await;
     assert_eq!((&openid["token_type"], &openid["expires_in"]), (&json!("Bearer"), &json!(3_600)));
+    let userinfo = "GET /_matrix/federation/v1/openid/userinfo";
+    let token = openid["access_token"].as_str().unwrap();
+    for (request, expected) in [
+        (format!("{userinfo}?access_token={token}"), json!({ "sub": "@alice:localhost" })),
+        (format!("{userinfo}?access_token=lko_1_x"), json!("401 M_UNKNOWN_TOKEN")),
+        (format!("{userinfo}?access_token={alice}"), json!("401 M_UNKNOWN_TOKEN")),
+        (userinfo.to_owned(), json!("401 M_MISSING_TOKEN")),
+    ] {
+        server.check("", &request, (Value::Null, expected)).await;
+    }
     let mail = json!({ "client_secret": "abc", "email": "a@b.c", "send_attempt": 1 });
     for (request, body, expected) in [
         ("POST /user/@bob:localhost/openid/request_token", json!({}), json!("403 M_FORBIDDEN")),
         ("GET /account/3pid", Value::Null, json!({ "threepids": [] })),
+        ("POST /account/3pid", json!({ "three_pid_creds": {} }), json!("403 M_FORBIDDEN")),
+        ("POST /account/3pid", json!({}), json!("400 M_BAD_JSON")),
+        ("POST /account/3pid/bind", json!({}), json!("400 M_BAD_JSON")),
         ("POST /account/3pid/add", json!({ "client_secret": "abc", "sid": "1" }), json!("403 M_FORBIDDEN")),
         (
             "POST /account/3pid/delete",
@@ -172,6 +185,82 @@ async fn what_belongs_to_others_is_refused_and_what_is_not_kept_is_said() {
         ("GET /user/@alice:localhost/filter/none", Value::Null, json!("404 M_NOT_FOUND")),
     ] {
         server.check(&alice, request, (body, expected)).await;
+    }
+}
+
+#[tokio::test]
+async fn account_data_can_be_removed() {
+    const BASE: &str = "/_matrix/client/unstable/org.matrix.msc3391/user/@alice:localhost";
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let room = server.met(&alice, "POST /createRoom", json!({})).await;
+    let room = room["room_id"].as_str().unwrap().to_owned();
+    let places = ["account_data/m.x".to_owned(), format!("rooms/{room}/account_data/m.x")];
+    for place in &places {
+        let put = format!("PUT /user/@alice:localhost/{place}");
+        server.check(&alice, &put, (json!({ "a": 1 }), json!({}))).await;
+    }
+    let before = server.met(&alice, "GET /sync", Value::Null).await;
+    for place in &places {
+        for _ in 0..2 {
+            server.check(&alice, &format!("DELETE {BASE}/{place}"), (Value::Null, json!({}))).await;
+        }
+        let get = format!("GET /user/@alice:localhost/{place}");
+        server.check(&alice, &get, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    }
+    let sync = format!("GET /sync?since={}", before["next_batch"].as_str().unwrap());
+    let after = server.met(&alice, &sync, Value::Null).await;
+    let empty = json!([{ "type": "m.x", "content": {} }]);
+    assert_eq!(after["account_data"]["events"], empty);
+    assert_eq!(after["rooms"]["join"][&room]["account_data"]["events"], empty);
+    let whole = server.met(&alice, "GET /sync", Value::Null).await.to_string();
+    assert!(!whole.contains("m.x"), "{whole}");
+    for (request, expected) in [
+        (format!("DELETE {BASE}/account_data/m.push_rules"), "405 M_BAD_JSON"),
+        (format!("DELETE {BASE}/rooms/nowhere/account_data/m.x"), "400 M_INVALID_PARAM"),
+        (format!("DELETE {}/account_data/m.x", BASE.replace("alice", "bob")), "403 M_FORBIDDEN"),
+    ] {
+        server.check(&alice, &request, (Value::Null, json!(expected))).await;
+    }
+    let features = server.met("", "GET /_matrix/client/versions", Value::Null).await;
+    assert_eq!(features["unstable_features"]["org.matrix.msc3391"], true);
+}
+
+#[tokio::test]
+async fn mistakes_in_bodies_and_in_parameters_have_their_codes() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let long = "x".repeat(300);
+    let room = server.met(&alice, "POST /createRoom", json!({})).await;
+    let room = room["room_id"].as_str().unwrap();
+    let device = json!({ "username": "bob", "device_id": long, "auth": { "type": "m.login.dummy" } });
+    for (request, body, expected) in [
+        (
+            "PUT /profile/@alice:localhost/displayname".to_owned(),
+            json!({ "displayname": 1 }),
+            "400 M_BAD_JSON",
+        ),
+        ("PUT /profile/@alice:localhost/Bad".to_owned(), json!({ "Bad": 1 }), "400 M_INVALID_PARAM"),
+        (format!("PUT /user/@alice:localhost/account_data/{long}"), json!({}), "400 M_INVALID_PARAM"),
+        (format!("PUT /user/@alice:localhost/rooms/{room}/tags/{long}"), json!({}), "400 M_INVALID_PARAM"),
+        ("PUT /user/@alice:localhost/account_data/m.x".to_owned(), json!([]), "400 M_BAD_JSON"),
+        ("POST /user/@alice:localhost/filter".to_owned(), json!({ "room": 1 }), "400 M_BAD_JSON"),
+        ("POST /register".to_owned(), device, "400 M_INVALID_PARAM"),
+        (format!("POST /rooms/{room}/receipt/m.read/$none"), json!({}), "404 M_NOT_FOUND"),
+        (format!("POST /rooms/{room}/read_markers"), json!({ "m.fully_read": "$none" }), "404 M_NOT_FOUND"),
+        (format!("POST /rooms/{room}/receipt/m.odd/$none"), json!({}), "400 M_INVALID_PARAM"),
+        (
+            format!("POST /rooms/{room}/receipt/m.read/$none"),
+            json!({ "thread_id": "" }),
+            "400 M_INVALID_PARAM",
+        ),
+        (
+            format!("POST /rooms/{room}/receipt/m.read/$none"),
+            json!({ "thread_id": 1 }),
+            "400 M_INVALID_PARAM",
+        ),
+    ] {
+        server.check(&alice, &request, (body, json!(expected))).await;
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#adding-account-administrative-contact-information>
 
+use http::Method;
 use ruma::api::{
     IncomingRequest,
     client::account::{
@@ -17,15 +18,24 @@ use ruma::api::{
     },
     error::ErrorKind,
 };
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{
     account::Caller,
-    http::{Anonymous, App, Failure, Routes},
+    http::{Access, Anonymous, App, Call, Failure, Routes},
 };
+
+/// The paths of the list; a `POST` to them is the older way to add an identifier.
+const ALL: [&str; 2] = ["/_matrix/client/r0/account/3pid", "/_matrix/client/v3/account/3pid"];
 
 /// Adds the endpoints.
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(list);
+    for path in ALL {
+        // ruma has no type for it.
+        routes.raw(Method::POST, path, Access::Required, add);
+    }
     routes.add(refuse::<add_3pid::v3::Request>);
     routes.add(refuse::<bind_3pid::v3::Request>);
     routes.add(refuse::<delete_3pid::v3::Request>);
@@ -42,8 +52,23 @@ async fn list(_: App, _: Caller, _: get_3pids::v3::Request) -> Result<get_3pids:
     Ok(get_3pids::v3::Response::new(Vec::new()))
 }
 
+#[derive(Deserialize)]
+struct Added {
+    #[serde(rename = "three_pid_creds")]
+    _three_pid_creds: Map<String, Value>,
+}
+
+async fn add(_: App, call: Call) -> Result<axum::response::Response, Failure> {
+    call.json::<Added>()?;
+    Err(unchangeable())
+}
+
+fn unchangeable() -> Failure {
+    Failure::forbidden("Third-party identifiers cannot be changed on this server")
+}
+
 async fn refuse<R: IncomingRequest>(_: App, _: Caller, _: R) -> Result<R::OutgoingResponse, Failure> {
-    Err(Failure::forbidden("Third-party identifiers cannot be changed on this server"))
+    Err(unchangeable())
 }
 
 async fn refuse_token<R>(_: App, _: R) -> Result<R::OutgoingResponse, Failure>

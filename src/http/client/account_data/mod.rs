@@ -6,6 +6,7 @@ mod get_filter;
 mod get_global;
 mod get_room;
 mod get_tags;
+mod remove;
 mod set_global;
 mod set_room;
 mod set_tag;
@@ -25,6 +26,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(get_global::handle);
     routes.add(get_room::handle);
     routes.add(get_tags::handle);
+    remove::routes(routes);
     routes.add(set_global::handle);
     routes.add(set_room::handle);
     routes.add(set_tag::handle);

@@ -2,23 +2,54 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidreceiptreceipttypeeventid>
 
+use axum::response::IntoResponse;
+use http::Method;
 use ruma::{
-    api::client::receipt::create_receipt::v3::{ReceiptType, Request, Response},
+    api::client::receipt::create_receipt::v3::{ReceiptType, Request},
     events::receipt::ReceiptThread,
 };
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{
     account::Caller,
     ephemeral::{Markers, Thread},
-    http::{App, Failure, Routes},
+    http::{Access, App, Call, Failure, Routes},
 };
+
+const PATHS: [&str; 2] = [
+    "/_matrix/client/r0/rooms/{room_id}/receipt/{receipt_type}/{event_id}",
+    "/_matrix/client/v3/rooms/{room_id}/receipt/{receipt_type}/{event_id}",
+];
+
+#[derive(Deserialize)]
+struct Threaded {
+    #[serde(default)]
+    thread_id: Option<Value>,
+}
 
 /// Adds the endpoint.
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add::<Request, _>(handle);
+    for path in PATHS {
+        routes.raw(Method::POST, path, Access::Required, answer);
+    }
 }
 
-async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+/// By hand, because the specification has another error code for a `thread_id` of the wrong type than for
+/// other bodies, and ruma does not tell which it was.
+async fn answer(app: App, call: Call) -> Result<axum::response::Response, Failure> {
+    if let Ok(Threaded { thread_id: Some(thread_id) }) = serde_json::from_slice(&call.body)
+        && thread_id.as_str().is_none_or(str::is_empty)
+    {
+        return Err(Failure::invalid_param("`thread_id` must be a string that is not empty"));
+    }
+    let given = call.decode::<Request>()?;
+    let caller = given.caller.ok_or_else(Failure::missing_token)?;
+    handle(app, caller, given.request).await?;
+    Ok(axum::Json(json!({})).into_response())
+}
+
+async fn handle(app: App, caller: Caller, request: Request) -> Result<(), Failure> {
     let thread = match request.thread {
         ReceiptThread::Unthreaded => Thread::Unthreaded,
         ReceiptThread::Main => Thread::Main,
@@ -34,5 +65,5 @@ async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, 
     };
     *place = Some(request.event_id);
     app.ephemeral.set_markers(&request.room_id, &caller.user_id, &markers).await?;
-    Ok(Response::new())
+    Ok(())
 }
