@@ -224,3 +224,37 @@ pub const PEER_DOWN_FIRST: Duration = Duration::from_secs(5);
 pub const PEER_DOWN_MAX: Duration = Duration::from_secs(300);
 /// Servers that are remembered as not answering (ours; about 150 bytes each).
 pub const PEERS_DOWN_MAX: usize = 50_000;
+/// Events from outside that one commit of a room takes (server-server API, a transaction has as many).
+pub const TURN_EVENTS_MAX: usize = 50;
+/// Events whose signatures are checked on one thread before another helps (ours; about 2 ms of work).
+pub const VERIFY_CHUNK: usize = 32;
+/// Servers that are asked for their keys at the same time for one batch of events (ours).
+pub const KEY_REQUESTS_AT_ONCE: usize = 16;
+/// Servers that are asked for what events lack, the sender included (ours).
+pub const FETCH_SOURCES_MAX: usize = 5;
+/// Time for getting everything that a batch of events lacks (ours; senders wait 60 s for an answer).
+pub const FETCH_MAX: Duration = Duration::from_secs(40);
+/// Time for one request of these (ours).
+pub const FETCH_CALL_MAX: Duration = Duration::from_secs(15);
+/// Requests for what a batch of events lacks (ours).
+pub const FETCH_REQUESTS_MAX: usize = 500;
+/// Requests of these that are under way at the same time (ours).
+pub const FETCH_AT_ONCE: usize = 8;
+/// Auth events that are followed one by one, or taken from one answer (ours).
+pub const FETCH_EVENTS_MAX: usize = 10_000;
+/// Events of a state that are asked for one by one; beyond it the whole state is asked for (ours).
+pub const FETCH_ONE_BY_ONE_MAX: usize = 100;
+/// Events between what came and what is here that are fetched (ours; the rest is left to backfill).
+pub const GAP_EVENTS_MAX: usize = 500;
+/// Events that one request for missing events asks for (ours; Synapse gives at most 20).
+pub const GAP_PAGE_EVENTS: usize = 50;
+/// States at events that are not here that one batch may ask for (ours).
+pub const CLAIMED_STATES_MAX: usize = 10;
+/// Events of a state with its auth chain (ours; the largest public rooms have about 100,000).
+pub const STATE_EVENTS_MAX: usize = 300_000;
+/// Largest answer that carries a state, in bytes (ours; see `STATE_EVENTS_MAX`).
+pub const STATE_ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Outliers in one commit (ours; about 1 MiB).
+pub const OUTLIERS_PER_COMMIT: usize = 1_000;
+/// Redactions of one event that are looked at when it arrives (ours).
+pub const REDACTIONS_LOOKED_AT_MAX: usize = 50;

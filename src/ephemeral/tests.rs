@@ -13,6 +13,7 @@ use crate::{
     keys::SigningKey,
     limits::{PRESENCE_ACTIVE_MS, PRESENCE_GONE_MS, PRESENCE_IDLE_MS},
     log::Log,
+    peer::{Isolated, Peers, Settings},
     room::{Message, NewRoom, Profile, Profiles, Rooms},
     store::{BoxFuture, Db, StoreError, memory::Memory},
     types::{Fact, Lane, ManualClock, Ports, Position, SeededRng},
@@ -49,7 +50,8 @@ impl World {
         let history = History::open(log.clone(), ports.clone(), server.clone()).await.unwrap();
         let accounts = Accounts::new(log.clone(), ports.clone(), server.clone(), Default::default());
         let key = Arc::new(SigningKey::from_seed(server, "k", [1; 32]).unwrap());
-        let rooms = Rooms::new(history.clone(), key, ports.clone(), Arc::new(Nameless), tasks.clone());
+        let peers = Peers::new(Arc::new(Isolated), log.clone(), ports.clone(), key, Settings::default());
+        let rooms = Rooms::new(history.clone(), peers, ports.clone(), Arc::new(Nameless), tasks.clone());
         let stopping = CancellationToken::new();
         let ephemeral = Ephemeral::new(history, accounts, ports, has_presence, (&tasks, stopping));
         let room = NewRoom { is_public: true, ..NewRoom::default() };

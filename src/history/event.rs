@@ -119,6 +119,11 @@ impl StoredEvent {
         }
     }
 
+    /// Has `commit` refused if the event is stored.
+    pub(crate) fn expect_absent(&self, commit: &mut Commit) {
+        commit.expect_raw(crate::store::Expect::Absent(key(self.pdu.event_id())));
+    }
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub(super) fn weight(&self) -> u64 {

@@ -22,6 +22,7 @@ mod pages;
 mod people;
 mod relations;
 mod render;
+mod servers;
 mod state;
 mod summary;
 pub mod tables;

@@ -31,6 +31,13 @@ pub const ERASED: Rows<(OwnedUserId,), Position> = Rows::new(TableId::Erased);
 /// The threads of a room by the position of their latest event.
 pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId::Thread);
 
+/// Events of a room (second) that are named as previous ones by events that are here, and are not here.
+pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::Gap);
+
+/// Events from before this server was there, by room, the position of the timeline event before which
+/// they belong, and their order among those.
+pub const BACKFILLED: Rows<(OwnedRoomId, Position, u64), OwnedEventId> = Rows::new(TableId::Backfill);
+
 /// A room as it is now. Every commit that moves it expects the row to be as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {
@@ -51,6 +58,9 @@ pub struct RoomRow {
     pub invited: u64,
     /// How many of the joined users are of other servers.
     pub remote: u64,
+    /// How many rows of [`GAPS`] the room has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gaps: u64,
 }
 
 impl RoomRow {
@@ -85,6 +95,15 @@ impl From<Head> for HeadRow {
     fn from(head: Head) -> Self {
         Self { id: head.event_id, depth: head.depth, hash: head.sha256 }
     }
+}
+
+/// An event that is not here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapRow {
+    /// An event that follows it.
+    pub child: OwnedEventId,
+    /// The depth of that event.
+    pub depth: u64,
 }
 
 /// Where an alias points.
@@ -133,6 +152,10 @@ pub struct ThreadRow {
     pub latest: OwnedEventId,
     /// How many events relate to the root.
     pub count: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn write_state<S: Serializer>(state: &StateId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -114,7 +114,7 @@ impl Services {
             config.presence,
             (&tasks, stopping.clone()),
         );
-        let rooms = Rooms::new(history.clone(), signing_key.clone(), ports.clone(), profiles, tasks.clone());
+        let rooms = Rooms::new(history.clone(), peers.clone(), ports.clone(), profiles, tasks.clone());
         let federation = Federation::new(Neighbours {
             log: log.clone(),
             ports: ports.clone(),

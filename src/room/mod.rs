@@ -11,6 +11,7 @@ mod alias;
 mod create;
 mod error;
 mod guard;
+mod ingest;
 mod join;
 mod membership;
 mod power_levels;
@@ -34,11 +35,13 @@ use tokio_util::task::TaskTracker;
 
 pub use create::NewRoom;
 pub use error::RoomError;
+pub use ingest::{Graft, ReceiveFailure};
 pub use send::{Message, Txn};
 
 use crate::{
     history::History,
     keys::SigningKey,
+    peer::Peers,
     store::{BoxFuture, StoreError},
     types::Ports,
 };
@@ -78,10 +81,12 @@ pub struct Rooms(Arc<Inner>);
 
 struct Inner {
     history: History,
-    key: Arc<SigningKey>,
+    peers: Peers,
     ports: Ports,
     profiles: Arc<dyn Profiles>,
     slots: Arc<guard::Slots>,
+    /// Held while something is fetched for a room.
+    fetches: Arc<guard::Slots>,
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
@@ -94,23 +99,36 @@ impl fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// The rooms of `history`, whose events are signed with `key`.
+    /// The rooms of `history`, shared with `peers`.
     #[must_use]
     pub fn new(
         history: History,
-        key: Arc<SigningKey>,
+        peers: Peers,
         ports: Ports,
         profiles: Arc<dyn Profiles>,
         tasks: TaskTracker,
     ) -> Self {
-        let (slots, last_founded) = (Arc::default(), AtomicU64::new(0));
-        Self(Arc::new(Inner { history, key, ports, profiles, slots, tasks, last_founded }))
+        Self(Arc::new(Inner {
+            history,
+            peers,
+            ports,
+            profiles,
+            slots: Arc::default(),
+            fetches: Arc::default(),
+            tasks,
+            last_founded: AtomicU64::new(0),
+        }))
     }
 
     /// The read side.
     #[must_use]
     pub fn history(&self) -> &History {
         &self.0.history
+    }
+
+    /// The key with which this server signs.
+    fn key(&self) -> &SigningKey {
+        self.0.peers.signing_key()
     }
 
     /// Refuses what concerns users of other servers.

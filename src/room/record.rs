@@ -10,7 +10,7 @@ use super::{
     turn::{Turn, Written},
 };
 use crate::{
-    dag::tree::Change,
+    dag::tree::{Change, NewNode},
     history::{
         History, RoomRow, StoredEvent,
         tables::{FORGOTTEN, ROOMS, STRIPPED, StrippedRow},
@@ -23,8 +23,11 @@ use crate::{
 struct Memory {
     room_id: OwnedRoomId,
     row: Arc<RoomRow>,
-    written: Vec<StoredEvent>,
+    /// Each with the number of positions that lie between it and the next.
+    written: Vec<(StoredEvent, u64)>,
     rewritten: Vec<StoredEvent>,
+    /// Whether events may have been here before in another form.
+    replaces: bool,
 }
 
 impl Turn {
@@ -58,6 +61,22 @@ impl Turn {
         }
     }
 
+    /// Writes what came of events from outside, if there is anything; see [`Self::finish`].
+    pub(super) async fn close(mut self) -> Result<(), RoomError> {
+        if self.written.is_empty() && self.hidden.is_empty() && self.extra.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        self.fill(&mut commit);
+        let (rooms, guard) = (self.rooms.clone(), self.guard.take());
+        let memory = Memory { replaces: true, ..self.into_memory() };
+        // Outliers that become more must be forgotten as such, even if the caller goes away.
+        let tasks = rooms.0.tasks.clone();
+        let task = tasks.spawn(async move { memory.hold(&rooms, guard, commit).await });
+        task.await.map_err(|_| RoomError::Closed)??;
+        Ok(())
+    }
+
     /// Writes the turns of two rooms in one commit.
     pub(super) async fn finish_both(mut self, mut other: Self) -> Result<(), RoomError> {
         let mut commit = Commit::new();
@@ -80,7 +99,7 @@ impl Turn {
     /// Whether nothing that others build on is written, but for the room's heads.
     fn is_plain(&self) -> bool {
         let plain = |written: &Written| {
-            written.change.is_none() && written.related.as_ref().is_none_or(|related| related.is_plain())
+            written.changes.is_empty() && written.related.as_ref().is_none_or(|related| related.is_plain())
         };
         self.rewritten.is_empty() && self.extra.is_empty() && self.written.iter().all(plain)
     }
@@ -97,33 +116,50 @@ impl Turn {
         for written in &self.written {
             let event_id = written.event.pdu.event_id().to_owned();
             commit.fact(Lane::Room(self.room_id.clone()), Fact::Event { event_id: event_id.clone() });
-            if was_remote || self.row.remote > 0 {
+            if written.egress && (was_remote || self.row.remote > 0) {
                 commit.fact(Lane::Egress(self.room_id.clone()), Fact::Event { event_id });
             }
             written.event.record(commit);
-            for node in &written.nodes {
-                commit.put_raw(crate::history::node_key(node.id), node.bytes.clone());
+            put_nodes(commit, &written.nodes);
+            for change in &written.changes {
+                let is_own =
+                    change.after.as_ref().is_some_and(|value| value.event_id == written.event.pdu.event_id());
+                let stripped = written.stripped.as_ref().filter(|_| is_own);
+                follow(&self.rooms.0.history, commit, &self.room_id, change, stripped);
             }
-            if let Some(change) = &written.change {
-                follow(&self.rooms.0.history, commit, &self.room_id, change, written.stripped.as_ref());
+            for (server, enters) in &written.servers {
+                let (audience, lane) = (Audience::Server(server.clone()), Lane::Egress(self.room_id.clone()));
+                match enters {
+                    true => commit.open(audience, lane),
+                    false => commit.close(audience, lane),
+                }
             }
             if let Some(related) = &written.related {
                 related.record(commit, &self.room_id, &written.event.pdu);
             }
+            if written.moves_elsewhere() {
+                commit.fact(Lane::Room(self.room_id.clone()), Fact::StateMoved);
+            }
         }
-        self.rewritten.iter().for_each(|event| event.record(commit));
+        put_nodes(commit, &self.new_nodes);
+        self.hidden.iter().chain(&self.rewritten).for_each(|event| event.record(commit));
         self.extra.drain(..).for_each(|extra| extra(commit));
     }
 
     fn into_memory(self) -> Memory {
         let history = &self.rooms.0.history;
-        let nodes = self.written.iter().flat_map(|written| &written.nodes);
+        let nodes = self.written.iter().flat_map(|written| &written.nodes).chain(&self.new_nodes);
         nodes.for_each(|node| history.note_node(node.id, &node.node));
+        let written = |written: Written| {
+            let more = u64::from(written.moves_elsewhere());
+            (written.event, more)
+        };
         Memory {
             room_id: self.room_id,
             row: Arc::new(self.row),
-            written: self.written.into_iter().map(|written| written.event).collect(),
-            rewritten: self.rewritten,
+            written: self.written.into_iter().map(written).collect(),
+            replaces: !self.rewritten.is_empty(),
+            rewritten: self.hidden.into_iter().chain(self.rewritten).collect(),
         }
     }
 }
@@ -171,16 +207,21 @@ impl Memory {
         result
     }
 
-    /// Tells the history. Each event has a position of its own, the last one `last`.
+    /// Tells the history. Each event has a position of its own; `last` is that of the last fact.
     fn note(self, history: &History, last: Position) {
-        let count = self.written.len() as u64;
-        let positioned = self.written.into_iter().zip(1..).map(|(event, number)| {
-            let position = Position((last.0 + number).saturating_sub(count));
-            StoredEvent { position, ..event }
-        });
-        let is_rewritten = !self.rewritten.is_empty();
-        let events: Vec<_> = positioned.chain(self.rewritten).map(Arc::new).collect();
-        history.note(&self.room_id, &self.row, &events, is_rewritten);
+        let mut events: Vec<_> = self.rewritten.into_iter().map(Arc::new).collect();
+        let mut next = last.0.saturating_add(1);
+        for (event, more) in self.written.into_iter().rev() {
+            next = next.saturating_sub(1 + more);
+            events.push(Arc::new(StoredEvent { position: Position(next), ..event }));
+        }
+        history.note(&self.room_id, &self.row, &events, self.replaces);
+    }
+}
+
+fn put_nodes(commit: &mut Commit, nodes: &[NewNode]) {
+    for node in nodes {
+        commit.put_raw(crate::history::node_key(node.id), node.bytes.clone());
     }
 }
 

@@ -1,12 +1,13 @@
 //! One change of one room: what is built, checked and finally written in one commit.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
 };
 
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UInt,
+    UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
 };
@@ -22,8 +23,8 @@ use crate::{
         tree::{self, Change, NewNode, entry_of},
     },
     history::{EventNotes, RoomRow, States, Status, StoredEvent, tables::StrippedRow},
-    log::Commit,
-    types::{Membership, Position},
+    log::{Audience, Commit},
+    types::{Lane, Membership, Position},
 };
 
 /// An event that somebody wants to send.
@@ -64,9 +65,22 @@ impl NewEvent {
 pub(super) struct Written {
     pub(super) event: StoredEvent,
     pub(super) nodes: Vec<NewNode>,
-    pub(super) change: Option<Change>,
+    /// Where the room's current state is another one with the event.
+    pub(super) changes: Vec<Change>,
+    /// Servers that come into the room or have left it.
+    pub(super) servers: Vec<(OwnedServerName, bool)>,
     pub(super) stripped: Option<StrippedRow>,
     pub(super) related: Option<Related>,
+    /// Whether other servers get the event from us.
+    pub(super) egress: bool,
+}
+
+impl Written {
+    /// Whether the current state moves otherwise than by the event itself.
+    pub(super) fn moves_elsewhere(&self) -> bool {
+        let id = self.event.pdu.event_id();
+        self.changes.iter().any(|change| change.after.as_ref().is_none_or(|value| value.event_id != id))
+    }
 }
 
 /// Rows that a verb adds of its own.
@@ -84,11 +98,18 @@ pub(super) struct Turn {
     /// Absent only for a room that nobody can know of yet.
     pub(super) guard: Option<RoomGuard>,
     pub(super) written: Vec<Written>,
+    /// Events that are kept and not shown.
+    pub(super) hidden: Vec<StoredEvent>,
     /// Events whose rows are replaced.
     pub(super) rewritten: Vec<StoredEvent>,
     pub(super) extra: Vec<Extra>,
-    nodes: HashMap<NodeId, Arc<Node>>,
-    fresh: HashMap<OwnedEventId, Pdu>,
+    /// Nodes that were made and belong to no event of [`Self::written`].
+    pub(super) new_nodes: Vec<NewNode>,
+    pub(super) nodes: HashMap<NodeId, Arc<Node>>,
+    /// The events of this turn.
+    pub(super) fresh: HashMap<OwnedEventId, StoredEvent>,
+    /// Servers that this turn lets in or out.
+    inside: HashMap<OwnedServerName, bool>,
 }
 
 /// A few events of a state, by their place.
@@ -112,19 +133,37 @@ impl Turn {
             None => rooms.0.history.room(room).await?,
         };
         let base = base.ok_or(RoomError::NotFound("This server does not know the room"))?;
-        Ok(Self {
+        let row = RoomRow { serial: base.serial + 1, ..(*base).clone() };
+        Ok(Self { base: Some(base), guard: Some(guard), ..Self::empty(rooms, room.to_owned(), row) })
+    }
+
+    /// Waits for a room that this server does not know yet, and takes it.
+    pub(super) async fn begin_new(rooms: &Rooms, room: &RoomId, row: RoomRow) -> Result<Self, RoomError> {
+        let guard = rooms.0.slots.lock(room).await;
+        match guard.ahead.row.is_none() && rooms.0.history.room(room).await?.is_none() {
+            true => Ok(Self { guard: Some(guard), ..Self::empty(rooms, room.to_owned(), row) }),
+            false => Err(RoomError::Conflict),
+        }
+    }
+
+    /// A turn in which nothing has happened, of a room that is not there yet.
+    pub(super) fn empty(rooms: &Rooms, room_id: OwnedRoomId, row: RoomRow) -> Self {
+        Self {
             rooms: rooms.clone(),
-            room_id: room.to_owned(),
-            row: RoomRow { serial: base.serial + 1, ..(*base).clone() },
-            rules: base.rules(),
-            base: Some(base),
-            guard: Some(guard),
+            room_id,
+            rules: row.rules(),
+            row,
+            base: None,
+            guard: None,
             written: Vec::new(),
+            hidden: Vec::new(),
             rewritten: Vec::new(),
             extra: Vec::new(),
+            new_nodes: Vec::new(),
             nodes: HashMap::new(),
             fresh: HashMap::new(),
-        })
+            inside: HashMap::new(),
+        }
     }
 
     /// As [`Self::begin`], for somebody who can only be in a room that this server knows.
@@ -152,7 +191,7 @@ impl Turn {
             let moment = rooms.0.last_founded.fetch_add(1, Ordering::AcqRel).saturating_add(1);
             draft.origin_server_ts.0 = UInt::try_from(moment).unwrap_or(UInt::MAX);
         }
-        let pdu = build::build(draft, &[], |_, _| None, rules, &rooms.0.key)?;
+        let pdu = build::build(draft, &[], |_, _| None, rules, rooms.key())?;
         auth::check_selection(&pdu, &rules.authorization, |_| None)
             .map_err(|denied| RoomError::Invalid(denied.to_string()))?;
         let row = RoomRow {
@@ -164,20 +203,9 @@ impl Turn {
             joined: 0,
             invited: 0,
             remote: 0,
+            gaps: 0,
         };
-        let mut turn = Self {
-            rooms: rooms.clone(),
-            room_id: pdu.room_id().to_owned(),
-            row,
-            rules,
-            base: None,
-            guard: None,
-            written: Vec::new(),
-            rewritten: Vec::new(),
-            extra: Vec::new(),
-            nodes: HashMap::new(),
-            fresh: HashMap::new(),
-        };
+        let mut turn = Self::empty(rooms, pdu.room_id().to_owned(), row);
         turn.admit(pdu, None).await?;
         Ok(turn)
     }
@@ -190,7 +218,7 @@ impl Turn {
             draft_state_keys(&draft, self.rules)?.into_iter().map(StateKey::from).collect();
         let places = self.places(&keys).await?;
         let state = |event_type: &StateEventType, key: &str| places.get(event_type, key);
-        let pdu = build::build(draft, &self.row.build_heads(), state, self.rules, &self.rooms.0.key)?;
+        let pdu = build::build(draft, &self.row.build_heads(), state, self.rules, self.rooms.key())?;
         // Its auth events were taken from this very state, so that checking against it says it all.
         auth::check_against(&pdu, &self.rules.authorization, state)?;
         let id = pdu.event_id().to_owned();
@@ -214,14 +242,19 @@ impl Turn {
 
     /// The events at some places of the state as it is by now.
     pub(super) async fn places(&self, keys: &[StateKey]) -> Result<Places, RoomError> {
-        let (history, state) = (&self.rooms.0.history, self.row.state);
+        self.places_in(self.row.state, keys).await
+    }
+
+    /// The events at some places of a state.
+    pub(super) async fn places_in(&self, state: StateId, keys: &[StateKey]) -> Result<Places, RoomError> {
+        let history = &self.rooms.0.history;
         let values = history.ask(&self.nodes, |nodes| tree::get_many(nodes, state, keys)).await?;
         let mut places = Places::default();
         let (mut absent, mut absent_keys) = (Vec::new(), Vec::new());
         for (key, value) in keys.iter().zip(values) {
             let Some(StateValue { event_id, .. }) = value else { continue };
             match self.fresh.get(&event_id) {
-                Some(pdu) => places.0.push((key.clone(), pdu.clone())),
+                Some(event) => places.0.push((key.clone(), event.pdu.clone())),
                 None => {
                     absent.push(event_id);
                     absent_keys.push(key.clone());
@@ -262,31 +295,10 @@ impl Turn {
         Ok(Power::of(|event_type, key| places.get(event_type, key), &self.rules.authorization))
     }
 
-    /// Takes an event that was found good into the room.
+    /// Takes an event of ours that was found good into the room.
     async fn admit(&mut self, pdu: Pdu, txn: Option<(String, String)>) -> Result<(), RoomError> {
         let before = self.row.state;
-        let (mut nodes, mut change) = (Vec::new(), None);
-        if let Some((key, value)) = entry_of(&pdu) {
-            let history = &self.rooms.0.history;
-            let (applied, old) = history
-                .ask(&self.nodes, |source| {
-                    let edit = [(key.clone(), Some(value.clone()))];
-                    Ok((tree::apply(source, before, edit)?, tree::get(source, before, &key)?))
-                })
-                .await?;
-            self.row.state = applied.state;
-            for node in &applied.nodes {
-                self.nodes.insert(node.id, node.node.clone());
-            }
-            nodes = applied.nodes;
-            let moved = Change { key, before: old, after: Some(value) };
-            self.count(&moved);
-            change = Some(moved);
-        }
-        self.fresh.insert(pdu.event_id().to_owned(), pdu.clone());
-        let stripped = stripped::of(self, &pdu).await?;
-        let related = self.relate(&pdu).await?;
-        let after = self.row.state;
+        let after = self.with_event(before, &pdu).await?;
         self.row.heads.retain(|head| !pdu.prev_events().contains(&head.id));
         self.row.heads.push(Head::of(&pdu, self.rules).into());
         let event = StoredEvent {
@@ -297,8 +309,91 @@ impl Turn {
             states: Some(States { before, after, current: after }),
             notes: EventNotes { txn, ..EventNotes::default() },
         };
-        self.written.push(Written { event, nodes, change, stripped, related });
+        self.show(event, true).await
+    }
+
+    /// A state with `pdu` in its place, if it is a state event.
+    pub(super) async fn with_event(&mut self, state: StateId, pdu: &Pdu) -> Result<StateId, RoomError> {
+        let Some((key, value)) = entry_of(pdu) else { return Ok(state) };
+        let edit = [(key, Some(value))];
+        let history = &self.rooms.0.history;
+        let applied = history.ask(&self.nodes, |source| tree::apply(source, state, edit.clone())).await?;
+        Ok(self.note_applied(applied))
+    }
+
+    /// Keeps the nodes of a new state.
+    pub(super) fn note_applied(&mut self, applied: tree::Applied) -> StateId {
+        for node in &applied.nodes {
+            self.nodes.insert(node.id, node.node.clone());
+        }
+        self.new_nodes.extend(applied.nodes);
+        applied.state
+    }
+
+    /// Puts an event at the end of the room's timeline, and all that follows from the room's current
+    /// state becoming the one that the event brings.
+    pub(super) async fn show(&mut self, event: StoredEvent, egress: bool) -> Result<(), RoomError> {
+        let current = event.states.map_or(self.row.state, |states| states.current);
+        let from = self.row.state;
+        let history = &self.rooms.0.history;
+        let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, from, current)).await?;
+        self.row.state = current;
+        changes.iter().for_each(|change| self.count(change));
+        let servers = self.movers(&changes).await?;
+        self.fresh.insert(event.pdu.event_id().to_owned(), event.clone());
+        let stripped = stripped::of(self, &event.pdu).await?;
+        let related = self.relate(&event.pdu).await?;
+        let nodes = std::mem::take(&mut self.new_nodes);
+        self.written.push(Written { event, nodes, changes, servers, stripped, related, egress });
         Ok(())
+    }
+
+    /// The servers whose first user comes in by `changes`, or whose last user goes.
+    async fn movers(&mut self, changes: &[Change]) -> Result<Vec<(OwnedServerName, bool)>, RoomError> {
+        let (mut arrived, mut left) = (BTreeSet::new(), BTreeSet::new());
+        let is_join = |value: &Option<StateValue>| {
+            value.as_ref().is_some_and(|value| value.membership == Some(Membership::Join))
+        };
+        for change in changes.iter().filter(|change| change.key.event_type == StateEventType::RoomMember) {
+            let Ok(user) = <&UserId>::try_from(change.key.state_key.as_str()) else { continue };
+            if self.rooms.0.history.is_local(user) {
+                continue;
+            }
+            match (is_join(&change.before), is_join(&change.after)) {
+                (false, true) => drop(arrived.insert(user.server_name().to_owned())),
+                (true, false) => drop(left.insert(user.server_name().to_owned())),
+                _ => {}
+            }
+        }
+        let mut movers = Vec::new();
+        left.retain(|server| !arrived.contains(server));
+        for server in arrived {
+            if !self.is_inside(&server).await? {
+                movers.push((server, true));
+            }
+        }
+        if !left.is_empty() {
+            let (history, state) = (&self.rooms.0.history, self.row.state);
+            let kind = StateEventType::RoomMember;
+            let entries = history.ask(&self.nodes, |nodes| tree::range(nodes, state, &kind)).await?;
+            for entry in entries.iter().filter(|entry| entry.value.membership == Some(Membership::Join)) {
+                if let Ok(user) = <&UserId>::try_from(entry.key.state_key.as_str()) {
+                    left.remove(user.server_name());
+                }
+            }
+            movers.extend(left.into_iter().map(|server| (server, false)));
+        }
+        self.inside.extend(movers.iter().cloned());
+        Ok(movers)
+    }
+
+    async fn is_inside(&self, server: &OwnedServerName) -> Result<bool, RoomError> {
+        if let Some(inside) = self.inside.get(server) {
+            return Ok(*inside);
+        }
+        let audience = Audience::Server(server.clone());
+        let lanes = self.rooms.0.history.log().subscriptions(&audience).await?;
+        Ok(lanes.is_open(&Lane::Egress(self.room_id.clone())))
     }
 
     /// Keeps the room's counts of members in step with its state.

@@ -54,6 +54,8 @@ pub enum TableId {
     Upgrade = 0x2E,
     /// Users whose events are hidden from those who join later.
     Erased = 0x2F,
+    /// Events that are named as previous ones and are not here, by room.
+    Gap = 0x30,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.

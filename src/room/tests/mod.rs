@@ -15,6 +15,7 @@ use crate::{
     history::History,
     keys::SigningKey,
     log::Log,
+    peer::{Isolated, Peers, Settings},
     store::{BoxFuture, Db, StoreError, memory::Memory},
     types::{ManualClock, Membership, Ports, SeededRng},
 };
@@ -52,7 +53,9 @@ impl World {
         let server = server_name!("a.org").to_owned();
         let history = History::open(log, ports.clone(), server.clone()).await.unwrap();
         let key = Arc::new(SigningKey::from_seed(server, "k", [1; 32]).unwrap());
-        let rooms = Rooms::new(history, key, ports.clone(), Arc::new(Named), tasks);
+        let peers =
+            Peers::new(Arc::new(Isolated), history.log().clone(), ports.clone(), key, Settings::default());
+        let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(Named), tasks);
         Self { rooms, db, ports }
     }
 

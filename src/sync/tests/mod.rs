@@ -17,6 +17,7 @@ use crate::{
     history::History,
     keys::SigningKey,
     log::{Commit, Log},
+    peer::{Isolated, Peers, Settings},
     push::Push,
     room::{Message, NewRoom, Profile, Profiles, RoomError, Rooms, Txn},
     store::{BoxFuture, Db, StoreError, memory::Memory},
@@ -78,7 +79,8 @@ impl World {
         let accounts = Accounts::new(log.clone(), ports.clone(), server.clone(), Default::default());
         let devices = Devices::new(log.clone(), ports.clone(), server.clone());
         let key = Arc::new(SigningKey::from_seed(server, "k", [1; 32]).unwrap());
-        let rooms = Rooms::new(history.clone(), key, ports.clone(), Arc::new(Named), tasks.clone());
+        let peers = Peers::new(Arc::new(Isolated), log.clone(), ports.clone(), key, Settings::default());
+        let rooms = Rooms::new(history.clone(), peers, ports.clone(), Arc::new(Named), tasks.clone());
         let expiry = (&tasks, stopping.clone());
         let ephemeral =
             Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), has_presence, expiry);

@@ -1,0 +1,206 @@
+//! Events that are on their way into one room, and what they lack.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use ruma::{OwnedEventId, RoomId};
+
+use super::Given;
+use crate::{
+    dag::{Node, NodeId, Signed, pdu::create_of_room, tree::NewNode},
+    history::{RoomRow, Status},
+    room::{RoomError, Rooms},
+};
+
+/// Events that are on their way into one room, with what was fetched for them.
+pub(in crate::room) struct Batch<'a> {
+    pub(super) rooms: &'a Rooms,
+    pub(super) room: &'a RoomId,
+    pub(super) row: Arc<RoomRow>,
+    events: BTreeMap<OwnedEventId, Signed>,
+    given: Given,
+    nodes: Vec<NewNode>,
+}
+
+/// What a batch lacks: events by those that need them.
+#[derive(Debug, Default)]
+pub(in crate::room) struct Lack {
+    /// Previous events whose state is not known, with those of the batch that follow them.
+    pub(super) prev: BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
+    /// Auth events.
+    pub(super) auth: BTreeMap<OwnedEventId, Vec<OwnedEventId>>,
+}
+
+impl Lack {
+    pub(super) fn is_lacking(&self) -> bool {
+        !self.prev.is_empty() || !self.auth.is_empty()
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub(in crate::room) fn new(rooms: &'a Rooms, room: &'a RoomId, row: Arc<RoomRow>) -> Self {
+        Self { rooms, room, row, events: BTreeMap::new(), given: Given::new(), nodes: Vec::new() }
+    }
+
+    pub(in crate::room) fn extend(&mut self, events: impl IntoIterator<Item = Signed>) -> usize {
+        let before = self.events.len();
+        for event in events {
+            self.events.entry(event.pdu().event_id().to_owned()).or_insert(event);
+        }
+        self.events.len() - before
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Takes the state after an event for the one that another server gave.
+    pub(super) fn give(&mut self, after: OwnedEventId, state: crate::dag::StateId, nodes: Vec<NewNode>) {
+        self.given.insert(after, state);
+        self.nodes.extend(nodes);
+    }
+
+    pub(super) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// The nodes of the states that were given.
+    pub(super) fn nodes(&self) -> &[NewNode] {
+        &self.nodes
+    }
+
+    pub(super) fn node_map(&self) -> HashMap<NodeId, Arc<Node>> {
+        self.nodes.iter().map(|node| (node.id, node.node.clone())).collect()
+    }
+
+    /// What the events lack that is neither stored nor in the batch. Previous events that are stored
+    /// without their place in the graph are taken into the batch, so that they get it.
+    pub(super) async fn look(&mut self) -> Result<Lack, RoomError> {
+        let mut lack = Lack::default();
+        let mut todo: Vec<OwnedEventId> = self.events.keys().cloned().collect();
+        while !todo.is_empty() {
+            let mut prev: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = BTreeMap::new();
+            let mut auth: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = BTreeMap::new();
+            for id in &todo {
+                let Some(pdu) = self.events.get(id).map(Signed::pdu) else { continue };
+                for named in pdu.prev_events().iter().filter(|named| !self.is_at_hand(named)) {
+                    prev.entry(named.clone()).or_default().push(id.clone());
+                }
+                let implied = create_of_room(self.room).filter(|_| {
+                    self.row.rules().authorization.room_create_event_id_as_room_id && *id != self.row.create
+                });
+                let named = pdu.auth_events().iter().chain(&implied);
+                for named in named.filter(|named| !self.events.contains_key(*named)) {
+                    auth.entry(named.clone()).or_default().push(id.clone());
+                }
+            }
+            todo.clear();
+            let ids: BTreeSet<OwnedEventId> = prev.keys().chain(auth.keys()).cloned().collect();
+            let ids: Vec<OwnedEventId> = ids.into_iter().collect();
+            for stored in self.rooms.history().events(&ids).await?.into_iter().flatten() {
+                let id = stored.pdu.event_id().to_owned();
+                auth.remove(&id);
+                if prev.contains_key(&id) && stored.pdu.room_id() == self.room {
+                    prev.remove(&id);
+                    let is_placed = stored.states.is_some()
+                        && matches!(
+                            stored.status,
+                            Status::Timeline | Status::Backfilled | Status::SoftFailed | Status::Rejected
+                        );
+                    if !is_placed {
+                        // Its signatures were good when it was stored.
+                        self.events.insert(id.clone(), Signed::ours(stored.pdu.clone()));
+                        todo.push(id);
+                    }
+                }
+            }
+            for (id, by) in prev {
+                lack.prev.entry(id).or_default().extend(by);
+            }
+            for (id, by) in auth {
+                lack.auth.entry(id).or_default().extend(by);
+            }
+        }
+        lack.prev.retain(|id, _| !self.events.contains_key(id));
+        lack.auth.retain(|id, _| !self.events.contains_key(id));
+        Ok(lack)
+    }
+
+    fn is_at_hand(&self, id: &OwnedEventId) -> bool {
+        self.events.contains_key(id) || self.given.contains_key(id)
+    }
+
+    /// The events, each after those of the batch that it names.
+    pub(super) fn in_order(&self) -> Vec<&Signed> {
+        let mut by_age: Vec<&OwnedEventId> = self.events.keys().collect();
+        by_age.sort_by_key(|id| {
+            let pdu = self.events[*id].pdu();
+            (pdu.depth(), pdu.origin_server_ts(), pdu.event_id().to_owned())
+        });
+        let named = |id| {
+            let pdu = self.events.get(id).map(Signed::pdu);
+            pdu.into_iter().flat_map(|pdu| pdu.auth_events().iter().chain(pdu.prev_events()))
+        };
+        let order = ordered(by_age.into_iter(), named);
+        order.into_iter().filter_map(|id| self.events.get(id)).collect()
+    }
+}
+
+/// `ids` and whatever they name, each after what it names. What goes round in circles, as malicious events
+/// of the first room versions may, comes out in some order.
+pub(super) fn ordered<'e, I>(
+    ids: impl Iterator<Item = &'e OwnedEventId>,
+    named: impl Fn(&'e OwnedEventId) -> I,
+) -> Vec<&'e OwnedEventId>
+where
+    I: IntoIterator<Item = &'e OwnedEventId>,
+{
+    let (mut order, mut seen) = (Vec::new(), HashSet::new());
+    let mut stack: Vec<(&'e OwnedEventId, bool)> = Vec::new();
+    for id in ids {
+        stack.push((id, false));
+        while let Some((id, is_done)) = stack.pop() {
+            if is_done {
+                order.push(id);
+            } else if seen.insert(id) {
+                stack.push((id, true));
+                stack.extend(named(id).into_iter().filter(|id| !seen.contains(id)).map(|id| (id, false)));
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ruma::OwnedEventId;
+
+    use super::ordered;
+
+    #[track_caller]
+    fn check(edges: &str, expected: &str) {
+        let id = |name: &str| OwnedEventId::try_from(format!("${}", name.trim())).unwrap();
+        let edges: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = edges
+            .split(';')
+            .map(|edge| edge.split_once(':').unwrap())
+            .map(|(event, named)| (id(event), named.split_whitespace().map(id).collect()))
+            .collect();
+        let order = ordered(edges.keys(), |id| edges.get(id).into_iter().flatten());
+        let order: Vec<&str> = order.into_iter().map(|id| &id.as_str()[1..]).collect();
+        assert_eq!(order.join(" "), expected);
+    }
+
+    #[test]
+    fn what_is_named_comes_first() {
+        check("a:", "a");
+        check("a: b; b: c; c:", "c b a");
+        check("a: x; b: a", "x a b");
+        check("a: b; b: a", "b a");
+        check("a: a", "a");
+        check("a: c b; b: d; c: d; d:", "d b c a");
+    }
+}

@@ -1,0 +1,226 @@
+//! From received texts to events whose signatures are good.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use futures_util::{StreamExt, stream};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId,
+    room_version_rules::RoomVersionRules,
+};
+use serde_json::value::RawValue;
+
+use super::ReceiveFailure;
+use crate::{
+    dag::{Pdu, Signed, judge::ReceiveError},
+    history::Status,
+    keys::{self, PublicKeyMap, VerifyError},
+    limits::{KEY_REQUESTS_AT_ONCE, VERIFY_CHUNK},
+    peer::{Validity, Wanted},
+    room::{RoomError, Rooms},
+};
+
+/// What is left of some texts.
+#[derive(Default)]
+pub(in crate::room) struct Checked {
+    /// Events that need no second look: they are in the room, or were refused, and stay so.
+    pub(in crate::room) known: Vec<OwnedEventId>,
+    /// Events with good signatures.
+    pub(in crate::room) events: Vec<Signed>,
+    /// Events that are dropped.
+    pub(in crate::room) failures: Vec<(OwnedEventId, ReceiveFailure)>,
+}
+
+/// The ids that room versions 1 and 2 put into an event, for answers about rooms that are not known.
+pub(super) fn ids_of(pdus: Vec<Box<RawValue>>) -> impl Iterator<Item = OwnedEventId> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        event_id: OwnedEventId,
+    }
+    pdus.into_iter()
+        .filter_map(|pdu| serde_json::from_str::<Named>(pdu.get()).ok())
+        .map(|named| named.event_id)
+}
+
+impl Rooms {
+    /// Reads events of `room` and checks their signatures. Those that are settled already are not checked
+    /// again, whatever the text says.
+    pub(in crate::room) async fn check(
+        &self,
+        room: &RoomId,
+        rules: &'static RoomVersionRules,
+        texts: Vec<Box<RawValue>>,
+    ) -> Result<Checked, RoomError> {
+        let mut checked = Checked::default();
+        let mut pdus: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
+        for text in texts {
+            match Pdu::parse(text.get(), rules) {
+                Ok(pdu) if pdu.room_id() == room => {
+                    pdus.entry(pdu.event_id().to_owned()).or_insert(pdu);
+                }
+                Ok(pdu) => {
+                    let failure = ReceiveFailure::Malformed(String::from("it is of another room"));
+                    checked.failures.push((pdu.event_id().to_owned(), failure));
+                }
+                Err(error) => {
+                    tracing::debug!(room.id = %room, %error, "dropped a malformed event of {room}");
+                    let id = keys::parse_object(text.get()).ok();
+                    let id = id.and_then(|object| keys::event_id(&object, rules).ok());
+                    let failure = ReceiveFailure::Malformed(error.to_string());
+                    checked.failures.extend(id.map(|id| (id, failure)));
+                }
+            }
+        }
+        let ids: Vec<OwnedEventId> = pdus.keys().cloned().collect();
+        for event in self.0.history.events(&ids).await?.into_iter().flatten() {
+            let id = event.pdu.event_id();
+            match event.status {
+                Status::Outlier => {}
+                Status::Rejected if event.states.is_none() => {}
+                Status::Rejected => {
+                    let reason = event.notes.reason.clone().unwrap_or_default();
+                    checked.failures.push((id.to_owned(), ReceiveFailure::Rejected(reason)));
+                    pdus.remove(id);
+                }
+                _ => {
+                    checked.known.push(id.to_owned());
+                    pdus.remove(id);
+                }
+            }
+        }
+        self.verify(pdus.into_values().collect(), rules, &mut checked).await?;
+        Ok(checked)
+    }
+
+    async fn verify(
+        &self,
+        pdus: Vec<Pdu>,
+        rules: &'static RoomVersionRules,
+        checked: &mut Checked,
+    ) -> Result<(), RoomError> {
+        let (mut wanting, mut ready) = (Vec::new(), Vec::new());
+        for pdu in pdus {
+            match wanted(&pdu, rules) {
+                Ok(wanted) => wanting.push((pdu, wanted)),
+                Err(error) => {
+                    let failure = ReceiveFailure::Signatures(error.to_string());
+                    checked.failures.push((pdu.event_id().to_owned(), failure));
+                }
+            }
+        }
+        let mut ring = KeyRing::default();
+        ring.gather(self, &wanting, rules).await;
+        // Earliest first: a key that was not valid at one moment was not valid at any later one.
+        wanting.sort_by_key(|(pdu, _)| pdu.origin_server_ts());
+        for (pdu, wanted) in wanting {
+            let keys = ring.keys_for(self, &pdu, wanted, rules).await;
+            ready.push((pdu, keys));
+        }
+        if ready.len() <= VERIFY_CHUNK {
+            ready.into_iter().for_each(|(pdu, keys)| checked.note(pdu, &keys, rules));
+            return Ok(());
+        }
+        let mut tasks = Vec::new();
+        while !ready.is_empty() {
+            let chunk = ready.split_off(ready.len().saturating_sub(VERIFY_CHUNK));
+            tasks.push(self.0.tasks.spawn_blocking(move || {
+                let mut part = Checked::default();
+                chunk.into_iter().for_each(|(pdu, keys)| part.note(pdu, &keys, rules));
+                part
+            }));
+        }
+        for task in tasks {
+            let part = task.await.map_err(|_| RoomError::Closed)?;
+            checked.events.extend(part.events);
+            checked.failures.extend(part.failures);
+        }
+        Ok(())
+    }
+}
+
+impl Checked {
+    fn note(&mut self, pdu: Pdu, keys: &PublicKeyMap, rules: &RoomVersionRules) {
+        let id = pdu.event_id().to_owned();
+        match Signed::verify(pdu, keys, rules) {
+            Ok(event) => self.events.push(event),
+            Err(error) => {
+                tracing::debug!(event.id = %id, %error, "dropped {id} for its signatures");
+                self.failures.push((id, ReceiveFailure::Signatures(error.to_string())));
+            }
+        }
+    }
+}
+
+/// The keys that are needed to check an event.
+fn wanted(pdu: &Pdu, rules: &RoomVersionRules) -> Result<Wanted, ReceiveError> {
+    let missing = match Signed::verify(pdu.clone(), &PublicKeyMap::new(), rules) {
+        Err(ReceiveError::Verify(VerifyError::MissingKeys(missing))) => missing,
+        Err(error) => return Err(error),
+        // Nobody had to sign it.
+        Ok(_) => return Ok(Wanted::new()),
+    };
+    let ids =
+        |ids: BTreeSet<String>| ids.into_iter().filter_map(|id| OwnedServerSigningKeyId::try_from(id).ok());
+    Ok(missing.into_iter().map(|(server, keys)| (server, ids(keys).collect())).collect())
+}
+
+/// The keys for many events, with as few questions as possible.
+#[derive(Default)]
+struct KeyRing {
+    /// Keys of each server that are valid at the latest event that wants them, and so at all others.
+    keys: PublicKeyMap,
+    /// Servers whose keys could not be had for this moment, nor then for any later one.
+    without: HashMap<OwnedServerName, MilliSecondsSinceUnixEpoch>,
+}
+
+impl KeyRing {
+    async fn gather(&mut self, rooms: &Rooms, events: &[(Pdu, Wanted)], rules: &RoomVersionRules) {
+        let mut all: BTreeMap<OwnedServerName, (BTreeSet<OwnedServerSigningKeyId>, _)> = BTreeMap::new();
+        for (pdu, wanted) in events {
+            let ts = pdu.origin_server_ts();
+            for (server, ids) in wanted {
+                let (keys, latest) = all.entry(server.clone()).or_insert_with(|| (BTreeSet::new(), ts));
+                keys.extend(ids.iter().cloned());
+                *latest = ts.max(*latest);
+            }
+        }
+        let peers = &rooms.0.peers;
+        let questions = all.into_iter().map(|(server, (keys, latest))| async move {
+            peers.keys(Wanted::from([(server, keys)]), Validity::of(rules, latest)).await
+        });
+        let answers: Vec<PublicKeyMap> =
+            stream::iter(questions).buffer_unordered(KEY_REQUESTS_AT_ONCE).collect().await;
+        self.keys.extend(answers.into_iter().flatten());
+    }
+
+    async fn keys_for(
+        &mut self,
+        rooms: &Rooms,
+        pdu: &Pdu,
+        wanted: Wanted,
+        rules: &RoomVersionRules,
+    ) -> PublicKeyMap {
+        let ts = pdu.origin_server_ts();
+        let mut found = PublicKeyMap::new();
+        for (server, ids) in wanted {
+            let known = self.keys.get(server.as_str());
+            if let Some(known) = known.filter(|known| ids.iter().any(|id| known.contains_key(id.as_str()))) {
+                found.insert(server.to_string(), known.clone());
+                continue;
+            }
+            let is_hopeless =
+                !rules.enforce_key_validity || self.without.get(&server).is_some_and(|since| *since <= ts);
+            if is_hopeless {
+                continue;
+            }
+            let question = Wanted::from([(server.clone(), ids.clone())]);
+            let mut answer = rooms.0.peers.keys(question, Validity::of(rules, ts)).await;
+            match answer.remove(server.as_str()) {
+                Some(keys) if ids.iter().any(|id| keys.contains_key(id.as_str())) => {
+                    found.insert(server.to_string(), keys);
+                }
+                _ => drop(self.without.entry(server).or_insert(ts)),
+            }
+        }
+        found
+    }
+}

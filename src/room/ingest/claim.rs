@@ -1,0 +1,111 @@
+//! The state at an event that is not here, by the word of another server.
+//!
+//! Each event of it is checked and judged by itself; only that the state consists of just these is
+//! believed, for the events of one batch, and the room's own state is never replaced by it but only
+//! resolved with it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ruma::{OwnedEventId, ServerName};
+
+use super::{fetch::Fetch, outlier};
+use crate::{
+    dag::{
+        StateKey, StateValue,
+        tree::{self, entry_of},
+    },
+    history::{Status, StoredEvent},
+    limits::FETCH_ONE_BY_ONE_MAX,
+    room::RoomError,
+};
+
+impl Fetch<'_, '_> {
+    /// Gets the state after `event`, which is not here, from the first server that gives a sound one.
+    pub(super) async fn claim(&mut self, event: &OwnedEventId) -> Result<bool, RoomError> {
+        let mut itself = self.events(vec![event.clone()]).await?;
+        if itself.is_empty() && self.not_stored(vec![event.clone()]).await?.is_empty() {
+            // It is here as an outlier.
+        } else if itself.is_empty() {
+            return Ok(false);
+        }
+        self.deepen(&mut itself).await?;
+        let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
+        outlier::store(rooms, room, row, itself).await?;
+        for server in self.sources() {
+            if self.claim_from(&server, event).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn claim_from(&mut self, server: &ServerName, event: &OwnedEventId) -> Result<bool, RoomError> {
+        let Some(answer) = self.state_ids(server, event).await else { return Ok(false) };
+        let mut all = answer.pdu_ids.clone();
+        all.extend(answer.auth_chain_ids);
+        all.sort_unstable();
+        all.dedup();
+        let lacking = self.not_stored(all).await?;
+        let mut events = match lacking.len() {
+            0 => Vec::new(),
+            count if count <= FETCH_ONE_BY_ONE_MAX => self.events(lacking).await?,
+            _ => self.state(server, event).await?,
+        };
+        self.deepen(&mut events).await?;
+        let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
+        outlier::store(rooms, room, row.clone(), events).await?;
+        let stored = rooms.history().events(&answer.pdu_ids).await?;
+        let Some(mut state) = sound_state(&stored, room, &row.create) else { return Ok(false) };
+        let itself = rooms.history().event(event).await?;
+        let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };
+        if itself.status != Status::Rejected
+            && let Some((key, value)) = entry_of(&itself.pdu)
+        {
+            state.insert(key, value);
+        }
+        let edits = edits(rooms.history().state_of(row.state, None).await?, state);
+        let fresh = self.batch.node_map();
+        let applied =
+            rooms.history().ask(&fresh, |nodes| tree::apply(nodes, row.state, edits.clone())).await?;
+        self.batch.give(event.clone(), applied.state, applied.nodes);
+        Ok(true)
+    }
+}
+
+/// The state that some stored events make; nothing unless all of them are here, are state events of the
+/// room in different places, and the room's create event is one of them. Those that were rejected are left
+/// out.
+pub(super) fn sound_state(
+    events: &[Option<std::sync::Arc<StoredEvent>>],
+    room: &ruma::RoomId,
+    create: &OwnedEventId,
+) -> Option<BTreeMap<StateKey, StateValue>> {
+    let mut state = BTreeMap::new();
+    for event in events {
+        // An event that could not be judged is no reason to take a state without it.
+        let event = event.as_ref()?;
+        let (key, value) = entry_of(&event.pdu)?;
+        if event.pdu.room_id() != room {
+            return None;
+        }
+        if event.status != Status::Rejected && state.insert(key, value).is_some() {
+            return None;
+        }
+    }
+    let founded = state.values().any(|value| value.event_id == *create);
+    founded.then_some(state)
+}
+
+/// What must change in a state for it to become another.
+fn edits(from: Vec<tree::Entry>, to: BTreeMap<StateKey, StateValue>) -> Vec<(StateKey, Option<StateValue>)> {
+    let from: HashMap<StateKey, StateValue> =
+        from.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    let removed = from.keys().filter(|key| !to.contains_key(key)).map(|key| (key.clone(), None));
+    let mut edits: Vec<_> = removed.collect();
+    edits.extend(
+        to.into_iter()
+            .filter(|(key, value)| from.get(key) != Some(value))
+            .map(|(key, value)| (key, Some(value))),
+    );
+    edits
+}

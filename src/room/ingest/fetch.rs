@@ -1,0 +1,292 @@
+//! Getting what a batch lacks from other servers: bounded in requests, events and time.
+//!
+//! What comes back is material like any other: it is checked before it is looked at.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use ruma::{
+    OwnedEventId, OwnedServerName, ServerName, UInt,
+    api::federation::{
+        authorization::get_event_authorization,
+        event::{get_event, get_missing_events, get_room_state, get_room_state_ids},
+    },
+};
+use serde_json::value::RawValue;
+
+use super::{
+    batch::{Batch, Lack},
+    outlier,
+};
+use crate::{
+    dag::Signed,
+    limits::{
+        CLAIMED_STATES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX, FETCH_MAX, FETCH_REQUESTS_MAX,
+        FETCH_SOURCES_MAX, GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
+    },
+    peer::{Bounds, PeerError},
+    room::RoomError,
+};
+
+/// Gets what one batch lacks.
+pub(in crate::room) struct Fetch<'b, 'a> {
+    pub(super) batch: &'b mut Batch<'a>,
+    /// Whom to ask: first who sent the events, then others in the room.
+    sources: Vec<OwnedServerName>,
+    /// By the clock that never goes back.
+    deadline: Duration,
+    requests: usize,
+}
+
+impl<'b, 'a> Fetch<'b, 'a> {
+    pub(in crate::room) async fn new(
+        batch: &'b mut Batch<'a>,
+        origin: &ServerName,
+    ) -> Result<Self, RoomError> {
+        let inner = &batch.rooms.0;
+        let mut sources = vec![origin.to_owned()];
+        for server in inner.history.servers_by_members(batch.room).await? {
+            if sources.len() >= FETCH_SOURCES_MAX {
+                break;
+            }
+            if server != origin && server != inner.history.server() && !inner.peers.is_down(&server) {
+                sources.push(server);
+            }
+        }
+        sources.retain(|server| server != inner.history.server());
+        let deadline = inner.ports.clock.monotonic() + FETCH_MAX;
+        Ok(Self { batch, sources, deadline, requests: FETCH_REQUESTS_MAX })
+    }
+
+    /// Gets as much as can be had. What is lacking afterwards could not be had now.
+    pub(in crate::room) async fn complete(&mut self) -> Result<(), RoomError> {
+        self.close_gaps().await?;
+        let lack = self.batch.look().await?;
+        for (missing, followers) in lack.prev.into_iter().take(CLAIMED_STATES_MAX) {
+            if !self.claim(&missing).await? {
+                let room = self.batch.room;
+                tracing::info!(
+                    room.id = %room, event.id = %missing, ?followers,
+                    "no server gave the state at {missing} in {room}"
+                );
+            }
+        }
+        self.complete_auth().await
+    }
+
+    /// Asks for the events between those of the batch and what is here.
+    async fn close_gaps(&mut self) -> Result<(), RoomError> {
+        let heads: Vec<OwnedEventId> = self.batch.row.heads.iter().map(|head| head.id.clone()).collect();
+        let mut sources = self.sources.clone().into_iter();
+        let mut source = sources.next();
+        while let Some(server) = &source {
+            let lack = self.batch.look().await?;
+            let room_left = GAP_EVENTS_MAX.saturating_sub(self.batch.len());
+            if lack.prev.is_empty() || room_left == 0 {
+                return Ok(());
+            }
+            let latest: BTreeSet<OwnedEventId> = lack.prev.into_values().flatten().collect();
+            let mut request = get_missing_events::v1::Request::new(
+                self.batch.room.to_owned(),
+                heads.clone(),
+                latest.into_iter().collect(),
+            );
+            let limit = GAP_PAGE_EVENTS.min(room_left);
+            request.limit = UInt::try_from(limit).unwrap_or(UInt::MAX);
+            let Some(bounds) = self.spend(Bounds::default().bytes_max) else { return Ok(()) };
+            let answer = self.batch.rooms.0.peers.call(server, request, bounds).await;
+            let added = match answer {
+                Ok(mut answer) => {
+                    answer.events.truncate(limit);
+                    let events = self.check(answer.events).await?;
+                    self.batch.extend(events)
+                }
+                Err(error) => {
+                    self.note(server, &error);
+                    0
+                }
+            };
+            if added == 0 {
+                source = sources.next();
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets the auth events that events of the batch name.
+    async fn complete_auth(&mut self) -> Result<(), RoomError> {
+        for round in 0..2 {
+            let Lack { auth, .. } = self.batch.look().await?;
+            if auth.is_empty() {
+                return Ok(());
+            }
+            let mut found = Vec::new();
+            if round == 0 {
+                // One answer has the whole chain of an event, so one event that lacks most will do for many.
+                let mut lacking: BTreeMap<&OwnedEventId, usize> = BTreeMap::new();
+                auth.values().flatten().for_each(|id| *lacking.entry(id).or_default() += 1);
+                let most = lacking.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id.clone());
+                if let Some(event) = most {
+                    found = self.auth_chain(&event).await?;
+                }
+            } else {
+                found = self.events(auth.into_keys().collect()).await?;
+                self.deepen(&mut found).await?;
+            }
+            outlier::store(self.batch.rooms, self.batch.room, self.batch.row.clone(), found).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to `events` what their auth events name, and so on, as long as something is lacking.
+    pub(super) async fn deepen(&mut self, events: &mut Vec<Signed>) -> Result<(), RoomError> {
+        loop {
+            let known: BTreeSet<&_> = events.iter().map(|event| event.pdu().event_id()).collect();
+            let named: BTreeSet<OwnedEventId> = events
+                .iter()
+                .flat_map(|event| event.pdu().auth_events())
+                .filter(|id| !known.contains(&***id))
+                .cloned()
+                .collect();
+            let lacking = self.not_stored(named.into_iter().collect()).await?;
+            if lacking.is_empty() || events.len() + lacking.len() > FETCH_EVENTS_MAX {
+                return Ok(());
+            }
+            let more = self.events(lacking).await?;
+            if more.is_empty() {
+                return Ok(());
+            }
+            events.extend(more);
+        }
+    }
+
+    /// Those of `ids` that are not stored.
+    pub(super) async fn not_stored(&self, ids: Vec<OwnedEventId>) -> Result<Vec<OwnedEventId>, RoomError> {
+        let stored = self.batch.rooms.history().events(&ids).await?;
+        Ok(ids.into_iter().zip(stored).filter(|(_, event)| event.is_none()).map(|(id, _)| id).collect())
+    }
+
+    /// Events by their ids, each from the first server that gives it.
+    pub(super) async fn events(&mut self, ids: Vec<OwnedEventId>) -> Result<Vec<Signed>, RoomError> {
+        let mut wanted = ids;
+        let mut found = Vec::new();
+        for server in self.sources.clone() {
+            wanted.truncate(self.requests);
+            let Some(bounds) = self.spend_many(wanted.len()) else { break };
+            let peers = &self.batch.rooms.0.peers;
+            let questions = wanted.iter().map(|id| {
+                let server = &server;
+                async move { peers.call(server, get_event::v1::Request::new(id.clone()), bounds).await }
+            });
+            let answers: Vec<Result<get_event::v1::Response, PeerError>> =
+                stream::iter(questions).buffered(FETCH_AT_ONCE).collect().await;
+            let mut texts = Vec::new();
+            for answer in answers {
+                match answer {
+                    Ok(answer) => texts.push(answer.pdu),
+                    Err(error) => self.note(&server, &error),
+                }
+            }
+            let asked: BTreeSet<OwnedEventId> = wanted.iter().cloned().collect();
+            let mut events = self.check(texts).await?;
+            events.retain(|event| asked.contains(event.pdu().event_id()));
+            let got: BTreeSet<&_> = events.iter().map(|event| event.pdu().event_id()).collect();
+            wanted.retain(|id| !got.contains(&**id));
+            found.extend(events);
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The auth chain of an event.
+    async fn auth_chain(&mut self, event: &OwnedEventId) -> Result<Vec<Signed>, RoomError> {
+        for server in self.sources.clone() {
+            let Some(bounds) = self.spend(STATE_ANSWER_BYTES_MAX) else { break };
+            let request =
+                get_event_authorization::v1::Request::new(self.batch.room.to_owned(), event.clone());
+            match self.batch.rooms.0.peers.call(&server, request, bounds).await {
+                Ok(mut answer) => {
+                    answer.auth_chain.truncate(FETCH_EVENTS_MAX);
+                    return self.check(answer.auth_chain).await;
+                }
+                Err(error) => self.note(&server, &error),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The ids of the state before an event, and of its auth chain, as `server` says.
+    pub(super) async fn state_ids(
+        &mut self,
+        server: &ServerName,
+        event: &OwnedEventId,
+    ) -> Option<get_room_state_ids::v1::Response> {
+        let bounds = self.spend(STATE_ANSWER_BYTES_MAX)?;
+        let request = get_room_state_ids::v1::Request::new(event.clone(), self.batch.room.to_owned());
+        match self.batch.rooms.0.peers.call(server, request, bounds).await {
+            Ok(answer) if answer.pdu_ids.len() + answer.auth_chain_ids.len() <= STATE_EVENTS_MAX => {
+                Some(answer)
+            }
+            Ok(_) => None,
+            Err(error) => {
+                self.note(server, &error);
+                None
+            }
+        }
+    }
+
+    /// The state before an event, and its auth chain, as `server` gives them.
+    pub(super) async fn state(
+        &mut self,
+        server: &ServerName,
+        event: &OwnedEventId,
+    ) -> Result<Vec<Signed>, RoomError> {
+        let Some(bounds) = self.spend(STATE_ANSWER_BYTES_MAX) else { return Ok(Vec::new()) };
+        let request = get_room_state::v1::Request::new(event.clone(), self.batch.room.to_owned());
+        match self.batch.rooms.0.peers.call(server, request, bounds).await {
+            Ok(mut answer) => {
+                answer.pdus.append(&mut answer.auth_chain);
+                answer.pdus.truncate(STATE_EVENTS_MAX);
+                self.check(answer.pdus).await
+            }
+            Err(error) => {
+                self.note(server, &error);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Whom to ask.
+    pub(super) fn sources(&self) -> Vec<OwnedServerName> {
+        self.sources.clone()
+    }
+
+    async fn check(&self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
+        Ok(self.batch.rooms.check(self.batch.room, self.batch.row.rules(), texts).await?.events)
+    }
+
+    fn spend(&mut self, bytes_max: usize) -> Option<Bounds> {
+        self.spend_many(1).map(|bounds| Bounds { bytes_max, ..bounds })
+    }
+
+    /// The bounds of the next requests, or nothing if there may be no more.
+    fn spend_many(&mut self, count: usize) -> Option<Bounds> {
+        let left = self.deadline.checked_sub(self.batch.rooms.0.ports.clock.monotonic());
+        let left = left.filter(|left| !left.is_zero())?;
+        if count == 0 || self.requests < count {
+            return None;
+        }
+        self.requests -= count;
+        Some(Bounds { timeout: left.min(FETCH_CALL_MAX), ..Bounds::default() })
+    }
+
+    fn note(&self, server: &ServerName, error: &PeerError) {
+        let room = self.batch.room;
+        tracing::debug!(room.id = %room, server.name = %server, %error, "{server} did not help with {room}");
+    }
+}

@@ -1,0 +1,183 @@
+//! A room as another server gives it when one of our users joins there.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use ruma::{OwnedEventId, OwnedServerName, RoomVersionId, events::TimelineEventType};
+use serde_json::value::RawValue;
+
+use super::{
+    batch::Batch,
+    claim::sound_state,
+    fetch::Fetch,
+    outlier,
+    take::{Outcome, Way},
+};
+use crate::{
+    dag::{Pdu, Signed, StateId, build::Head, tree},
+    history::{EventNotes, RoomRow, States, Status, StoredEvent, tables::HeadRow},
+    limits::STATE_EVENTS_MAX,
+    room::{RoomError, Rooms, turn::Turn, until_settled},
+    types::Position,
+};
+
+/// A join of one of our users that another server has brought into a room, with the room before it.
+#[derive(Clone, Debug)]
+pub struct Graft {
+    /// The server that gave it.
+    pub origin: OwnedServerName,
+    /// The version of the room.
+    pub version: RoomVersionId,
+    /// The join: built and signed by us, perhaps signed by others too.
+    pub event: Pdu,
+    /// The state before it.
+    pub state: Vec<Box<RawValue>>,
+    /// The auth chain of the state and of the join.
+    pub auth_chain: Vec<Box<RawValue>>,
+}
+
+impl Rooms {
+    /// Stores a room as the answer of `send_join` gives it, with our own join as its head. If one of our
+    /// users is in the room already, what is known of it is not replaced but resolved with this.
+    ///
+    /// # Errors
+    /// When the answer is not sound, or our join is not allowed by it.
+    pub async fn graft(&self, graft: Graft) -> Result<(), RoomError> {
+        let Graft { origin, version, event, state, auth_chain } = graft;
+        let rules = crate::dag::versions::rules(&version)
+            .ok_or_else(|| RoomError::UnsupportedVersion(version.clone()))?;
+        let room = event.room_id().to_owned();
+        if state.len() + auth_chain.len() > STATE_EVENTS_MAX {
+            return Err(RoomError::TooLarge(String::from("the state of the room has too many events")));
+        }
+        let state_ids = ids(&state, rules);
+        let texts: Vec<Box<RawValue>> = state.into_iter().chain(auth_chain).collect();
+        let events = self.check(&room, rules, texts).await?.events;
+        let create = events.iter().map(Signed::pdu).find(|pdu| {
+            *pdu.event_type() == TimelineEventType::RoomCreate && state_ids.contains(pdu.event_id())
+        });
+        let known = self.0.history.room(&room).await?;
+        let create = create
+            .map(|pdu| pdu.event_id().to_owned())
+            .or_else(|| known.as_ref().map(|row| row.create.clone()));
+        let create = create.ok_or_else(|| unsound("the state has no create event"))?;
+        let row = known.unwrap_or_else(|| {
+            Arc::new(RoomRow {
+                serial: 0,
+                version: version.clone(),
+                create,
+                heads: Vec::new(),
+                state: StateId::EMPTY,
+                joined: 0,
+                invited: 0,
+                remote: 0,
+                gaps: 0,
+            })
+        });
+        if row.version != version {
+            return Err(unsound("the room has another version"));
+        }
+        outlier::store(self, &room, row.clone(), events).await?;
+        let state_ids: Vec<OwnedEventId> = state_ids.into_iter().collect();
+        // An event whose signatures are bad, or whose keys cannot be had, is left out of the state: one
+        // dead server must not keep everybody out of the room.
+        let mut stored = self.0.history.events(&state_ids).await?;
+        stored.retain(Option::is_some);
+        let state = sound_state(&stored, &room, &row.create)
+            .ok_or_else(|| unsound("the state is not that of one room"))?;
+        until_settled!(self.try_graft(&origin, (&row, &event), &state))
+    }
+
+    async fn try_graft(
+        &self,
+        origin: &ruma::ServerName,
+        (row, event): (&Arc<RoomRow>, &Pdu),
+        state: &std::collections::BTreeMap<crate::dag::StateKey, crate::dag::StateValue>,
+    ) -> Result<(), RoomError> {
+        let room = event.room_id().to_owned();
+        let edits: Vec<_> = state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        let fresh = HashMap::new();
+        let applied =
+            self.0.history.ask(&fresh, |nodes| tree::apply(nodes, StateId::EMPTY, edits.clone())).await?;
+        let present = self.0.history.reload_room(&room).await?;
+        if let Some(present) = present.filter(|row| row.joined > row.remote) {
+            return self.merge_graft(origin, present, event, applied).await;
+        }
+        let mut turn = match self.0.history.room(&room).await? {
+            Some(_) => Turn::begin(self, &room).await?,
+            None => Turn::begin_new(self, &room, RoomRow { serial: 1, ..(**row).clone() }).await?,
+        };
+        let before = turn.note_applied(applied);
+        turn.join_at(event.clone(), before).await?;
+        turn.close().await
+    }
+
+    /// Takes the join into a room that this server is in, where the state before it is as given.
+    async fn merge_graft(
+        &self,
+        origin: &ruma::ServerName,
+        row: Arc<RoomRow>,
+        event: &Pdu,
+        applied: tree::Applied,
+    ) -> Result<(), RoomError> {
+        let room = event.room_id().to_owned();
+        let mut batch = Batch::new(self, &room, row);
+        batch.extend([Signed::ours(event.clone())]);
+        for (index, id) in event.prev_events().iter().enumerate() {
+            let nodes = if index == 0 { applied.nodes.clone() } else { Vec::new() };
+            batch.give(id.clone(), applied.state, nodes);
+        }
+        if batch.look().await?.is_lacking() {
+            let _fetching = self.0.fetches.lock(&room).await;
+            Fetch::new(&mut batch, origin).await?.complete().await?;
+        }
+        let outcomes = self.settle(&room, &batch, Way::Live { relay: false }).await?;
+        match outcomes.into_iter().find(|(id, _)| id == event.event_id()) {
+            Some((_, Outcome::Known | Outcome::Accepted)) => Ok(()),
+            Some((_, Outcome::Rejected(why))) => Err(RoomError::Forbidden(why)),
+            _ => Err(unsound("the join does not fit the room")),
+        }
+    }
+}
+
+impl Turn {
+    /// Makes a join the only head of the room; `before` is the state before it. What was known of the room
+    /// is from before our last user left it.
+    async fn join_at(&mut self, event: Pdu, before: StateId) -> Result<(), RoomError> {
+        let keys = crate::dag::auth::state_keys(&event, &self.rules.authorization)?;
+        let keys: Vec<_> = keys.into_iter().map(crate::dag::StateKey::from).collect();
+        let places = self.places_in(before, &keys).await?;
+        crate::dag::auth::check_against(&event, &self.rules.authorization, |event_type, key| {
+            places.get(event_type, key)
+        })?;
+        let after = self.with_event(before, &event).await?;
+        self.mind_gaps(&event).await?;
+        self.row.heads = vec![HeadRow::from(Head::of(&event, self.rules))];
+        let stored = StoredEvent {
+            pdu: event,
+            position: Position::ZERO,
+            status: Status::Timeline,
+            version: self.row.version.clone(),
+            states: Some(States { before, after, current: after }),
+            notes: EventNotes::default(),
+        };
+        self.show(stored, false).await
+    }
+}
+
+fn ids(
+    texts: &[Box<RawValue>],
+    rules: &ruma::room_version_rules::RoomVersionRules,
+) -> BTreeSet<OwnedEventId> {
+    texts
+        .iter()
+        .filter_map(|text| Pdu::parse(text.get(), rules).ok())
+        .map(|pdu| pdu.event_id().to_owned())
+        .collect()
+}
+
+fn unsound(why: &str) -> RoomError {
+    RoomError::BadState(format!("The other server's answer makes no sense: {why}"))
+}

@@ -1,0 +1,177 @@
+//! The one way in: everything that an event from another server goes through.
+//!
+//! Owns: the steps between a received text and the room. [`check`] reads and verifies, [`batch`] finds out
+//! what is lacking, [`fetch`] gets it (never with the room's lock held), [`outlier`] keeps what has no
+//! place in the graph, [`take`] judges with everything at hand and puts the event into the room.
+//! Invariants: nothing is stored that has not passed `check`; a failure to fetch leaves no verdict; what
+//! was rejected or soft-failed never becomes part of a state or a head.
+
+mod batch;
+mod check;
+mod claim;
+mod fetch;
+mod graft;
+mod outlier;
+mod redaction;
+mod take;
+
+use std::collections::{BTreeMap, HashMap};
+
+use ruma::{OwnedEventId, RoomId, ServerName};
+use serde_json::value::RawValue;
+
+pub use graft::Graft;
+
+use self::{
+    batch::Batch,
+    fetch::Fetch,
+    take::{Outcome, Way},
+};
+use super::{RoomError, Rooms, turn::Turn, until_settled};
+use crate::{dag::StateId, limits::TURN_EVENTS_MAX};
+
+/// Why an event from outside is not in the room.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveFailure {
+    /// The text is no event of its room.
+    #[error("the event is malformed: {0}")]
+    Malformed(String),
+    /// It is not signed by those who must sign it, or their keys cannot be had.
+    #[error("the signatures cannot be accepted: {0}")]
+    Signatures(String),
+    /// No user of this server is in the room.
+    #[error("this server is not in the room")]
+    NotInRoom,
+    /// The rules of the room forbid it.
+    #[error("the event was rejected: {0}")]
+    Rejected(String),
+    /// It was not judged, because events that it refers to could not be had.
+    #[error("events before this one are missing")]
+    Missing,
+    /// The server's own trouble; nothing was said about the event.
+    #[error("the event could not be stored: {0}")]
+    Trouble(#[from] RoomError),
+}
+
+/// What each event of a batch came to.
+pub(super) type Results = BTreeMap<OwnedEventId, Result<(), ReceiveFailure>>;
+
+/// States after events that are not here, by the word of another server. They hold for one batch only.
+pub(super) type Given = HashMap<OwnedEventId, StateId>;
+
+impl Rooms {
+    /// Judges and stores events that came from `origin`, fetching what they lack within bounds. One
+    /// result for each, by its id; what is so malformed that it has no id has no result.
+    pub async fn receive(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Vec<(OwnedEventId, Result<(), ReceiveFailure>)> {
+        let mut results = Results::new();
+        let way = Way::Live { relay: false };
+        if let Err(error) = self.try_receive((origin, room), pdus, way, &mut results).await {
+            tracing::warn!(room.id = %room, %error, "could not take events into {room}");
+            let unsaid = || Err(ReceiveFailure::Missing);
+            results.values_mut().filter(|result| result.is_err()).for_each(|result| *result = unsaid());
+        }
+        results.into_iter().collect()
+    }
+
+    /// As [`Self::receive`], for one event that `origin` asks this server to bring into the room and to
+    /// pass on to the others: a join, leave or knock. It must be accepted.
+    ///
+    /// # Errors
+    /// Why it is not in the room.
+    pub async fn receive_for(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        pdu: Box<RawValue>,
+    ) -> Result<OwnedEventId, ReceiveFailure> {
+        let mut results = Results::new();
+        self.try_receive((origin, room), vec![pdu], Way::Live { relay: true }, &mut results).await?;
+        let no_event = || ReceiveFailure::Malformed(String::from("it is no event of the room"));
+        let (id, result) = results.into_iter().next().ok_or_else(no_event)?;
+        result?;
+        match self.0.history.event(&id).await.map_err(RoomError::from)? {
+            Some(event) if event.is_shown() => Ok(id),
+            Some(event) => Err(ReceiveFailure::Rejected(event.notes.reason.clone().unwrap_or_default())),
+            None => Err(ReceiveFailure::Missing),
+        }
+    }
+
+    async fn try_receive(
+        &self,
+        (origin, room): (&ServerName, &RoomId),
+        pdus: Vec<Box<RawValue>>,
+        way: Way,
+        results: &mut Results,
+    ) -> Result<(), RoomError> {
+        let row = self.0.history.room(room).await?;
+        let row = row.filter(|row| row.joined > row.remote);
+        let Some(row) = row else {
+            results.extend(check::ids_of(pdus).map(|id| (id, Err(ReceiveFailure::NotInRoom))));
+            return Ok(());
+        };
+        let checked = self.check(room, row.rules(), pdus).await?;
+        results.extend(checked.known.into_iter().map(|id| (id, Ok(()))));
+        results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
+        for event in &checked.events {
+            results.insert(event.pdu().event_id().to_owned(), Err(ReceiveFailure::Missing));
+        }
+        let mut batch = Batch::new(self, room, row);
+        batch.extend(checked.events);
+        if batch.look().await?.is_lacking() {
+            // One fetch at a time for each room: what one brings is there for the next.
+            let _fetching = self.0.fetches.lock(room).await;
+            if batch.look().await?.is_lacking() {
+                Fetch::new(&mut batch, origin).await?.complete().await?;
+            }
+        }
+        for (id, outcome) in self.settle(room, &batch, way).await? {
+            if let Some(result) = results.get_mut(&id) {
+                *result = outcome.result();
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges everything of a batch, earlier events first, and writes what comes of it.
+    pub(super) async fn settle(
+        &self,
+        room: &RoomId,
+        batch: &Batch<'_>,
+        way: Way,
+    ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
+        let order = batch.in_order();
+        let mut outcomes = Vec::with_capacity(order.len());
+        while outcomes.len() < order.len() {
+            let rest = &order[outcomes.len()..];
+            outcomes.extend(until_settled!(self.settle_some(room, rest, batch, way))?);
+        }
+        Ok(outcomes)
+    }
+
+    /// As many as go well into one commit; at least one.
+    async fn settle_some(
+        &self,
+        room: &RoomId,
+        events: &[&crate::dag::Signed],
+        batch: &Batch<'_>,
+        way: Way,
+    ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
+        let mut turn = Turn::begin(self, room).await?;
+        turn.adopt(batch.nodes());
+        let mut outcomes = Vec::new();
+        for event in events.iter().take(TURN_EVENTS_MAX) {
+            let outcome = turn.take(event, batch.given(), way).await?;
+            outcomes.push((event.pdu().event_id().to_owned(), outcome));
+            if turn.is_round() {
+                break;
+            }
+        }
+        turn.close().await?;
+        Ok(outcomes)
+    }
+}

@@ -1,0 +1,106 @@
+//! Events without a place in the graph: auth events, and states that others tell of.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use ruma::{OwnedEventId, RoomId};
+
+use super::batch::ordered;
+use crate::{
+    dag::{Pdu, Signed, Verdict, judge::judge_outlier, pdu::create_of_room},
+    history::{EventNotes, RoomRow, Status, StoredEvent},
+    limits::{OUTLIERS_PER_COMMIT, ROOM_CONFLICTS_MAX},
+    log::{Commit, CommitError},
+    room::{RoomError, Rooms},
+    types::Position,
+};
+
+/// Judges `events` by their auth events, and keeps those that are not stored yet: the good ones as
+/// outliers, the others as rejected. What cannot be judged, because an auth event is not to be had, is not
+/// kept.
+pub(in crate::room) async fn store(
+    rooms: &Rooms,
+    room: &RoomId,
+    row: Arc<RoomRow>,
+    events: Vec<Signed>,
+) -> Result<(), RoomError> {
+    let mut judged = judge_all(rooms, room, &row, events).await?;
+    for _ in 0..=ROOM_CONFLICTS_MAX {
+        let ids: Vec<OwnedEventId> = judged.iter().map(|event| event.pdu.event_id().to_owned()).collect();
+        let stored = rooms.history().event_map(&ids).await?;
+        judged.retain(|event| !stored.contains_key(event.pdu.event_id()));
+        match write(rooms, &judged).await {
+            Ok(()) => return Ok(()),
+            // Somebody has stored one of them meanwhile.
+            Err(CommitError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RoomError::Conflict)
+}
+
+async fn write(rooms: &Rooms, events: &[StoredEvent]) -> Result<(), CommitError> {
+    for chunk in events.chunks(OUTLIERS_PER_COMMIT) {
+        let mut commit = Commit::new();
+        for event in chunk {
+            event.expect_absent(&mut commit);
+            event.record(&mut commit);
+        }
+        rooms.history().log().commit(commit).await?;
+    }
+    Ok(())
+}
+
+/// Verdicts on events that are not stored, each after those that it names.
+async fn judge_all(
+    rooms: &Rooms,
+    room: &RoomId,
+    row: &RoomRow,
+    events: Vec<Signed>,
+) -> Result<Vec<StoredEvent>, RoomError> {
+    let rules = row.rules();
+    let events: BTreeMap<OwnedEventId, Signed> =
+        events.into_iter().map(|event| (event.pdu().event_id().to_owned(), event)).collect();
+    let create = create_of_room(room).filter(|_| rules.authorization.room_create_event_id_as_room_id);
+    let named =
+        events.values().flat_map(|event| event.pdu().auth_events()).chain(&create).chain(events.keys());
+    let mut named: Vec<OwnedEventId> = named.cloned().collect();
+    named.sort_unstable();
+    named.dedup();
+    let mut known: HashMap<OwnedEventId, Pdu> = HashMap::with_capacity(named.len());
+    for stored in rooms.history().events(&named).await?.into_iter().flatten() {
+        known.insert(stored.pdu.event_id().to_owned(), stored.pdu.clone());
+    }
+    let auth_events = |id| {
+        let named = events.get(id).map(|event| event.pdu().auth_events()).unwrap_or_default();
+        // In room version 12 the create event is implied, and comes before everything.
+        let implied = create.iter().filter(|create| *create != id);
+        named.iter().chain(implied).collect::<Vec<_>>()
+    };
+    let mut judged = Vec::new();
+    for id in ordered(events.keys(), auth_events) {
+        let Some(event) = events.get(id).filter(|_| !known.contains_key(id)) else { continue };
+        let (pdu, status, reason) = match judge_outlier(event, rules, |id| known.get(id).cloned()) {
+            Verdict::Accepted(pdu) => (pdu, Status::Outlier, None),
+            Verdict::Rejected(pdu, why) | Verdict::SoftFailed(pdu, why) => {
+                (pdu.into_rejected(), Status::Rejected, Some(why.to_string()))
+            }
+            Verdict::Missing(missing) => {
+                tracing::debug!(event.id = %id, ?missing, "left {id} unjudged");
+                continue;
+            }
+        };
+        known.insert(id.clone(), pdu.clone());
+        judged.push(StoredEvent {
+            pdu,
+            position: Position::ZERO,
+            status,
+            version: row.version.clone(),
+            states: None,
+            notes: EventNotes { reason, ..EventNotes::default() },
+        });
+    }
+    Ok(judged)
+}

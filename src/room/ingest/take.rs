@@ -1,0 +1,388 @@
+//! Judging an event with everything at hand, and putting it into the room.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ruma::{EventId, OwnedEventId, events::StateEventType};
+
+use super::{Given, ReceiveFailure};
+use crate::{
+    dag::{
+        Pdu, RoomView, Signed, StateId, StateKey, Verdict, auth,
+        build::Head,
+        extremities, judge,
+        pdu::create_of_room,
+        resolve::{MergeError, ResolveError, merge},
+        tree::NewNode,
+    },
+    history::{
+        EventNotes, States, Status, StoredEvent,
+        tables::{BACKFILLED, GAPS, GapRow, HeadRow},
+    },
+    limits::{EXTREMITY_WALK_MAX, TURN_EVENTS_MAX},
+    room::{
+        RoomError,
+        turn::{Places, Turn},
+    },
+    store::StoreError,
+    types::Position,
+};
+
+/// How an event comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::room) enum Way {
+    /// As news; with `relay`, the other servers get it from us.
+    Live {
+        /// Whether its server asked us to bring it into the room.
+        relay: bool,
+    },
+    /// As part of the past, right before the timeline event at a position: `(position, number)`.
+    #[expect(dead_code, reason = "backfill comes next")]
+    Past(Position, u64),
+}
+
+/// What became of an event.
+#[derive(Clone, Debug)]
+pub(in crate::room) enum Outcome {
+    /// It was here already and needs nothing.
+    Known,
+    /// It is part of the room.
+    Accepted,
+    /// It is kept and not shown.
+    SoftFailed,
+    /// It is kept, marked as rejected.
+    Rejected(String),
+    /// It was not judged.
+    Missing,
+}
+
+impl Outcome {
+    /// What its sender is told. A soft failure is no business of theirs.
+    pub(super) fn result(self) -> Result<(), ReceiveFailure> {
+        match self {
+            Self::Known | Self::Accepted | Self::SoftFailed => Ok(()),
+            Self::Rejected(reason) => Err(ReceiveFailure::Rejected(reason)),
+            Self::Missing => Err(ReceiveFailure::Missing),
+        }
+    }
+}
+
+/// What a judgement looks at.
+struct View {
+    events: HashMap<OwnedEventId, Pdu>,
+    before: Option<Places>,
+    current: Places,
+}
+
+impl RoomView for View {
+    fn event(&self, event_id: &EventId) -> Option<Pdu> {
+        self.events.get(event_id).cloned()
+    }
+
+    fn knows_state_before(&self) -> bool {
+        self.before.is_some()
+    }
+
+    fn state_before(&self, event_type: &StateEventType, state_key: &str) -> Option<Pdu> {
+        self.before.as_ref()?.get(event_type, state_key)
+    }
+
+    fn current_state(&self, event_type: &StateEventType, state_key: &str) -> Option<Pdu> {
+        self.current.get(event_type, state_key)
+    }
+}
+
+impl Turn {
+    /// Knows nodes that are not stored yet, and has them stored.
+    pub(super) fn adopt(&mut self, nodes: &[NewNode]) {
+        self.nodes.extend(nodes.iter().map(|node| (node.id, node.node.clone())));
+        self.new_nodes.extend(nodes.iter().cloned());
+    }
+
+    /// Whether what was taken so far should be written before more is taken.
+    pub(super) fn is_round(&self) -> bool {
+        // What is counted from the store must be there: threads, and relations of what was redacted.
+        let counts = |written: &crate::room::turn::Written| {
+            written.related.as_ref().is_some_and(|related| !related.is_plain())
+        };
+        self.written.len() + self.hidden.len() >= TURN_EVENTS_MAX
+            || !self.rewritten.is_empty()
+            || !self.extra.is_empty()
+            || self.written.last().is_some_and(counts)
+    }
+
+    /// Judges an event and takes it into the room, or keeps it as what it is found to be.
+    pub(super) async fn take(
+        &mut self,
+        event: &Signed,
+        given: &Given,
+        way: Way,
+    ) -> Result<Outcome, RoomError> {
+        let stored = self.known(event.pdu().event_id()).await?;
+        if let Some(stored) = &stored
+            && let Some(outcome) = settled(stored)
+        {
+            return Ok(outcome);
+        }
+        // What is stored may have been redacted meanwhile.
+        let kept = stored.as_ref().map(|stored| Signed::ours(stored.pdu.clone()));
+        let event = kept.as_ref().unwrap_or(event);
+        let notes = stored.as_ref().map(|stored| stored.notes.clone()).unwrap_or_default();
+        let before = self.state_before(event.pdu(), given).await?;
+        let view = self.view(event.pdu(), before).await?;
+        let (pdu, before, refusal) = match (judge::judge(event, self.rules, &view), before) {
+            (Verdict::Missing(missing), _) => {
+                tracing::debug!(event.id = %event.pdu().event_id(), ?missing, "left an event unjudged");
+                return Ok(Outcome::Missing);
+            }
+            (Verdict::Rejected(pdu, why), before) => {
+                let states = before.map(|before| States { before, after: before, current: self.row.state });
+                let is_news = stored.is_none_or(|stored| stored.states != states);
+                if is_news {
+                    let notes = EventNotes { reason: Some(why.0.clone()), ..notes };
+                    self.hide(pdu, Status::Rejected, states, notes);
+                }
+                return Ok(Outcome::Rejected(why.0));
+            }
+            (Verdict::Accepted(pdu), Some(before)) => (pdu, before, None),
+            (Verdict::SoftFailed(pdu, _), Some(before)) if matches!(way, Way::Past(..)) => {
+                (pdu, before, None)
+            }
+            (Verdict::SoftFailed(pdu, why), Some(before)) => (pdu, before, Some(why)),
+            (Verdict::Accepted(_) | Verdict::SoftFailed(..), None) => {
+                return Ok(Outcome::Missing);
+            }
+        };
+        let after = self.with_event(before, &pdu).await?;
+        if let Some(why) = refusal {
+            let notes = EventNotes { reason: Some(why.0), ..notes };
+            let states = States { before, after, current: self.row.state };
+            self.hide(pdu, Status::SoftFailed, Some(states), notes);
+            return Ok(Outcome::SoftFailed);
+        }
+        let (pdu, notes) = self.redact_on_arrival(pdu, notes).await?;
+        match way {
+            Way::Live { relay } => self.take_live(pdu, (before, after), notes, relay).await?,
+            Way::Past(position, number) => {
+                let states = States { before, after, current: after };
+                self.mind_gaps(&pdu).await?;
+                let (room, id) = (self.room_id.clone(), pdu.event_id().to_owned());
+                self.extra
+                    .push(Box::new(move |commit| commit.put(&BACKFILLED, &(room, position, number), &id)));
+                self.hide(pdu, Status::Backfilled, Some(states), notes);
+            }
+        }
+        Ok(Outcome::Accepted)
+    }
+
+    async fn take_live(
+        &mut self,
+        pdu: Pdu,
+        (before, after): (StateId, StateId),
+        notes: EventNotes,
+        relay: bool,
+    ) -> Result<(), RoomError> {
+        let follows = self.mind_gaps(&pdu).await?;
+        let unaccepted = self.unaccepted_before(&pdu).await?;
+        let old: Vec<OwnedEventId> = self.row.heads.iter().map(|head| head.id.clone()).collect();
+        let mut heads = extremities::after(&old, &pdu, |id| unaccepted.get(id).cloned());
+        if follows {
+            // Something in the room follows it already.
+            heads.retain(|head| head != pdu.event_id());
+        }
+        let mut states = BTreeSet::new();
+        for head in &heads {
+            match head == pdu.event_id() {
+                true => drop(states.insert(after)),
+                false => {
+                    let stored = self.known(head).await?.and_then(|head| head.states);
+                    let stored = stored.ok_or_else(|| corrupt(format!("the head {head} has no state")))?;
+                    states.insert(stored.after);
+                }
+            }
+        }
+        let current = self.resolve(states.into_iter().collect()).await?;
+        let own = HeadRow::from(Head::of(&pdu, self.rules));
+        self.row.heads.retain(|head| heads.contains(&head.id));
+        if heads.iter().any(|head| head == pdu.event_id()) {
+            self.row.heads.push(own);
+        }
+        let redaction = pdu.redacts().is_some().then(|| pdu.clone());
+        let event = StoredEvent {
+            pdu,
+            position: Position::ZERO,
+            status: Status::Timeline,
+            version: self.row.version.clone(),
+            states: Some(States { before, after, current }),
+            notes,
+        };
+        self.show(event, relay).await?;
+        match redaction {
+            Some(redaction) => self.apply_redaction(&redaction, before).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps an event that is not shown, or not in the log.
+    fn hide(&mut self, pdu: Pdu, status: Status, states: Option<States>, notes: EventNotes) {
+        let event = StoredEvent {
+            pdu,
+            position: Position::ZERO,
+            status,
+            version: self.row.version.clone(),
+            states,
+            notes,
+        };
+        self.fresh.insert(event.pdu.event_id().to_owned(), event.clone());
+        self.hidden.push(event);
+    }
+
+    /// An event of this turn, or a stored one.
+    pub(super) async fn known(&self, id: &EventId) -> Result<Option<StoredEvent>, RoomError> {
+        if let Some(event) = self.fresh.get(id) {
+            return Ok(Some(event.clone()));
+        }
+        Ok(self.rooms.0.history.event(id).await?.map(|event| (*event).clone()))
+    }
+
+    /// The state before an event, if the states after all that it follows are known.
+    async fn state_before(&mut self, pdu: &Pdu, given: &Given) -> Result<Option<StateId>, RoomError> {
+        let mut states = BTreeSet::new();
+        for id in pdu.prev_events() {
+            let stored = self.known(id).await?.filter(|stored| stored.pdu.room_id() == self.room_id);
+            let after = stored.and_then(|stored| stored.states).map(|states| states.after);
+            match after.or_else(|| given.get(id).copied()) {
+                Some(after) => drop(states.insert(after)),
+                None => return Ok(None),
+            }
+        }
+        self.resolve(states.into_iter().collect()).await.map(Some)
+    }
+
+    async fn view(&self, pdu: &Pdu, before: Option<StateId>) -> Result<View, RoomError> {
+        // For an event so malformed that nothing can be selected, the rules look at nothing.
+        let keys = auth::state_keys(pdu, &self.rules.authorization).unwrap_or_default();
+        let keys: Vec<StateKey> = keys.into_iter().map(StateKey::from).collect();
+        let implied = create_of_room(&self.room_id)
+            .filter(|_| self.rules.authorization.room_create_event_id_as_room_id);
+        let mut events = HashMap::new();
+        for id in pdu.auth_events().iter().chain(&implied) {
+            if let Some(event) = self.known(id).await? {
+                events.insert(id.clone(), event.pdu);
+            }
+        }
+        let before = match before {
+            Some(state) => Some(self.places_in(state, &keys).await?),
+            None => None,
+        };
+        Ok(View { events, before, current: self.places(&keys).await? })
+    }
+
+    /// One state out of several.
+    pub(super) async fn resolve(&mut self, states: Vec<StateId>) -> Result<StateId, RoomError> {
+        if let [state] = states[..] {
+            return Ok(state);
+        }
+        if states.is_empty() {
+            return Ok(StateId::EMPTY);
+        }
+        let mut events: HashMap<OwnedEventId, Pdu> = HashMap::new();
+        loop {
+            let history = self.rooms.0.history.clone();
+            let rules = self.rules;
+            let merged = history
+                .ask(&self.nodes, |nodes| match merge(rules, &states, nodes, &events) {
+                    Ok(applied) => Ok(Ok(applied)),
+                    Err(MergeError::Nodes(needed)) => Err(needed),
+                    Err(MergeError::Resolve(error)) => Ok(Err(error)),
+                })
+                .await?;
+            let missing = match merged {
+                Ok(applied) => return Ok(self.note_applied(applied)),
+                Err(ResolveError::Missing(missing)) => missing,
+                Err(ResolveError::Broken(what)) => return Err(corrupt(what)),
+            };
+            self.load_chain(missing, &mut events).await?;
+        }
+    }
+
+    /// Loads events with everything in their auth chains.
+    async fn load_chain(
+        &self,
+        ids: Vec<OwnedEventId>,
+        events: &mut HashMap<OwnedEventId, Pdu>,
+    ) -> Result<(), RoomError> {
+        let mut wanted = ids;
+        while !wanted.is_empty() {
+            let mut next = BTreeSet::new();
+            let found = self.rooms.0.history.events(&wanted).await?;
+            for (id, stored) in wanted.into_iter().zip(found) {
+                let pdu = match (self.fresh.get(&id), stored) {
+                    (Some(fresh), _) => fresh.pdu.clone(),
+                    (None, Some(stored)) => stored.pdu.clone(),
+                    (None, None) => return Err(corrupt(format!("the event {id} of a state is missing"))),
+                };
+                next.extend(pdu.auth_events().iter().cloned());
+                events.insert(id, pdu);
+            }
+            wanted = next.into_iter().filter(|id| !events.contains_key(id)).collect();
+        }
+        Ok(())
+    }
+
+    /// The events before `pdu`, and before those, that are in the graph and not accepted.
+    async fn unaccepted_before(&self, pdu: &Pdu) -> Result<HashMap<OwnedEventId, Pdu>, RoomError> {
+        let mut unaccepted = HashMap::new();
+        let mut queue: Vec<OwnedEventId> = pdu.prev_events().to_vec();
+        while let Some(id) = queue.pop() {
+            if unaccepted.len() >= EXTREMITY_WALK_MAX || unaccepted.contains_key(&id) {
+                continue;
+            }
+            if let Some(event) = self.known(&id).await?
+                && matches!(event.status, Status::SoftFailed | Status::Rejected)
+            {
+                queue.extend(event.pdu.prev_events().iter().cloned());
+                unaccepted.insert(id, event.pdu);
+            }
+        }
+        Ok(unaccepted)
+    }
+
+    /// Closes the gap that an event leaves by coming, and notes those before it. Says whether there was
+    /// one: then something in the room follows the event.
+    pub(super) async fn mind_gaps(&mut self, pdu: &Pdu) -> Result<bool, RoomError> {
+        let key = (self.room_id.clone(), pdu.event_id().to_owned());
+        let db = self.rooms.0.history.log().db().clone();
+        let follows = self.row.gaps > 0 && db.row(&GAPS, &key).await?.is_some();
+        if follows {
+            self.row.gaps = self.row.gaps.saturating_sub(1);
+            self.extra.push(Box::new(move |commit| commit.delete(&GAPS, &key)));
+        }
+        for prev in pdu.prev_events() {
+            let is_here = self.known(prev).await?.is_some_and(|event| {
+                event.pdu.room_id() == self.room_id && (event.status != Status::Outlier)
+            });
+            let key = (self.room_id.clone(), prev.clone());
+            if !is_here && db.row(&GAPS, &key).await?.is_none() {
+                self.row.gaps += 1;
+                let row = GapRow { child: pdu.event_id().to_owned(), depth: pdu.depth() };
+                self.extra.push(Box::new(move |commit| commit.put(&GAPS, &key, &row)));
+            }
+        }
+        Ok(follows)
+    }
+}
+
+/// What became of a stored event, if that cannot change any more.
+fn settled(event: &StoredEvent) -> Option<Outcome> {
+    match event.status {
+        Status::Timeline | Status::Backfilled | Status::SoftFailed => Some(Outcome::Known),
+        Status::Rejected if event.states.is_some() => {
+            Some(Outcome::Rejected(event.notes.reason.clone().unwrap_or_default()))
+        }
+        Status::Outlier | Status::Rejected => None,
+    }
+}
+
+pub(super) fn corrupt(what: String) -> RoomError {
+    RoomError::Store(StoreError::Corrupt(what))
+}
