@@ -58,6 +58,32 @@ pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
 pub const STORE_RESERVE_BLOCK: u64 = 65_536;
 /// Bytes that commits leave free on the disk of the embedded store (ours; what a checkpoint may need).
 pub const STORE_FREE_BYTES_MIN: u64 = 8 << 20;
+/// How long another server may take over a transaction (ours; it may have to fetch events for it).
+pub const COURIER_ANSWER_SECONDS_MAX: Duration = Duration::from_secs(60);
+/// The pause after a first failed delivery; further failures double it (ours).
+pub const COURIER_FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between deliveries that fail (ours).
+pub const COURIER_LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+/// Bytes of the answer to a transaction (ours; a line for each of 50 events).
+pub const COURIER_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Servers that are delivered to at the same time (ours; each holds one page in memory).
+pub const COURIERS_MAX: usize = 200;
+/// How often a transaction is tried before a pause (ours).
+pub const COURIER_TRIES: u32 = 2;
+/// Between these tries (ours).
+pub const COURIER_TRY_PAUSE: Duration = Duration::from_millis(500);
+/// Before the store is asked again for what is owed, when it failed (ours).
+pub const COURIER_STORE_PAUSE: Duration = Duration::from_secs(5);
+/// How long couriers rest at most without a look at who is due (ours).
+pub const COURIER_IDLE_MAX: Duration = Duration::from_secs(60);
+/// Bytes that are kept of why a server could not be reached (ours).
+pub const COURIER_ERROR_BYTES_MAX: usize = 500;
+/// Devices of one user, present and past, whose changes are looked at for other servers (ours).
+pub const DEVICE_CHANGES_READ_MAX: usize = 5_000;
+/// How long a user of another server types without another word, in milliseconds (ours).
+pub const TYPING_REMOTE_MS: u64 = 60_000;
+/// How long the presence of a user of another server holds without another word, in milliseconds (ours).
+pub const PRESENCE_REMOTE_MS: u64 = 1_800_000;
 /// PDUs in one transaction (server-server API, "Transactions").
 pub const TRANSACTION_PDUS_MAX: usize = 50;
 /// EDUs in one transaction (server-server API, "Transactions").

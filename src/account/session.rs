@@ -14,6 +14,7 @@ use ruma::{OwnedDeviceId, OwnedUserId};
 use super::{
     AccountError, Accounts,
     device::{DEVICES, Device},
+    list_change::{ListChange, tell_people},
     password::new_device_id,
     token::{REFRESH_TOKENS, RefreshRow, TOKENS, TokenHash, TokenRow, hash, new_token},
     user::USERS,
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, ID_BYTES_MAX},
     log::{Commit, CommitError},
-    types::{Fact, Lane},
 };
 
 /// A login that has been authenticated.
@@ -101,7 +101,7 @@ impl Accounts {
                 None => {
                     commit.expect_absent(&DEVICES, &owner);
                     // Those who share rooms with the user are to look for its keys.
-                    commit.fact(Lane::People, Fact::Devices { user_id: owner.0.clone() });
+                    tell_people(&mut commit, &owner.0, [ListChange::Device(&owner.1)]);
                 }
             }
             let created_ms = self.ports.clock.now_ms();

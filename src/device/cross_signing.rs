@@ -14,7 +14,7 @@ use super::{
     rows::{CROSS_SIGNING_KEYS, DEVICE_KEYS, SIGNATURES},
 };
 use crate::{
-    account::DEVICES,
+    account::{DEVICES, ListChange, tell_people},
     limits::SCAN_ROWS_MAX,
     log::Commit,
     store::{Scan, StoreError},
@@ -153,7 +153,7 @@ impl Devices {
         if !is_news {
             return Ok(());
         }
-        Self::tell_people(&mut commit, &user);
+        tell_people(&mut commit, &user, [ListChange::CrossSigning]);
         match self.attempt(commit).await? {
             Attempt::Done => Ok(()),
             Attempt::Again => Err(DeviceError::Contended),

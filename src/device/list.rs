@@ -4,7 +4,7 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 
 use super::{Attempt, DeviceError, Devices};
 use crate::{
-    account::{DEVICES, Device},
+    account::{DEVICES, Device, ListChange, tell_people},
     limits::{DEVICE_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, DEVICES_MAX},
     log::Commit,
 };
@@ -46,7 +46,7 @@ impl Devices {
             let mut commit = Commit::new();
             commit.expect_equals(&DEVICES, &key, &before);
             commit.put(&DEVICES, &key, &after);
-            Self::tell_people(&mut commit, user);
+            tell_people(&mut commit, user, [ListChange::Device(device)]);
             if let Attempt::Done = self.attempt(commit).await? {
                 return Ok(());
             }

@@ -16,11 +16,13 @@ mod dehydrated;
 mod list;
 mod object;
 mod query;
+mod receive;
 mod remove;
 mod rows;
 mod send;
 mod signatures;
 mod turns;
+mod updates;
 mod upload;
 
 use std::{fmt, sync::Arc};
@@ -33,9 +35,11 @@ pub use claim::ClaimedKeys;
 pub use cross_signing::{CrossSigningChange, CrossSigningKeys};
 pub use dehydrated::{Dehydrated, NewDehydrated};
 pub use query::QueriedKeys;
+pub use receive::DirectToDevice;
 pub use rows::KeyCounts;
 pub use send::{Messages, Sending};
 pub use signatures::{SignatureFailure, SignatureFailures, SignedKeys};
+pub use updates::{DeviceUpdate, ListUpdates, PublicCrossSigning};
 pub use upload::KeyUpload;
 
 use crate::{
@@ -133,10 +137,6 @@ impl Devices {
             Some(value) => Expect::Equals(key, value),
             None => Expect::Absent(key),
         });
-    }
-
-    fn tell_people(commit: &mut Commit, user: &UserId) {
-        commit.fact(Lane::People, Fact::Devices { user_id: user.to_owned() });
     }
 
     fn tell_counts(commit: &mut Commit, user: &UserId, device: &DeviceId) {

@@ -10,7 +10,7 @@ use super::{
     upload::{drop_one_time_keys, drop_signatures_on},
 };
 use crate::{
-    account::DEVICES,
+    account::{DEVICES, ListChange, tell_people},
     limits::{DEVICE_ATTEMPTS_MAX, SCAN_ROWS_MAX},
     log::Commit,
     store::{
@@ -45,7 +45,7 @@ impl Devices {
             if commit.is_empty() {
                 return Ok(());
             }
-            Self::tell_people(&mut commit, user);
+            tell_people(&mut commit, user, devices.iter().map(|device| ListChange::Gone(device)));
             if let Attempt::Done = self.attempt(commit).await? {
                 return Ok(());
             }
@@ -84,7 +84,7 @@ impl Devices {
         commit.delete_prefix(&BACKUP_KEYS, &user);
         commit.delete_prefix(&DEHYDRATED, &user);
         commit.delete_prefix(&PUSHERS, &user);
-        Self::tell_people(&mut commit, &user.0);
+        tell_people(&mut commit, &user.0, [ListChange::CrossSigning]);
         self.log.commit(commit).await.map(drop).map_err(DeviceError::Commit)
     }
 

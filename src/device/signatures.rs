@@ -14,6 +14,7 @@ use super::{
     rows::{CROSS_SIGNING_KEYS, DEVICE_KEYS, SIGNATURES},
 };
 use crate::{
+    account::{ListChange, tell_people},
     limits::DEVICE_ATTEMPTS_MAX,
     log::Commit,
     types::{Fact, Lane},
@@ -110,7 +111,11 @@ impl Devices {
                 continue;
             }
             match owner == signer {
-                true => Self::tell_people(&mut commit, owner),
+                true => {
+                    // What is signed is a device, or a cross-signing key.
+                    let targets = objects.keys().map(|target| ListChange::Device(target.as_str().into()));
+                    tell_people(&mut commit, owner, targets.chain([ListChange::CrossSigning]));
+                }
                 // Whom one has verified is nobody else's business.
                 false => {
                     commit.fact(Lane::Account(signer.to_owned()), Fact::Devices { user_id: owner.clone() })

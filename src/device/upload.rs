@@ -17,6 +17,7 @@ use super::{
     },
 };
 use crate::{
+    account::{ListChange, tell_people},
     limits::{DEVICE_ATTEMPTS_MAX, ID_BYTES_MAX, ONE_TIME_KEYS_MAX},
     log::Commit,
     store::StoreError,
@@ -218,7 +219,7 @@ impl CheckedUpload {
             Devices::tell_counts(commit, user, device);
         }
         if is_news {
-            Devices::tell_people(commit, user);
+            tell_people(commit, user, [ListChange::Device(device)]);
         }
         Ok(counts)
     }

@@ -106,6 +106,12 @@ pub enum TableId {
     KeyCounts = 0x6A,
     /// When and from where devices were last heard of.
     DeviceSeen = 0x6B,
+    /// When each device last changed, as other servers see it.
+    DeviceChange = 0x6C,
+    /// Servers that could not be reached.
+    Destination = 0x80,
+    /// The last update of each user's devices that each server has.
+    DeliveredDevices = 0x81,
     /// Pushers.
     Pusher = 0x70,
     /// Cached unread counts.

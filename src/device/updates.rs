@@ -1,0 +1,111 @@
+//! What other servers are told of a user's devices.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#device-management>
+
+use std::collections::BTreeMap;
+
+use ruma::{
+    OwnedDeviceId, UserId,
+    encryption::{CrossSigningKey, DeviceKeys},
+    serde::Raw,
+};
+
+use super::{DeviceError, Devices};
+use crate::{
+    account::{DEVICE_CHANGES, DEVICES, read_change},
+    limits::{DEVICE_CHANGES_READ_MAX, DEVICES_MAX},
+    store::{Scan, StoreError},
+    types::Position,
+};
+
+/// What changed of one user's devices within an interval of the log.
+#[derive(Clone, Debug, Default)]
+pub struct ListUpdates {
+    /// The devices, in the order in which they last changed.
+    pub devices: Vec<DeviceUpdate>,
+    /// The cross-signing keys that others see, if one or a signature on it changed.
+    pub cross_signing: Option<PublicCrossSigning>,
+}
+
+/// The cross-signing keys of a user that others see.
+#[derive(Clone, Debug, Default)]
+pub struct PublicCrossSigning {
+    /// The master key.
+    pub master: Option<Raw<CrossSigningKey>>,
+    /// The self-signing key.
+    pub self_signing: Option<Raw<CrossSigningKey>>,
+}
+
+/// One device as it is now.
+#[derive(Clone, Debug)]
+pub struct DeviceUpdate {
+    /// The device.
+    pub device_id: OwnedDeviceId,
+    /// When it last changed.
+    pub at: Position,
+    /// Whether it is gone.
+    pub is_gone: bool,
+    /// Its name, if it has one.
+    pub display_name: Option<String>,
+    /// Its keys, if it has uploaded any.
+    pub keys: Option<Raw<DeviceKeys>>,
+}
+
+impl Devices {
+    /// What of the local user's devices changed within `(from, to]`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list_updates(
+        &self,
+        user: &UserId,
+        (from, to): (Position, Position),
+    ) -> Result<ListUpdates, DeviceError> {
+        let owner = user.to_owned();
+        let first = DEVICE_CHANGES.prefix(&(owner.clone(),));
+        let scan =
+            Scan { to: first.after_prefix(), from: first, reverse: false, limit: DEVICE_CHANGES_READ_MAX };
+        let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+        let (mut changed, mut has_crossed) = (Vec::new(), false);
+        for (key, value) in rows {
+            let (_, device) = DEVICE_CHANGES.decode_key(&key)?;
+            let (at, is_gone) = read_change(&value)?;
+            match at > from && at <= to {
+                true if device.as_str().is_empty() => has_crossed = true,
+                true => changed.push((at, device, is_gone)),
+                false => {}
+            }
+        }
+        changed.sort();
+        let wanted: Vec<OwnedDeviceId> = changed.iter().map(|(_, device, _)| device.clone()).collect();
+        let wanted = match wanted.is_empty() && !has_crossed {
+            true => return Ok(ListUpdates::default()),
+            false => BTreeMap::from([(owner.clone(), wanted)]),
+        };
+        let mut queried = self.query_keys(None, &wanted).await?;
+        let mut keys = queried.device_keys.remove(&owner).unwrap_or_default();
+        let names = self.names_of(user).await?;
+        let update = |(at, device_id, is_gone): (Position, OwnedDeviceId, bool)| {
+            let name = names.get(&device_id);
+            // What was signed may be no device; and one that went, is gone whatever the row says.
+            (is_gone || name.is_some()).then(|| DeviceUpdate {
+                at,
+                is_gone: name.is_none(),
+                display_name: name.cloned().flatten(),
+                keys: keys.remove(&device_id),
+                device_id,
+            })
+        };
+        let devices = changed.into_iter().filter_map(update).collect();
+        let cross_signing = has_crossed.then(|| PublicCrossSigning {
+            master: queried.master_keys.remove(&owner),
+            self_signing: queried.self_signing_keys.remove(&owner),
+        });
+        Ok(ListUpdates { devices, cross_signing })
+    }
+
+    async fn names_of(&self, user: &UserId) -> Result<BTreeMap<OwnedDeviceId, Option<String>>, StoreError> {
+        let rows = self.log.db().range(&DEVICES, &(user.to_owned(),), DEVICES_MAX).await?;
+        Ok(rows.into_iter().map(|((_, device), row)| (device, row.display_name)).collect())
+    }
+}
