@@ -60,16 +60,7 @@ impl Devices {
         for _ in 0..DEVICE_ATTEMPTS_MAX {
             let once = OnceKey::txn(sending.user, sending.device, &kind, sending.txn_id);
             let mut commit = Commit::once(once, Vec::new());
-            for target in self.targets(messages).await? {
-                // A device that goes meanwhile must not leave a queue behind.
-                Self::guard(&mut commit, target.row.0, Some(target.row.1));
-                let fact = Fact::ToDevice {
-                    sender: sending.user.to_owned(),
-                    event_type: sending.event_type.to_owned(),
-                    content: target.content.get().to_owned(),
-                };
-                commit.fact(Lane::Inbox(target.user.clone(), target.device), fact);
-            }
+            self.put_local(&mut commit, sending, messages).await?;
             for (server, part) in self.by_server(messages) {
                 commit.fact(Lane::Outbox(server), self.edu(sending, &part));
             }
@@ -80,6 +71,26 @@ impl Devices {
             }
         }
         Err(DeviceError::Contended)
+    }
+
+    /// Puts the messages for local devices into their inboxes.
+    pub(super) async fn put_local(
+        &self,
+        commit: &mut Commit,
+        sending: &Sending<'_>,
+        messages: &Messages,
+    ) -> Result<(), DeviceError> {
+        for target in self.targets(messages).await? {
+            // A device that goes meanwhile must not leave a queue behind.
+            Self::guard(commit, target.row.0, Some(target.row.1));
+            let fact = Fact::ToDevice {
+                sender: sending.user.to_owned(),
+                event_type: sending.event_type.to_owned(),
+                content: target.content.get().to_owned(),
+            };
+            commit.fact(Lane::Inbox(target.user.clone(), target.device), fact);
+        }
+        Ok(())
     }
 
     /// The local devices that `messages` reach, with all devices for `*`.
@@ -137,7 +148,7 @@ impl Devices {
     }
 }
 
-fn check_contents(messages: &Messages) -> Result<(), DeviceError> {
+pub(super) fn check_contents(messages: &Messages) -> Result<(), DeviceError> {
     let mut named = 0;
     for content in messages.values().flat_map(BTreeMap::values) {
         named += 1;

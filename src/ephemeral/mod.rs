@@ -8,6 +8,7 @@
 mod expiry;
 mod presence;
 mod receipt;
+mod remote;
 mod typing;
 
 use std::{fmt, sync::Arc};
@@ -18,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use presence::{Said, Seen};
 pub use receipt::{Markers, Thread};
+pub use remote::{RemotePresence, RemoteReceipt};
 
 use crate::{
     account::{AccountError, Accounts},
@@ -102,6 +104,14 @@ impl Ephemeral {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.0.ports.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether other servers are to hear what a user does in a room.
+    async fn has_others(&self, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
+        if !self.0.history.is_local(user) {
+            return Ok(false);
+        }
+        Ok(self.0.history.room(room).await?.is_some_and(|room| room.remote > 0))
     }
 
     async fn only_members(&self, room: &RoomId, user: &UserId) -> Result<(), EphemeralError> {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Ephemeral, EphemeralError};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A state of presence, from least to most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Said {
     /// Not there.
@@ -49,7 +49,7 @@ pub struct Seen {
 pub(super) struct People(Mutex<HashMap<OwnedUserId, Person>>);
 
 #[derive(Default)]
-struct Person {
+pub(super) struct Person {
     devices: HashMap<OwnedDeviceId, Claim>,
     active_at: Option<u64>,
     status_msg: Option<String>,
@@ -201,7 +201,7 @@ impl Ephemeral {
         self.0.people.0.lock().values().filter_map(|person| person.next_change(now)).min()
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         user: &UserId,
         change: impl FnOnce(&mut Person, u64),
@@ -238,6 +238,14 @@ impl Ephemeral {
 }
 
 impl Person {
+    /// Another server says it of one of its users; it holds for `for_ms` without another word.
+    pub(super) fn is_said(&mut self, said: Said, what: (u64, Option<String>), now: u64, for_ms: u64) {
+        self.devices.clear();
+        self.claim("remote".into(), said, now, for_ms);
+        self.active_at = Some(now.saturating_sub(what.0));
+        self.status_msg = what.1.filter(|text| !text.is_empty());
+    }
+
     fn claim(&mut self, device: &DeviceId, said: Said, now: u64, for_ms: u64) {
         let before = self.devices.get(device).filter(|claim| claim.until > now).map(|claim| claim.said);
         // A client that only goes on syncing is no sign of a person; one that comes (back) is.

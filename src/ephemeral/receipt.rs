@@ -78,7 +78,8 @@ impl Ephemeral {
                 if let Some(event_id) = event_id {
                     let event = self.event_of(room, event_id).await?;
                     self.check_thread(&event, &markers.thread).await?;
-                    self.put_receipt(&mut commit, user, (*kind, &markers.thread), &event).await?;
+                    let now = self.0.ports.clock.now_ms();
+                    self.put_receipt(&mut commit, user, (*kind, &markers.thread), (&event, now)).await?;
                 }
             }
             if commit.is_empty() {
@@ -99,7 +100,7 @@ impl Ephemeral {
     /// The event of a receipt. The specification has receipts point to events of the room and says nothing
     /// of others, so one that is not here is what the common error code says: not found. It is not kept for
     /// later, because a receipt for an event that never comes would hold back all that come after it.
-    async fn event_of(
+    pub(super) async fn event_of(
         &self,
         room: &RoomId,
         event_id: &EventId,
@@ -111,7 +112,11 @@ impl Ephemeral {
     }
 
     /// <https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts>
-    async fn check_thread(&self, event: &StoredEvent, thread: &Thread) -> Result<(), EphemeralError> {
+    pub(super) async fn check_thread(
+        &self,
+        event: &StoredEvent,
+        thread: &Thread,
+    ) -> Result<(), EphemeralError> {
         let fits = match thread {
             Thread::Unthreaded => true,
             Thread::Main => self.0.history.thread_of(event).await?.is_none(),
@@ -125,12 +130,12 @@ impl Ephemeral {
         }
     }
 
-    async fn put_receipt(
+    pub(super) async fn put_receipt(
         &self,
         commit: &mut Commit,
         user: &UserId,
         (kind, thread): (ReceiptKind, &Thread),
-        event: &StoredEvent,
+        (event, ts): (&StoredEvent, u64),
     ) -> Result<(), StoreError> {
         let room_id: OwnedRoomId = event.pdu.room_id().to_owned();
         let lane = match kind {
@@ -140,10 +145,10 @@ impl Ephemeral {
         let fact = Fact::Receipt {
             kind,
             user_id: user.to_owned(),
-            room_id,
+            room_id: room_id.clone(),
             thread_id: thread.id(),
             event_id: event.pdu.event_id().to_owned(),
-            ts: self.0.ports.clock.now_ms(),
+            ts,
         };
         let Retention::Register(key) = fact.retention() else { return Ok(()) };
         let before = self.0.log.register(&lane, &key).await?;
@@ -154,6 +159,9 @@ impl Ephemeral {
             }
         }
         commit.expect_register(&lane, &key, before.map(|(at, _)| at));
+        if kind == ReceiptKind::Read && self.has_others(&room_id, user).await? {
+            commit.fact(Lane::Egress(room_id), fact.clone());
+        }
         commit.fact(lane, fact);
         Ok(())
     }

@@ -27,7 +27,7 @@ struct State {
 
 impl Typing {
     /// Sets until when a user types, or that they do not. True if the room's list is another now.
-    fn set(&self, room: &RoomId, user: &UserId, until: Option<u64>) -> bool {
+    pub(super) fn set(&self, room: &RoomId, user: &UserId, until: Option<u64>) -> bool {
         let mut state = self.0.lock();
         if until.is_none() && !state.rooms.contains_key(room) {
             return false;
@@ -133,6 +133,9 @@ impl Ephemeral {
             let (user_ids, changes) = self.0.typing.list(room);
             let mut commit = Commit::new();
             commit.fact(Lane::Room(room.to_owned()), Fact::Typing { user_ids: user_ids.clone() });
+            if self.0.history.room(room).await?.is_some_and(|room| room.remote > 0) {
+                commit.fact(Lane::Egress(room.to_owned()), Fact::Typing { user_ids: user_ids.clone() });
+            }
             self.0.log.commit(commit).await?;
             let (now, changes_now) = self.0.typing.list(room);
             if changes_now == changes || now == user_ids {

@@ -4,6 +4,7 @@
 //! Invariants: whatever it is given comes from a server that has proved its name, and is not believed for
 //! that; one bad item never stops its neighbours.
 
+mod edu;
 mod service;
 
 pub use service::{Federation, Neighbours};

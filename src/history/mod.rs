@@ -11,6 +11,7 @@
 //! of an event; memory never shows what the log has not published.
 
 mod access;
+mod acl;
 mod bundle;
 mod cache;
 mod erasure;

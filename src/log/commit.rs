@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ruma::{DeviceId, UserId};
+use ruma::{DeviceId, ServerName, UserId};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -27,6 +27,17 @@ impl OnceKey {
     pub fn txn(user: &UserId, device: &DeviceId, kind: &str, txn_id: &str) -> Self {
         let mut writer = KeyWriter::new(TableId::Once);
         for part in [user.as_str(), device.as_str(), kind, txn_id] {
+            writer.string(part);
+        }
+        Self(writer.finish().0)
+    }
+
+    /// Something that another server sends under an id of its own; `kind` says what.
+    #[must_use]
+    pub fn server(origin: &ServerName, kind: &str, id: &str) -> Self {
+        let mut writer = KeyWriter::new(TableId::Once);
+        // No user id is empty, so these keys are none of a device's.
+        for part in ["", origin.as_str(), kind, id] {
             writer.string(part);
         }
         Self(writer.finish().0)

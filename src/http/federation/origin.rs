@@ -40,6 +40,7 @@ pub(in crate::http) async fn prove(app: &App, parts: &Parts, body: &Bytes) -> Re
     *request.uri_mut() = parts.uri.clone();
     proof.verify(&request, &app.server_name, &keys).map_err(refusal)?;
     app.peers.heard_from(&proof.origin);
+    app.couriers.heard_from(&proof.origin);
     Ok(Origin(proof.origin))
 }
 

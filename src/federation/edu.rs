@@ -1,0 +1,229 @@
+//! EDUs from other servers, each handed to the module that it concerns.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#edus>
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::Federation;
+use crate::{
+    device::{DeviceError, DirectToDevice},
+    ephemeral::{EphemeralError, RemotePresence, RemoteReceipt, Said, Thread},
+    limits::TRANSACTION_EDUS_MAX,
+    log::Audience,
+    store::StoreError,
+    types::Lane,
+};
+
+/// Why an EDU has no effect. Its sender is not told: a transaction with a bad EDU is no failure.
+#[derive(Debug, thiserror::Error)]
+enum EduError {
+    #[error("it is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("it speaks for a user of another server")]
+    Foreign,
+    #[error("the server is denied by the room")]
+    Denied,
+    #[error(transparent)]
+    Ephemeral(#[from] EphemeralError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Deserialize)]
+struct Edu<'a> {
+    edu_type: String,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Typing {
+    room_id: OwnedRoomId,
+    user_id: OwnedUserId,
+    typing: bool,
+}
+
+#[derive(Deserialize)]
+struct ReceiptsOfRoom {
+    #[serde(rename = "m.read", default)]
+    read: BTreeMap<OwnedUserId, Receipt>,
+}
+
+#[derive(Deserialize)]
+struct Receipt {
+    event_ids: Vec<OwnedEventId>,
+    #[serde(default)]
+    data: ReceiptData,
+}
+
+#[derive(Default, Deserialize)]
+struct ReceiptData {
+    #[serde(default)]
+    ts: u64,
+    #[serde(default)]
+    thread_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PresencePush {
+    push: Vec<Presence>,
+}
+
+#[derive(Deserialize)]
+struct Presence {
+    user_id: OwnedUserId,
+    presence: Said,
+    #[serde(default)]
+    last_active_ago: u64,
+    #[serde(default)]
+    status_msg: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct AboutUser {
+    user_id: OwnedUserId,
+}
+
+impl Federation {
+    /// Takes in the EDUs of one transaction of `origin`. Those that make no sense are passed over, and do not
+    /// stop the others.
+    pub async fn receive_edus(&self, origin: &ServerName, edus: &[Box<RawValue>]) {
+        // In order, since later ones may build on earlier ones: a message on the devices told before it.
+        for edu in edus.iter().take(TRANSACTION_EDUS_MAX) {
+            if let Err(error) = self.receive_edu(origin, edu).await {
+                match error {
+                    EduError::Store(error) => tracing::error!(%error, "an EDU of {origin} is lost"),
+                    error => tracing::debug!("an EDU of {origin} has no effect: {error}"),
+                }
+            }
+        }
+    }
+
+    async fn receive_edu(&self, origin: &ServerName, edu: &RawValue) -> Result<(), EduError> {
+        let Edu { edu_type, content } = serde_json::from_str(edu.get())?;
+        match edu_type.as_str() {
+            "m.typing" => self.receive_typing(origin, read(content)?).await,
+            "m.receipt" => self.receive_receipts(origin, read(content)?).await,
+            "m.presence" => self.receive_presence(origin, read(content)?).await,
+            "m.direct_to_device" => {
+                let direct: DirectToDevice = read(content)?;
+                Ok(self.devices.receive_to_device(origin, direct).await?)
+            }
+            "m.device_list_update" | "m.signing_key_update" | "org.matrix.signing_key_update" => {
+                let AboutUser { user_id } = read(content)?;
+                only_of(origin, &user_id)?;
+                match self.is_met(origin, &user_id).await? {
+                    true => Ok(self.devices.note_remote_change(&user_id).await?),
+                    false => Ok(()),
+                }
+            }
+            // What is not known may be of a later version of the specification.
+            _ => Ok(()),
+        }
+    }
+
+    async fn receive_typing(&self, origin: &ServerName, typing: Typing) -> Result<(), EduError> {
+        only_of(origin, &typing.user_id)?;
+        self.only_allowed(origin, &typing.room_id).await?;
+        Ok(self.ephemeral.receive_typing(&typing.room_id, &typing.user_id, typing.typing).await?)
+    }
+
+    async fn receive_receipts(
+        &self,
+        origin: &ServerName,
+        receipts: BTreeMap<OwnedRoomId, Box<RawValue>>,
+    ) -> Result<(), EduError> {
+        let mut outcome = Ok(());
+        for (room, receipts) in receipts {
+            // One room's trouble is not that of the others.
+            let of_room = async {
+                let ReceiptsOfRoom { read: receipts } = read(&receipts)?;
+                self.only_allowed(origin, &room).await?;
+                for (user, receipt) in receipts {
+                    self.receive_receipt(origin, (&room, &user), receipt).await?;
+                }
+                Ok(())
+            };
+            outcome = outcome.and(of_room.await);
+        }
+        outcome
+    }
+
+    async fn receive_receipt(
+        &self,
+        origin: &ServerName,
+        (room, user): (&RoomId, &UserId),
+        receipt: Receipt,
+    ) -> Result<(), EduError> {
+        only_of(origin, user)?;
+        let thread = match receipt.data.thread_id.as_deref() {
+            None => Thread::Unthreaded,
+            Some("main") => Thread::Main,
+            Some(root) => match OwnedEventId::try_from(root) {
+                Ok(root) => Thread::Root(root),
+                Err(_) => return Ok(()),
+            },
+        };
+        // Only the newest counts.
+        let Some(event_id) = receipt.event_ids.into_iter().next_back() else { return Ok(()) };
+        let receipt = RemoteReceipt { event_id, thread, ts: receipt.data.ts };
+        Ok(self.ephemeral.receive_receipt(room, user, &receipt).await?)
+    }
+
+    async fn receive_presence(&self, origin: &ServerName, presence: PresencePush) -> Result<(), EduError> {
+        if !self.ephemeral.has_presence() {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        for Presence { user_id, presence: said, last_active_ago, status_msg } in presence.push {
+            let of_user = async {
+                only_of(origin, &user_id)?;
+                if self.is_met(origin, &user_id).await? {
+                    let presence = RemotePresence { said, last_active_ago, status_msg };
+                    self.ephemeral.receive_presence(&user_id, presence).await?;
+                }
+                Ok(())
+            };
+            outcome = outcome.and(of_user.await);
+        }
+        outcome
+    }
+
+    /// Whether a user of `origin` is in a room with one of ours: nobody here cares for others.
+    async fn is_met(&self, origin: &ServerName, user: &UserId) -> Result<bool, StoreError> {
+        let rooms = self.log.subscriptions(&Audience::Server(origin.to_owned())).await?;
+        for (lane, interval) in rooms.latest() {
+            if let (Lane::Egress(room), None) = (lane, interval.closed)
+                && self.history.current_members(room).await?.is_joined(user)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn only_allowed(&self, origin: &ServerName, room: &RoomId) -> Result<(), EduError> {
+        match self.history.allows_server(room, origin).await? {
+            true => Ok(()),
+            false => Err(EduError::Denied),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(content: &RawValue) -> Result<T, serde_json::Error> {
+    serde_json::from_str(content.get())
+}
+
+/// A server speaks for its own users alone.
+fn only_of(origin: &ServerName, user: &UserId) -> Result<(), EduError> {
+    match user.server_name() == origin {
+        true => Ok(()),
+        false => Err(EduError::Foreign),
+    }
+}
