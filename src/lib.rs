@@ -30,6 +30,8 @@ pub mod ephemeral;
 
 pub mod push;
 
+pub mod delivery;
+
 pub mod room;
 
 pub mod federation;

@@ -21,9 +21,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("device", &["dag"]),
     ("ephemeral", &["dag", "device", "peer"]),
     ("push", &["device", "ephemeral", "peer"]),
-    ("room", &["push"]),
-    ("federation", &[]),
-    ("sync", &["peer", "room", "federation"]),
+    ("delivery", &["config", "dag", "ephemeral", "push"]),
+    ("room", &["push", "delivery"]),
+    ("federation", &["delivery"]),
+    ("sync", &["peer", "delivery", "room", "federation"]),
     ("http", &[]),
     ("server", &[]),
     ("cli", &[]),
@@ -40,7 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("petgraph", &["dag"]),
     ("clap", &["cli"]),
     ("argon2", &["account"]),
-    ("ruma::api::federation", &["device", "federation", "http", "peer", "room"]),
+    ("ruma::api::federation", &["delivery", "device", "federation", "http", "peer", "room"]),
     ("ruma::api::client", &["account", "device", "http", "push", "room", "sync", "ephemeral"]),
 ];
 

@@ -10,12 +10,13 @@ use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
     account::{self, AccountError, Accounts},
     config::{Config, RegistrationMode},
+    delivery::{self, ByPeers, Couriers},
     device::Devices,
     ephemeral::Ephemeral,
     federation::{Federation, Neighbours},
     history::History,
     keys::SigningKey,
-    limits::BUSY_RETRY_AFTER,
+    limits::{BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE},
     log::Log,
     peer::{self, Net, Peers},
     push::Push,
@@ -67,6 +68,8 @@ pub struct Services {
     pub federation: Federation,
     /// Accounts and their sessions.
     pub accounts: Accounts,
+    /// Bring to other servers what is owed to them.
+    pub couriers: Couriers,
     /// Devices and their keys.
     pub devices: Devices,
     /// Typing, receipts and presence.
@@ -115,6 +118,17 @@ impl Services {
             (&tasks, stopping.clone()),
         );
         let rooms = Rooms::new(history.clone(), peers.clone(), ports.clone(), profiles, tasks.clone());
+        let by_peers =
+            ByPeers { peers: peers.clone(), ports: ports.clone(), timeout: COURIER_ANSWER_SECONDS_MAX };
+        let patience =
+            delivery::Settings { first_pause: COURIER_FIRST_PAUSE, longest_pause: COURIER_LONGEST_PAUSE };
+        let couriers = Couriers::start(
+            (history.clone(), devices.clone()),
+            Arc::new(by_peers),
+            patience,
+            ports.clone(),
+            (&tasks, stopping.clone()),
+        );
         let federation = Federation::new(Neighbours {
             log: log.clone(),
             ports: ports.clone(),
@@ -127,6 +141,7 @@ impl Services {
         });
         Ok(Self {
             peers,
+            couriers,
             federation,
             sync: Sync::new(
                 history.clone(),

@@ -1,0 +1,250 @@
+//! A page becomes what is put into transactions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
+
+use super::{
+    DeliveryError,
+    courier::{Courier, DELIVERED},
+};
+use crate::{
+    device::{DeviceUpdate, ListUpdates},
+    limits::{TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX},
+    log::{Page, Slice},
+    store::StoreError,
+    types::{Fact, Lane, Position, ReceiptKind},
+};
+
+/// What a page owes to a server.
+#[derive(Default)]
+pub(super) struct Parcel {
+    pdus: Vec<Box<RawValue>>,
+    edus: Vec<Box<RawValue>>,
+    /// Up to where the server has then been told of whose devices.
+    pub(super) told: Vec<(OwnedUserId, Position)>,
+}
+
+#[derive(Serialize)]
+struct Edu<'a, C> {
+    edu_type: &'a str,
+    content: C,
+}
+
+impl Parcel {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pdus.is_empty() && self.edus.is_empty()
+    }
+
+    /// The transactions: one, unless there are more EDUs than one may carry. An empty parcel is one too.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (Vec<Box<RawValue>>, Vec<Box<RawValue>>)> {
+        let mut pdus = self.pdus.chunks(TRANSACTION_PDUS_MAX);
+        let mut edus = self.edus.chunks(TRANSACTION_EDUS_MAX);
+        let count = pdus.len().max(edus.len()).max(1);
+        (0..count).map(move |_| {
+            (pdus.next().unwrap_or_default().to_vec(), edus.next().unwrap_or_default().to_vec())
+        })
+    }
+
+    fn edu(&mut self, edu_type: &str, content: impl Serialize) -> Result<(), StoreError> {
+        self.edus.push(to_raw_value(&Edu { edu_type, content }).map_err(StoreError::engine)?);
+        Ok(())
+    }
+}
+
+/// Receipts by room and user. <https://spec.matrix.org/v1.19/server-server-api/#receipts>
+type Receipts = BTreeMap<OwnedRoomId, BTreeMap<&'static str, BTreeMap<OwnedUserId, Value>>>;
+
+impl Courier<'_> {
+    /// What `page` owes to the server. To-device messages come first: others wait for the keys in them.
+    pub(super) async fn parcel(&self, page: Page) -> Result<Parcel, DeliveryError> {
+        let mut parcel = Parcel::default();
+        let since = page.from.log;
+        let mut events: Vec<(Position, OwnedEventId)> = Vec::new();
+        let (mut rest, mut outbox) = (Vec::new(), Vec::new());
+        for slice in page.slices {
+            match slice.lane {
+                Lane::Outbox(_) => outbox = slice.facts,
+                _ => rest.push(slice),
+            }
+        }
+        for (at, fact) in outbox {
+            match fact {
+                Fact::Edu { edu_type, content } => {
+                    parcel.edu(&edu_type, RawValue::from_string(content).map_err(StoreError::engine)?)?;
+                }
+                Fact::Directed { event_id } => events.push((at, event_id)),
+                _ => {}
+            }
+        }
+        for slice in &rest {
+            let of_slice = slice.facts.iter().filter_map(|(at, fact)| match fact {
+                Fact::Event { event_id } => Some((*at, event_id.clone())),
+                _ => None,
+            });
+            events.extend(of_slice);
+        }
+        self.add_events(&mut parcel, events).await?;
+        for slice in rest {
+            match slice.lane.clone() {
+                Lane::Egress(room) => self.add_room(&mut parcel, &room, slice)?,
+                Lane::People => self.add_people(&mut parcel, slice, since).await?,
+                _ => {}
+            }
+        }
+        Ok(parcel)
+    }
+
+    async fn add_events(
+        &self,
+        parcel: &mut Parcel,
+        mut events: Vec<(Position, OwnedEventId)>,
+    ) -> Result<(), StoreError> {
+        events.sort();
+        let ids: Vec<OwnedEventId> = events.into_iter().map(|(_, id)| id).collect();
+        for event in self.couriers.0.history.events(&ids).await?.into_iter().flatten() {
+            parcel.pdus.push(event.pdu.json().to_owned());
+        }
+        Ok(())
+    }
+
+    fn add_room(&self, parcel: &mut Parcel, room: &OwnedRoomId, slice: Slice) -> Result<(), StoreError> {
+        let mut receipts: Vec<Receipts> = Vec::new();
+        for (_, fact) in slice.facts {
+            match fact {
+                Fact::Receipt { kind: ReceiptKind::Read, user_id, thread_id, event_id, ts, .. } => {
+                    let mut data = json!({ "ts": ts });
+                    if let Some(thread_id) = thread_id {
+                        data["thread_id"] = thread_id.into();
+                    }
+                    let receipt = json!({ "event_ids": [event_id], "data": data });
+                    // A user has one receipt in an EDU; those of further threads go into further ones.
+                    let is_free = |known: &&mut Receipts| {
+                        !known.values().flat_map(BTreeMap::values).any(|users| users.contains_key(&user_id))
+                    };
+                    let known = match receipts.iter_mut().position(|known| is_free(&known)) {
+                        Some(free) => &mut receipts[free],
+                        None => {
+                            receipts.push(Receipts::new());
+                            receipts.last_mut().unwrap_or_else(|| unreachable!("just pushed"))
+                        }
+                    };
+                    known
+                        .entry(room.clone())
+                        .or_default()
+                        .entry("m.read")
+                        .or_default()
+                        .insert(user_id, receipt);
+                }
+                Fact::Typing { user_ids } => self.add_typing(parcel, room, user_ids)?,
+                _ => {}
+            }
+        }
+        receipts.into_iter().try_for_each(|receipts| parcel.edu("m.receipt", receipts))
+    }
+
+    /// Who has begun to type since the server was last told, and who has ended.
+    fn add_typing(
+        &self,
+        parcel: &mut Parcel,
+        room: &OwnedRoomId,
+        user_ids: Vec<OwnedUserId>,
+    ) -> Result<(), StoreError> {
+        let history = &self.couriers.0.history;
+        let now: BTreeSet<OwnedUserId> = user_ids.into_iter().filter(|user| history.is_local(user)).collect();
+        let before = self.couriers.0.typing.told(self.server, room, &now);
+        let began = now.difference(&before).map(|user| (user, true));
+        let ended = before.difference(&now).map(|user| (user, false));
+        for (user, typing) in began.chain(ended) {
+            parcel.edu("m.typing", json!({ "room_id": room, "user_id": user, "typing": typing }))?;
+        }
+        Ok(())
+    }
+
+    async fn add_people(
+        &self,
+        parcel: &mut Parcel,
+        slice: Slice,
+        since: Position,
+    ) -> Result<(), DeliveryError> {
+        let mut presence = Vec::new();
+        for (at, fact) in slice.facts {
+            match fact {
+                Fact::Devices { user_id } if self.concerns(&user_id).await? => {
+                    let updates = self.couriers.0.devices.list_updates(&user_id, (since, at)).await?;
+                    self.add_updates(parcel, (user_id, at), updates).await?;
+                }
+                Fact::Presence { user_id, content } if self.concerns(&user_id).await? => {
+                    let mut content: Value = serde_json::from_str(&content).map_err(StoreError::engine)?;
+                    content["user_id"] = user_id.as_str().into();
+                    // The field is not optional between servers.
+                    if content.get("last_active_ago").is_none() {
+                        content["last_active_ago"] = 0.into();
+                    }
+                    presence.push(content);
+                }
+                _ => {}
+            }
+        }
+        if !presence.is_empty() {
+            parcel.edu("m.presence", json!({ "push": presence }))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a user is one of ours who shares a room with the server.
+    async fn concerns(&self, user: &OwnedUserId) -> Result<bool, StoreError> {
+        if !self.couriers.0.history.is_local(user) {
+            return Ok(false);
+        }
+        Ok(self.couriers.log().servers_sharing(user).await?.contains(self.server))
+    }
+
+    /// <https://spec.matrix.org/v1.19/server-server-api/#device-management>
+    async fn add_updates(
+        &self,
+        parcel: &mut Parcel,
+        (user, at): (OwnedUserId, Position),
+        updates: ListUpdates,
+    ) -> Result<(), DeliveryError> {
+        let told = self.couriers.log().db().row(&DELIVERED, &(self.server.clone(), user.clone())).await?;
+        let mut before = told;
+        for DeviceUpdate { device_id, at, is_gone, display_name, keys } in updates.devices {
+            let mut content = json!({
+                "user_id": user,
+                "device_id": device_id,
+                "stream_id": at.0,
+                "prev_id": before.into_iter().collect::<Vec<_>>(),
+            });
+            if is_gone {
+                content["deleted"] = true.into();
+            }
+            if let Some(name) = display_name {
+                content["device_display_name"] = name.into();
+            }
+            if let Some(keys) = keys {
+                content["keys"] = serde_json::to_value(keys).map_err(StoreError::engine)?;
+            }
+            parcel.edu("m.device_list_update", content)?;
+            before = Some(at.0);
+        }
+        if let Some(keys) = updates.cross_signing {
+            let mut content = json!({ "user_id": user });
+            for (name, key) in [("master_key", keys.master), ("self_signing_key", keys.self_signing)] {
+                if let Some(key) = key {
+                    content[name] = serde_json::to_value(key).map_err(StoreError::engine)?;
+                }
+            }
+            parcel.edu("m.signing_key_update", content)?;
+        }
+        if before != told {
+            parcel.told.push((user, before.map_or(at, Position)));
+        }
+        Ok(())
+    }
+}
