@@ -19,6 +19,7 @@ use crate::{
     history::History,
     keys::SigningKey,
     log::{Audience, Commit, Log},
+    peer::{self, Isolated, Peers},
     room::{Message, NewRoom, Profile, Profiles, Rooms},
     store::{BoxFuture, Db, StoreError, memory::Memory},
     types::{Clock, Fact, Lane, Ports, ReceiptKind, SeededRng},
@@ -146,7 +147,9 @@ impl World {
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), Default::default());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
         let key = Arc::new(SigningKey::from_seed(name, "k", [1; 32]).unwrap());
-        let rooms = Rooms::new(history.clone(), key, ports.clone(), Arc::new(Nameless), tasks.clone());
+        let peers =
+            Peers::new(Arc::new(Isolated), log.clone(), ports.clone(), key, peer::Settings::default());
+        let rooms = Rooms::new(history.clone(), peers, ports.clone(), Arc::new(Nameless), tasks.clone());
         let new = NewUser { username: Some("alice".into()), ..NewUser::default() };
         accounts.create_user(new).await.unwrap();
         let room = rooms.create(&alice(), NewRoom::default()).await.unwrap();
