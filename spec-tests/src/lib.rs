@@ -13,6 +13,8 @@ pub mod postgres;
 pub mod server;
 pub mod store_faults;
 pub mod store_load;
+pub mod tls;
+pub mod world;
 
 /// A result whose error is a sentence for whoever reads the failed test.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::Outcome;
+use crate::{Outcome, tls::Authority};
 
 /// How long a server may take to answer its first request.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -89,6 +89,8 @@ pub struct Server {
     kind: Kind,
     folder: TempDir,
     port: u16,
+    /// The port for other servers, which the server's name contains.
+    federation_port: Option<u16>,
     child: Option<Child>,
     /// Settings added to the environment of Lockstep.
     extra: Vec<(String, String)>,
@@ -107,22 +109,40 @@ impl Server {
         Ok(server)
     }
 
+    /// The same for a server that talks to others whose certificates `authority` has signed.
+    pub async fn start_federated(kind: Kind, authority: &Authority) -> Outcome<Self> {
+        let mut server = Self::lay_out(kind, &[], Some(authority)).await?;
+        server.up().await?;
+        Ok(server)
+    }
+
     /// Lays out the folder of a server without starting it.
     pub async fn prepare(kind: Kind, extra: &[(&str, &str)]) -> Outcome<Self> {
+        Self::lay_out(kind, extra, None).await
+    }
+
+    async fn lay_out(kind: Kind, extra: &[(&str, &str)], authority: Option<&Authority>) -> Outcome<Self> {
         let folder = match std::env::var_os("SPEC_FOLDER") {
             Some(parent) => tempfile::tempdir_in(parent)?,
             None => tempfile::tempdir()?,
         };
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
+        let federation_port = authority.map(|_| free_port()).transpose()?;
+        let federation = federation_port.zip(authority);
         if let Kind::Synapse(python) = &kind {
-            write_synapse_config(folder.path(), port)?;
+            write_synapse_config(folder.path(), port, federation)?;
             let made = synapse(python, folder.path()).arg("--generate-keys").output().await?;
             if !made.status.success() {
                 return Err(format!("Synapse made no keys: {}", String::from_utf8_lossy(&made.stderr)).into());
             }
         }
-        let extra = extra.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Ok(Self { kind, folder, port, child: None, extra })
+        let mut extra: Vec<(String, String)> =
+            extra.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        if let (Kind::Lockstep(_), Some((federation_port, authority))) = (&kind, federation) {
+            write_lockstep_config(folder.path(), (port, federation_port), authority)?;
+            extra.push(("LOCKSTEP_CONFIG".into(), "lockstep.toml".into()));
+        }
+        Ok(Self { kind, folder, port, federation_port, child: None, extra })
     }
 
     /// Starts the process on the folder as it is, and returns how long the first answer took.
@@ -132,7 +152,14 @@ impl Server {
         }
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = match &self.kind {
-            Kind::Lockstep(binary) => lockstep(binary, self.folder.path(), self.port),
+            Kind::Lockstep(binary) => {
+                let mut command = lockstep(binary, self.folder.path(), self.port);
+                if self.federation_port.is_some() {
+                    // The file says it.
+                    command.env_remove("LOCKSTEP_SERVER_NAME").env_remove("LOCKSTEP_LISTEN");
+                }
+                command
+            }
             Kind::Synapse(python) => synapse(python, self.folder.path()),
         };
         command
@@ -205,6 +232,11 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The name of the server, the part of its users' ids after the colon.
+    pub fn name(&self) -> String {
+        format!("localhost:{}", self.federation_port.unwrap_or(self.port))
+    }
+
     /// Which server it is.
     pub fn kind(&self) -> &Kind {
         &self.kind
@@ -241,6 +273,34 @@ impl Server {
     }
 }
 
+/// A port that nobody listens on at the moment.
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A server that others reach over TLS on a port of its own, and that may reach them on loopback.
+fn write_lockstep_config(
+    folder: &Path,
+    (port, federation_port): (u16, u16),
+    authority: &Authority,
+) -> Outcome<()> {
+    let identity = authority.identify(folder)?;
+    let config = format!(
+        "server_name = 'localhost:{federation_port}'
+listen = ['127.0.0.1:{port}', {{ address = '127.0.0.1:{federation_port}', tls_certificate = '{}', tls_key = '{}' }}]
+[federation]
+allow_ranges = ['127.0.0.0/8', '::1/128']
+roots = ['{}']
+trusted_key_servers = []
+",
+        identity.certificate.display(),
+        identity.key.display(),
+        authority.certificate().display(),
+    );
+    fs::write(folder.join("lockstep.toml"), config)?;
+    Ok(())
+}
+
 fn lockstep(binary: &Path, folder: &Path, port: u16) -> Command {
     let mut command = Command::new(binary);
     // What is meant for the tests is no setting of the server.
@@ -265,16 +325,35 @@ fn synapse(python: &Path, folder: &Path) -> Command {
 }
 
 /// Synapse as it comes, with sqlite, except that anyone may register, at little cost, and no rate is limited.
-fn write_synapse_config(folder: &Path, port: u16) -> Outcome<()> {
+fn write_synapse_config(folder: &Path, port: u16, federation: Option<(u16, &Authority)>) -> Outcome<()> {
     let data = folder.join("data");
     fs::create_dir_all(&data)?;
     let data = data.display();
+    let tls = match federation {
+        Some((port, authority)) => {
+            let identity = authority.identify(folder)?;
+            format!(
+                "  - {{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: true, resources: [{{names: [federation]}}]}}
+tls_certificate_path: '{}'
+tls_private_key_path: '{}'
+federation_custom_ca_list: ['{}']
+ip_range_blacklist: []
+federation: {{destination_min_retry_interval: 1s, destination_retry_multiplier: 1, destination_max_retry_interval: 2s}}
+allow_public_rooms_over_federation: true
+",
+                identity.certificate.display(),
+                identity.key.display(),
+                authority.certificate().display(),
+            )
+        }
+        None => String::new(),
+    };
     let unlimited = "{per_second: 1000000, burst_count: 1000000}";
     let config = format!(
-        "server_name: 'localhost:{port}'
+        "server_name: 'localhost:{}'
 listeners:
   - {{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: false, resources: [{{names: [client]}}]}}
-database: {{name: sqlite3, args: {{database: '{data}/homeserver.db'}}}}
+{tls}database: {{name: sqlite3, args: {{database: '{data}/homeserver.db'}}}}
 media_store_path: '{data}/media'
 signing_key_path: '{data}/signing.key'
 log_config: log.yaml
@@ -296,7 +375,9 @@ rc_admin_redaction: {unlimited}
 rc_key_requests: {unlimited}
 rc_presence: {{per_user: {unlimited}}}
 rc_room_creation: {unlimited}
-"
+rc_federation: {{sleep_limit: 1000000, reject_limit: 1000000, concurrent: 100}}
+",
+        federation.map_or(port, |(port, _)| port),
     );
     fs::write(folder.join("homeserver.yaml"), config)?;
     fs::write(
