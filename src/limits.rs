@@ -284,3 +284,75 @@ pub const STATE_ANSWER_BYTES_MAX: usize = 256 << 20;
 pub const OUTLIERS_PER_COMMIT: usize = 1_000;
 /// Redactions of one event that are looked at when it arrives (ours).
 pub const REDACTIONS_LOOKED_AT_MAX: usize = 50;
+/// Exchanges with other servers at the same time (ours; a connection takes about 40 KiB).
+pub const PEER_EXCHANGES_MAX: usize = 1_024;
+/// Exchanges with one other server at the same time (ours; each is a connection).
+pub const PEER_EXCHANGES_EACH_MAX: usize = 16;
+/// Time to connect to a server, TLS included, over all of its addresses (ours).
+pub const PEER_CONNECT_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// When the next address is tried beside those that have not answered (RFC 8305 recommends it).
+pub const PEER_NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// How long a connection that nobody uses is kept (ours; proxies close theirs after 60 s to 75 s).
+pub const PEER_IDLE_SECONDS: Duration = Duration::from_secs(50);
+/// Connections to one server that are kept though nobody uses them (ours).
+pub const PEER_IDLE_EACH_MAX: usize = 2;
+/// Largest head of another server's answer, in bytes (ours; hyper needs at least 8 KiB).
+pub const PEER_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Addresses of one server that are tried (ours).
+pub const PEER_ADDRESSES_MAX: usize = 8;
+/// SRV records of one name that are looked at (ours).
+pub const SRV_RECORDS_MAX: usize = 8;
+/// Answers of the DNS that are kept (ours; about 500 bytes each).
+pub const DNS_ANSWERS_CACHED: u64 = 10_000;
+/// Shortest time that an answer of the DNS is kept (ours; some say zero).
+pub const DNS_POSITIVE_MIN: Duration = Duration::from_secs(30);
+/// Longest time that an answer of the DNS is kept (ours).
+pub const DNS_POSITIVE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Shortest time that a missing name is remembered (ours).
+pub const DNS_NEGATIVE_MIN: Duration = Duration::from_secs(60);
+/// Longest time that a missing name is remembered (ours).
+pub const DNS_NEGATIVE_MAX: Duration = Duration::from_secs(3_600);
+/// Delegations that are remembered (ours; about 200 bytes each).
+pub const WELL_KNOWN_CACHED: usize = 20_000;
+/// How long a delegation counts that does not say (server-server API, "Server discovery").
+pub const WELL_KNOWN_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a delegation counts at most (server-server API, "Server discovery").
+pub const WELL_KNOWN_MAX: Duration = Duration::from_secs(48 * 3_600);
+/// How long a delegation counts at least (ours; some say zero).
+pub const WELL_KNOWN_MIN: Duration = Duration::from_secs(300);
+/// How long it is remembered that there is no delegation (server-server API: an hour at most).
+pub const WELL_KNOWN_ABSENT: Duration = Duration::from_secs(3_600);
+/// How long it is remembered that a delegation could not be asked for (ours; it may be a hiccup).
+pub const WELL_KNOWN_FAILED: Duration = Duration::from_secs(300);
+/// Redirects that are followed to a delegation (ours).
+pub const WELL_KNOWN_REDIRECTS_MAX: usize = 5;
+/// Largest delegation, in bytes (ours; a real one takes 50).
+pub const WELL_KNOWN_BYTES_MAX: usize = 16 << 10;
+/// Time for one hop to a delegation (ours).
+pub const WELL_KNOWN_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Largest document about the keys of a server, in bytes (ours; most take 500).
+pub const KEY_DOCUMENT_BYTES_MAX: usize = 64 << 10;
+/// Keys in one list of such a document that are looked at (ours).
+pub const KEYS_OF_SERVER_MAX: usize = 100;
+/// How long a key is valid at most after we have heard of it, in milliseconds (room version 5, "Signing key validity period").
+pub const KEY_VALIDITY_MAX_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// How long this server vouches for its own key, in milliseconds (ours; others ask anew after that).
+pub const KEY_PUBLISHED_MS: u64 = 24 * 3_600 * 1_000;
+/// Time for a server to give its keys (ours; it is done before a request is answered).
+pub const KEY_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Servers that are asked for their keys at the same time (ours).
+pub const KEY_FETCHES_MAX: usize = 64;
+/// How long a server is not asked for its keys again, at first (ours; doubled with each failure).
+pub const KEY_PAUSE_FIRST: Duration = Duration::from_secs(20);
+/// How long a server is not asked for its keys again, at most (ours).
+pub const KEY_PAUSE_MAX: Duration = Duration::from_secs(900);
+/// Keys of servers that are kept in memory (ours; about 1 KiB each).
+pub const KEYS_CACHED: usize = 20_000;
+/// From so many servers on, notaries are asked before the servers themselves (ours; a join of a large room).
+pub const KEYS_NOTARY_FIRST: usize = 20;
+/// Servers in one question to a notary (ours; Synapse answers some hundreds in time).
+pub const KEYS_PER_NOTARY_REQUEST_MAX: usize = 100;
+/// Largest answer of a notary, in bytes (ours).
+pub const NOTARY_ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Servers in one question to us as a notary that are answered (ours).
+pub const NOTARY_SERVERS_MAX: usize = 200;

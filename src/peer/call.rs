@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use http::header;
 use ruma::{
-    ServerName,
+    OwnedServerName, ServerName,
     api::{
         IncomingResponse, OutgoingBody, OutgoingRequest,
         auth_scheme::{AuthScheme, NoAuthentication},
@@ -13,10 +13,16 @@ use ruma::{
         federation::authentication::ServerSignatures,
         path_builder::SinglePath,
     },
+    serde::Base64,
 };
 
-use super::{Bounds, Net, NetError, PeerError, XMatrix, health::Health};
-use crate::{keys::SigningKey, log::Log, types::Ports};
+use super::{Bounds, Net, NetError, OldKey, PeerError, XMatrix, health::Health, key_ring::KeyRing};
+use crate::{
+    keys::SigningKey,
+    limits::{PEER_DOWN_FIRST, PEER_DOWN_MAX},
+    log::Log,
+    types::{Clock, Ports},
+};
 
 /// What a request to another server must carry.
 pub trait Proof: AuthScheme {
@@ -34,7 +40,16 @@ impl Proof for NoAuthentication {
 
 /// What can be set about other servers.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {}
+pub struct Settings {
+    /// Servers that are asked for the keys of servers that do not give them.
+    pub notaries: Vec<OwnedServerName>,
+    /// Keys with which this server has signed in the past.
+    pub old_keys: Vec<OldKey>,
+    /// Public keys that prove nothing, because their secrets are known to others.
+    pub ignored_keys: Vec<Base64>,
+    /// Nobody is talked to.
+    pub off: bool,
+}
 
 /// The other servers. Cheap to clone.
 #[derive(Clone)]
@@ -42,9 +57,12 @@ pub struct Peers(Arc<Inner>);
 
 struct Inner {
     net: Arc<dyn Net>,
+    log: Log,
     ports: Ports,
     key: Arc<SigningKey>,
+    settings: Settings,
     health: Health,
+    key_ring: KeyRing,
 }
 
 impl fmt::Debug for Peers {
@@ -57,8 +75,9 @@ impl Peers {
     /// Speaks through `net` in the name of the server that `key` belongs to.
     #[must_use]
     pub fn new(net: Arc<dyn Net>, log: Log, ports: Ports, key: Arc<SigningKey>, settings: Settings) -> Self {
-        drop((log, settings));
-        Self(Arc::new(Inner { net, ports, key, health: Health::default() }))
+        let health = Health::new(PEER_DOWN_FIRST, PEER_DOWN_MAX);
+        let key_ring = KeyRing::default();
+        Self(Arc::new(Inner { net, log, ports, key, settings, health, key_ring }))
     }
 
     /// The name of this server.
@@ -71,6 +90,22 @@ impl Peers {
     #[must_use]
     pub fn signing_key(&self) -> &SigningKey {
         &self.0.key
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.0.ports.clock.as_ref()
+    }
+
+    pub(super) fn key_ring(&self) -> &KeyRing {
+        &self.0.key_ring
     }
 
     /// Asks `server`, and reads its answer. The request is signed if the specification wants it signed.
@@ -86,6 +121,9 @@ impl Peers {
     where
         R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
     {
+        if self.0.settings.off {
+            return Err(PeerError::Forbidden(String::from("federation is switched off")));
+        }
         let mut request = write(request).map_err(|error| PeerError::BadRequest(error.to_string()))?;
         if <R::Authentication as Proof>::SIGNED {
             let proof = XMatrix::sign(&request, &self.0.key, server);

@@ -1,11 +1,11 @@
-//! Who does not answer at the moment, so that requests of users do not wait for the same dead server again.
+//! Whom not to ask at the moment, so that nobody waits for the same dead server again and again.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use ruma::{OwnedServerName, ServerName};
 
-use crate::limits::{PEER_DOWN_FIRST, PEER_DOWN_MAX, PEERS_DOWN_MAX};
+use crate::limits::PEERS_DOWN_MAX;
 
 #[derive(Clone, Copy)]
 struct Down {
@@ -14,20 +14,28 @@ struct Down {
 }
 
 /// In memory only: after a start everybody is given a chance.
-#[derive(Default)]
-pub(super) struct Health(Mutex<HashMap<OwnedServerName, Down>>);
+pub(super) struct Health {
+    first: Duration,
+    longest: Duration,
+    servers: Mutex<HashMap<OwnedServerName, Down>>,
+}
 
 impl Health {
+    /// Pauses of `first`, then twice as long each time, up to `longest`.
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, servers: Mutex::default() }
+    }
+
     pub(super) fn is_down(&self, server: &ServerName, now: Duration) -> bool {
-        self.0.lock().get(server).is_some_and(|down| now < down.until)
+        self.servers.lock().get(server).is_some_and(|down| now < down.until)
     }
 
     pub(super) fn answered(&self, server: &ServerName) {
-        self.0.lock().remove(server);
+        self.servers.lock().remove(server);
     }
 
     pub(super) fn failed(&self, server: &ServerName, now: Duration) {
-        let mut all = self.0.lock();
+        let mut all = self.servers.lock();
         if all.len() >= PEERS_DOWN_MAX && !all.contains_key(server) {
             all.retain(|_, down| now < down.until);
             if all.len() >= PEERS_DOWN_MAX {
@@ -37,7 +45,7 @@ impl Health {
         let down = all.entry(server.to_owned()).or_insert(Down { failures: 0, until: now });
         // Several requests that fail together are one failure.
         if now >= down.until {
-            let pause = PEER_DOWN_FIRST.saturating_mul(1 << down.failures.min(16)).min(PEER_DOWN_MAX);
+            let pause = self.first.saturating_mul(1 << down.failures.min(16)).min(self.longest);
             down.failures += 1;
             down.until = now + pause;
         }
@@ -55,7 +63,7 @@ mod tests {
 
     #[test]
     fn pauses_double_and_end_with_an_answer() {
-        let (health, server) = (Health::default(), server_name!("b"));
+        let (health, server) = (Health::new(PEER_DOWN_FIRST, PEER_DOWN_MAX), server_name!("b"));
         let mut now = Duration::from_secs(5);
         let mut pause = PEER_DOWN_FIRST;
         for _ in 0..20 {

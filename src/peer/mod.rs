@@ -6,14 +6,34 @@
 //! when its server, or a notary named in the configuration, has signed it.
 
 mod call;
+mod connect;
+mod discovery;
+mod dns;
 mod error;
+mod flights;
+mod gate;
 mod health;
+mod internet;
+mod key_document;
 mod key_ring;
 mod net;
+mod notary;
+mod slots;
+mod well_known;
 mod x_matrix;
 
+#[cfg(test)]
+mod tests;
+
 pub use call::{Peers, Proof, Settings};
+pub use discovery::{Discovery, Locator, Place};
+pub use dns::{Dns, DnsError, Service, SystemDns};
 pub use error::PeerError;
+pub use gate::Gate;
+pub use internet::{Internet, InternetError, Reach};
 pub use key_ring::{Validity, Wanted};
 pub use net::{Bounds, Isolated, Net, NetError};
+pub use notary::{OldKey, Query};
+pub use slots::{Slot, Slots};
+pub use well_known::{Delegation, Web};
 pub use x_matrix::{BadProof, XMatrix};

@@ -116,6 +116,8 @@ pub enum TableId {
     Pusher = 0x70,
     /// Cached unread counts.
     Unread = 0x71,
+    /// Keys of other servers.
+    ServerKey = 0x80,
 }
 
 /// A table whose keys are the fields `K` and whose values are JSON of `V`.

@@ -8,7 +8,9 @@
 mod fact;
 mod ports;
 mod position;
+mod range;
 
 pub use fact::{Fact, Lane, Membership, Reader, ReceiptKind, RegisterKey, Retention};
 pub use ports::{Clock, ManualClock, Ports, Rng, SeededRng, random_string};
 pub use position::{Cursor, ParseCursorError, Position};
+pub use range::{IpRange, translated};

@@ -1,0 +1,302 @@
+//! The real network: HTTP over TLS to wherever discovery leads.
+
+use std::{
+    error::Error as StdError,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioTimer};
+use ruma::ServerName;
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Bounds, Net, NetError,
+    connect::{Connector, Mode},
+    discovery::{Discovery, Locator, Place},
+    dns::{Dns, DnsError, SystemDns},
+    gate::Gate,
+    slots::Slots,
+    well_known::Web,
+};
+use crate::{
+    limits::{
+        PEER_EXCHANGES_EACH_MAX, PEER_EXCHANGES_MAX, PEER_HEAD_BYTES_MAX, PEER_IDLE_EACH_MAX,
+        PEER_IDLE_SECONDS, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_SECONDS_MAX,
+    },
+    store::BoxFuture,
+    types::Ports,
+};
+
+/// What this server calls itself.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Lockstep/", env!("CARGO_PKG_VERSION")));
+
+/// Why the network cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InternetError {
+    /// A file with certificates cannot be read.
+    #[error("{}: {}", .0.display(), .1)]
+    Roots(PathBuf, String),
+    /// The TLS library refuses the settings.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The DNS cannot be set up.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+}
+
+/// What can be set about the network.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// Which addresses may be connected to.
+    pub gate: Gate,
+    /// PEM files with certificates that are trusted beside those of the system.
+    pub roots: Vec<PathBuf>,
+}
+
+type HttpClient = Client<Connector, Full<Bytes>>;
+
+/// The real network.
+pub struct Internet {
+    locator: Arc<Locator>,
+    discovery: Discovery,
+    client: HttpClient,
+    tls: Arc<ClientConfig>,
+    all: Semaphore,
+    each: Slots,
+    closing: CancellationToken,
+}
+
+impl Internet {
+    /// Opens the network with the DNS of the system. Connections live on `tasks`.
+    ///
+    /// # Errors
+    /// See [`InternetError`].
+    pub fn open(reach: Reach, ports: Ports, tasks: TaskTracker) -> Result<Self, InternetError> {
+        Self::with_dns(Arc::new(SystemDns::open()?), reach, ports, tasks)
+    }
+
+    /// As [`Self::open`], with another DNS.
+    ///
+    /// # Errors
+    /// See [`InternetError`].
+    pub fn with_dns(
+        dns: Arc<dyn Dns>,
+        reach: Reach,
+        ports: Ports,
+        tasks: TaskTracker,
+    ) -> Result<Self, InternetError> {
+        let tls = Arc::new(client_config(&reach.roots)?);
+        let locator = Arc::new(Locator::new(dns, reach.gate, ports.rng));
+        let closing = CancellationToken::new();
+        let executor = Tracked { tasks, closing: closing.clone() };
+        let client = |mode| {
+            Client::builder(executor.clone())
+                .pool_idle_timeout(PEER_IDLE_SECONDS)
+                .pool_max_idle_per_host(PEER_IDLE_EACH_MAX)
+                .pool_timer(TokioTimer::new())
+                .http1_max_buf_size(PEER_HEAD_BYTES_MAX)
+                .build(Connector::new(locator.clone(), &tls, mode))
+        };
+        let web = Arc::new(Browser { client: client(Mode::Web) });
+        let discovery = Discovery::new(web, ports.clock);
+        let all = Semaphore::new(PEER_EXCHANGES_MAX);
+        let each = Slots::new(PEER_EXCHANGES_EACH_MAX);
+        Ok(Self { client: client(Mode::Peer), locator, discovery, tls, all, each, closing })
+    }
+
+    /// Ends all connections.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// How servers are found.
+    #[must_use]
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
+    /// The addresses of who stands for a server.
+    ///
+    /// # Errors
+    /// When there are none that may be connected to.
+    pub async fn locate(&self, authority: &ServerName) -> Result<Place, NetError> {
+        self.locator.locate(authority).await
+    }
+
+    /// How certificates are judged.
+    #[must_use]
+    pub fn tls(&self) -> &Arc<ClientConfig> {
+        &self.tls
+    }
+
+    async fn send(
+        &self,
+        server: &ServerName,
+        mut request: Request<Bytes>,
+        bytes_max: usize,
+    ) -> Result<Response<Bytes>, NetError> {
+        // Nobody closes the semaphore.
+        let _share = self.all.acquire().await.ok();
+        let _slot = self.each.enter(server).await;
+        let (authority, _) = self.discovery.authority(server).await;
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let uri: Result<Uri, _> = format!("https://{authority}{target}").parse();
+        *request.uri_mut() =
+            uri.map_err(|_| NetError::Unreachable(String::from("its name is no address")))?;
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        let answer = match ask(&self.client, &request).await {
+            // A connection that was kept may be closed by the other side at the very moment we use it.
+            Err(Lost::Closed) if matches!(*request.method(), Method::GET | Method::PUT) => {
+                ask(&self.client, &request).await
+            }
+            answer => answer,
+        };
+        receive(answer.map_err(Lost::told)?, bytes_max).await
+    }
+}
+
+impl Drop for Internet {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Net for Internet {
+    fn exchange<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
+        Box::pin(within(bounds.timeout, self.send(server, request, bounds.bytes_max)))
+    }
+}
+
+/// Fetches delegations.
+struct Browser {
+    client: HttpClient,
+}
+
+impl Web for Browser {
+    fn get<'a>(&'a self, uri: &'a Uri) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
+        Box::pin(within(WELL_KNOWN_SECONDS_MAX, async move {
+            let mut request = Request::new(Bytes::new());
+            *request.uri_mut() = uri.clone();
+            receive(ask(&self.client, &request).await.map_err(Lost::told)?, WELL_KNOWN_BYTES_MAX).await
+        }))
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, NetError>>) -> Result<T, NetError> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(NetError::Timeout))
+}
+
+/// Why there is no head of an answer.
+enum Lost {
+    Closed,
+    Failed(NetError),
+}
+
+impl Lost {
+    fn told(self) -> NetError {
+        match self {
+            Self::Closed => NetError::Unreachable(String::from("it closed the connection without an answer")),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+async fn ask(client: &HttpClient, request: &Request<Bytes>) -> Result<Response<Incoming>, Lost> {
+    let mut request = request.clone().map(Full::new);
+    request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
+    client.request(request).await.map_err(|error| {
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+        let mut text = error.to_string();
+        while let Some(found) = cause {
+            if let Some(known) = found.downcast_ref::<NetError>() {
+                return Lost::Failed(known.clone());
+            }
+            if found.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+                return Lost::Closed;
+            }
+            text = found.to_string();
+            cause = found.source();
+        }
+        Lost::Failed(NetError::Unreachable(text))
+    })
+}
+
+async fn receive(answer: Response<Incoming>, bytes_max: usize) -> Result<Response<Bytes>, NetError> {
+    let (parts, body) = answer.into_parts();
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > bytes_max as u64) {
+        return Err(NetError::TooLarge);
+    }
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(Response::from_parts(parts, collected.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Err(NetError::TooLarge),
+        Err(error) => Err(NetError::Unreachable(format!("its answer broke off: {error}"))),
+    }
+}
+
+/// Runs hyper's tasks where they are counted, and ends them when the network is closed.
+#[derive(Clone)]
+struct Tracked {
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, work: F) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                _ = work => {}
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Trusts the roots of the system, or Mozilla's where the system has none, and those in `files`.
+fn client_config(files: &[PathBuf]) -> Result<ClientConfig, InternetError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for file in files {
+        for certificate in certificates(file)? {
+            roots.add(certificate).map_err(|error| InternetError::Roots(file.clone(), error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, InternetError> {
+    let wrong = |why: String| InternetError::Roots(file.to_owned(), why);
+    let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found.map_err(|error| wrong(error.to_string()))? {
+        found if found.is_empty() => Err(wrong(String::from("there is no certificate in it"))),
+        found => Ok(found),
+    }
+}

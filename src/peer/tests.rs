@@ -1,0 +1,1 @@
+//! Keys through a simulated network.
