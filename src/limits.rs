@@ -356,3 +356,7 @@ pub const KEYS_PER_NOTARY_REQUEST_MAX: usize = 100;
 pub const NOTARY_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Servers in one question to us as a notary that are answered (ours).
 pub const NOTARY_SERVERS_MAX: usize = 200;
+/// How long a request of a server waits for its earlier ones (ours; the other side waits for 60 s).
+pub const FEDERATION_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Time to answer a request of another server (ours; fetching what is missing for a transaction takes long).
+pub const FEDERATION_SECONDS_MAX: Duration = Duration::from_secs(300);

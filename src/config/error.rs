@@ -3,6 +3,10 @@
 use std::{fmt, io, path::PathBuf};
 
 use figment::error::Kind;
+use ruma::{
+    ServerName,
+    serde::{Base64, base64::Standard},
+};
 
 use super::Config;
 
@@ -74,6 +78,9 @@ fn unknown(name: &str, known: &[&str]) -> String {
     }
 }
 
+/// An ed25519 key.
+const PUBLIC_KEY_BYTES: usize = 32;
+
 impl Config {
     /// What the types alone do not say.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
@@ -108,6 +115,35 @@ impl Config {
         {
             wrong("limits", "a limit is above 0");
         }
+        self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
+    }
+    fn check_federation(&self, wrong: &mut impl FnMut(&str, &str)) {
+        let federation = &self.federation;
+        let is_key = |text: &str| {
+            Base64::<Standard>::parse(text).is_ok_and(|key| key.as_bytes().len() == PUBLIC_KEY_BYTES)
+        };
+        if !federation.ignored_keys.iter().all(|key| is_key(key)) {
+            wrong("federation.ignored_keys", "an entry is the base64 of a public key");
+        }
+        for (id, old) in &federation.old_verify_keys {
+            if !id.starts_with("ed25519:") || !is_key(&old.key) {
+                wrong(
+                    "federation.old_verify_keys",
+                    "an entry is `\"ed25519:VERSION\" = { key, expired_ts }`",
+                );
+            }
+        }
+        if federation.requests_per_server == 0 || federation.concurrent_requests == 0 {
+            wrong("federation", "a limit is above 0");
+        }
+        let well_known = &self.well_known;
+        if well_known.server.as_deref().is_some_and(|server| <&ServerName>::try_from(server).is_err()) {
+            wrong("well_known.server", "it is written as HOST:PORT");
+        }
+        let fields = well_known.client.as_deref().map(serde_json::from_str::<serde_json::Map<_, _>>);
+        if fields.is_some_and(|fields| fields.is_err()) {
+            wrong("well_known.client", "it is the text of a JSON object");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Writes `docs/configuration.md`.
 
-use super::{Config, Limits, Logging, RateLimits, Registration, Storage, section::Documented};
+use super::{
+    Config, Federation, Limits, Logging, RateLimits, Registration, Storage, WellKnown, section::Documented,
+};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -28,6 +30,8 @@ pub fn manual() -> String {
     page::<Storage>(&mut text, "store", defaults.as_ref());
     page::<RateLimits>(&mut text, "rate_limits", defaults.as_ref());
     page::<Limits>(&mut text, "limits", defaults.as_ref());
+    page::<Federation>(&mut text, "federation", defaults.as_ref());
+    page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());
     text
 }

@@ -16,7 +16,8 @@ use super::{Config, ConfigError};
 const RESERVED: [&str; 3] = ["CONFIG", "BIN", "CLIENTS"];
 
 /// Sections for which a single word sets one key.
-const SHORT: [(&str, &str); 3] = [("registration", "mode"), ("store", "engine"), ("rate_limits", "enabled")];
+const SHORT: [(&str, &str); 4] =
+    [("registration", "mode"), ("store", "engine"), ("rate_limits", "enabled"), ("federation", "enabled")];
 
 /// Where settings come from; later ones win: defaults, the file, the environment, flags.
 #[derive(Clone, Debug, Default)]

@@ -1,8 +1,8 @@
 //! Every setting, with its meaning and its default.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use ruma::{OwnedServerName, owned_server_name};
+use ruma::{OwnedServerName, OwnedUserId, owned_server_name};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
     section::{Documented, sections},
 };
 use crate::limits::ACCESS_TOKEN_LIFETIME;
+use crate::types::IpRange;
 
 sections! {
     /// The settings of the whole server.
@@ -25,7 +26,8 @@ sections! {
         /// mode 0700.
         data_dir: PathBuf = PathBuf::from("lockstep-data"),
         /// The address under which clients reach this server, for example `https://matrix.example.org`.
-        /// When it is set, `/.well-known/matrix/client` and `/.well-known/matrix/server` are served.
+        /// When it is set, `/.well-known/matrix/client` is served, and `/.well-known/matrix/server` unless
+        /// `well_known.server` says otherwise.
         public_base_url: Option<String> = None,
         /// Reverse proxies whose `X-Forwarded-For` header is believed. A Unix socket is always believed.
         trusted_proxies: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
@@ -45,6 +47,10 @@ sections! {
         rate_limits: RateLimits = RateLimits::default(),
         /// How much the server takes on at once.
         limits: Limits = Limits::default(),
+        /// The other servers.
+        federation: Federation = Federation::default(),
+        /// What is served under `/.well-known/matrix/`.
+        well_known: WellKnown = WellKnown::default(),
         /// What the server tells about itself while it runs.
         logging: Logging = Logging::default(),
     }
@@ -107,6 +113,47 @@ sections! {
         connections: usize = 100_000,
     }
 
+    /// The other servers. In short: `federation = "off"` sets `enabled`.
+    Federation {
+        /// Whether this server talks to others at all.
+        enabled: bool = true,
+        /// Ranges of addresses (`ADDRESS/BITS`) that may be connected to though they are private or special, such
+        /// as `10.0.0.0/8` for servers within a company. Without an entry no name leads there: not into the
+        /// network of this machine, and not to the machine itself.
+        allow_ranges: Vec<IpRange> = Vec::new(),
+        /// Ranges of addresses that are not connected to though they are public.
+        deny_ranges: Vec<IpRange> = Vec::new(),
+        /// PEM files with certificates of authorities that are trusted beside those of the system.
+        roots: Vec<PathBuf> = Vec::new(),
+        /// Servers that are asked for the keys of other servers that do not answer any more. They are believed, so
+        /// choose them well.
+        trusted_key_servers: Vec<OwnedServerName> = vec![owned_server_name!("matrix.org")],
+        /// Keys with which this server has signed under its name before, when it ran another software: key ids with
+        /// `{ key = "BASE64", expired_ts = MILLISECONDS }`. `lockstep key rotate` takes note of its own.
+        old_verify_keys: BTreeMap<String, OldVerifyKey> = BTreeMap::new(),
+        /// Public keys in base64 that prove nothing, because others know their secrets.
+        ignored_keys: Vec<String> = Vec::new(),
+        /// Requests of one other server that are worked on at the same time. More of them wait.
+        requests_per_server: usize = 16,
+        /// Requests of all other servers that are taken on at the same time. What exceeds it is answered with 503.
+        concurrent_requests: usize = 512,
+    }
+
+    /// What is served under `/.well-known/matrix/`, which must be reachable under the name of the server.
+    WellKnown {
+        /// Where other servers reach this one, `HOST:PORT`. Without a setting it is the host and the port of
+        /// `public_base_url`.
+        server: Option<String> = None,
+        /// Further fields of `/.well-known/matrix/client`, as JSON text.
+        client: Option<String> = None,
+        /// The mail address of the administrator, for `/.well-known/matrix/support`.
+        support_email: Option<String> = None,
+        /// The Matrix id of the administrator.
+        support_matrix_id: Option<OwnedUserId> = None,
+        /// A page with help for the users of this server.
+        support_page: Option<String> = None,
+    }
+
     /// What the server tells about itself while it runs.
     Logging {
         /// `error`, `warn`, `info`, `debug` or `trace`; also directives such as `info,lockstep::sync=debug`.
@@ -114,6 +161,16 @@ sections! {
         /// `text` for people, `json` for programs.
         format: LogFormat = LogFormat::Text,
     }
+}
+
+/// A key with which this server has signed in the past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OldVerifyKey {
+    /// The public half, in base64.
+    pub key: String,
+    /// When it was used for the last time, in milliseconds since 1970.
+    pub expired_ts: u64,
 }
 
 /// A token bucket.

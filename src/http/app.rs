@@ -2,14 +2,17 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use ruma::{OwnedServerName, UserId};
+use ruma::{
+    OwnedServerName, UserId,
+    serde::{Base64, base64::Standard},
+};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
     account::{self, AccountError, Accounts},
-    config::{Config, RegistrationMode},
+    config::{self, Config, RegistrationMode},
     delivery::{self, ByPeers, Couriers},
     device::Devices,
     ephemeral::Ephemeral,
@@ -18,7 +21,7 @@ use crate::{
     keys::SigningKey,
     limits::{BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE},
     log::Log,
-    peer::{self, Net, Peers},
+    peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
     room::{Profile, Profiles, Rooms},
     store::{BoxFuture, StoreError},
@@ -38,6 +41,8 @@ pub struct Foundation {
     pub signing_key: Arc<SigningKey>,
     /// Lets whoever knows it register accounts, administrators included.
     pub registration_secret: String,
+    /// Keys with which this server has signed in the past.
+    pub old_keys: Vec<OldKey>,
     /// The door to other servers.
     pub net: Arc<dyn Net>,
     /// Every task of the server belongs to it.
@@ -86,6 +91,8 @@ pub struct Services {
     pub throttle: Throttle,
     /// How much is being worked on.
     pub budget: Budget,
+    /// How much is being worked on for each other server.
+    pub slots: Slots,
     /// What is counted.
     pub metrics: Metrics,
     /// Every task of the server belongs to it.
@@ -100,9 +107,10 @@ impl Services {
     /// # Errors
     /// When the store fails.
     pub async fn open(foundation: Foundation) -> Result<Self, StoreError> {
-        let Foundation { config, ports, log, signing_key, registration_secret, net, tasks } = foundation;
-        let peers =
-            Peers::new(net, log.clone(), ports.clone(), signing_key.clone(), peer::Settings::default());
+        let Foundation { config, ports, log, signing_key, registration_secret, old_keys, net, tasks } =
+            foundation;
+        let others = peer_settings(&config.federation, old_keys);
+        let peers = Peers::new(net, log.clone(), ports.clone(), signing_key.clone(), others);
         let name = config.server_name.clone();
         let settings = account_settings(&config);
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
@@ -157,7 +165,8 @@ impl Services {
             gate: Arc::new(accounts.clone()),
             accounts,
             throttle: Throttle::new(&config.rate_limits, &ports.clock),
-            budget: Budget::new(config.limits.concurrent_requests, config.limits.long_polls),
+            budget: Budget::of(&config),
+            slots: Slots::new(config.federation.requests_per_server),
             metrics: Metrics::new(),
             stopping,
             config,
@@ -199,6 +208,22 @@ fn account_settings(config: &Config) -> account::Settings {
     }
 }
 
+/// What the configuration says of other servers; `old_keys` are those that this server itself remembers.
+fn peer_settings(federation: &config::Federation, mut old_keys: Vec<OldKey>) -> peer::Settings {
+    // The configuration has been checked: these are keys.
+    let key = |text: &String| Base64::<Standard>::parse(text).map(|key| Base64::new(key.into_inner())).ok();
+    for (id, old) in &federation.old_verify_keys {
+        let old = key(&old.key).map(|key| OldKey { id: id.clone(), key, expired_ts: old.expired_ts });
+        old_keys.extend(old);
+    }
+    peer::Settings {
+        notaries: federation.trusted_key_servers.clone(),
+        old_keys,
+        ignored_keys: federation.ignored_keys.iter().filter_map(key).collect(),
+        off: !federation.enabled,
+    }
+}
+
 impl App {
     /// Handlers share `services`.
     #[must_use]
@@ -220,6 +245,7 @@ impl Deref for App {
 pub struct Budget {
     requests: Pool,
     polls: Pool,
+    peers: Pool,
 }
 
 struct Pool {
@@ -238,7 +264,23 @@ impl Budget {
             let size = size.min(Semaphore::MAX_PERMITS);
             Pool { size, free: Semaphore::new(size) }
         };
-        Self { requests: pool(requests), polls: pool(polls) }
+        Self { requests: pool(requests), polls: pool(polls), peers: pool(requests) }
+    }
+
+    /// As the configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let limits = &config.limits;
+        let peers = Self::new(config.federation.concurrent_requests, 0).requests;
+        Self { peers, ..Self::new(limits.concurrent_requests, limits.long_polls) }
+    }
+
+    /// A share for one request of another server: users must not wait for strangers.
+    ///
+    /// # Errors
+    /// 503 with `Retry-After` when there is none.
+    pub fn peer(&self) -> Result<Share<'_>, Failure> {
+        self.peers.take()
     }
 
     /// A share for one request.

@@ -26,7 +26,9 @@ use super::{
     standing,
     throttle::Class,
 };
-use crate::limits::{BODY_BYTES_MAX, FEDERATION_BODY_BYTES_MAX};
+use crate::limits::{
+    BODY_BYTES_MAX, BUSY_RETRY_AFTER, FEDERATION_BODY_BYTES_MAX, FEDERATION_SECONDS_MAX, FEDERATION_WAIT_MAX,
+};
 
 /// An answer to come.
 type Pending = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
@@ -162,8 +164,9 @@ impl Definition {
         let (mut parts, body) = request.into_parts();
         let path = path_variables(&mut parts).await?;
         let budget = app.clone();
-        let _share = match self.class {
-            Class::Poll => budget.budget.poll()?,
+        let _share = match (self.access, self.class) {
+            (Access::Signed, _) => budget.budget.peer()?,
+            (_, Class::Poll) => budget.budget.poll()?,
             _ => budget.budget.request()?,
         };
         let caller = match identify(app.gate.as_ref(), self.access, &parts).await? {
@@ -174,17 +177,23 @@ impl Definition {
             None => None,
         };
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
-        let (body, origin) = match self.access {
-            Access::Signed => {
-                let body = read_body(body, FEDERATION_BODY_BYTES_MAX, &parts.headers).await?;
-                let origin = prove(&app, &parts, &body).await?;
-                (body, Some(origin))
-            }
-            Access::Open | Access::Optional | Access::Required => {
-                (read_body(body, BODY_BYTES_MAX, &parts.headers).await?, None)
-            }
-        };
-        (self.run)(app, Call { parts, path, caller, origin, peer, body }).await
+        if self.access == Access::Signed {
+            let body = read_body(body, FEDERATION_BODY_BYTES_MAX, &parts.headers).await?;
+            return self.answer_server(app, Call { parts, path, caller, origin: None, peer, body }).await;
+        }
+        let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
+        (self.run)(app, Call { parts, path, caller, origin: None, peer, body }).await
+    }
+
+    /// Answers another server: who it is must be proved, and it does not get more than its share.
+    async fn answer_server(&self, app: App, mut call: Call) -> Result<Response, Failure> {
+        let origin = prove(&app, self.path, (&call.parts, &call.body)).await?;
+        let slots = app.clone();
+        let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, slots.slots.enter(&origin)).await;
+        let _slot = entering.map_err(|_| Failure::limit_exceeded(BUSY_RETRY_AFTER))?;
+        call.origin = Some(origin);
+        let answer = tokio::time::timeout(FEDERATION_SECONDS_MAX, (self.run)(app, call)).await;
+        answer.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?
     }
 }
 

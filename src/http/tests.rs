@@ -69,6 +69,7 @@ pub(super) async fn services() -> Services {
         config: Config::default(),
         ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
         registration_secret: String::from("secret"),
+        old_keys: Vec::new(),
         net: Arc::new(Isolated),
         log,
         tasks,

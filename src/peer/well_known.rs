@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri, header};
 use quick_cache::sync::Cache;
 use ruma::OwnedServerName;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{NetError, flights::Flights};
 use crate::{
@@ -125,13 +125,10 @@ async fn fetch(web: &dyn Web, host: &str) -> Result<(OwnedServerName, Duration),
 }
 
 fn read(body: &[u8]) -> Result<OwnedServerName, String> {
-    #[derive(Deserialize)]
-    struct Document {
-        #[serde(rename = "m.server")]
-        server: String,
-    }
-    let document: Document = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    OwnedServerName::try_from(document.server).map_err(|error| format!("m.server: {error}"))
+    // Not a struct: serde would take an array for one.
+    let document: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let server = document.get("m.server").and_then(Value::as_str).ok_or("there is no `m.server`")?;
+    OwnedServerName::try_from(server).map_err(|error| format!("m.server: {error}"))
 }
 
 /// Where a redirect leads; never out of HTTPS.

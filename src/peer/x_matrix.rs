@@ -298,3 +298,160 @@ fn write_sorted(value: &str, depth: usize, text: &mut String) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, Request, header};
+    use ruma::{owned_server_name, server_name};
+
+    use super::{BadProof, XMatrix, canonical_content};
+    use crate::keys::{PublicKeyMap, SigningKey};
+
+    /// `origin destination key sig`, `-` for no destination; or the word that says what is wrong.
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let found = match XMatrix::parse(text) {
+            Ok(XMatrix { origin, destination, key, signature }) => {
+                let destination = destination.map_or(String::from("-"), |name| name.to_string());
+                format!("{origin} {destination} {key} {}", signature.encode())
+            }
+            Err(BadProof::Missing) => String::from("missing"),
+            Err(_) => String::from("malformed"),
+        };
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn headers_as_servers_write_them() {
+        let all = "a.org b.org ed25519:1 dGVzdA";
+        check(r#"X-Matrix origin="a.org",destination="b.org",key="ed25519:1",sig="dGVzdA""#, all);
+        check(r#"X-Matrix origin=a.org,destination=b.org,key="ed25519:1",sig="dGVzdA==""#, all);
+        check("X-Matrix origin=a.org,destination=b.org,key=ed25519:1,sig=dGVzdA==", all);
+        check("x-matrix  ORIGIN = a.org ,\tDestination =b.org , Key=ed25519:1,sig=dGVzdA,", all);
+        check(
+            r#"X-Matrix sig="dGVzdA",key="ed25519:1",extra="x,y=\"z",origin="a.org",destination="b.org""#,
+            all,
+        );
+        check(r#"X-Matrix origin="\a.org",destination="b.org",key="ed25519:\1",sig="dGVzdA""#, all);
+        check(r#"X-Matrix origin="a.org",key="ed25519:1",sig="dGVzdA""#, "a.org - ed25519:1 dGVzdA");
+        check(
+            r#"X-Matrix origin="[::1]:8448",key="ed25519:1",sig="dGVzdA""#,
+            "[::1]:8448 - ed25519:1 dGVzdA",
+        );
+    }
+
+    #[test]
+    fn other_schemes_are_no_proof() {
+        for text in ["", "X-Matrix", "Bearer abc", "Basic origin=a.org", "X-Matrixx origin=a.org", " "] {
+            check(text, "missing");
+        }
+    }
+
+    #[test]
+    fn malformed_headers_are_refused() {
+        let good = r#"origin="a.org",key="ed25519:1",sig="dGVzdA""#;
+        for text in [
+            String::from("X-Matrix ,"),
+            String::from("X-Matrix origin"),
+            format!(r#"X-Matrix {good},origin="c.org""#),
+            format!(r#"X-Matrix {good},ORIGIN="a.org""#),
+            format!("X-Matrix {good} rest"),
+            format!(r#"X-Matrix {good},x="open"#),
+            format!(r#"X-Matrix {good},x="open\"#),
+            format!("X-Matrix {good},=x"),
+            format!("X-Matrix {good},a b=x"),
+            format!("X-Matrix {good},x=a b"),
+            format!("X-Matrix {good},x="),
+            good.replace("a.org", "a org").replacen("origin", "X-Matrix origin", 1),
+            format!("X-Matrix {}", good.replace("a.org", "")),
+            format!("X-Matrix {}", good.replace("a.org", "https://a.org")),
+            format!("X-Matrix {}", good.replace("ed25519:1", "1")),
+            format!("X-Matrix {}", good.replace("dGVzdA", "d G")),
+            format!("X-Matrix {}", good.replace("dGVzdA", "ä")),
+            format!("X-Matrix {}", good.replace(r#"sig="dGVzdA""#, "x=y")),
+            format!("X-Matrix {}", good.replace("dGVzdA", &"A".repeat(5_000))),
+        ] {
+            check(&text, "malformed");
+        }
+    }
+
+    #[test]
+    fn one_header_and_no_more() {
+        let value = HeaderValue::from_static(r#"X-Matrix origin="a.org",key="ed25519:1",sig="dGVzdA""#);
+        let mut headers = HeaderMap::new();
+        assert_eq!(XMatrix::of(&headers), Err(BadProof::Missing));
+        headers.append(header::AUTHORIZATION, value.clone());
+        XMatrix::of(&headers).unwrap();
+        headers.append(header::AUTHORIZATION, value);
+        assert!(matches!(XMatrix::of(&headers), Err(BadProof::Malformed(_))));
+        headers.clear();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_bytes(b"X-Matrix origin=\xff").unwrap());
+        assert!(matches!(XMatrix::of(&headers), Err(BadProof::Malformed(_))));
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed(owned_server_name!("a.org"), "1", [3; 32]).unwrap()
+    }
+
+    fn request(method: &str, uri: &str, body: &str) -> Request<String> {
+        Request::builder().method(method).uri(uri).body(String::from(body)).unwrap()
+    }
+
+    #[test]
+    fn every_part_of_a_request_is_signed() {
+        let (key, us) = (key(), server_name!("b.org"));
+        let keys = key.public_keys();
+        let signed = request("PUT", "/_matrix/x/%2Fa%20b?q=1", r#"{"b":1,"a":[true,null]}"#);
+        let proof = XMatrix::sign(&signed, &key, us).unwrap();
+        let again = XMatrix::parse(proof.header().to_str().unwrap()).unwrap();
+        assert_eq!(again, proof);
+        again.verify(&signed, us, &keys).unwrap();
+        // The same JSON otherwise written is the same content.
+        let spaced = request("PUT", "/_matrix/x/%2Fa%20b?q=1", r#" {"a": [true, null], "b": 1} "#);
+        proof.verify(&spaced, us, &keys).unwrap();
+        let body = r#"{"b":1,"a":[true,null]}"#;
+        for other in [
+            request("POST", "/_matrix/x/%2Fa%20b?q=1", body),
+            request("PUT", "/_matrix/x//a%20b?q=1", body),
+            request("PUT", "/_matrix/x/%2fa%20b?q=1", body),
+            request("PUT", "/_matrix/x/%2Fa%20b?q=2", body),
+            request("PUT", "/_matrix/x/%2Fa%20b", body),
+            request("PUT", "/_matrix/x/%2Fa%20b?q=1", r#"{"b":2,"a":[true,null]}"#),
+            request("PUT", "/_matrix/x/%2Fa%20b?q=1", ""),
+        ] {
+            assert_eq!(proof.verify(&other, us, &keys), Err(BadProof::WrongSignature), "{other:?}");
+        }
+        let mut nonsense = signed.clone();
+        *nonsense.body_mut() = String::from("nonsense");
+        assert_eq!(proof.verify(&nonsense, us, &keys), Err(BadProof::Content));
+        assert_eq!(proof.verify(&signed, server_name!("c.org"), &keys), Err(BadProof::WrongDestination));
+        assert_eq!(proof.verify(&signed, us, &PublicKeyMap::new()), Err(BadProof::UnknownKey));
+        let stolen = XMatrix { origin: owned_server_name!("c.org"), ..proof.clone() };
+        assert_eq!(stolen.verify(&signed, us, &keys), Err(BadProof::UnknownKey));
+        let silent = XMatrix { destination: None, ..proof };
+        silent.verify(&signed, us, &keys).unwrap();
+        assert_eq!(silent.verify(&signed, server_name!("c.org"), &keys), Err(BadProof::WrongSignature));
+    }
+
+    #[test]
+    fn numbers_without_canonical_form_are_signed_as_they_are_written() {
+        let cases = [
+            (
+                r#"{"b":1.50,"a":{"d":"\u00e4","c":[1e5,-0.0]}}"#,
+                Some(r#"{"a":{"c":[1e5,-0.0],"d":"ä"},"b":1.50}"#),
+            ),
+            (r#"{"a":99999999999999999999}"#, Some(r#"{"a":99999999999999999999}"#)),
+            (r#"{"a":1.5"#, None),
+            (r#"{"a":1.5}}"#, None),
+            (r#"{"a":1.5,}"#, None),
+            (r#"[1.5]"#, None),
+            ("1.5", None),
+            (r#"{"a":NaN}"#, None),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(canonical_content(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+        let deep = format!("{{\"a\":{}1.5{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(canonical_content(deep.as_bytes()), None, "without end, and without a crash");
+    }
+}

@@ -7,16 +7,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ruma::ServerName;
+use ruma::{
+    ServerName,
+    serde::{Base64, base64::Standard},
+};
 
 use crate::{
     config::Config,
     keys::{KeyError, SigningKey},
-    types::{Rng, random_string},
+    peer::OldKey,
+    types::{Ports, Rng, random_string},
 };
 
 /// Random characters in a secret of ours; 62^43 is beyond 2^256.
 const SECRET_CHARACTERS: usize = 43;
+
+/// The file with the secret key.
+const SIGNING_KEY: &str = "signing.key";
+/// The file with the public halves of earlier keys: `ed25519 VERSION BASE64 EXPIRED_TS`, one on each line.
+const OLD_KEYS: &str = "signing.key.old";
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +80,7 @@ impl Folder {
     /// # Errors
     /// When the file cannot be read or made, or holds no key.
     pub fn signing_key(&self, server: &ServerName, rng: &dyn Rng) -> Result<SigningKey, FolderError> {
-        let path = self.path.join("signing.key");
+        let path = self.path.join(SIGNING_KEY);
         let text = match read(&path)? {
             Some(text) => text,
             None => {
@@ -86,6 +95,54 @@ impl Folder {
             }
         };
         SigningKey::from_text(server.to_owned(), &text).map_err(|error| FolderError::Key(path, error))
+    }
+
+    /// The keys with which this server has signed before.
+    ///
+    /// # Errors
+    /// When the file cannot be read or makes no sense.
+    pub fn old_keys(&self) -> Result<Vec<OldKey>, FolderError> {
+        let path = self.path.join(OLD_KEYS);
+        let Some(text) = read(&path)? else { return Ok(Vec::new()) };
+        let keys: Option<Vec<OldKey>> = text.lines().map(old_key).collect();
+        keys.ok_or(FolderError::Key(path, KeyError::Text))
+    }
+
+    /// Puts a new signing key in the place of the old one, and takes note of the old one's public half, so that
+    /// what was signed with it stays valid. The server must not run.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn rotate_key(
+        &self,
+        server: &ServerName,
+        ports: &Ports,
+    ) -> Result<(OldKey, SigningKey), FolderError> {
+        let old = self.signing_key(server, ports.rng.as_ref())?;
+        let old =
+            OldKey { id: old.key_id().to_string(), key: old.public_key(), expired_ts: ports.clock.now_ms() };
+        let mut known = self.old_keys()?;
+        known.retain(|known| known.id != old.id);
+        known.push(old.clone());
+        let lines = known.iter().map(|old| {
+            let version = old.id.trim_start_matches("ed25519:");
+            format!("ed25519 {version} {} {}", old.key.encode(), old.expired_ts)
+        });
+        let path = self.path.join(OLD_KEYS);
+        write(&path, &lines.collect::<Vec<_>>().join("\n"))?;
+        fs::remove_file(self.path.join(SIGNING_KEY)).map_err(|error| FolderError::Io(path, error))?;
+        Ok((old, self.signing_key(server, ports.rng.as_ref())?))
+    }
+
+    /// The signing key, if the server has made one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds no key.
+    pub fn known_signing_key(&self, server: &ServerName) -> Result<Option<SigningKey>, FolderError> {
+        let path = self.path.join(SIGNING_KEY);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        let key = SigningKey::from_text(server.to_owned(), &text);
+        key.map(Some).map_err(|error| FolderError::Key(path, error))
     }
 
     /// The secret of `/_synapse/admin/v1/register`; made if there is none.
@@ -108,6 +165,18 @@ impl Folder {
     pub fn known_registration_secret(&self) -> Result<Option<String>, FolderError> {
         read(&self.registration)
     }
+}
+
+fn old_key(line: &str) -> Option<OldKey> {
+    let mut words = line.split_ascii_whitespace();
+    let (Some("ed25519"), Some(version), Some(key), Some(expired), None) =
+        (words.next(), words.next(), words.next(), words.next(), words.next())
+    else {
+        return None;
+    };
+    let key = Base64::<Standard>::parse(key).ok()?;
+    let id = format!("ed25519:{version}");
+    Some(OldKey { id, key: Base64::new(key.into_inner()), expired_ts: expired.parse().ok()? })
 }
 
 fn read(path: &Path) -> Result<Option<String>, FolderError> {

@@ -32,6 +32,7 @@ use crate::{
     config::{Address, Config},
     http::App,
     limits::DRAIN_SECONDS_MAX,
+    peer::{Dns, Internet},
     store::{Store, StoreError},
     types::Ports,
 };
@@ -40,6 +41,7 @@ use crate::{
 #[must_use]
 pub struct Running {
     app: App,
+    net: Arc<Internet>,
     store: Arc<dyn Store>,
     addresses: Vec<Address>,
     /// Ends the listeners, and asks connections to finish what they are at.
@@ -56,7 +58,7 @@ impl Running {
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        start::start(config, real_ports()).await
+        start::start(config, real_ports(), None).await
     }
 
     /// As [`Self::start`], with another clock or other randomness.
@@ -64,7 +66,15 @@ impl Running {
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub async fn start_with(config: Config, ports: Ports) -> Result<Self, StartError> {
-        start::start(config, ports).await
+        start::start(config, ports, None).await
+    }
+
+    /// As [`Self::start_with`], with another DNS.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub async fn start_among(config: Config, ports: Ports, dns: Arc<dyn Dns>) -> Result<Self, StartError> {
+        start::start(config, ports, Some(dns)).await
     }
 
     /// Where it listens, with the ports that were taken for 0.
@@ -84,7 +94,7 @@ impl Running {
     /// # Errors
     /// When the store cannot be closed cleanly. Everything acknowledged is safe even then.
     pub async fn stop(self) -> Result<(), StoreError> {
-        let Self { app, store, addresses: _, accepting, cutting, connections, store_tasks } = self;
+        let Self { app, net, store, addresses: _, accepting, cutting, connections, store_tasks } = self;
         accepting.cancel();
         app.stopping.cancel();
         connections.close();
@@ -93,6 +103,7 @@ impl Running {
             cutting.cancel();
             connections.wait().await;
         }
+        net.close();
         app.log.close();
         app.tasks.close();
         if tokio::time::timeout(DRAIN_SECONDS_MAX, app.tasks.wait()).await.is_err() {

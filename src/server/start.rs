@@ -11,7 +11,7 @@ use crate::{
     http::{App, Foundation, Front, Services, endpoints},
     limits::FORGET_EVERY,
     log::Log,
-    peer::Isolated,
+    peer::{Dns, Gate, Internet, InternetError, Reach, SystemDns},
     store::{Db, Store, StoreError, embedded, memory::Memory, postgres},
     types::Ports,
 };
@@ -25,13 +25,20 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Other servers cannot be talked to.
+    #[error("other servers cannot be talked to: {0}")]
+    Internet(#[from] InternetError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }
 
 /// Binds first, so that a second server in the same place is told at once; opens; then answers.
-pub(super) async fn start(config: Config, ports: Ports) -> Result<Running, StartError> {
+pub(super) async fn start(
+    config: Config,
+    ports: Ports,
+    dns: Option<Arc<dyn Dns>>,
+) -> Result<Running, StartError> {
     let folder = Folder::open(&config)?;
     let mut listeners = Vec::new();
     for listen in &config.listen {
@@ -40,7 +47,7 @@ pub(super) async fn start(config: Config, ports: Ports) -> Result<Running, Start
     let addresses = listeners.iter().map(|listener| listener.address.clone()).collect();
     let store_tasks = TaskTracker::new();
     let store = open_store(&config, &store_tasks).await?;
-    let app = services(config, ports, &folder, store.clone()).await?;
+    let (app, net) = services(config, ports, &folder, (store.clone(), dns)).await?;
     let accepting = CancellationToken::new();
     let cutting = CancellationToken::new();
     let connections = TaskTracker::new();
@@ -55,22 +62,49 @@ pub(super) async fn start(config: Config, ports: Ports) -> Result<Running, Start
         connections.spawn(serving.clone().listen(listener));
     }
     app.tasks.spawn(forget_rates(app.clone()));
-    Ok(Running { app, store, addresses, accepting, cutting, connections, store_tasks })
+    Ok(Running { app, net, store, addresses, accepting, cutting, connections, store_tasks })
 }
 
 async fn services(
     config: Config,
     ports: Ports,
     folder: &Folder,
-    store: Arc<dyn Store>,
-) -> Result<App, StartError> {
+    (store, dns): (Arc<dyn Store>, Option<Arc<dyn Dns>>),
+) -> Result<(App, Arc<Internet>), StartError> {
     let tasks = TaskTracker::new();
+    let net = internet(&config, &ports, dns, &tasks)?;
     let log = Log::open(Db::new(store), &tasks).await?;
     let signing_key = Arc::new(folder.signing_key(&config.server_name, ports.rng.as_ref())?);
     let registration_secret = folder.registration_secret(ports.rng.as_ref())?;
-    let net = Arc::new(Isolated);
-    let foundation = Foundation { config, ports, log, signing_key, registration_secret, net, tasks };
-    Ok(App::new(Services::open(foundation).await?))
+    let old_keys = folder.old_keys()?;
+    let foundation = Foundation {
+        config,
+        ports,
+        log,
+        signing_key,
+        registration_secret,
+        old_keys,
+        net: net.clone(),
+        tasks,
+    };
+    Ok((App::new(Services::open(foundation).await?), net))
+}
+
+/// The network as `config` wants it used.
+pub(super) fn internet(
+    config: &Config,
+    ports: &Ports,
+    dns: Option<Arc<dyn Dns>>,
+    tasks: &TaskTracker,
+) -> Result<Arc<Internet>, InternetError> {
+    let federation = &config.federation;
+    let gate = Gate { allow: federation.allow_ranges.clone(), deny: federation.deny_ranges.clone() };
+    let reach = Reach { gate, roots: federation.roots.clone() };
+    let dns = match dns {
+        Some(dns) => dns,
+        None => Arc::new(SystemDns::open()?),
+    };
+    Ok(Arc::new(Internet::with_dns(dns, reach, ports.clone(), tasks.clone())?))
 }
 
 /// Where the store that a configuration names lies, and how to open it.

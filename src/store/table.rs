@@ -117,7 +117,7 @@ pub enum TableId {
     /// Cached unread counts.
     Unread = 0x71,
     /// Keys of other servers.
-    ServerKey = 0x80,
+    ServerKey = 0x90,
 }
 
 /// A table whose keys are the fields `K` and whose values are JSON of `V`.

@@ -3,8 +3,12 @@
 //! A handler whose request type wants a server's signature is given the [`Origin`] that has proved its name:
 //! `async fn handle(app: App, origin: Origin, request: R) -> Result<Response, Failure>`.
 
-use super::Routes;
+use http::Method;
 
+use super::{Access, Routes};
+
+mod echo;
+mod key;
 mod origin;
 mod version;
 
@@ -14,4 +18,6 @@ pub(super) use origin::prove;
 /// Adds every endpoint of the server-server API.
 pub fn routes(routes: &mut Routes) {
     routes.add::<ruma::api::federation::discovery::get_server_version::v1::Request, _>(version::handle);
+    routes.raw(Method::GET, echo::PATH, Access::Signed, echo::handle);
+    key::routes(routes);
 }

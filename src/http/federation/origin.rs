@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, request::Parts};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UInt, api::error::ErrorKind};
 
+use super::echo;
 use crate::{
     http::{App, Failure},
     peer::{BadProof, Validity, Wanted, XMatrix},
@@ -25,12 +26,23 @@ impl Deref for Origin {
     }
 }
 
-/// The server that has signed this request for us.
-pub(in crate::http) async fn prove(app: &App, parts: &Parts, body: &Bytes) -> Result<Origin, Failure> {
+/// The server that has signed this request for us. `path` is the template of the path.
+pub(in crate::http) async fn prove(
+    app: &App,
+    path: &str,
+    (parts, body): (&Parts, &Bytes),
+) -> Result<Origin, Failure> {
+    if !app.config.federation.enabled {
+        return Err(Failure::forbidden("This server talks to no other"));
+    }
     let proof = XMatrix::of(&parts.headers).map_err(refusal)?;
     // What is for somebody else is not worth the look-up of a key.
     if proof.destination.as_ref().is_some_and(|destination| *destination != app.server_name) {
         return Err(refusal(BadProof::WrongDestination));
+    }
+    // What we do for others we do for ourselves by other ways; whoever signs as we do has stolen the key.
+    if proof.origin == app.server_name && path != echo::PATH {
+        return Err(Failure::forbidden("This server does not ask itself"));
     }
     let now = UInt::try_from(app.ports.clock.now_ms()).unwrap_or(UInt::MAX);
     let wanted = Wanted::from([(proof.origin.clone(), BTreeSet::from([proof.key.clone()]))]);

@@ -1,10 +1,10 @@
-//! `GET /.well-known/matrix/client` and `GET /.well-known/matrix/server`
+//! `GET /.well-known/matrix/client`, `GET /.well-known/matrix/server` and `GET /.well-known/matrix/support`
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#well-known-uris>
 
 use axum::response::{IntoResponse, Response};
 use http::{Method, Uri};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::http::{Access, App, Call, Failure, Routes};
 
@@ -12,16 +12,49 @@ use crate::http::{Access, App, Call, Failure, Routes};
 pub(super) fn routes(routes: &mut Routes) {
     routes.raw(Method::GET, "/.well-known/matrix/client", Access::Open, client);
     routes.raw(Method::GET, "/.well-known/matrix/server", Access::Open, server);
+    routes.raw(Method::GET, "/.well-known/matrix/support", Access::Open, support);
 }
 
 async fn client(app: App, _: Call) -> Result<Response, Failure> {
     let base_url = base_url(&app)?;
-    Ok(axum::Json(json!({ "m.homeserver": { "base_url": base_url } })).into_response())
+    let fields = app.config.well_known.client.as_deref();
+    let mut fields: Map<String, Value> =
+        fields.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    fields.insert(String::from("m.homeserver"), json!({ "base_url": base_url }));
+    Ok(axum::Json(fields).into_response())
 }
 
 async fn server(app: App, _: Call) -> Result<Response, Failure> {
-    let server = delegated(base_url(&app)?).ok_or_else(|| Failure::not_found("Not configured"))?;
+    let server = match &app.config.well_known.server {
+        Some(server) => Some(server.clone()),
+        None => delegated(base_url(&app)?),
+    };
+    let server = server.ok_or_else(|| Failure::not_found("Not configured"))?;
     Ok(axum::Json(json!({ "m.server": server })).into_response())
+}
+
+/// <https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixsupport>
+async fn support(app: App, _: Call) -> Result<Response, Failure> {
+    let config = &app.config.well_known;
+    let mut document = Map::new();
+    let mut contact = Map::new();
+    if let Some(email) = &config.support_email {
+        contact.insert(String::from("email_address"), Value::from(email.as_str()));
+    }
+    if let Some(user) = &config.support_matrix_id {
+        contact.insert(String::from("matrix_id"), Value::from(user.as_str()));
+    }
+    if !contact.is_empty() {
+        contact.insert(String::from("role"), Value::from("m.role.admin"));
+        document.insert(String::from("contacts"), json!([contact]));
+    }
+    if let Some(page) = &config.support_page {
+        document.insert(String::from("support_page"), Value::from(page.as_str()));
+    }
+    match document.is_empty() {
+        true => Err(Failure::not_found("Not configured")),
+        false => Ok(axum::Json(document).into_response()),
+    }
 }
 
 fn base_url(app: &App) -> Result<&str, Failure> {
