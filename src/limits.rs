@@ -360,3 +360,5 @@ pub const NOTARY_SERVERS_MAX: usize = 200;
 pub const FEDERATION_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Time to answer a request of another server (ours; fetching what is missing for a transaction takes long).
 pub const FEDERATION_SECONDS_MAX: Duration = Duration::from_secs(300);
+/// How far apart the clocks of two servers may be before the doctor complains (ours; keys and events carry times).
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);

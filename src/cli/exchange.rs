@@ -62,7 +62,7 @@ fn speak(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// A server that listens on every address is reached on this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -4,7 +4,9 @@
 //! code 0 is success, 1 is failure, 2 is a mistake in arguments or configuration.
 
 mod db;
+mod doctor;
 mod exchange;
+mod key;
 mod room;
 mod serve;
 #[cfg(test)]
@@ -57,6 +59,12 @@ enum Verb {
     /// Looks after the store while the server does not run.
     #[command(subcommand)]
     Db(db::DbVerb),
+    /// Finds out why something does not work.
+    #[command(subcommand)]
+    Doctor(doctor::DoctorVerb),
+    /// Looks after the key with which the server signs.
+    #[command(subcommand)]
+    Key(key::KeyVerb),
     /// Looks into rooms while the server does not run.
     #[command(subcommand)]
     Room(RoomVerb),
@@ -148,6 +156,8 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
+        Some(Verb::Doctor(verb)) => doctor::obey(&load(&sources)?, verb),
+        Some(Verb::Key(verb)) => key::obey(&load(&sources)?, &verb),
         Some(Verb::Db(verb)) => db::obey(&load(&sources)?, verb),
         Some(Verb::User(UserVerb::Create(create))) => user::create(&load(&sources)?, &create),
         Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),

@@ -33,7 +33,7 @@ use crate::{
     keys::SigningKey,
     limits::BODY_BYTES_MAX,
     log::Log,
-    peer::Isolated,
+    peer::{Isolated, Net},
     store::{BoxFuture, Db, memory::Memory},
     types::{ManualClock, Ports, SeededRng},
 };
@@ -62,15 +62,20 @@ async fn app() -> App {
 
 /// Services over the memory engine.
 pub(super) async fn services() -> Services {
+    services_with(Config::default(), Arc::new(Isolated)).await
+}
+
+/// As [`services`], with other settings and another network.
+pub(super) async fn services_with(config: Config, net: Arc<dyn Net>) -> Services {
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
     Services::open(Foundation {
         signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),
-        config: Config::default(),
+        config,
         ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
         registration_secret: String::from("secret"),
         old_keys: Vec::new(),
-        net: Arc::new(Isolated),
+        net,
         log,
         tasks,
     })

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as StdError,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,12 +15,13 @@ use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioTimer};
 use ruma::ServerName;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
-use tokio::sync::Semaphore;
+use tokio::{net::TcpStream, sync::Semaphore};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Bounds, Net, NetError,
-    connect::{Connector, Mode},
+    connect::{Connector, Mode, dial},
     discovery::{Discovery, Locator, Place},
     dns::{Dns, DnsError, SystemDns},
     gate::Gate,
@@ -28,8 +30,8 @@ use super::{
 };
 use crate::{
     limits::{
-        PEER_EXCHANGES_EACH_MAX, PEER_EXCHANGES_MAX, PEER_HEAD_BYTES_MAX, PEER_IDLE_EACH_MAX,
-        PEER_IDLE_SECONDS, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_SECONDS_MAX,
+        PEER_CONNECT_SECONDS_MAX, PEER_EXCHANGES_EACH_MAX, PEER_EXCHANGES_MAX, PEER_HEAD_BYTES_MAX,
+        PEER_IDLE_EACH_MAX, PEER_IDLE_SECONDS, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_SECONDS_MAX,
     },
     store::BoxFuture,
     types::Ports,
@@ -131,10 +133,24 @@ impl Internet {
         self.locator.locate(authority).await
     }
 
-    /// How certificates are judged.
-    #[must_use]
-    pub fn tls(&self) -> &Arc<ClientConfig> {
-        &self.tls
+    /// Connects to each address of `authority` on its own; with which version of TLS, or why not.
+    pub async fn shake_hands(&self, authority: &ServerName) -> Vec<(SocketAddr, Result<String, NetError>)> {
+        let Ok(place) = self.locate(authority).await else { return Vec::new() };
+        let tls = TlsConnector::from(self.tls.clone());
+        let mut found = Vec::new();
+        for address in place.addresses {
+            let shaken = within(PEER_CONNECT_SECONDS_MAX, dial(&tls, authority.host(), &[address])).await;
+            let version = |stream: TlsStream<TcpStream>| {
+                stream
+                    .get_ref()
+                    .1
+                    .protocol_version()
+                    .map(|version| format!("{version:?}"))
+                    .unwrap_or_default()
+            };
+            found.push((address, shaken.map(version)));
+        }
+        found
     }
 
     async fn send(

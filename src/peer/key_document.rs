@@ -47,6 +47,26 @@ impl KnownKey {
     }
 }
 
+/// What a key document says, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Whose keys they are.
+    pub server: OwnedServerName,
+    /// The ids of the keys in use.
+    pub ids: Vec<String>,
+    /// Until when they are vouched for, in milliseconds since 1970.
+    pub valid_until_ts: u64,
+}
+
+/// Reads and judges the answer of `/_matrix/key/v2/server`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_key_document(text: &str) -> Result<KeyReport, String> {
+    let Document { server, current, valid_until_ts, .. } = Document::parse(text)?;
+    Ok(KeyReport { server, ids: current.into_keys().collect(), valid_until_ts })
+}
+
 /// A document that its own server has signed.
 #[derive(Clone, Debug)]
 pub(super) struct Document {

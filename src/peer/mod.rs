@@ -31,6 +31,7 @@ pub use dns::{Dns, DnsError, Service, SystemDns};
 pub use error::PeerError;
 pub use gate::Gate;
 pub use internet::{Internet, InternetError, Reach};
+pub use key_document::{KeyReport, read_key_document};
 pub use key_ring::{Validity, Wanted};
 pub use net::{Bounds, Isolated, Net, NetError};
 pub use notary::{OldKey, Query};

@@ -15,7 +15,7 @@ mod start;
 mod tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub use folder::{Folder, FolderError};
 pub use listener::ListenError;
 pub use offline::Offline;
 pub use ports::real_ports;
-pub use start::{Place, StartError};
+pub use start::{Place, StartError, internet};
 pub use tls::TlsError;
 
 use crate::{

@@ -90,8 +90,11 @@ async fn services(
     Ok((App::new(Services::open(foundation).await?), net))
 }
 
-/// The network as `config` wants it used.
-pub(super) fn internet(
+/// The network as `config` wants it used; connections live on `tasks`.
+///
+/// # Errors
+/// See [`InternetError`].
+pub fn internet(
     config: &Config,
     ports: &Ports,
     dns: Option<Arc<dyn Dns>>,

@@ -12,6 +12,9 @@ mod key;
 mod origin;
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 pub use origin::Origin;
 pub(super) use origin::prove;
 
