@@ -88,6 +88,10 @@ impl Readers {
 
     /// The facts in memory of a lane in `(from, to]`.
     pub(super) fn volatile(&self, lane: &Lane, from: Position, to: Position) -> Vec<(Position, Fact)> {
+        // A client may ask for a span that is empty or the wrong way round.
+        if from >= to {
+            return Vec::new();
+        }
         let state = self.0.lock();
         let Some(facts) = state.volatile.get(lane) else { return Vec::new() };
         facts.range(from.next()..=to).map(|(at, (_, fact))| (*at, fact.clone())).collect()

@@ -16,6 +16,9 @@ pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Re
         token.parse::<Cursor>().map_err(|error| Failure::invalid_param(format!("{token}: {error}")))
     };
     let span = (parse(&request.from)?.log, parse(&request.to)?.log);
+    if span.0 >= span.1 {
+        return Ok(v3::Response::new(Vec::new(), Vec::new()));
+    }
     let changes = app.devices.list_changes(&app.history, &caller.user_id, span, None).await?;
     Ok(v3::Response::new(changes.changed.into_iter().collect(), changes.left.into_iter().collect()))
 }

@@ -22,3 +22,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(device_signing::handle);
     routes.add(signatures::handle);
 }
+
+#[cfg(test)]
+mod tests;

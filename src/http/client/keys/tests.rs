@@ -1,0 +1,97 @@
+//! Who hears of whose devices, over HTTP.
+
+use serde_json::{Value, json};
+
+use crate::{account::Registration, http::client::testing::Server};
+
+/// Somebody who syncs.
+struct Watcher<'a> {
+    server: &'a Server,
+    token: String,
+    since: String,
+}
+
+impl<'a> Watcher<'a> {
+    async fn new(server: &'a Server, name: &str) -> Self {
+        let token = server.register(name).await;
+        let mut watcher = Self { server, token, since: String::new() };
+        watcher.news().await;
+        watcher
+    }
+
+    /// Whose devices have changed and whom there is nothing to hear of any more, since the last time: by
+    /// sync, which must say the same as `/keys/changes`.
+    async fn news(&mut self) -> (Vec<String>, Vec<String>) {
+        let query = if self.since.is_empty() { String::new() } else { format!("?since={}", self.since) };
+        let answer = self.server.met(&self.token, &format!("GET /sync{query}"), Value::Null).await;
+        let next = answer["next_batch"].as_str().unwrap().to_owned();
+        let synced = lists(&answer["device_lists"]);
+        if !self.since.is_empty() {
+            let path = format!("GET /keys/changes?from={}&to={next}", self.since);
+            let asked = lists(&self.server.met(&self.token, &path, Value::Null).await);
+            assert_eq!(asked, synced, "{path}");
+        }
+        self.since = next;
+        synced
+    }
+
+    async fn ask(&self, request: &str, body: Value) -> Value {
+        self.server.met(&self.token, request, body).await
+    }
+}
+
+fn lists(found: &Value) -> (Vec<String>, Vec<String>) {
+    let list = |name: &str| -> Vec<String> {
+        let users = found[name].as_array().cloned().unwrap_or_default();
+        let mut users: Vec<String> =
+            users.iter().map(|user| user.as_str().unwrap().replace(":localhost", "")).collect();
+        users.sort();
+        users
+    };
+    (list("changed"), list("left"))
+}
+
+#[tokio::test]
+async fn who_shares_a_room_hears_of_devices() {
+    let server = Server::new(Registration::Open).await;
+    let (mut alice, mut bob) = (Watcher::new(&server, "alice").await, Watcher::new(&server, "bob").await);
+    let mut eve = Watcher::new(&server, "eve").await;
+    let room = bob.ask("POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap().to_owned();
+    let second = bob.ask("POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let second = second["room_id"].as_str().unwrap().to_owned();
+    bob.news().await;
+    alice.ask(&format!("POST /join/{room}"), json!({})).await;
+    let none = || (Vec::new(), Vec::new());
+    let changed = |name: &str| (vec![name.to_owned()], Vec::new());
+    assert_eq!(bob.news().await, changed("@alice"), "somebody came");
+    assert!(alice.news().await.0.contains(&"@bob".to_owned()));
+    alice.ask(&format!("POST /join/{second}"), json!({})).await;
+    bob.news().await;
+    alice.news().await;
+    assert_eq!(bob.news().await, none());
+
+    let tablet = server.login(json!({ "device_id": "TAB" })).await;
+    let tablet = tablet["access_token"].as_str().unwrap();
+    assert_eq!(bob.news().await, changed("@alice"), "a new device");
+    server.met(tablet, "PUT /devices/TAB", json!({ "display_name": "tablet" })).await;
+    assert_eq!(bob.news().await, changed("@alice"), "another name");
+    server.met(tablet, "POST /logout", json!({})).await;
+    assert_eq!(bob.news().await, changed("@alice"), "a device less");
+    assert_eq!(bob.news().await, none());
+    assert_eq!(eve.news().await, none(), "strangers hear nothing");
+
+    alice.ask(&format!("POST /rooms/{room}/leave"), json!({})).await;
+    assert_eq!(bob.news().await, none(), "one room is left");
+    alice.ask(&format!("POST /rooms/{second}/leave"), json!({})).await;
+    // Tokens in the wrong order, and one token twice: nothing happened in between.
+    for span in [format!("from={}&to=s0", bob.since), format!("from={0}&to={0}", bob.since)] {
+        let found = bob.ask(&format!("GET /keys/changes?{span}"), Value::Null).await;
+        assert_eq!(lists(&found), none(), "{span}");
+    }
+    let left = |name: &str| (Vec::new(), vec![name.to_owned()]);
+    assert_eq!(bob.news().await, left("@alice"));
+    assert_eq!(alice.news().await, left("@bob"));
+    server.login(json!({ "device_id": "TAB" })).await;
+    assert_eq!(bob.news().await, none(), "nothing is shared any more");
+}
