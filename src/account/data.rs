@@ -228,6 +228,6 @@ impl Accounts {
     }
 }
 
-fn room_field(room: Option<&RoomId>) -> String {
+pub(super) fn room_field(room: Option<&RoomId>) -> String {
     room.map(|room| room.as_str().to_owned()).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedServerName, UserId,
+    OwnedServerName, RoomId, UserId,
     serde::{Base64, base64::Standard},
 };
 use tokio::sync::Semaphore;
@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
-    account::{self, AccountError, Accounts},
+    account::{self, AccountError, Accounts, Inheritance},
     config::{self, Config, RegistrationMode},
     delivery::{self, ByPeers, Couriers},
     device::Devices,
@@ -188,6 +188,21 @@ impl Profiles for Accounts {
                 error => StoreError::engine(error),
             })?;
             Ok(Profile { displayname, avatar_url })
+        })
+    }
+
+    fn inheritance<'a>(
+        &'a self,
+        user: &'a UserId,
+        old: &'a RoomId,
+        new: &'a RoomId,
+    ) -> BoxFuture<'a, Result<Option<Inheritance>, StoreError>> {
+        Box::pin(async move {
+            match Self::inheritance(self, user, old, new).await {
+                Ok(inheritance) => Ok(Some(inheritance)),
+                Err(AccountError::Store(error)) => Err(error),
+                Err(error) => Err(StoreError::engine(error)),
+            }
         })
     }
 }

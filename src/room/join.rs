@@ -1,6 +1,6 @@
 //! Joining a room.
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, UserId, events::StateEventType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -83,11 +83,52 @@ impl Rooms {
             }
         }
         turn.add(NewEvent::state(user, "m.room.member", user.as_str(), &content)?).await?;
+        if let Some(old) = turn.predecessor(user).await? {
+            turn.inherit(user, &old).await?;
+        }
         turn.finish(None).await.map(drop)
     }
 }
 
 impl Turn {
+    /// The room that this one replaces, if it says so too and `user` has been in it.
+    async fn predecessor(&self, user: &UserId) -> Result<Option<OwnedRoomId>, RoomError> {
+        #[derive(Deserialize)]
+        struct Create {
+            predecessor: Predecessor,
+        }
+        #[derive(Deserialize)]
+        struct Predecessor {
+            room_id: OwnedRoomId,
+        }
+        #[derive(Deserialize)]
+        struct Tombstone {
+            replacement_room: OwnedRoomId,
+        }
+        let history = &self.rooms.0.history;
+        let create = self.place("m.room.create", "").await?;
+        let Some(Create { predecessor }) = create.and_then(|create| create.content_as().ok()) else {
+            return Ok(None);
+        };
+        let old = predecessor.room_id;
+        let Some(state) = history.current_state(&old).await? else { return Ok(None) };
+        let tombstone = history.state_event(state, StateEventType::RoomTombstone, "").await?;
+        let replacement = tombstone.and_then(|event| event.pdu.content_as::<Tombstone>().ok());
+        let agrees = replacement.is_some_and(|tombstone| tombstone.replacement_room == self.room_id);
+        let membership = history.membership_in(state, user).await?;
+        let was_in = matches!(membership, Some(Membership::Join | Membership::Leave));
+        Ok((agrees && was_in).then_some(old))
+    }
+
+    /// Has `user` keep what they had set for `old`.
+    pub(super) async fn inherit(&mut self, user: &UserId, old: &RoomId) -> Result<(), RoomError> {
+        let inherited = self.rooms.0.profiles.inheritance(user, old, &self.room_id).await?;
+        if let Some(inherited) = inherited {
+            self.extra.push(Box::new(|commit| inherited.fill(commit)));
+        }
+        Ok(())
+    }
+
     /// How `user` may come in without an invite.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>

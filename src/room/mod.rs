@@ -30,7 +30,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use ruma::UserId;
+use ruma::{RoomId, UserId};
 use tokio_util::task::TaskTracker;
 
 pub use create::NewRoom;
@@ -39,6 +39,7 @@ pub use ingest::{Graft, ReceiveFailure};
 pub use send::{Message, Txn};
 
 use crate::{
+    account::Inheritance,
     history::History,
     keys::SigningKey,
     peer::Peers,
@@ -73,6 +74,17 @@ pub struct Profile {
 pub trait Profiles: Send + Sync + 'static {
     /// The profile of a local user; empty if there is none.
     fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>>;
+
+    /// What a local user who joins `new` takes along from `old`, which it replaces; to be written with
+    /// the join.
+    fn inheritance<'a>(
+        &'a self,
+        _user: &'a UserId,
+        _old: &'a RoomId,
+        _new: &'a RoomId,
+    ) -> BoxFuture<'a, Result<Option<Inheritance>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// All rooms, to be changed. Cheap to clone.

@@ -82,6 +82,7 @@ impl Rooms {
             }
         };
         new.enter(plan.user).await?;
+        new.inherit(plan.user, room).await?;
         new.furnish(plan.user, &old, levels.clone()).await?;
         let aliases = self.0.history.aliases(room).await?;
         self.move_aliases(&mut old, &mut new, (plan.user, aliases)).await?;

@@ -359,3 +359,40 @@ async fn what_an_erased_user_said_is_hidden_from_those_who_come_later() {
     let member = format!("GET /rooms/{waiting}/state/m.room.member/@alice:localhost");
     assert_eq!(server.met(&bob, &member, Value::Null).await["membership"], "leave");
 }
+
+#[tokio::test]
+async fn what_was_set_for_a_room_goes_with_its_upgrade() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob, carol) =
+        (server.register("alice").await, server.register("bob").await, server.register("carol").await);
+    let make = json!({ "preset": "public_chat", "room_version": "10" });
+    let old = server.met(&alice, "POST /createRoom", make).await;
+    let old = old["room_id"].as_str().unwrap();
+    server.met(&bob, &format!("POST /join/{old}"), json!({})).await;
+    for (token, name, other) in [(&alice, "alice", "bob"), (&bob, "bob", "alice")] {
+        let user = format!("/user/@{name}:localhost");
+        let tag = format!("PUT {user}/rooms/{old}/tags/m.favourite");
+        server.check(token, &tag, (json!({ "order": 0.5 }), json!({}))).await;
+        let direct = json!({ format!("@{other}:localhost"): [old] });
+        server.check(token, &format!("PUT {user}/account_data/m.direct"), (direct, json!({}))).await;
+        let rule = format!("PUT /pushrules/global/room/{old}");
+        server.check(token, &rule, (json!({ "actions": [] }), json!({}))).await;
+    }
+    let upgrade = format!("POST /rooms/{old}/upgrade");
+    let new = server.met(&alice, &upgrade, json!({ "new_version": "11" })).await;
+    let new = new["replacement_room"].as_str().unwrap();
+    for token in [&bob, &carol] {
+        server.met(token, &format!("POST /join/{new}"), json!({})).await;
+    }
+    for (token, name, other) in [(&alice, "alice", "bob"), (&bob, "bob", "alice")] {
+        let user = format!("/user/@{name}:localhost");
+        let tags = json!({ "tags": { "m.favourite": { "order": 0.5 } } });
+        server.check(token, &format!("GET {user}/rooms/{new}/tags"), (Value::Null, tags)).await;
+        let direct = json!({ format!("@{other}:localhost"): [old, new] });
+        server.check(token, &format!("GET {user}/account_data/m.direct"), (Value::Null, direct)).await;
+        let rule = server.met(token, &format!("GET /pushrules/global/room/{new}"), Value::Null).await;
+        assert_eq!(rule["actions"], json!([]), "{rule}");
+    }
+    let none = (Value::Null, json!({ "tags": {} }));
+    server.check(&carol, &format!("GET /user/@carol:localhost/rooms/{new}/tags"), none).await;
+}
