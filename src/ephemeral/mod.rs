@@ -1,6 +1,7 @@
 //! Typing, receipts, presence: which fact, which lane, when.
 //!
-//! Owns: who types where and who is present, both in memory only. May use: `types`, `limits`, `log`,
+//! Owns: who types where and who is present, both in memory only, but for the table `Presence`: what users
+//! say of themselves and when they were last there. May use: `types`, `limits`, `log`,
 //! `history`, `account`. Start reading at [`Ephemeral`]. Invariants: the typing fact of a room always
 //! comes to name those who type now, in whatever order requests end; a receipt never moves back in the
 //! timeline.

@@ -12,9 +12,26 @@ use super::{Ephemeral, EphemeralError};
 use crate::{
     limits::{PRESENCE_ACTIVE_MS, PRESENCE_GONE_MS, PRESENCE_IDLE_MS, STATUS_BYTES_MAX},
     log::Commit,
-    store::StoreError,
+    store::{
+        StoreError,
+        table::{Rows, TableId},
+    },
     types::{Fact, Lane},
 };
+
+/// What outlives the process.
+const PRESENCE: Rows<(OwnedUserId,), Kept> = Rows::new(TableId::Presence);
+
+/// What is kept of a user's presence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// What the user says of themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status_msg: Option<String>,
+    /// The last activity, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    active_ms: Option<u64>,
+}
 
 /// A state of presence, from least to most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,7 +53,7 @@ pub struct Seen {
     pub presence: Said,
     /// Whether there was activity just now.
     pub currently_active: bool,
-    /// Milliseconds since the last activity, if there was any since the server started.
+    /// Milliseconds since the last activity, if there was any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_active_ago: Option<u64>,
     /// What the user says of themselves.
@@ -51,7 +68,8 @@ pub(super) struct People(Mutex<HashMap<OwnedUserId, Person>>);
 #[derive(Default)]
 pub(super) struct Person {
     devices: HashMap<OwnedDeviceId, Claim>,
-    active_at: Option<u64>,
+    /// By the monotonic clock; below zero if it was before the process started.
+    active_at: Option<i64>,
     status_msg: Option<String>,
     told: Seen,
 }
@@ -62,11 +80,28 @@ struct Claim {
     until: u64,
 }
 
+/// News of somebody.
+struct News {
+    user: OwnedUserId,
+    seen: Seen,
+    /// The user has just said something else of themselves, which must not be lost.
+    status_changed: bool,
+}
+
 impl Person {
+    /// Somebody who was here before, by both clocks.
+    fn remembered(kept: Kept, now: u64, wall_ms: u64) -> Self {
+        let ago = |at: u64| i64::try_from(wall_ms.saturating_sub(at)).unwrap_or(i64::MAX);
+        let active_at = kept.active_ms.map(|at| signed(now).saturating_sub(ago(at)));
+        let mut person = Self { active_at, status_msg: kept.status_msg, ..Self::default() };
+        person.told = person.seen(now);
+        person
+    }
+
     fn seen(&self, now: u64) -> Seen {
         let alive = self.devices.values().filter(|claim| claim.until > now);
         let said = alive.map(|claim| claim.said).max().unwrap_or_default();
-        let ago = self.active_at.map(|at| now.saturating_sub(at));
+        let ago = self.active_at.map(|at| u64::try_from(signed(now).saturating_sub(at)).unwrap_or_default());
         let presence = match said {
             Said::Online if ago.is_none_or(|ago| ago >= PRESENCE_IDLE_MS) => Said::Unavailable,
             said => said,
@@ -80,18 +115,23 @@ impl Person {
     }
 
     /// What there is to tell others, if it is something new.
-    fn news(&mut self, now: u64) -> Option<Seen> {
+    fn news(&mut self, user: &UserId, now: u64) -> Option<News> {
         self.devices.retain(|_, claim| claim.until > now);
         let seen = self.seen(now);
         let is_new = (seen.presence, seen.currently_active, &seen.status_msg)
             != (self.told.presence, self.told.currently_active, &self.told.status_msg);
+        let status_changed = seen.status_msg != self.told.status_msg;
         self.told = seen.clone();
-        is_new.then_some(seen)
+        is_new.then(|| News { user: user.to_owned(), seen, status_changed })
     }
 
     fn next_change(&self, now: u64) -> Option<u64> {
-        let active =
-            self.active_at.into_iter().flat_map(|at| [at + PRESENCE_ACTIVE_MS, at + PRESENCE_IDLE_MS]);
+        let after = |at: i64, ms: u64| u64::try_from(at.saturating_add(signed(ms))).ok();
+        let active = self
+            .active_at
+            .into_iter()
+            .flat_map(|at| [PRESENCE_ACTIVE_MS, PRESENCE_IDLE_MS].map(|ms| after(at, ms)));
+        let active = active.flatten();
         self.devices.values().map(|claim| claim.until).chain(active).filter(|at| *at > now).min()
     }
 }
@@ -138,7 +178,7 @@ impl Ephemeral {
         self.change(user, |person, now| {
             person.claim(device, said, now, 0);
             if said == Said::Online {
-                person.active_at = Some(now);
+                person.active_at = Some(signed(now));
             }
             person.status_msg = status_msg;
         })
@@ -152,7 +192,7 @@ impl Ephemeral {
     pub async fn note_activity(&self, user: &UserId) -> Result<(), EphemeralError> {
         self.change(user, |person, now| {
             if !person.devices.is_empty() {
-                person.active_at = Some(now);
+                person.active_at = Some(signed(now));
             }
         })
         .await
@@ -179,10 +219,22 @@ impl Ephemeral {
     /// # Errors
     /// When they share none.
     pub async fn presence_for(&self, asking: &UserId, user: &UserId) -> Result<Seen, EphemeralError> {
-        match self.0.history.shares_room(asking, user).await? {
-            true => Ok(self.presence(user)),
-            false => Err(EphemeralError::Forbidden("You share no room with this user")),
+        if !self.0.history.shares_room(asking, user).await? {
+            return Err(EphemeralError::Forbidden("You share no room with this user"));
         }
+        if !self.0.has_presence || self.knows(user) {
+            return Ok(self.presence(user));
+        }
+        let (now, wall_ms) = (self.now_ms(), self.0.ports.clock.now_ms());
+        Ok(Person::remembered(self.kept(user).await?, now, wall_ms).seen(now))
+    }
+
+    fn knows(&self, user: &UserId) -> bool {
+        self.0.people.0.lock().contains_key(user)
+    }
+
+    async fn kept(&self, user: &UserId) -> Result<Kept, StoreError> {
+        Ok(self.0.log.db().row(&PRESENCE, &(user.to_owned(),)).await?.unwrap_or_default())
     }
 
     /// Tells of everyone who has become idle or gone.
@@ -190,7 +242,7 @@ impl Ephemeral {
         let now = self.now_ms();
         let mut news = Vec::new();
         self.0.people.0.lock().retain(|user, person| {
-            news.extend(person.news(now).map(|seen| (user.clone(), seen)));
+            news.extend(person.news(user, now));
             !person.devices.is_empty() || person.status_msg.is_some()
         });
         self.tell_presence(news).await
@@ -209,32 +261,50 @@ impl Ephemeral {
         if !self.0.has_presence {
             return Ok(());
         }
-        let now = self.now_ms();
-        let (seen, is_new) = {
+        let kept = match self.knows(user) {
+            true => Kept::default(),
+            false => self.kept(user).await?,
+        };
+        let (now, wall_ms) = (self.now_ms(), self.0.ports.clock.now_ms());
+        let (news, is_new) = {
             let mut people = self.0.people.0.lock();
             let is_new = !people.contains_key(user);
-            let person = people.entry(user.to_owned()).or_default();
+            let person =
+                people.entry(user.to_owned()).or_insert_with(|| Person::remembered(kept, now, wall_ms));
             change(person, now);
-            (person.news(now), is_new)
+            (person.news(user, now), is_new)
         };
         if is_new {
             self.0.sooner.notify_one();
         }
-        self.tell_presence(seen.map(|seen| (user.to_owned(), seen)).into_iter().collect()).await
+        self.tell_presence(news.into_iter().collect()).await
     }
 
-    async fn tell_presence(&self, news: Vec<(OwnedUserId, Seen)>) -> Result<(), EphemeralError> {
+    async fn tell_presence(&self, news: Vec<News>) -> Result<(), EphemeralError> {
         if news.is_empty() {
             return Ok(());
         }
-        let mut commit = Commit::new();
-        for (user_id, seen) in news {
+        let wall_ms = self.0.ports.clock.now_ms();
+        let (mut commit, mut later) = (Commit::new(), Commit::new());
+        for News { user, seen, status_changed } in news {
+            let active_ms = seen.last_active_ago.map(|ago| wall_ms.saturating_sub(ago));
+            let kept = Kept { status_msg: seen.status_msg.clone(), active_ms };
+            // Nobody waits for the disk because somebody comes or goes; a crash loses a little of it.
+            let keeping = if status_changed { &mut commit } else { &mut later };
+            keeping.put(&PRESENCE, &(user.clone(),), &kept);
             let content = serde_json::to_string(&seen).map_err(StoreError::engine)?;
-            commit.fact(Lane::People, Fact::Presence { user_id, content });
+            commit.fact(Lane::People, Fact::Presence { user_id: user, content });
         }
         self.0.log.commit(commit).await?;
+        if !later.is_empty() {
+            self.0.log.commit_later(later);
+        }
         Ok(())
     }
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 impl Person {
@@ -242,7 +312,7 @@ impl Person {
     pub(super) fn is_said(&mut self, said: Said, what: (u64, Option<String>), now: u64, for_ms: u64) {
         self.devices.clear();
         self.claim("remote".into(), said, now, for_ms);
-        self.active_at = Some(now.saturating_sub(what.0));
+        self.active_at = Some(signed(now).saturating_sub(signed(what.0)));
         self.status_msg = what.1.filter(|text| !text.is_empty());
     }
 
@@ -250,7 +320,7 @@ impl Person {
         let before = self.devices.get(device).filter(|claim| claim.until > now).map(|claim| claim.said);
         // A client that only goes on syncing is no sign of a person; one that comes (back) is.
         if said == Said::Online && before != Some(Said::Online) {
-            self.active_at = Some(now);
+            self.active_at = Some(signed(now));
         }
         let until = now.saturating_add(for_ms).saturating_add(PRESENCE_GONE_MS);
         self.devices.insert(device.to_owned(), Claim { said, until });

@@ -31,6 +31,7 @@ struct World {
     rooms: Rooms,
     log: Log,
     clock: Arc<ManualClock>,
+    ports: Ports,
     ephemeral: Ephemeral,
     room: OwnedRoomId,
 }
@@ -53,11 +54,11 @@ impl World {
         let peers = Peers::new(Arc::new(Isolated), log.clone(), ports.clone(), key, Settings::default());
         let rooms = Rooms::new(history.clone(), peers, ports.clone(), Arc::new(Nameless), tasks.clone());
         let stopping = CancellationToken::new();
-        let ephemeral = Ephemeral::new(history, accounts, ports, has_presence, (&tasks, stopping));
+        let ephemeral = Ephemeral::new(history, accounts, ports.clone(), has_presence, (&tasks, stopping));
         let room = NewRoom { is_public: true, ..NewRoom::default() };
         let room = rooms.create(&user("alice"), room).await.unwrap();
         rooms.join(&user("bob"), &room, None, serde_json::Map::new()).await.unwrap();
-        Self { rooms, log, clock, ephemeral, room }
+        Self { rooms, log, clock, ports, ephemeral, room }
     }
 
     async fn say(&self, thread: Option<&OwnedEventId>) -> OwnedEventId {
@@ -198,4 +199,34 @@ async fn presence_can_be_switched_off() {
     world.ephemeral.set_presence(&bob, phone, Said::Online, Some("hello".into())).await.unwrap();
     assert_eq!(world.log.head(), before);
     assert_eq!(world.ephemeral.presence(&bob).presence, Said::Offline);
+}
+
+#[tokio::test]
+async fn what_users_say_of_themselves_outlives_the_process() {
+    let world = World::new(true).await;
+    let (alice, bob, phone) = (user("alice"), user("bob"), ruma::device_id!("PHONE"));
+    world.ephemeral.set_presence(&bob, phone, Said::Online, Some("away".into())).await.unwrap();
+    world.clock.advance(Duration::from_millis(PRESENCE_GONE_MS * 2));
+    world.ephemeral.expire().await.unwrap();
+    let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+    let accounts = Accounts::new(
+        world.log.clone(),
+        world.ports.clone(),
+        server_name!("a.org").to_owned(),
+        Default::default(),
+    );
+    let history = world.rooms.history().clone();
+    let again = Ephemeral::new(history, accounts, world.ports.clone(), true, (&tasks, stopping));
+    let seen = again.presence_for(&alice, &bob).await.unwrap();
+    let expected = super::Seen {
+        presence: Said::Offline,
+        currently_active: false,
+        last_active_ago: Some(PRESENCE_GONE_MS * 2),
+        status_msg: Some("away".into()),
+    };
+    assert_eq!(seen, expected);
+    // Coming back without a word leaves what was said.
+    again.note_sync(&bob, phone, Said::Online, 0).await.unwrap();
+    let seen = again.presence_for(&alice, &bob).await.unwrap();
+    assert_eq!((seen.presence, seen.status_msg.as_deref()), (Said::Online, Some("away")));
 }

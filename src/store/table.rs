@@ -116,6 +116,8 @@ pub enum TableId {
     Pusher = 0x70,
     /// Cached unread counts.
     Unread = 0x71,
+    /// What is kept of users' presence.
+    Presence = 0x72,
     /// Keys of other servers.
     ServerKey = 0x90,
 }
