@@ -24,6 +24,8 @@ pub const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(10);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often full rate-limit buckets are forgotten (ours).
 pub const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often the files of certificates are looked at (ours; renewal has weeks).
+pub const CERTIFICATES_READ_EVERY: Duration = Duration::from_secs(60);
 /// Threads for work that blocks: password hashes, opening the store, thumbnails (ours).
 pub const BLOCKING_THREADS_MAX: usize = 16;
 /// Time for a request's body to arrive (ours; a slow sender holds a connection no longer).
@@ -212,6 +214,14 @@ pub const ROOM_LIST_MAX: usize = 100;
 pub const HIERARCHY_DEPTH_MAX: u64 = 50;
 /// Rooms of a hierarchy that are walked for one request (ours).
 pub const HIERARCHY_ROOMS_MAX: usize = 2_000;
+/// Events around a moment among which the nearest is looked for (ours; as many arrive out of order).
+pub const TIMESTAMP_NEIGHBOURS: usize = 100;
+/// Pages of events that a user may not see before the search for one near a moment ends (ours).
+pub const TIMESTAMP_PAGES_MAX: usize = 10;
+/// Users who are looked at for one search of the user directory (ours; a few milliseconds).
+pub const USER_SEARCH_LOOKED_AT_MAX: usize = 5_000;
+/// Profiles that are read at once for it (ours).
+pub const USER_SEARCH_CHUNK: usize = 500;
 /// Users in one answer of the user directory (ours).
 pub const USER_SEARCH_MAX: usize = 50;
 /// Users whose push rules are kept in memory (ours; about 10 KiB each).
@@ -224,6 +234,8 @@ pub const UNREAD_EVENTS_MAX: usize = 1_000;
 pub const SYNC_FILL_ROUNDS: usize = 5;
 /// Members that are looked at for whom a room is called by (ours; clients name at most five).
 pub const SYNC_HEROES_LOOKED_AT: usize = 50;
+/// Events at the beginning of a larger room among which its first members are looked for (ours).
+pub const SYNC_HEROES_EVENTS_MAX: usize = 5_000;
 /// Devices whose members sent are remembered (ours; see `LAZY_MEMBERS_MAX`).
 pub const LAZY_DEVICES_MAX: usize = 10_000;
 /// Members sent that are remembered for one device (ours; about 150 bytes each).

@@ -47,6 +47,26 @@ impl Accounts {
         Ok((text("displayname"), text("avatar_url")))
     }
 
+    /// As [`Self::display`], for many users in the order asked for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn displays(
+        &self,
+        users: &[OwnedUserId],
+    ) -> Result<Vec<(Option<String>, Option<String>)>, AccountError> {
+        let keys: Vec<_> = users.iter().map(|user| (user.clone(),)).collect();
+        let profiles = self.log.db().rows(&PROFILES, &keys).await?;
+        let text = |profile: &BTreeMap<String, Value>, name: &str| {
+            profile.get(name).and_then(Value::as_str).map(str::to_owned)
+        };
+        let display = |profile: Option<BTreeMap<String, Value>>| {
+            let profile = profile.unwrap_or_default();
+            (text(&profile, "displayname"), text(&profile, "avatar_url"))
+        };
+        Ok(profiles.into_iter().map(display).collect())
+    }
+
     /// Sets a field of a profile, or removes it.
     ///
     /// # Errors

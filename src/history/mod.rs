@@ -28,6 +28,7 @@ mod state;
 mod summary;
 pub mod tables;
 mod thread;
+mod timestamp;
 mod viewer;
 
 pub use access::Reach;

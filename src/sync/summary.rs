@@ -1,13 +1,16 @@
 //! How many are in a room, and by whom it is called if it has no name.
 
-use ruma::{OwnedUserId, RoomId, UserId, events::StateEventType};
+use std::collections::HashMap;
+
+use ruma::{OwnedEventId, OwnedUserId, RoomId, UserId, events::StateEventType};
 use serde::Deserialize;
 
 use super::{Sync, SyncError, response::Summary, rooms::Scene, timeline::Span};
 use crate::{
     dag::StateId,
-    limits::{SYNC_HEROES_LOOKED_AT, SYNC_HEROES_MAX},
-    types::Membership,
+    limits::{PAGE_EVENTS_MAX, SYNC_HEROES_EVENTS_MAX, SYNC_HEROES_LOOKED_AT, SYNC_HEROES_MAX},
+    log::Direction,
+    types::{Fact, Membership, Position},
 };
 
 impl Sync {
@@ -48,23 +51,71 @@ impl Sync {
         let among = |wanted: &[Membership]| -> (Vec<_>, Vec<_>) {
             let others = members.iter().filter(|(other, _)| *other != user);
             let fit = others.filter(|(_, member)| wanted.contains(&member.membership));
-            fit.map(|(user, member)| (user.clone(), member.event_id.clone()))
-                .take(SYNC_HEROES_LOOKED_AT)
-                .unzip()
+            fit.map(|(user, member)| (user.clone(), member.event_id.clone())).unzip()
         };
         let (mut users, mut ids) = among(&[Membership::Join, Membership::Invite]);
         if users.is_empty() {
             (users, ids) = among(&[Membership::Leave, Membership::Ban]);
         }
+        if users.len() > SYNC_HEROES_LOOKED_AT {
+            let first = self.first_of(room, &users, &ids).await?;
+            if first.len() >= SYNC_HEROES_MAX {
+                return Ok(first);
+            }
+            // Whoever came first has changed since; a few of the rest have to do.
+            let (rest, rest_ids) = users
+                .into_iter()
+                .zip(ids)
+                .filter(|(user, _)| !first.contains(user))
+                .take(SYNC_HEROES_LOOKED_AT)
+                .unzip();
+            let rest = self.in_order(rest, rest_ids).await?;
+            return Ok(first.into_iter().chain(rest).take(SYNC_HEROES_MAX).collect());
+        }
         if users.len() > SYNC_HEROES_MAX {
-            // Those first who came first.
-            let events = self.history.events(&ids).await?;
-            let places = events.iter().map(|event| event.as_ref().map(|event| event.position));
-            let mut ordered: Vec<_> = places.zip(users).collect();
-            ordered.sort();
-            users = ordered.into_iter().map(|(_, user)| user).take(SYNC_HEROES_MAX).collect();
+            users = self.in_order(users, ids).await?;
         }
         Ok(users)
+    }
+
+    /// The first of `users` by where their member events, `ids`, are in the log.
+    async fn in_order(
+        &self,
+        users: Vec<OwnedUserId>,
+        ids: Vec<OwnedEventId>,
+    ) -> Result<Vec<OwnedUserId>, SyncError> {
+        let events = self.history.events(&ids).await?;
+        let places = events.iter().map(|event| event.as_ref().map(|event| event.position));
+        let mut ordered: Vec<_> = places.zip(users).collect();
+        ordered.sort();
+        Ok(ordered.into_iter().map(|(_, user)| user).take(SYNC_HEROES_MAX).collect())
+    }
+
+    /// The same for many: looks for their member events where they are likely to be, at the beginning of
+    /// the room, so that not all of them must be read.
+    async fn first_of(
+        &self,
+        room: &RoomId,
+        users: &[OwnedUserId],
+        ids: &[OwnedEventId],
+    ) -> Result<Vec<OwnedUserId>, SyncError> {
+        let sought: HashMap<&OwnedEventId, &OwnedUserId> = ids.iter().zip(users).collect();
+        let (log, mut from, mut looked_at) = (self.history.log(), Position::ZERO, 0);
+        let mut found = Vec::new();
+        while looked_at < SYNC_HEROES_EVENTS_MAX && found.len() < SYNC_HEROES_MAX {
+            let range = (from, log.head());
+            let facts = log.timeline(room, range, Direction::Forward, PAGE_EVENTS_MAX).await?;
+            let Some((last, _)) = facts.last() else { break };
+            from = *last;
+            looked_at += facts.len();
+            let named = facts.iter().filter_map(|(_, fact)| match fact {
+                Fact::Event { event_id } => sought.get(event_id).map(|user| (*user).clone()),
+                _ => None,
+            });
+            found.extend(named);
+        }
+        found.truncate(SYNC_HEROES_MAX);
+        Ok(found)
     }
 
     async fn is_named(&self, state: StateId) -> Result<bool, SyncError> {

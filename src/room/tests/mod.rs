@@ -35,6 +35,7 @@ impl Profiles for Named {
 struct World {
     rooms: Rooms,
     db: Db,
+    clock: Arc<ManualClock>,
     ports: Ports,
 }
 
@@ -47,7 +48,7 @@ impl World {
     async fn new() -> Self {
         let db = Db::new(Arc::new(Memory::new()));
         let clock = Arc::new(ManualClock::at(1_000_000));
-        let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
+        let ports = Ports { clock: clock.clone(), rng: Arc::new(SeededRng::new(1)) };
         let tasks = TaskTracker::new();
         let log = Log::open(db.clone(), &tasks).await.unwrap();
         let server = server_name!("a.org").to_owned();
@@ -56,7 +57,7 @@ impl World {
         let peers =
             Peers::new(Arc::new(Isolated), history.log().clone(), ports.clone(), key, Settings::default());
         let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(Named), tasks);
-        Self { rooms, db, ports }
+        Self { rooms, db, clock, ports }
     }
 
     fn history(&self) -> &History {

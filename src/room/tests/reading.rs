@@ -1,5 +1,6 @@
 //! What history makes of what rooms wrote.
 
+use ruma::MilliSecondsSinceUnixEpoch;
 use serde_json::{Value, json};
 
 use super::{World, user, word};
@@ -217,4 +218,40 @@ async fn many_senders_make_one_chain() {
         .collect();
     assert!(ids.iter().all(|id| known.contains(id)));
     assert!(world.rooms.0.slots.is_empty());
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_time() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let other = world.room("11").await;
+    let start = world.ports.clock.now_ms();
+    let mut said = Vec::new();
+    for n in 0..300 {
+        world.clock.advance(std::time::Duration::from_secs(1));
+        // Positions are shared by all rooms.
+        world.say("alice", &other, "x").await.unwrap();
+        said.push(world.say("alice", &room, &n.to_string()).await.unwrap());
+    }
+    let head = world.history().log().head();
+    let mut viewer = world.history().viewer(&user("alice"), None).await.unwrap();
+    for (seconds, direction, expected) in [
+        (1, Direction::Forward, Some(0)),
+        (150, Direction::Forward, Some(149)),
+        (150, Direction::Backward, Some(149)),
+        (300, Direction::Forward, Some(299)),
+        (301, Direction::Forward, None),
+        (1_000, Direction::Backward, Some(299)),
+    ] {
+        let ts = MilliSecondsSinceUnixEpoch((u32::try_from(start).unwrap() + seconds * 1_000).into());
+        let range = (Position::ZERO, head);
+        let found = viewer.event_by_time(&room, range, (ts, direction)).await.unwrap();
+        let found = found.map(|event| event.pdu.event_id().to_owned());
+        assert_eq!(found, expected.map(|n: usize| said[n].clone()), "{seconds} {direction:?}");
+    }
+    let between = MilliSecondsSinceUnixEpoch((u32::try_from(start).unwrap() + 100_500).into());
+    for (direction, expected) in [(Direction::Forward, 100), (Direction::Backward, 99)] {
+        let found = viewer.event_by_time(&room, (Position::ZERO, head), (between, direction)).await.unwrap();
+        assert_eq!(found.unwrap().pdu.event_id(), &said[expected]);
+    }
 }

@@ -385,3 +385,20 @@ async fn full_state_is_all_of_it() {
     assert!(kinds.contains(&String::from("m.room.create")), "{kinds:?}");
     assert_eq!(joined(&answer, &room)["timeline"]["events"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_large_room_is_called_by_those_who_came_first() {
+    let world = World::new(false).await;
+    let room = world.room("zoe").await;
+    // By id they come the other way round.
+    for n in (0..60).rev() {
+        world.join(&format!("u{n:02}"), &room).await.unwrap();
+    }
+    // Who comes again is a newcomer.
+    world.leave("u58", &room).await.unwrap();
+    world.join("u58", &room).await.unwrap();
+    let answer = world.initial("u00").await;
+    let heroes = &joined(&answer, &room)["summary"]["m.heroes"];
+    let expected = ["@zoe:a.org", "@u59:a.org", "@u57:a.org", "@u56:a.org", "@u55:a.org"];
+    assert_eq!(*heroes, json!(expected));
+}
