@@ -19,7 +19,8 @@ sections! {
         /// every identifier, so it can never be changed once the server has users.
         server_name: OwnedServerName = owned_server_name!("localhost"),
         /// Where to listen: `ADDRESS:PORT`, or `unix:/path/of/socket`. An entry may also be a table
-        /// `{ address = "…", tls_certificate = "chain.pem", tls_key = "key.pem" }`, which serves HTTPS.
+        /// `{ address = "…", tls_certificate = "chain.pem", tls_key = "key.pem" }`, which serves HTTPS; renewed
+        /// files are taken up within a minute.
         /// In the environment and in flags several addresses are separated by commas.
         listen: Vec<Listen> = vec![Listen::plain(listen::Address::Tcp(([127, 0, 0, 1], 8008).into()))],
         /// The folder that holds the signing key, the secrets and the embedded store. It is created with

@@ -5,12 +5,13 @@ use std::{
     net::IpAddr,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::tls::{self, TlsError};
+use super::tls::{self, Certificate, TlsError};
 use crate::config::{Address, Listen};
 
 /// Why the server cannot listen somewhere.
@@ -29,6 +30,8 @@ pub(super) struct Listener {
     socket: Socket,
     pub(super) address: Address,
     pub(super) tls: Option<TlsAcceptor>,
+    /// What `tls` serves with.
+    pub(super) certificate: Option<Arc<Certificate>>,
 }
 
 enum Socket {
@@ -46,8 +49,10 @@ impl Listener {
     /// Binds `listen`.
     pub(super) async fn bind(listen: &Listen) -> Result<Self, ListenError> {
         let refuse = |error| ListenError::Bind(listen.address.clone(), error);
-        let tls = listen.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key));
-        let tls = tls.transpose().map_err(|error| ListenError::Tls(listen.address.clone(), error))?;
+        let refuse_tls = |error| ListenError::Tls(listen.address.clone(), error);
+        let certificate = listen.tls.as_ref().map(|(chain, key)| Certificate::load(chain, key));
+        let certificate = certificate.transpose().map_err(refuse_tls)?;
+        let tls = certificate.clone().map(tls::acceptor).transpose().map_err(refuse_tls)?;
         let (socket, address) = match &listen.address {
             Address::Tcp(address) => {
                 let listener = TcpListener::bind(address).await.map_err(refuse)?;
@@ -59,7 +64,7 @@ impl Listener {
                 (Socket::Unix(listener), listen.address.clone())
             }
         };
-        Ok(Self { socket, address, tls })
+        Ok(Self { socket, address, tls, certificate })
     }
 
     /// The next connection.

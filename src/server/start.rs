@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Folder, FolderError, ListenError, Running, connections::Serving, listener::Listener};
+use super::{
+    Folder, FolderError, ListenError, Running, connections::Serving, listener::Listener, tls::Certificate,
+};
 use crate::{
     config::{Config, Durability, Engine},
     http::{App, Foundation, Front, Services, endpoints},
-    limits::FORGET_EVERY,
+    limits::{CERTIFICATES_READ_EVERY, FORGET_EVERY},
     log::Log,
     peer::{Dns, Gate, Internet, InternetError, Reach, SystemDns},
     store::{Db, Store, StoreError, embedded, memory::Memory, postgres},
@@ -58,6 +60,10 @@ pub(super) async fn start(
         cutting: cutting.clone(),
         connections: connections.clone(),
     };
+    let certificates: Vec<_> = listeners.iter().filter_map(|listener| listener.certificate.clone()).collect();
+    if !certificates.is_empty() {
+        app.tasks.spawn(renew(app.clone(), certificates));
+    }
     for listener in listeners {
         connections.spawn(serving.clone().listen(listener));
     }
@@ -161,6 +167,26 @@ async fn forget_rates(app: App) {
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(FORGET_EVERY) => app.throttle.forget(),
+        }
+    }
+}
+
+/// Follows the files of certificates: whoever renews them has nobody to tell.
+async fn renew(app: App, certificates: Vec<Arc<Certificate>>) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(CERTIFICATES_READ_EVERY) => {}
+        }
+        for certificate in &certificates {
+            let path = certificate.path().display();
+            match certificate.refresh() {
+                Ok(true) => tracing::info!(certificate.path = %path, "the certificate was renewed"),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a renewed certificate cannot be used; the older one stays");
+                }
+            }
         }
     }
 }
