@@ -15,16 +15,25 @@ use crate::config::{Address, Config};
 /// Time for the server to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Why there is no answer.
+pub(super) enum Missed {
+    /// Nobody answers, for this reason.
+    Unreachable(String),
+    /// Somebody answers, but not well.
+    Refused(Stop),
+}
+
 /// The JSON that the server answers with.
 pub(super) fn exchange(
     config: &Config,
     method: &str,
     path: &str,
     body: Option<&Value>,
-) -> Result<Value, Stop> {
+) -> Result<Value, Missed> {
     let plain = config.listen.iter().find(|listen| listen.tls.is_none());
     let address = plain.map(|listen| &listen.address).ok_or_else(|| {
-        Stop::wrong("the server listens with TLS only; let it listen on a `unix:` socket as well")
+        let why = "it listens with TLS only; let it listen on a `unix:` socket as well";
+        Missed::Unreachable(String::from(why))
     })?;
     let body = body.map(Value::to_string).unwrap_or_default();
     // HTTP/1.0, so that the answer comes in one piece and ends with the connection.
@@ -33,10 +42,9 @@ pub(super) fn exchange(
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = send(address, request.as_bytes()).map_err(|error| {
-        Stop::Failed(format!("cannot reach the server on {address}: {error}; is it running?"))
-    })?;
-    read(&answer)
+    let answer = send(address, request.as_bytes())
+        .map_err(|error| Missed::Unreachable(format!("it does not answer on {address}: {error}")))?;
+    read(&answer).map_err(Missed::Refused)
 }
 
 fn send(address: &Address, request: &[u8]) -> io::Result<Vec<u8>> {

@@ -53,7 +53,7 @@ enum Verb {
     /// Looks after the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Looks after accounts, on a running server.
+    /// Looks after accounts, whether the server runs or not.
     #[command(subcommand)]
     User(UserVerb),
     /// Looks after the store while the server does not run.

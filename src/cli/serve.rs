@@ -55,13 +55,24 @@ fn greeting(running: &Running) -> String {
     line(&mut text, "listens on", &addresses.join(", "));
     line(&mut text, "keeps its data in", &format!("{} ({:?})", folder.display(), config.store.engine));
     let registration = match config.registration.mode {
-        RegistrationMode::Closed => "closed",
+        RegistrationMode::Closed => "closed (LOCKSTEP_REGISTRATION=open lets everybody in)",
         RegistrationMode::Token => "with a token",
         RegistrationMode::Open => "open to everybody",
     };
     line(&mut text, "registration is", registration);
-    line(&mut text, "the first administrator", "lockstep user create NAME --admin");
+    line(&mut text, "the first administrator", &format!("{} user create NAME --admin", program()));
     text
+}
+
+/// How this program is called from here: it may be in no place where a shell looks for it.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
+    let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
+    match shown.is_empty() {
+        true => String::from("lockstep"),
+        false => shown,
+    }
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

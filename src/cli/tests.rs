@@ -80,3 +80,32 @@ async fn the_first_administrator_is_made_by_the_secret_in_the_data_folder() {
     assert!(alice.unwrap().admin);
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_are_made_without_a_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data_dir = format!("data_dir={}", data.display());
+    let create = |name: &'static str| {
+        // Nobody listens there, as with a server that has TLS only.
+        let arguments = [data_dir.clone(), String::from("listen=127.0.0.1:1"), String::from(name)];
+        tokio::task::spawn_blocking(move || {
+            let [data_dir, listen, name] = &arguments;
+            call(&["-O", data_dir, "-O", listen, "user", "create", name, "--admin"])
+        })
+    };
+    let (done, failed) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::from(1)));
+    assert_eq!(create("alice").await.unwrap(), failed, "there is no store yet");
+    assert!(!data.exists(), "and none is made by mistake");
+    let listen = vec![Listen::plain(Address::Unix(folder.path().join("lockstep.sock")))];
+    let config = Config { data_dir: data.clone(), listen, ..Config::default() };
+    let running = Running::start(config.clone()).await.unwrap();
+    assert_eq!(create("alice").await.unwrap(), failed, "the store is in use");
+    running.stop().await.unwrap();
+    assert_eq!(create("alice").await.unwrap(), done);
+    assert_eq!(create("alice").await.unwrap(), failed, "the name is taken");
+    let running = Running::start(config).await.unwrap();
+    let alice = running.app().accounts.user(user_id!("@alice:localhost")).await.unwrap();
+    assert!(alice.unwrap().admin);
+    running.stop().await.unwrap();
+}

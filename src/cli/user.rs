@@ -1,15 +1,21 @@
-//! `lockstep user create`, on a running server.
+//! `lockstep user create`, on a running server or in the store of one that does not run.
 
 use std::io::{self, BufRead, IsTerminal};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha1::Sha1;
+use tokio::runtime;
 
-use super::{Stop, exchange::exchange, print};
+use super::{
+    Stop,
+    exchange::{Missed, exchange},
+    print,
+};
 use crate::{
-    config::Config,
-    server::{Folder, real_ports},
+    account::NewUser,
+    config::{Config, Engine},
+    server::{Folder, Offline, real_ports},
     types::random_string,
 };
 
@@ -30,31 +36,69 @@ pub(super) struct Create {
     password_stdin: bool,
 }
 
-/// Has the running server make an account, by the secret in its data folder.
+/// Has the running server make an account, by the secret in its data folder; without a server, makes it in
+/// the store.
 pub(super) fn create(config: &Config, create: &Create) -> Result<(), Stop> {
-    let secret = Folder::of(config).known_registration_secret().map_err(Stop::failed)?;
-    let secret = secret.ok_or_else(|| {
-        Stop::failed("there is no secret in the data folder yet: start the server first, it makes one")
-    })?;
     let (password, made_up) = match create.password_stdin {
         true => (read_password()?, false),
         false => (random_string(real_ports().rng.as_ref(), PASSWORD_CHARACTERS), true),
     };
+    let secret = Folder::of(config).known_registration_secret().map_err(Stop::failed)?;
+    let asked = match secret {
+        Some(secret) => ask(config, create, (&secret, &password)),
+        None => Err(Missed::Unreachable(String::from("it has made no secret in its data folder"))),
+    };
+    let user_id = match asked {
+        Ok(user_id) => user_id,
+        Err(Missed::Refused(stop)) => return Err(stop),
+        Err(Missed::Unreachable(why)) => make(config, create, (&password, &why))?,
+    };
+    let mut said = format!("made {user_id}\n");
+    if made_up {
+        said.push_str(&format!("its password is {password}\n"));
+    }
+    print(&said)
+}
+
+/// By the running server.
+fn ask(config: &Config, create: &Create, (secret, password): (&str, &str)) -> Result<String, Missed> {
     let answer = exchange(config, "GET", PATH, None)?;
-    let nonce = text(&answer, "nonce")?;
+    let nonce = text(&answer, "nonce").map_err(Missed::Refused)?;
     let body = json!({
         "nonce": nonce,
         "username": create.name,
         "password": password,
         "admin": create.admin,
-        "mac": mac(&secret, [nonce, &create.name, &password, role(create.admin)]),
+        "mac": mac(secret, [nonce, &create.name, password, role(create.admin)]),
     });
     let answer = exchange(config, "POST", PATH, Some(&body))?;
-    let mut said = format!("made {}\n", text(&answer, "user_id")?);
-    if made_up {
-        said.push_str(&format!("its password is {password}\n"));
+    text(&answer, "user_id").map(String::from).map_err(Missed::Refused)
+}
+
+/// In the store of a server that does not run.
+fn make(config: &Config, create: &Create, (password, why): (&str, &str)) -> Result<String, Stop> {
+    let folder = Folder::of(config).store();
+    match config.store.engine {
+        Engine::Memory => return Err(Stop::Failed(format!("cannot reach the server: {why}"))),
+        Engine::Embedded if !folder.exists() => {
+            return Err(Stop::Failed(format!(
+                "there is no server yet: {why}, and there is no store in `{}`. Start it first, here or with the \
+                 same configuration",
+                folder.display()
+            )));
+        }
+        Engine::Embedded | Engine::Postgres(_) => {}
     }
-    print(&said)
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::failed)?;
+    runtime.block_on(async {
+        let offline = Offline::open(config).await.map_err(|error| {
+            Stop::Failed(format!("cannot reach the server: {why}; and not without it either: {error}"))
+        })?;
+        let (username, password) = (Some(create.name.clone()), Some(String::from(password)));
+        let made = offline.accounts.create_user(NewUser { username, password, admin: create.admin }).await;
+        offline.close().await.map_err(Stop::failed)?;
+        made.map(|user_id| user_id.to_string()).map_err(Stop::failed)
+    })
 }
 
 fn read_password() -> Result<String, Stop> {

@@ -1,4 +1,4 @@
-//! For those who run the server: `/health` and `/metrics`.
+//! For those who run the server: `/`, `/health` and `/metrics`.
 
 use axum::{
     body::Body,
@@ -10,8 +10,18 @@ use super::{Access, App, Call, Failure, Routes, Source};
 
 /// Adds the endpoints.
 pub(super) fn routes(routes: &mut Routes) {
+    routes.raw(Method::GET, "/", Access::Open, front_door);
     routes.raw(Method::GET, "/health", Access::Open, health);
     routes.raw(Method::GET, "/metrics", Access::Open, metrics);
+}
+
+/// For people who open the address in a browser.
+async fn front_door(app: App, _: Call) -> Result<Response, Failure> {
+    let text = format!(
+        "Lockstep serves {}. There is nothing to see here: point a Matrix client at this address.\n",
+        app.server_name
+    );
+    Ok(text.into_response())
 }
 
 /// 200 while the server takes requests, 503 from the moment it stops.

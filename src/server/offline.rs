@@ -6,6 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Folder, StartError, real_ports, start::open_store};
 use crate::{
+    account::{self, Accounts},
     config::Config,
     history::History,
     log::Log,
@@ -17,6 +18,8 @@ use crate::{
 pub struct Offline {
     /// The rooms in it.
     pub history: History,
+    /// The accounts in it.
+    pub accounts: Accounts,
     log: Log,
     store: Arc<dyn Store>,
     tasks: TaskTracker,
@@ -34,7 +37,9 @@ impl Offline {
         let store = open_store(config, &store_tasks).await?;
         let log = Log::open(Db::new(store.clone()), &tasks).await?;
         let history = History::open(log.clone(), real_ports(), config.server_name.clone()).await?;
-        Ok(Self { history, log, store, tasks, store_tasks })
+        let settings = account::Settings::default();
+        let accounts = Accounts::new(log.clone(), real_ports(), config.server_name.clone(), settings);
+        Ok(Self { history, accounts, log, store, tasks, store_tasks })
     }
 
     /// Closes the store.
@@ -42,9 +47,9 @@ impl Offline {
     /// # Errors
     /// When it cannot be closed cleanly.
     pub async fn close(self) -> Result<(), StoreError> {
-        let Self { history, log, store, tasks, store_tasks } = self;
+        let Self { history, accounts, log, store, tasks, store_tasks } = self;
         log.close();
-        drop((history, log));
+        drop((history, accounts, log));
         tasks.close();
         tasks.wait().await;
         let closed = store.close().await;
