@@ -75,7 +75,7 @@ impl PostgresServer {
         self.signal("QUIT");
     }
 
-    /// A fresh database of that name, as a connection string.
+    /// A fresh database of that name, as a URL.
     ///
     /// # Panics
     /// When the database cannot be made.
@@ -87,7 +87,8 @@ impl PostgresServer {
             .args(["-U", "postgres", name])
             .status();
         assert!(made.is_ok_and(|status| status.success()), "`createdb` failed");
-        format!("host={} user=postgres dbname={name}", self.folder.path().display())
+        let folder = self.folder.path().display().to_string().replace('/', "%2F");
+        format!("postgres://postgres@{folder}/{name}")
     }
 
     fn signal(&mut self, signal: &str) {

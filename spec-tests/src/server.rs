@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Outcome, tls::Authority};
+use crate::{Outcome, postgres::PostgresServer, tls::Authority};
 
 /// How long a server may take to answer its first request.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -94,6 +94,8 @@ pub struct Server {
     child: Option<Child>,
     /// Settings added to the environment of Lockstep.
     extra: Vec<(String, String)>,
+    /// The database that Lockstep keeps its data in, when it does not keep them in its folder.
+    database: Option<PostgresServer>,
 }
 
 impl Server {
@@ -142,7 +144,18 @@ impl Server {
             write_lockstep_config(folder.path(), (port, federation_port), authority)?;
             extra.push(("LOCKSTEP_CONFIG".into(), "lockstep.toml".into()));
         }
-        Ok(Self { kind, folder, port, federation_port, child: None, extra })
+        let database = match (&kind, std::env::var("SPEC_STORE").as_deref()) {
+            (Kind::Lockstep(_), Ok("postgres")) => {
+                let database = PostgresServer::start();
+                extra.push(("LOCKSTEP_STORE".into(), database.database("lockstep")));
+                Some(database)
+            }
+            (_, Ok("embedded") | Err(_)) | (Kind::Synapse(_), _) => None,
+            (_, Ok(other)) => {
+                return Err(format!("SPEC_STORE is \"{other}\", not embedded or postgres").into());
+            }
+        };
+        Ok(Self { kind, folder, port, federation_port, child: None, extra, database })
     }
 
     /// Starts the process on the folder as it is, and returns how long the first answer took.
@@ -196,6 +209,18 @@ impl Server {
     pub async fn kill(&mut self) -> Outcome<()> {
         let mut child = self.child.take().ok_or("the server is not running")?;
         child.kill().await?;
+        Ok(())
+    }
+
+    /// The same, and its database ends with it, if it has one; that is running again afterwards.
+    pub async fn kill_with_database(&mut self) -> Outcome<()> {
+        if let Some(database) = &mut self.database {
+            database.kill();
+        }
+        self.kill().await?;
+        if let Some(database) = &mut self.database {
+            database.resume();
+        }
         Ok(())
     }
 

@@ -133,7 +133,11 @@ impl World {
             });
         }
         sleep(life).await;
-        server.kill().await?;
+        // A database of its own dies with the server every other time.
+        match round % 2 {
+            0 => server.kill().await?,
+            _ => server.kill_with_database().await?,
+        }
         over.store(true, Ordering::Relaxed);
         let mut all = Deeds::default();
         while let Some(done) = acting.join_next().await {
