@@ -95,6 +95,10 @@ pub const COURIER_QUEUE_MAX: usize = 40;
 /// Events of one room that a server gets one after another; when more wait, it gets the newest and asks
 /// for what it misses (ours).
 pub const COURIER_LANE_BACKLOG_MAX: usize = 200;
+/// Memory for small rows that are read again and again (ours; tens of thousands of them).
+pub const HOT_ROWS_BYTES: u64 = 16 << 20;
+/// The longest value kept there (ours; events have a cache of their own).
+pub const HOT_ROW_BYTES_MAX: usize = 1_024;
 /// How often the lock of the embedded store's folder is tried (ours; a process that ends may hold it for a moment).
 pub const STORE_LOCK_ATTEMPTS: u32 = 20;
 /// Between two of these attempts (ours; one second in all).

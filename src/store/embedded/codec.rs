@@ -19,8 +19,8 @@ const INLINE: u8 = 0x80;
 
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 const LEVEL: i32 = 2;
-/// Below this many bytes compression gains nothing.
-const COMPRESS_MIN: usize = 40;
+/// Below this many bytes compression gains nothing: most such rows are little more than an event id.
+const COMPRESS_MIN: usize = 64;
 /// Stored values up to this many bytes are kept in the index as well: reading them costs no access
 /// to the log. Longer ones would only make the index big (sled needs two to four times the space).
 pub(super) const INLINE_MAX: usize = 40;

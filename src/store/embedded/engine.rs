@@ -107,11 +107,15 @@ impl Engine {
             return Err(StoreError::engine("the index cannot keep up, or the disk is full"));
         }
         let needed = needed(&group);
-        let mut rows = BTreeMap::new();
+        let (mut rows, mut entries) = (BTreeMap::new(), BTreeMap::new());
         for key in needed.keys {
-            if let Some(value) = self.shared.get(&key)? {
-                rows.insert(key, value);
+            let entry = self.shared.entry(&key)?;
+            if entry.is_some()
+                && let Some(value) = self.shared.get(&key)?
+            {
+                rows.insert(key.clone(), value);
             }
+            entries.insert(key, entry);
         }
         let mut range_keys = Vec::with_capacity(needed.ranges.len());
         for (from, to) in needed.ranges {
@@ -123,17 +127,27 @@ impl Engine {
         after.head += resolved.taken;
         after.reserved = after.reserved.max(after.head);
         if resolved.taken > 0 || !resolved.writes.is_empty() {
-            self.write(resolved.writes, after)?;
+            self.write(resolved.writes, entries, after)?;
         }
         Ok(Committed { outcomes: resolved.outcomes, head: Position(after.head) })
     }
 
-    fn write(&mut self, writes: BTreeMap<Key, Option<Vec<u8>>>, mut after: After) -> Result<(), StoreError> {
+    /// Writes a frame; `entries` are those of the rows that have been looked up already.
+    fn write(
+        &mut self,
+        writes: BTreeMap<Key, Option<Vec<u8>>>,
+        mut entries: BTreeMap<Key, Option<Entry>>,
+        mut after: After,
+    ) -> Result<(), StoreError> {
         let mut builder = self.builder()?;
         let oldest = self.shared.oldest_segment();
         let mut olds = Vec::with_capacity(writes.len());
+        let mut hot = Vec::new();
         for (key, value) in writes {
-            let old = self.shared.entry(&key)?;
+            let old = match entries.remove(&key) {
+                Some(entry) => entry,
+                None => self.shared.entry(&key)?,
+            };
             if let Some(old) = &old {
                 after.digest.remove(&key.0, old.checksum);
             }
@@ -142,6 +156,9 @@ impl Engine {
                 Some(value) => {
                     let checksum = digest::checksum(&key.0, &value);
                     after.digest.add(&key.0, checksum);
+                    if self.shared.hot.has(&key) {
+                        hot.push((key.clone(), value.clone()));
+                    }
                     let (codec, bytes) = self.encoder.encode(value);
                     builder.put(key, &Stored { codec, checksum, bytes, origin });
                 }
@@ -151,6 +168,8 @@ impl Engine {
             olds.push(old);
         }
         self.append(builder, after, olds)?;
+        // Nobody else writes, so that these are still the newest versions.
+        hot.into_iter().for_each(|(key, value)| self.shared.hot.keep(key, value));
         let mut state = self.shared.state.write();
         state.after.head = after.head;
         Ok(())
@@ -195,6 +214,7 @@ impl Engine {
         let urgent = {
             let mut state = self.shared.state.write();
             for ((key, change), old) in changes.into_iter().zip(olds) {
+                self.shared.hot.forget(&key);
                 state.apply(key, change, old.as_ref());
             }
             state.after.reserved = after.reserved;

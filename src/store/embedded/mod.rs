@@ -15,6 +15,7 @@ mod collect;
 mod engine;
 mod files;
 mod frame;
+mod hot;
 mod identity;
 mod index;
 mod open;

@@ -13,6 +13,7 @@ use super::{
     checkpoint::Wish,
     codec::{self, Entry},
     frame::{After, Change, weight},
+    hot::HotRows,
     index::{Index, Tip},
     segment::Segment,
 };
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     pub(super) folder: PathBuf,
     pub(super) settings: Settings,
     pub(super) index: Index,
+    pub(super) hot: HotRows,
     pub(super) state: RwLock<State>,
     pub(super) wish: Mutex<Wish>,
     pub(super) wished: Condvar,
@@ -136,6 +138,23 @@ impl Shared {
 
     /// The value of a row.
     pub(super) fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(value) = self.hot.get(key) {
+            return Ok(Some(value));
+        }
+        let frame = self.state.read().tip.frame;
+        let found = self.read(key)?;
+        if let Some(value) = &found {
+            // While this is held no change becomes visible.
+            let state = self.state.read();
+            if state.tip.frame == frame {
+                self.hot.keep(key.clone(), value.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The value of a row, from the log.
+    pub(super) fn read(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         for _ in 0..RETRIES {
             let Some(entry) = self.entry(key)? else { return Ok(None) };
             if let Some(value) = self.value(key, &entry)? {

@@ -110,7 +110,7 @@ impl Embedded {
             };
             for (key, entry) in &entries {
                 found.add(&key.0, entry.checksum);
-                match self.shared.get(key) {
+                match self.shared.read(key) {
                     Ok(value) => {
                         report.rows += 1;
                         registers.add(key, &value.unwrap_or_default());
