@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use spec_tests::{Outcome, measure::quantile};
+use spec_tests::{
+    Outcome,
+    measure::{own_cpu, quantile},
+};
 use tokio::time::Instant;
 
 use crate::target::Target;
@@ -43,6 +46,8 @@ struct Row {
     median: Option<Duration>,
     late: Option<Duration>,
     cpu: Option<f64>,
+    /// What this program itself used for each operation.
+    own: Option<f64>,
     plain: Option<(f64, &'static str)>,
 }
 
@@ -79,9 +84,10 @@ impl Bench {
             for (target, (state, total)) in targets.iter_mut().zip(&mut states) {
                 scene.before(target, state).await?;
                 let cpu = target.settled_cpu().await?;
-                let begun = Instant::now();
+                let (begun, own) = (Instant::now(), own_cpu());
                 let work = scene.round(target, state).await.map_err(|error| format!("{name}: {error}"))?;
                 total.wall += work.wall.unwrap_or_else(|| begun.elapsed());
+                total.own += own_cpu().saturating_sub(own);
                 total.operations += work.operations;
                 total.latencies.extend(work.latencies);
                 if let (Some(before), Some(after)) = (cpu, target.settled_cpu().await?) {
@@ -107,10 +113,31 @@ impl Bench {
                 median: None,
                 late: None,
                 cpu: None,
+                own: None,
                 plain: Some((*value, unit)),
             });
         }
         self.print_since(self.rows.len() - targets.len());
+    }
+
+    /// How many times the rate of `one` each server reaches in `many`, and what bounds it: CPU time of the server and of
+    /// this program for each operation, against the cores that there are.
+    pub(crate) fn print_gain(&self, one: &str, many: &str) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for base in self.rows.iter().filter(|row| row.scene == one) {
+            let more = self.rows.iter().find(|row| row.scene == many && row.server == base.server);
+            let (Some(more), Some(each)) = (more, base.wall) else { continue };
+            let (Some(wall), Some(own)) = (more.wall, more.own) else { continue };
+            let cpu = more.cpu.unwrap_or_default();
+            println!(
+                "  {}: {:.1}x the rate of \"{one}\"; {} CPU for each there, {} here; {cores} cores could do {:.1}x",
+                base.server,
+                each / wall,
+                human(cpu),
+                human(own),
+                each * approximate(cores) / (cpu + own),
+            );
+        }
     }
 
     /// Everything once more, as one table.
@@ -142,6 +169,7 @@ struct Total {
     operations: usize,
     wall: Duration,
     cpu: Option<Duration>,
+    own: Duration,
     latencies: Vec<Duration>,
 }
 
@@ -157,6 +185,7 @@ impl Total {
             median: at(0.5),
             late: at(0.99),
             cpu: self.cpu.map(each),
+            own: Some(each(self.own)),
             plain: None,
         }
     }

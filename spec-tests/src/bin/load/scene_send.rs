@@ -33,6 +33,10 @@ pub(crate) async fn run(sizes: &Sizes, targets: &mut [Target], bench: &mut Bench
             println!("  fdatasync of the same disk meanwhile: p50 {median:.2} ms, p99 {worst:.2} ms");
         }
     }
+    for rooms in ["one room", "many rooms"] {
+        let many = format!("send {} at once, {rooms}", sizes.senders);
+        bench.print_gain(&format!("send one by one, {rooms}"), &many);
+    }
     bytes_per_event(sizes, targets, bench).await
 }
 
