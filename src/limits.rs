@@ -378,3 +378,9 @@ pub const FEDERATION_WAIT_MAX: Duration = Duration::from_secs(20);
 pub const FEDERATION_SECONDS_MAX: Duration = Duration::from_secs(300);
 /// How far apart the clocks of two servers may be before the doctor complains (ours; keys and events carry times).
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);
+/// Servers with unknown keys whose requests are looked into at the same time (ours; half of `KEY_FETCHES_MAX`).
+pub const KEY_STRANGERS_MAX: usize = 32;
+/// Large bodies that are held while their senders are not known yet (ours; 256 MiB in all).
+pub const UNPROVEN_BODIES_MAX: usize = 16;
+/// A body up to this size counts as small, in bytes (ours; 512 of them are 32 MiB).
+pub const UNPROVEN_BODY_BYTES_MIN: u64 = 64 << 10;

@@ -109,3 +109,36 @@ async fn accounts_are_made_without_a_listener() {
     assert!(alice.unwrap().admin);
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_key_stays_valid_for_what_it_has_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("lockstep.sock");
+    let arguments =
+        [format!("data_dir={}", folder.path().display()), format!("listen=unix:{}", socket.display())];
+    let rotate = async || {
+        let [data_dir, listen] = arguments.clone();
+        let done = move || call(&["-O", &data_dir, "-O", &listen, "key", "rotate"]);
+        tokio::task::spawn_blocking(done).await.unwrap()
+    };
+    let (good, failed) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::from(1)));
+    let start = async || {
+        let store = Storage { engine: Engine::Memory, ..Storage::default() };
+        let listen = vec![Listen::plain(Address::Unix(socket.clone()))];
+        let config = Config { data_dir: folder.path().to_owned(), listen, store, ..Config::default() };
+        Running::start(config).await.unwrap()
+    };
+    assert_eq!(rotate().await, failed, "there is no key yet");
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let running = start().await;
+        assert_eq!(rotate().await, failed, "the server runs");
+        let document = running.app().peers.own_document().unwrap().deserialize().unwrap();
+        let old: Vec<String> = document.old_verify_keys.keys().map(ToString::to_string).collect();
+        assert!(old.len() == ids.len() && ids.iter().all(|id| old.contains(id)), "{old:?} {ids:?}");
+        ids.push(running.app().signing_key.key_id().to_string());
+        assert!(document.verify_keys.keys().all(|id| Some(id.as_str()) == ids.last().map(String::as_str)));
+        running.stop().await.unwrap();
+        assert_eq!(rotate().await, good);
+    }
+}

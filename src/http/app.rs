@@ -19,7 +19,10 @@ use crate::{
     federation::{Federation, Neighbours},
     history::History,
     keys::SigningKey,
-    limits::{BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE},
+    limits::{
+        BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE,
+        UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
+    },
     log::Log,
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
@@ -261,6 +264,8 @@ pub struct Budget {
     requests: Pool,
     polls: Pool,
     peers: Pool,
+    /// One permit for each large body whose sender is not known yet.
+    unproven: Semaphore,
 }
 
 struct Pool {
@@ -279,7 +284,12 @@ impl Budget {
             let size = size.min(Semaphore::MAX_PERMITS);
             Pool { size, free: Semaphore::new(size) }
         };
-        Self { requests: pool(requests), polls: pool(polls), peers: pool(requests) }
+        Self {
+            requests: pool(requests),
+            polls: pool(polls),
+            peers: pool(requests),
+            unproven: Semaphore::new(UNPROVEN_BODIES_MAX),
+        }
     }
 
     /// As the configuration says.
@@ -296,6 +306,16 @@ impl Budget {
     /// 503 with `Retry-After` when there is none.
     pub fn peer(&self) -> Result<Share<'_>, Failure> {
         self.peers.take()
+    }
+
+    /// Waits until there is room for a body of `size`, as far as that is known, whose sender has yet to prove its name. Small ones need none.
+    pub async fn unproven(&self, size: Option<u64>) -> Option<Share<'_>> {
+        let small = size.is_some_and(|size| size <= UNPROVEN_BODY_BYTES_MIN);
+        match small {
+            true => None,
+            // Nobody closes the semaphore.
+            false => self.unproven.acquire().await.ok(),
+        }
     }
 
     /// A share for one request.

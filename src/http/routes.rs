@@ -13,8 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::Method;
+use hyper::body::Body as _;
 use ruma::api::{IncomingRequest, OutgoingResponseExt, path_builder::PathBuilder};
 
 use super::{
@@ -178,18 +179,25 @@ impl Definition {
         };
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
         if self.access == Access::Signed {
-            let body = read_body(body, FEDERATION_BODY_BYTES_MAX, &parts.headers).await?;
-            return self.answer_server(app, Call { parts, path, caller, origin: None, peer, body }).await;
+            let call = Call { parts, path, caller, origin: None, peer, body: Bytes::new() };
+            return self.answer_server(app, body, call).await;
         }
         let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
         (self.run)(app, Call { parts, path, caller, origin: None, peer, body }).await
     }
 
     /// Answers another server: who it is must be proved, and it does not get more than its share.
-    async fn answer_server(&self, app: App, mut call: Call) -> Result<Response, Failure> {
-        let origin = prove(&app, self.path, (&call.parts, &call.body)).await?;
-        let slots = app.clone();
-        let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, slots.slots.enter(&origin)).await;
+    async fn answer_server(&self, app: App, body: Body, mut call: Call) -> Result<Response, Failure> {
+        let services = app.clone();
+        let origin = {
+            // Until somebody has proved who they are, they fill little of our memory.
+            let size = body.size_hint().upper();
+            let room = tokio::time::timeout(FEDERATION_WAIT_MAX, services.budget.unproven(size)).await;
+            let _room = room.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?;
+            call.body = read_body(body, FEDERATION_BODY_BYTES_MAX, &call.parts.headers).await?;
+            prove(&app, self.path, (&call.parts, &call.body)).await?
+        };
+        let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, services.slots.enter(&origin)).await;
         let _slot = entering.map_err(|_| Failure::limit_exceeded(BUSY_RETRY_AFTER))?;
         call.origin = Some(origin);
         let answer = tokio::time::timeout(FEDERATION_SECONDS_MAX, (self.run)(app, call)).await;

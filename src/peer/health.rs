@@ -10,6 +10,8 @@ use crate::limits::PEERS_DOWN_MAX;
 #[derive(Clone, Copy)]
 struct Down {
     failures: u32,
+    /// When it was asked last.
+    asked: Duration,
     until: Duration,
 }
 
@@ -30,6 +32,12 @@ impl Health {
         self.servers.lock().get(server).is_some_and(|down| now < down.until)
     }
 
+    /// As [`Self::is_down`], for somebody who has reason to hope: no pause is longer than the first.
+    pub(super) fn is_down_still(&self, server: &ServerName, now: Duration) -> bool {
+        let all = self.servers.lock();
+        all.get(server).is_some_and(|down| now < down.until.min(down.asked + self.first))
+    }
+
     pub(super) fn answered(&self, server: &ServerName) {
         self.servers.lock().remove(server);
     }
@@ -42,7 +50,8 @@ impl Health {
                 return;
             }
         }
-        let down = all.entry(server.to_owned()).or_insert(Down { failures: 0, until: now });
+        let down = all.entry(server.to_owned()).or_insert(Down { failures: 0, asked: now, until: now });
+        down.asked = now;
         // Several requests that fail together are one failure.
         if now >= down.until {
             let pause = self.first.saturating_mul(1 << down.failures.min(16)).min(self.longest);

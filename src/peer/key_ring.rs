@@ -8,7 +8,8 @@ use std::{
 use futures_util::stream::{self, StreamExt};
 use quick_cache::sync::Cache;
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName, UInt,
+    MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName, ServerSigningKeyId,
+    UInt,
     api::federation::discovery::{
         ServerSigningKeys, get_remote_server_keys_batch::v2 as get_keys_of_many,
         get_server_keys::v2 as get_keys,
@@ -28,7 +29,8 @@ use crate::{
     keys::{PublicKeyMap, PublicKeySet},
     limits::{
         KEY_DOCUMENT_BYTES_MAX, KEY_FETCHES_MAX, KEY_PAUSE_FIRST, KEY_PAUSE_MAX, KEY_SECONDS_MAX,
-        KEYS_CACHED, KEYS_NOTARY_FIRST, KEYS_PER_NOTARY_REQUEST_MAX, NOTARY_ANSWER_BYTES_MAX,
+        KEY_STRANGERS_MAX, KEYS_CACHED, KEYS_NOTARY_FIRST, KEYS_PER_NOTARY_REQUEST_MAX,
+        NOTARY_ANSWER_BYTES_MAX,
     },
     log::Commit,
 };
@@ -70,6 +72,7 @@ pub(super) struct KeyRing {
     direct_pauses: Health,
     notary_pauses: Health,
     fetches: Semaphore,
+    strangers: Semaphore,
 }
 
 impl Default for KeyRing {
@@ -80,8 +83,16 @@ impl Default for KeyRing {
             direct_pauses: Health::new(KEY_PAUSE_FIRST, KEY_PAUSE_MAX),
             notary_pauses: Health::new(KEY_PAUSE_FIRST, KEY_PAUSE_MAX),
             fetches: Semaphore::new(KEY_FETCHES_MAX),
+            strangers: Semaphore::new(KEY_STRANGERS_MAX),
         }
     }
+}
+
+/// How long a server is left alone that did not give its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Full,
+    Little,
 }
 
 /// Ids of keys by server.
@@ -112,6 +123,26 @@ impl Peers {
             self.look_up(&missing, validity, &mut found).await;
         }
         found
+    }
+
+    /// The key `id` of a server that says that it is calling us, if it is valid now. None when too many servers with
+    /// unknown keys are calling at once: names that somebody makes up must not keep us from those we know.
+    pub async fn caller_key(&self, server: &ServerName, id: &ServerSigningKeyId) -> Option<PublicKeyMap> {
+        let wanted = Ids::from([(server.to_owned(), BTreeSet::from([id.to_string()]))]);
+        let validity = Validity::At(self.now());
+        let mut found = PublicKeyMap::new();
+        if self.look_up(&wanted, validity, &mut found).await.is_empty() {
+            return Some(found);
+        }
+        let _place = self.key_ring().strangers.try_acquire().ok()?;
+        // It may well be back: it seems to be calling.
+        self.ask_server(&server.to_owned(), Patience::Little).await;
+        let missing = self.look_up(&wanted, validity, &mut found).await;
+        if !missing.is_empty() {
+            self.ask_notaries(&missing).await;
+            self.look_up(&missing, validity, &mut found).await;
+        }
+        Some(found)
     }
 
     /// Adds to `found` what is known and valid; what is left.
@@ -186,14 +217,18 @@ impl Peers {
     pub(super) async fn ask_servers(&self, servers: impl Iterator<Item = &OwnedServerName>) {
         let servers: Vec<OwnedServerName> = servers.cloned().collect();
         let asking = servers.into_iter().map(|server| async move {
-            self.ask_server(&server).await;
+            self.ask_server(&server, Patience::Full).await;
         });
         stream::iter(asking).buffer_unordered(KEY_FETCHES_MAX).collect::<()>().await;
     }
 
-    async fn ask_server(&self, server: &OwnedServerName) -> bool {
+    async fn ask_server(&self, server: &OwnedServerName, patience: Patience) -> bool {
         let (ring, clock) = (self.key_ring(), self.clock());
-        if ring.direct_pauses.is_down(server, clock.monotonic()) {
+        let paused = match patience {
+            Patience::Full => ring.direct_pauses.is_down(server, clock.monotonic()),
+            Patience::Little => ring.direct_pauses.is_down_still(server, clock.monotonic()),
+        };
+        if paused {
             return false;
         }
         let work = || async {
@@ -294,7 +329,7 @@ impl Peers {
         if !known.is_empty() {
             return known;
         }
-        self.ask_server(notary).await;
+        self.ask_server(notary, Patience::Full).await;
         self.current_keys(notary).await
     }
 

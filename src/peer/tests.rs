@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{Bounds, Net, NetError, OldKey, PeerError, Peers, Settings, Validity, Wanted};
 use crate::{
     keys::{PublicKeyMap, SigningKey, canonical_text, parse_object},
-    limits::{KEY_PAUSE_FIRST, KEY_VALIDITY_MAX_MS},
+    limits::{KEY_PAUSE_FIRST, KEY_PAUSE_MAX, KEY_VALIDITY_MAX_MS},
     log::Log,
     store::{BoxFuture, Db, memory::Memory},
     types::{Clock, ManualClock, Ports, SeededRng},
@@ -334,4 +334,25 @@ async fn refusals_and_nonsense_are_told_apart() {
         peers.call(server_name!("b.org"), get_server_version::v1::Request::new(), Bounds::default()).await;
     assert!(matches!(answer, Err(PeerError::Forbidden(_))));
     assert!(net.asked().is_empty());
+}
+
+/// A server that was away for long is believed as soon as it calls, though its key has to be had anew.
+#[tokio::test]
+async fn a_server_that_calls_is_asked_sooner() {
+    let World { net, clock, peers } = world(Settings::default()).await;
+    for _ in 0..6 {
+        peers.keys(wanted("b.org", &["k"]), at(clock.now_ms())).await;
+        clock.advance(KEY_PAUSE_MAX);
+    }
+    peers.keys(wanted("b.org", &["k"]), at(clock.now_ms())).await;
+    net.asked();
+    let until = clock.now_ms() + HOUR;
+    net.set(&format!("b.org{OWN}"), 200, document("b.org", &["k"], &[], until, &[&key("b.org", "k")]));
+    let id = OwnedServerSigningKeyId::try_from("ed25519:k").unwrap();
+    let call = || peers.caller_key(server_name!("b.org"), &id);
+    assert!(call().await.unwrap().is_empty());
+    clock.advance(KEY_PAUSE_FIRST);
+    assert!(peers.keys(wanted("b.org", &["k"]), at(clock.now_ms())).await.is_empty());
+    assert!(net.asked().is_empty());
+    assert_eq!(ids(&call().await.unwrap(), "b.org"), ["ed25519:k"]);
 }

@@ -2,16 +2,17 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#request-authentication>
 
-use std::{collections::BTreeSet, ops::Deref};
+use std::ops::Deref;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, request::Parts};
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UInt, api::error::ErrorKind};
+use ruma::{OwnedServerName, ServerName, api::error::ErrorKind};
 
 use super::echo;
 use crate::{
     http::{App, Failure},
-    peer::{BadProof, Validity, Wanted, XMatrix},
+    limits::BUSY_RETRY_AFTER,
+    peer::{BadProof, XMatrix},
 };
 
 /// The server that a request comes from; it has proved that.
@@ -44,9 +45,8 @@ pub(in crate::http) async fn prove(
     if proof.origin == app.server_name && path != echo::PATH {
         return Err(Failure::forbidden("This server does not ask itself"));
     }
-    let now = UInt::try_from(app.ports.clock.now_ms()).unwrap_or(UInt::MAX);
-    let wanted = Wanted::from([(proof.origin.clone(), BTreeSet::from([proof.key.clone()]))]);
-    let keys = app.peers.keys(wanted, Validity::At(MilliSecondsSinceUnixEpoch(now))).await;
+    let keys = app.peers.caller_key(&proof.origin, &proof.key).await;
+    let keys = keys.ok_or_else(|| Failure::busy(BUSY_RETRY_AFTER))?;
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = parts.uri.clone();

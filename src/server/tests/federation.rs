@@ -15,11 +15,12 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use ruma::{OwnedServerName, ServerName, api::federation::discovery::get_server_version::v1 as version};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::{
     config::{Address, Config, Engine, Federation, Listen, Storage},
     peer::{Bounds, Dns, DnsError, Net, NetError, PeerError, Service, XMatrix},
-    server::{Running, real_ports},
+    server::{Running, real_ports, tls},
     store::BoxFuture,
 };
 
@@ -127,8 +128,12 @@ async fn two_servers_find_and_believe_each_other() {
     let ask = |bounds| a.app().peers.call(name("b.test"), version::Request::new(), bounds);
     let small = ask(Bounds::new(Duration::from_secs(30), 10)).await;
     assert!(matches!(small, Err(PeerError::TooLarge)), "{small:?}");
-    let soon = ask(Bounds::new(Duration::ZERO, 1_000)).await;
-    assert!(matches!(soon, Err(PeerError::Timeout)), "{soon:?}");
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    town.names.0.lock().insert(String::from("silent.test"), silent.local_addr().unwrap().port());
+    let bounds = Bounds::new(Duration::from_millis(20), 1_000);
+    let late = a.app().peers.call(name("silent.test"), version::Request::new(), bounds).await;
+    assert!(matches!(late, Err(PeerError::Timeout)), "{late:?}");
     a.stop().await.unwrap();
     b.stop().await.unwrap();
 }
@@ -169,5 +174,33 @@ async fn a_name_does_not_lead_into_this_machine() {
     assert!(matches!(lost, Err(PeerError::Unreachable(_))), "{lost:?}");
     let gone = a.net.locate(name("nowhere.test")).await;
     assert!(matches!(gone, Err(NetError::Unreachable(_))));
+    a.stop().await.unwrap();
+}
+
+/// Row 4.7 of the list of known vulnerabilities: an answer without end, of a length that nobody has announced.
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let town = Town::new();
+    let a = town.start(town.config("a.test", "a.test")).await;
+    let (chain, key) = town.config("endless.test", "endless.test").listen[0].tls.clone().unwrap();
+    let tls = tls::acceptor(tls::Certificate::load(&chain, &key).unwrap()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    town.names.0.lock().insert(String::from("endless.test"), listener.local_addr().unwrap().port());
+    let flood = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = tls.accept(stream).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        let chunk = [b"2000\r\n".as_slice(), &[b' '; 0x2000], b"\r\n"].concat();
+        let mut sent = 0_usize;
+        while stream.write_all(&chunk).await.is_ok() {
+            sent += 0x2000;
+        }
+        sent
+    };
+    let bounds = Bounds::new(Duration::from_secs(30), 1 << 20);
+    let call = a.app().peers.call(name("endless.test"), version::Request::new(), bounds);
+    let (answer, sent) = tokio::join!(call, flood);
+    assert!(matches!(answer, Err(PeerError::TooLarge)), "{answer:?}");
+    assert!(sent < 64 << 20, "{sent} bytes were taken");
     a.stop().await.unwrap();
 }
