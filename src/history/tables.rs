@@ -64,6 +64,13 @@ pub struct RoomRow {
 }
 
 impl RoomRow {
+    /// A room of which nothing but its create event is known.
+    #[must_use]
+    pub fn new(version: RoomVersionId, create: OwnedEventId) -> Self {
+        let (heads, state) = (Vec::new(), StateId::EMPTY);
+        Self { serial: 0, version, create, heads, state, joined: 0, invited: 0, remote: 0, gaps: 0 }
+    }
+
     /// The rules of the room's version.
     #[must_use]
     pub fn rules(&self) -> &'static ruma::room_version_rules::RoomVersionRules {

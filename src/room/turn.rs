@@ -194,17 +194,7 @@ impl Turn {
         let pdu = build::build(draft, &[], |_, _| None, rules, rooms.key())?;
         auth::check_selection(&pdu, &rules.authorization, |_| None)
             .map_err(|denied| RoomError::Invalid(denied.to_string()))?;
-        let row = RoomRow {
-            serial: 1,
-            version,
-            create: pdu.event_id().to_owned(),
-            heads: Vec::new(),
-            state: StateId::EMPTY,
-            joined: 0,
-            invited: 0,
-            remote: 0,
-            gaps: 0,
-        };
+        let row = RoomRow { serial: 1, ..RoomRow::new(version, pdu.event_id().to_owned()) };
         let mut turn = Self::empty(rooms, pdu.room_id().to_owned(), row);
         turn.admit(pdu, None).await?;
         Ok(turn)

@@ -63,19 +63,7 @@ impl Rooms {
             .map(|pdu| pdu.event_id().to_owned())
             .or_else(|| known.as_ref().map(|row| row.create.clone()));
         let create = create.ok_or_else(|| unsound("the state has no create event"))?;
-        let row = known.unwrap_or_else(|| {
-            Arc::new(RoomRow {
-                serial: 0,
-                version: version.clone(),
-                create,
-                heads: Vec::new(),
-                state: StateId::EMPTY,
-                joined: 0,
-                invited: 0,
-                remote: 0,
-                gaps: 0,
-            })
-        });
+        let row = known.unwrap_or_else(|| Arc::new(RoomRow::new(version.clone(), create)));
         if row.version != version {
             return Err(unsound("the room has another version"));
         }
