@@ -57,9 +57,6 @@ impl Parcel {
     }
 }
 
-/// Receipts by room and user. <https://spec.matrix.org/v1.19/server-server-api/#receipts>
-type Receipts = BTreeMap<OwnedRoomId, BTreeMap<&'static str, BTreeMap<OwnedUserId, Value>>>;
-
 impl Courier<'_> {
     /// What `page` owes to the server. To-device messages come first: others wait for the keys in them.
     pub(super) async fn parcel(&self, page: Page) -> Result<Parcel, DeliveryError> {
@@ -114,7 +111,8 @@ impl Courier<'_> {
     }
 
     fn add_room(&self, parcel: &mut Parcel, room: &OwnedRoomId, slice: Slice) -> Result<(), StoreError> {
-        let mut receipts: Vec<Receipts> = Vec::new();
+        // A user has one receipt in an EDU; those of further threads go into further ones.
+        let mut receipts: Vec<BTreeMap<OwnedUserId, Value>> = Vec::new();
         for (_, fact) in slice.facts {
             match fact {
                 Fact::Receipt { kind: ReceiptKind::Read, user_id, thread_id, event_id, ts, .. } => {
@@ -123,29 +121,19 @@ impl Courier<'_> {
                         data["thread_id"] = thread_id.into();
                     }
                     let receipt = json!({ "event_ids": [event_id], "data": data });
-                    // A user has one receipt in an EDU; those of further threads go into further ones.
-                    let is_free = |known: &&mut Receipts| {
-                        !known.values().flat_map(BTreeMap::values).any(|users| users.contains_key(&user_id))
-                    };
-                    let known = match receipts.iter_mut().position(|known| is_free(&known)) {
-                        Some(free) => &mut receipts[free],
-                        None => {
-                            receipts.push(Receipts::new());
-                            receipts.last_mut().unwrap_or_else(|| unreachable!("just pushed"))
-                        }
-                    };
-                    known
-                        .entry(room.clone())
-                        .or_default()
-                        .entry("m.read")
-                        .or_default()
-                        .insert(user_id, receipt);
+                    match receipts.iter_mut().find(|users| !users.contains_key(&user_id)) {
+                        Some(users) => drop(users.insert(user_id, receipt)),
+                        None => receipts.push(BTreeMap::from([(user_id, receipt)])),
+                    }
                 }
                 Fact::Typing { user_ids } => self.add_typing(parcel, room, user_ids)?,
                 _ => {}
             }
         }
-        receipts.into_iter().try_for_each(|receipts| parcel.edu("m.receipt", receipts))
+        // <https://spec.matrix.org/v1.19/server-server-api/#receipts>
+        receipts
+            .into_iter()
+            .try_for_each(|users| parcel.edu("m.receipt", json!({ room.as_str(): { "m.read": users } })))
     }
 
     /// Who has begun to type since the server was last told, and who has ended.
@@ -177,7 +165,7 @@ impl Courier<'_> {
             match fact {
                 Fact::Devices { user_id } if self.concerns(&user_id).await? => {
                     let updates = self.couriers.0.devices.list_updates(&user_id, (since, at)).await?;
-                    self.add_updates(parcel, (user_id, at), updates).await?;
+                    self.add_updates(parcel, user_id, updates).await?;
                 }
                 Fact::Presence { user_id, content } if self.concerns(&user_id).await? => {
                     let mut content: Value = serde_json::from_str(&content).map_err(StoreError::engine)?;
@@ -209,7 +197,7 @@ impl Courier<'_> {
     async fn add_updates(
         &self,
         parcel: &mut Parcel,
-        (user, at): (OwnedUserId, Position),
+        user: OwnedUserId,
         updates: ListUpdates,
     ) -> Result<(), DeliveryError> {
         let told = self.couriers.log().db().row(&DELIVERED, &(self.server.clone(), user.clone())).await?;
@@ -242,8 +230,8 @@ impl Courier<'_> {
             }
             parcel.edu("m.signing_key_update", content)?;
         }
-        if before != told {
-            parcel.told.push((user, before.map_or(at, Position)));
+        if let Some(last) = before.filter(|_| before != told) {
+            parcel.told.push((user, Position(last)));
         }
         Ok(())
     }

@@ -20,18 +20,10 @@ use crate::{
     keys::SigningKey,
     log::{Audience, Commit, Log},
     peer::{self, Isolated, Peers},
-    room::{Message, NewRoom, Profile, Profiles, Rooms},
-    store::{BoxFuture, Db, StoreError, memory::Memory},
+    room::{Message, NewRoom, Rooms},
+    store::{BoxFuture, Db, memory::Memory},
     types::{Clock, Fact, Lane, Ports, ReceiptKind, SeededRng},
 };
-
-struct Nameless;
-
-impl Profiles for Nameless {
-    fn profile<'a>(&'a self, _: &'a ruma::UserId) -> BoxFuture<'a, Result<Profile, StoreError>> {
-        Box::pin(async { Ok(Profile::default()) })
-    }
-}
 
 /// The clock of the test's runtime, which stands still while anything can be done.
 struct PausedClock(tokio::time::Instant);
@@ -149,7 +141,8 @@ impl World {
         let key = Arc::new(SigningKey::from_seed(name, "k", [1; 32]).unwrap());
         let peers =
             Peers::new(Arc::new(Isolated), log.clone(), ports.clone(), key, peer::Settings::default());
-        let rooms = Rooms::new(history.clone(), peers, ports.clone(), Arc::new(Nameless), tasks.clone());
+        let rooms =
+            Rooms::new(history.clone(), peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
         let new = NewUser { username: Some("alice".into()), ..NewUser::default() };
         accounts.create_user(new).await.unwrap();
         let room = rooms.create(&alice(), NewRoom::default()).await.unwrap();
