@@ -14,7 +14,6 @@ pub mod server;
 pub mod store_faults;
 pub mod store_load;
 pub mod tls;
-pub mod world;
 
 /// A result whose error is a sentence for whoever reads the failed test.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
