@@ -62,7 +62,7 @@ impl Kind {
         })
     }
 
-    /// The Synapse that `clients/setup --synapse` installed, or the Python named by `SYNAPSE_PYTHON`.
+    /// The Synapse that `clients/setup` installed, or the Python named by `SYNAPSE_PYTHON`.
     pub fn synapse() -> Outcome<Self> {
         let python = match std::env::var_os("SYNAPSE_PYTHON") {
             Some(named) => named.into(),
@@ -70,7 +70,7 @@ impl Kind {
         };
         match python.is_file() {
             true => Ok(Self::Synapse(python)),
-            false => Err("no Synapse: run `spec-tests/clients/setup --synapse` first".into()),
+            false => Err("no Synapse: run `spec-tests/clients/setup` first".into()),
         }
     }
 
@@ -257,9 +257,13 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The name of the server, the part of its users' ids after the colon.
+    /// The name of the server, the part of its users' ids after the colon. With other servers it has one
+    /// address only; `localhost` may have two, of which nobody listens on the second.
     pub fn name(&self) -> String {
-        format!("localhost:{}", self.federation_port.unwrap_or(self.port))
+        match self.federation_port {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => format!("localhost:{}", self.port),
+        }
     }
 
     /// Which server it is.
@@ -311,7 +315,7 @@ fn write_lockstep_config(
 ) -> Outcome<()> {
     let identity = authority.identify(folder)?;
     let config = format!(
-        "server_name = 'localhost:{federation_port}'
+        "server_name = '127.0.0.1:{federation_port}'
 listen = ['127.0.0.1:{port}', {{ address = '127.0.0.1:{federation_port}', tls_certificate = '{}', tls_key = '{}' }}]
 [federation]
 allow_ranges = ['127.0.0.0/8', '::1/128']
@@ -375,7 +379,7 @@ allow_public_rooms_over_federation: true
     };
     let unlimited = "{per_second: 1000000, burst_count: 1000000}";
     let config = format!(
-        "server_name: 'localhost:{}'
+        "server_name: '{}'
 listeners:
   - {{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: false, resources: [{{names: [client]}}]}}
 {tls}database: {{name: sqlite3, args: {{database: '{data}/homeserver.db'}}}}
@@ -402,7 +406,7 @@ rc_presence: {{per_user: {unlimited}}}
 rc_room_creation: {unlimited}
 rc_federation: {{sleep_limit: 1000000, reject_limit: 1000000, concurrent: 100}}
 ",
-        federation.map_or(port, |(port, _)| port),
+        federation.map_or_else(|| format!("localhost:{port}"), |(port, _)| format!("127.0.0.1:{port}")),
     );
     fs::write(folder.join("homeserver.yaml"), config)?;
     fs::write(

@@ -1,5 +1,5 @@
 //! Lockstep and another server over TLS on loopback: with itself, and with a real Synapse, which
-//! `spec-tests/clients/setup --synapse` installs.
+//! `spec-tests/clients/setup` installs.
 
 use std::path::Path;
 
