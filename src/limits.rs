@@ -52,6 +52,10 @@ pub const AUTH_EVENTS_MAX: usize = 10;
 pub const DEPTH_MAX: u64 = (1 << 53) - 1;
 /// Unaccepted events that one new event is followed through to find which heads it covers (ours).
 pub const EXTREMITY_WALK_MAX: usize = 1_000;
+/// Rows of the auth chain index that are read of one event at first (ours: mostly the first one decides).
+pub const CITERS_PAGE_FIRST: usize = 32;
+/// Rows of the auth chain index that are read of one event at a time after that (ours).
+pub const CITERS_PAGE_NEXT: usize = 1_000;
 /// Audiences whose subscriptions are kept in memory (ours; about 100 bytes per room of each).
 pub const SUBSCRIPTION_CACHE_MAX: usize = 10_000;
 /// Changed rows that wait in memory for the index before commits are refused (ours; about 100 MiB).

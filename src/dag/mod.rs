@@ -31,4 +31,4 @@ mod auth_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;

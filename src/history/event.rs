@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ruma::{EventId, OwnedEventId, RoomVersionId, room_version_rules::RoomVersionRules};
 use serde::{Deserialize, Serialize};
 
+use super::chains;
 use crate::{
     dag::{Pdu, StateId, versions},
     log::Commit,
@@ -91,6 +92,13 @@ pub(super) fn key(event_id: &EventId) -> Key {
     Key::new(TableId::Event, &(event_id.to_owned(),))
 }
 
+/// Whether a row is that of an event which is not shown, without reading all of it.
+pub(super) fn is_hidden(row: &[u8]) -> bool {
+    // After the position and the format.
+    let status = row.get(9).copied().and_then(Status::read);
+    matches!(status, Some(Status::SoftFailed | Status::Rejected))
+}
+
 impl StoredEvent {
     /// The rules of its room version.
     #[must_use]
@@ -104,9 +112,12 @@ impl StoredEvent {
         matches!(self.status, Status::Timeline | Status::Backfilled)
     }
 
-    /// Writes the row. An event without a position that belongs to a timeline takes that of the fact
+    /// Writes the row, and those of the auth chain index. An event without a position that belongs to a timeline takes that of the fact
     /// which was added last to `commit`.
     pub fn record(&self, commit: &mut Commit) {
+        if self.status != Status::Rejected {
+            chains::record(&self.pdu, commit);
+        }
         let key = key(self.pdu.event_id());
         let rest = self.encode();
         match (self.status, self.position) {

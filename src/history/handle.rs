@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     RoomRow, StoredEvent,
     cache::Caches,
+    chains,
     erasure::Erased,
     event,
     tables::{ALIASES, AliasRow, FORGOTTEN, PUBLISHED, PublishedRow, ROOM_ALIASES, ROOMS, STRIPPED},
@@ -66,6 +67,7 @@ impl History {
             }
         };
         let salt = salt.try_into().map_err(|_| StoreError::Corrupt(String::from("the state salt")))?;
+        chains::complete(&log).await?;
         let exclusive = log.db().is_exclusive();
         let erased = Erased::load(log.db()).await?;
         Ok(Self(Arc::new(Inner { log, ports, server, caches: Caches::new(), erased, exclusive, salt })))

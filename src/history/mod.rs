@@ -14,6 +14,7 @@ mod access;
 mod acl;
 mod bundle;
 mod cache;
+mod chains;
 mod erasure;
 mod event;
 mod graph;
@@ -32,6 +33,7 @@ mod timestamp;
 mod viewer;
 
 pub use access::Reach;
+pub use chains::Fresh;
 pub use event::{EventNotes, States, Status, StoredEvent};
 pub use handle::History;
 pub use members::{Member, Members};

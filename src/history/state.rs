@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::{EventId, RoomId, events::StateEventType};
 
-use super::{History, States, StoredEvent, cache::Caches};
+use super::{History, States, StoredEvent};
 use crate::{
     dag::{
         NeedNodes, Node, NodeId, NodeSource, StateId, StateKey, StateValue,
@@ -17,19 +17,46 @@ use crate::{
 
 /// Where the nodes of one question come from.
 pub(crate) struct Nodes<'a> {
-    caches: &'a Caches,
+    history: &'a History,
     fresh: &'a HashMap<NodeId, Arc<Node>>,
     loaded: HashMap<NodeId, Arc<Node>>,
-    salt: [u8; 16],
+}
+
+impl<'a> Nodes<'a> {
+    pub(super) fn new(history: &'a History, fresh: &'a HashMap<NodeId, Arc<Node>>) -> Self {
+        Self { history, fresh, loaded: HashMap::new() }
+    }
+
+    /// Loads nodes that are neither fresh nor in memory.
+    pub(super) async fn load(&mut self, needed: Vec<NodeId>) -> Result<(), StoreError> {
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Key> = needed.iter().copied().map(node_key).collect();
+        let rows = self.history.0.log.db().get_many(&keys).await?;
+        for (id, row) in needed.into_iter().zip(rows) {
+            let corrupt = |what: String| StoreError::Corrupt(format!("state node {id:?}: {what}"));
+            let row = row.ok_or_else(|| corrupt(String::from("it is missing")))?;
+            let node = Node::decode(&id, &row).map_err(|error| corrupt(error.to_string()))?;
+            let node = Arc::new(node);
+            self.history.0.caches.nodes.insert(id, node.clone());
+            self.loaded.insert(id, node);
+        }
+        Ok(())
+    }
 }
 
 impl NodeSource for Nodes<'_> {
     fn get(&self, id: &NodeId) -> Option<Arc<Node>> {
-        self.loaded.get(id).or_else(|| self.fresh.get(id)).cloned().or_else(|| self.caches.nodes.get(id))
+        self.loaded
+            .get(id)
+            .or_else(|| self.fresh.get(id))
+            .cloned()
+            .or_else(|| self.history.0.caches.nodes.get(id))
     }
 
     fn salt(&self) -> [u8; 16] {
-        self.salt
+        self.history.0.salt
     }
 }
 
@@ -46,21 +73,11 @@ impl History {
         fresh: &HashMap<NodeId, Arc<Node>>,
         question: impl Fn(&Nodes<'_>) -> Result<T, NeedNodes>,
     ) -> Result<T, StoreError> {
-        let mut nodes = Nodes { caches: &self.0.caches, fresh, loaded: HashMap::new(), salt: self.0.salt };
+        let mut nodes = Nodes::new(self, fresh);
         loop {
-            let NeedNodes(needed) = match question(&nodes) {
+            match question(&nodes) {
                 Ok(answer) => return Ok(answer),
-                Err(needed) => needed,
-            };
-            let keys: Vec<Key> = needed.iter().copied().map(node_key).collect();
-            let rows = self.0.log.db().get_many(&keys).await?;
-            for (id, row) in needed.into_iter().zip(rows) {
-                let corrupt = |what: String| StoreError::Corrupt(format!("state node {id:?}: {what}"));
-                let row = row.ok_or_else(|| corrupt(String::from("it is missing")))?;
-                let node = Node::decode(&id, &row).map_err(|error| corrupt(error.to_string()))?;
-                let node = Arc::new(node);
-                self.0.caches.nodes.insert(id, node.clone());
-                nodes.loaded.insert(id, node);
+                Err(NeedNodes(needed)) => nodes.load(needed).await?,
             }
         }
     }

@@ -1,15 +1,24 @@
 //! State resolution: one state out of several, by the algorithm of the room version.
 //!
-//! Room version 1 has its own algorithm ([`first`]); the others use ruma's, for which [`chains`] computes
-//! the auth chains and the conflicted subgraph. Everything comes out of a map of events that were loaded
-//! before. What turns out to be lacking is named in [`ResolveError::Missing`], and the whole is tried
-//! again. The result never depends on the order of the states.
+//! Room version 1 has its own algorithm ([`first`]); the others use ruma's, which is given the auth
+//! difference and the conflicted subgraph. There are two ways to those. [`resolve`] walks whole auth
+//! chains ([`chains`]), as the specification defines them. [`Merge`] is for large rooms: its states are
+//! trees, and the auth chain index ([`index`]) keeps it to what differs; [`merge()`] is the same by whole
+//! chains. All come out the same. All works
+//! on what was loaded before; what turns out to be lacking is named in the error. The result never depends
+//! on the order of the states.
 
+mod between;
 mod chains;
+mod difference;
 mod first;
+mod index;
+#[cfg(test)]
+mod index_tests;
 mod merge;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::{
     cell::RefCell,
@@ -24,7 +33,9 @@ use ruma::{
 };
 
 pub use chains::{auth_chain, auth_chains_beyond};
-pub use merge::{MergeError, merge};
+pub use index::{AtHand, Citer, Citers, Need, authorises, citations};
+pub use merge::{Merge, MergeStop};
+pub use whole::{MergeError, merge};
 
 use super::{auth, pdu::Pdu};
 
@@ -71,7 +82,7 @@ impl<'a> Events<'a> {
 /// Resolves `states`. All of `events` are events of the room; rejected ones are marked as such.
 ///
 /// Needed are the events that the states disagree about and, but for room version 1, the auth chains of
-/// all states. Where those are long see [`resolve_with_chains`]; for states kept as trees see [`merge()`].
+/// all states. For states that are kept as trees see [`Merge`].
 pub fn resolve(
     rules: &RoomVersionRules,
     states: &[StateMap<OwnedEventId>],
@@ -113,6 +124,17 @@ pub fn resolve_with_chains(
     if let Some(state) = only_state(states) {
         return Ok(state);
     }
+    ask_rules(rules, states, chains, events, chains::subgraph)
+}
+
+/// Asks the algorithm of the room version.
+fn ask_rules(
+    rules: &RoomVersionRules,
+    states: &[StateMap<OwnedEventId>],
+    chains: Vec<EventIdSet<OwnedEventId>>,
+    events: &HashMap<OwnedEventId, Pdu>,
+    subgraph: impl Fn(&StateMap<Vec<OwnedEventId>>, &Events<'_>) -> Option<EventIdSet<OwnedEventId>>,
+) -> Result<StateMap<OwnedEventId>, ResolveError> {
     let known = Events::new(events);
     let resolved = match &rules.state_res {
         StateResolutionVersion::V1 => first::resolve(&rules.authorization, states, &known),
@@ -122,7 +144,7 @@ pub fn resolve_with_chains(
             states,
             chains,
             |id| known.get(id),
-            |conflicted| chains::subgraph(conflicted, &known),
+            |conflicted| subgraph(conflicted, &known),
         )
         .map_err(|error| ResolveError::Broken(error.to_string())),
     };
@@ -147,7 +169,18 @@ pub fn relevant_keys(
     if rules.state_res.v2_rules().is_some_and(|v2| v2.consider_conflicted_state_subgraph) {
         ids.extend(chains::subgraph(&conflicted, &known).into_iter().flatten());
     }
-    let events: Vec<&Pdu> = ids.iter().filter_map(|id| known.get(id)).collect();
+    let keys = places_looked_at(rules, ids.iter(), events);
+    known.unless_missing(keys)
+}
+
+/// The places of the state that the rules look at for some events.
+fn places_looked_at<'a>(
+    rules: &RoomVersionRules,
+    ids: impl Iterator<Item = &'a OwnedEventId>,
+    events: &HashMap<OwnedEventId, Pdu>,
+) -> Result<BTreeSet<(StateEventType, String)>, ResolveError> {
+    let known = Events::new(events);
+    let events: Vec<&Pdu> = ids.filter_map(|id| known.get(id)).collect();
     // An event so malformed that nothing can be selected for it looks at nothing and is denied.
     let keys = events.iter().filter_map(|pdu| auth::state_keys(pdu, &rules.authorization).ok()).flatten();
     known.unless_missing(Ok(keys.collect()))

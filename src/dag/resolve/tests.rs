@@ -3,12 +3,15 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
-use ruma::{OwnedEventId, state_res::StateMap};
+use ruma::{OwnedEventId, room_version_rules::RoomVersionRules, state_res::StateMap};
 use serde_json::{Value, json};
 
-use super::{MergeError, ResolveError, auth_chains_beyond, merge, resolve, resolve_with_chains};
+use super::{
+    AtHand, Merge, MergeError, MergeStop, ResolveError, auth_chains_beyond, merge, resolve,
+    resolve_with_chains,
+};
 use crate::dag::{
-    NeedNodes, Pdu, StateId, tree, versions,
+    NeedNodes, Node, NodeId, Pdu, StateId, tree, versions,
     world::{World, user},
 };
 
@@ -241,6 +244,7 @@ fn check_trees(branches: &[World], events: &HashMap<OwnedEventId, Pdu>, expected
     };
     let states: Vec<StateId> = branches.iter().map(|world| plant(world.state.values().collect())).collect();
     let wanted = plant(expected.values().map(|id| &events[id]).collect());
+    check_index(branches[0].rules, &states, (&nodes, events), wanted);
     let (mut have_nodes, mut have_events) = (HashMap::new(), HashMap::new());
     for _ in 0..100 {
         match merge(branches[0].rules, &states, &have_nodes, &have_events) {
@@ -250,6 +254,34 @@ fn check_trees(branches: &[World], events: &HashMap<OwnedEventId, Pdu>, expected
             }
             Err(MergeError::Resolve(ResolveError::Missing(ids))) => {
                 have_events.extend(ids.into_iter().map(|id| (id.clone(), events[&id].clone())));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("loading did not end");
+}
+
+/// The same with the auth chain index.
+#[track_caller]
+fn check_index(
+    rules: &RoomVersionRules,
+    states: &[StateId],
+    (nodes, events): (&HashMap<NodeId, Arc<Node>>, &HashMap<OwnedEventId, Pdu>),
+    wanted: StateId,
+) {
+    let all = AtHand::whole(events.clone());
+    let at_once = Merge::new(rules, states).advance(nodes, &all).unwrap();
+    assert_eq!(at_once.state, wanted);
+    let (mut have_nodes, mut have) = (HashMap::new(), AtHand::default());
+    let mut merge = Merge::new(rules, states);
+    for _ in 0..200 {
+        match merge.advance(&have_nodes, &have) {
+            Ok(applied) => return assert_eq!(applied.state, wanted),
+            Err(MergeStop::Need(need)) => {
+                assert!(!need.is_empty());
+                have_nodes.extend(need.nodes.into_iter().map(|id| (id, Arc::clone(&nodes[&id]))));
+                have.events.extend(need.events.into_iter().map(|id| (id.clone(), events[&id].clone())));
+                have.citers.extend(need.citers.into_iter().map(|id| (id.clone(), all.citers[&id].clone())));
             }
             Err(error) => panic!("{error}"),
         }
