@@ -50,7 +50,11 @@ impl Vertex {
             Some("") | None => pdu.event_type().to_string(),
             Some(key) => format!("{} {key}", pdu.event_type()),
         };
-        let kind = if pdu.state_key().is_some() { "state" } else { "message" };
+        let kind = match (pdu.membership(), pdu.state_key()) {
+            (Some(membership), _) => membership.as_str(),
+            (None, Some(_)) => "state",
+            (None, None) => "message",
+        };
         Self {
             event_id: pdu.event_id().to_string(),
             lines: vec![title, pdu.sender().to_string(), format!("{kind}, depth {}", pdu.depth())],
@@ -93,11 +97,12 @@ impl Vertex {
     }
 }
 
-/// The graph in the language of Graphviz, newest event on top.
+/// The graph in the language of Graphviz, oldest event on top.
 #[must_use]
 pub fn dot(vertices: &[Vertex]) -> String {
-    let mut out =
-        String::from("digraph room {\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n");
+    let mut out = String::from(
+        "digraph room {\n  rankdir=BT;\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n",
+    );
     let drawn: HashMap<&str, ()> = vertices.iter().map(|vertex| (vertex.event_id.as_str(), ())).collect();
     for vertex in vertices {
         let label: Vec<String> = vertex.caption().iter().map(|line| escape_dot(line)).collect();
@@ -127,7 +132,7 @@ pub fn svg(vertices: &[Vertex]) -> String {
     let (width, height) = layout.size();
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"11\" style=\"background:#fff\">\n\
          <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
          markerHeight=\"8\" orient=\"auto-start-reverse\"><path d=\"M0 0 8 4 0 8z\" fill=\"#667\"/></marker></defs>\n"
     );
@@ -156,24 +161,29 @@ const GAP_X: i64 = 24;
 const GAP_Y: i64 = 40;
 const MARGIN: i64 = 16;
 const LINE_CHARS_MAX: usize = 36;
+const BOLD_CHARS_MAX: usize = 30;
 const SWEEPS: usize = 4;
 
 fn draw_box(out: &mut String, vertex: &Vertex, (x, y): (i64, i64)) {
     let stroke = if vertex.is_head { 3 } else { 1 };
     let _ = writeln!(
         out,
-        "<g><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\" \
+        "<g><title>{}\n{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\" \
          fill=\"{}\" stroke=\"#334\" stroke-width=\"{stroke}\" stroke-dasharray=\"{}\"/>",
         escape_xml(&vertex.event_id),
+        escape_xml(vertex.lines.first().map_or("", String::as_str)),
         vertex.fill(),
         vertex.dashes(),
     );
     for (line, text) in (0_i64..4).zip(vertex.caption()) {
-        let short: String = match text.chars().count() > LINE_CHARS_MAX {
-            true => text.chars().take(LINE_CHARS_MAX - 1).chain(['…']).collect(),
+        let (weight, max) = match line {
+            0 => (" font-weight=\"bold\"", BOLD_CHARS_MAX),
+            _ => ("", LINE_CHARS_MAX),
+        };
+        let short: String = match text.chars().count() > max {
+            true => text.chars().take(max - 1).chain(['…']).collect(),
             false => text,
         };
-        let weight = if line == 0 { " font-weight=\"bold\"" } else { "" };
         let _ = writeln!(
             out,
             "<text x=\"{}\" y=\"{}\"{weight}>{}</text>",

@@ -1,20 +1,25 @@
 //! A room's graph of events, to be drawn.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use ruma::{OwnedEventId, RoomId};
 
-use super::{History, Status};
+use super::{History, Status, StoredEvent, chains::EVENTS, event::is_hidden};
 use crate::{
     dag::graph::{Mark, Vertex},
+    limits::SCAN_ROWS_MAX,
     log::Direction,
-    store::StoreError,
+    store::{Scan, StoreError},
     types::{Fact, Position},
 };
 
 impl History {
-    /// The newest events of a room, at most `limit`, and what they follow; `None` if this server does
-    /// not know the room.
+    /// The newest events of a room, at most `limit`, and what they follow, oldest first; `None` if this
+    /// server does not know the room. With them, and as many again at most, come those of their time that
+    /// are not shown: for these all events of the store are looked through.
     ///
     /// # Errors
     /// When the store fails.
@@ -28,20 +33,57 @@ impl History {
             _ => None,
         });
         let mut queue: VecDeque<OwnedEventId> = heads.iter().cloned().chain(newest).collect();
-        let mut vertices = BTreeMap::new();
+        let mut events: BTreeMap<OwnedEventId, Arc<StoredEvent>> = BTreeMap::new();
         while let Some(id) = queue.pop_front() {
-            if vertices.len() >= limit || vertices.contains_key(&id) {
+            if events.len() >= limit || events.contains_key(&id) {
                 continue;
             }
             let Some(event) = self.event(&id).await? else { continue };
+            queue.extend(event.pdu.prev_events().iter().cloned());
+            events.insert(id, event);
+        }
+        let since = events.values().map(|event| event.pdu.depth()).min().unwrap_or_default();
+        for event in self.hidden(room, since, limit).await? {
+            events.entry(event.pdu.event_id().to_owned()).or_insert(event);
+        }
+        let mut events: Vec<Arc<StoredEvent>> = events.into_values().collect();
+        events.sort_by_key(|event| (event.pdu.depth(), event.position));
+        let vertex = |event: &Arc<StoredEvent>| {
             let mark = match event.status {
                 Status::Timeline | Status::Backfilled | Status::Outlier => Mark::Accepted,
                 Status::SoftFailed => Mark::SoftFailed,
                 Status::Rejected => Mark::Rejected,
             };
-            queue.extend(event.pdu.prev_events().iter().cloned());
-            vertices.insert(id.clone(), Vertex::of(&event.pdu, mark, heads.contains(&id)));
+            Vertex::of(&event.pdu, mark, heads.contains(event.pdu.event_id()))
+        };
+        Ok(Some(events.iter().map(vertex).collect()))
+    }
+
+    /// Events of a room that are not shown, of a depth of at least `since`, at most `limit`.
+    async fn hidden(
+        &self,
+        room: &RoomId,
+        since: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let table = EVENTS.prefix(&());
+        let (mut from, to) = (table.clone(), table.after_prefix());
+        let mut hidden = Vec::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let page =
+                self.0.log.db().scan_many(std::slice::from_ref(&scan)).await?.pop().unwrap_or_default();
+            for (key, row) in page.iter().filter(|(_, row)| is_hidden(row)) {
+                let (id,) = EVENTS.decode_key(key)?;
+                let event = StoredEvent::decode(&id, row)?;
+                if event.pdu.room_id() == room && event.pdu.depth() >= since && hidden.len() < limit {
+                    hidden.push(event);
+                }
+            }
+            match page.last().filter(|_| page.len() == SCAN_ROWS_MAX) {
+                Some((key, _)) => from = key.successor(),
+                None => return Ok(hidden),
+            }
         }
-        Ok(Some(vertices.into_values().collect()))
     }
 }
