@@ -7,15 +7,11 @@ use ruma::{EventId, OwnedEventId, events::StateEventType};
 use super::{Given, ReceiveFailure};
 use crate::{
     dag::{
-        Pdu, RoomView, Signed, StateId, StateKey, Verdict, auth,
-        build::Head,
-        extremities, judge,
-        pdu::create_of_room,
-        resolve::{MergeError, ResolveError, merge},
-        tree::NewNode,
+        Pdu, RoomView, Signed, StateId, StateKey, Verdict, auth, build::Head, extremities, judge,
+        pdu::create_of_room, tree::NewNode,
     },
     history::{
-        EventNotes, States, Status, StoredEvent,
+        EventNotes, Fresh, States, Status, StoredEvent,
         tables::{BACKFILLED, GAPS, GapRow, HeadRow},
     },
     limits::{EXTREMITY_WALK_MAX, TURN_EVENTS_MAX},
@@ -285,48 +281,9 @@ impl Turn {
         if states.is_empty() {
             return Ok(StateId::EMPTY);
         }
-        let mut events: HashMap<OwnedEventId, Pdu> = HashMap::new();
-        loop {
-            let history = self.rooms.0.history.clone();
-            let rules = self.rules;
-            let merged = history
-                .ask(&self.nodes, |nodes| match merge(rules, &states, nodes, &events) {
-                    Ok(applied) => Ok(Ok(applied)),
-                    Err(MergeError::Nodes(needed)) => Err(needed),
-                    Err(MergeError::Resolve(error)) => Ok(Err(error)),
-                })
-                .await?;
-            let missing = match merged {
-                Ok(applied) => return Ok(self.note_applied(applied)),
-                Err(ResolveError::Missing(missing)) => missing,
-                Err(ResolveError::Broken(what)) => return Err(corrupt(what)),
-            };
-            self.load_chain(missing, &mut events).await?;
-        }
-    }
-
-    /// Loads events with everything in their auth chains.
-    async fn load_chain(
-        &self,
-        ids: Vec<OwnedEventId>,
-        events: &mut HashMap<OwnedEventId, Pdu>,
-    ) -> Result<(), RoomError> {
-        let mut wanted = ids;
-        while !wanted.is_empty() {
-            let mut next = BTreeSet::new();
-            let found = self.rooms.0.history.events(&wanted).await?;
-            for (id, stored) in wanted.into_iter().zip(found) {
-                let pdu = match (self.fresh.get(&id), stored) {
-                    (Some(fresh), _) => fresh.pdu.clone(),
-                    (None, Some(stored)) => stored.pdu.clone(),
-                    (None, None) => return Err(corrupt(format!("the event {id} of a state is missing"))),
-                };
-                next.extend(pdu.auth_events().iter().cloned());
-                events.insert(id, pdu);
-            }
-            wanted = next.into_iter().filter(|id| !events.contains_key(id)).collect();
-        }
-        Ok(())
+        let fresh = Fresh { nodes: &self.nodes, events: &self.fresh };
+        let merged = self.rooms.0.history.merge(self.rules, &states, fresh).await?;
+        Ok(self.note_applied(merged))
     }
 
     /// The events before `pdu`, and before those, that are in the graph and not accepted.
