@@ -17,6 +17,9 @@ use crate::dag::{
     tree::{NeedNodes, NodeId, StateKey},
 };
 
+/// How many citers of an event are looked at before one of them is searched in turn.
+const SWEEP: usize = 32;
+
 /// Whether events of this type are named as auth events by others.
 ///
 /// <https://spec.matrix.org/v1.19/server-server-api/#auth-events-selection>
@@ -166,12 +169,16 @@ impl Shared {
                 need.citers.insert(frame.id.clone());
                 return None;
             };
-            let fresh = citers.found.get(frame.swept..).unwrap_or_default();
-            if sweep(&frame.id, fresh, lore, need)? {
-                return Some(self.conclude());
+            let end = citers.found.len().min(frame.swept.saturating_add(SWEEP));
+            // Those that were swept are searched before more of them are looked at.
+            if frame.searched == frame.swept && frame.swept < end {
+                let fresh = citers.found.get(frame.swept..end).unwrap_or_default();
+                if sweep(&frame.id, fresh, lore, need)? {
+                    return Some(self.conclude());
+                }
+                frame.swept = end;
             }
-            frame.swept = citers.found.len();
-            let unsearched = citers.found.get(frame.searched..).unwrap_or_default();
+            let unsearched = citers.found.get(frame.searched..frame.swept).unwrap_or_default();
             let next = unsearched.iter().position(|citer| {
                 authorises(&citer.place.event_type)
                     && self.known.get(&citer.event_id) != Some(&false)
@@ -183,8 +190,9 @@ impl Shared {
                     frame.searched += index + 1;
                     self.enter(id);
                 }
+                None if frame.swept < citers.found.len() => frame.searched = frame.swept,
                 None if !citers.is_whole => {
-                    frame.searched = citers.found.len();
+                    frame.searched = frame.swept;
                     need.citers.insert(frame.id.clone());
                     return None;
                 }
