@@ -274,8 +274,6 @@ pub const PEERS_DOWN_MAX: usize = 50_000;
 pub const TURN_EVENTS_MAX: usize = 50;
 /// Events whose signatures are checked on one thread before another helps (ours; about 2 ms of work).
 pub const VERIFY_CHUNK: usize = 32;
-/// Servers that are asked for their keys at the same time for one batch of events (ours).
-pub const KEY_REQUESTS_AT_ONCE: usize = 16;
 /// Servers that are asked for what events lack, the sender included (ours).
 pub const FETCH_SOURCES_MAX: usize = 5;
 /// Time for getting everything that a batch of events lacks (ours; senders wait 60 s for an answer).
@@ -388,3 +386,21 @@ pub const KEY_STRANGERS_MAX: usize = 32;
 pub const UNPROVEN_BODIES_MAX: usize = 16;
 /// A body up to this size counts as small, in bytes (ours; 512 of them are 32 MiB).
 pub const UNPROVEN_BODY_BYTES_MIN: u64 = 64 << 10;
+/// Rooms of one transaction that are worked on at the same time (ours).
+pub const TRANSACTION_ROOMS_AT_ONCE: usize = 8;
+/// Events that one request for the past of a room asks for (ours; Synapse gives at most 100).
+pub const BACKFILL_EVENTS: usize = 100;
+/// Missing events that one such request names (ours).
+pub const BACKFILL_FROM_MAX: usize = 20;
+/// The number behind which the first back-filled events of a place are put (ours; numbers only go down).
+pub const BACKFILL_NUMBER_FIRST: u64 = 1 << 48;
+/// Fetches of the past for one page of history (ours; each takes a few seconds at most).
+pub const BACKFILLS_PER_PAGE: usize = 3;
+/// Places of a room's timeline where events are missing that are looked at (ours).
+pub const PAST_ANCHORS_MAX: usize = 1_000;
+/// Events in one answer to `/backfill` (ours; as in Synapse).
+pub const BACKFILL_SERVED_MAX: usize = 100;
+/// Events in one answer to `/get_missing_events` (ours; Synapse gives 20).
+pub const MISSING_EVENTS_SERVED_MAX: usize = 100;
+/// Events of the graph that are walked through for one answer (ours).
+pub const GRAPH_WALK_MAX: usize = 2_000;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, events::StateEventType};
 
-use super::{History, StoredEvent, Viewer, tables::THREADS};
+use super::{
+    History, StoredEvent, Viewer,
+    tables::{BACKFILLED, THREADS},
+};
 use crate::{
     dag::{StateId, StateKey},
     limits::{PAGE_EVENTS_LOOKED_AT_MAX, PAGE_EVENTS_MAX},
@@ -21,6 +24,8 @@ pub enum Source<'a> {
     Relations(&'a EventId, Vec<String>),
     /// The first events of a room's threads, at the positions of the latest ones.
     Threads(&'a RoomId),
+    /// The back-filled events of a room after a position, at their numbers.
+    Backfilled(&'a RoomId, Position),
     /// These, oldest first.
     Given(Vec<(Position, OwnedEventId)>),
 }
@@ -87,7 +92,10 @@ impl Viewer {
         walk: Walk,
         wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
     ) -> Result<EventPage, StoreError> {
-        let head = self.history.log().head();
+        let head = match source {
+            Source::Backfilled(..) => Position::MAX,
+            _ => self.history.log().head(),
+        };
         let mut page = EventPage { events: Vec::new(), reached: walk.from, more: true };
         let (mut chunk, mut looked_at) = (walk.limit.saturating_add(1).min(PAGE_EVENTS_MAX), 0);
         while looked_at < PAGE_EVENTS_LOOKED_AT_MAX {
@@ -150,6 +158,14 @@ impl History {
                 let reverse = direction == Direction::Backward;
                 let rows = self.0.log.db().scan(&THREADS, Scan { from, to, reverse, limit }).await?;
                 Ok(rows.into_iter().map(|((_, position), row)| (position, Some(row.root))).collect())
+            }
+            Source::Backfilled(room, anchor) => {
+                let room = (*room).to_owned();
+                let from = BACKFILLED.key(&(room.clone(), *anchor, range.0.0.saturating_add(1)));
+                let to = BACKFILLED.key(&(room, *anchor, range.1.0.saturating_add(1)));
+                let reverse = direction == Direction::Backward;
+                let rows = self.0.log.db().scan(&BACKFILLED, Scan { from, to, reverse, limit }).await?;
+                Ok(rows.into_iter().map(|((_, _, number), id)| (Position(number), Some(id))).collect())
             }
             Source::Given(events) => {
                 let inside = events.iter().filter(|(at, _)| range.0 < *at && *at <= range.1);

@@ -1,16 +1,11 @@
-//! Which servers are in a room, and which must not be.
+//! Which servers are in a room.
 
 use std::collections::BTreeMap;
 
-use ruma::{
-    OwnedServerName, RoomId, ServerName,
-    events::{StateEventType, room::server_acl::RoomServerAclEventContent},
-};
-use serde_json::Value;
+use ruma::{OwnedServerName, RoomId, ServerName};
 
 use super::History;
 use crate::{
-    dag::StateId,
     log::Audience,
     store::StoreError,
     types::{Lane, Membership},
@@ -39,36 +34,5 @@ impl History {
     pub async fn has_server(&self, room: &RoomId, server: &ServerName) -> Result<bool, StoreError> {
         let lanes = self.log().subscriptions(&Audience::Server(server.to_owned())).await?;
         Ok(lanes.is_open(&Lane::Egress(room.to_owned())))
-    }
-
-    /// Whether the room's access control list lets `server` take part, as the room is now. What is
-    /// malformed in the list counts for nothing.
-    ///
-    /// <https://spec.matrix.org/v1.19/server-server-api/#server-access-control-lists-acls>
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn admits_server(&self, room: &RoomId, server: &ServerName) -> Result<bool, StoreError> {
-        match self.current_state(room).await? {
-            Some(state) => self.admits_server_in(state, server).await,
-            None => Ok(true),
-        }
-    }
-
-    /// As [`Self::admits_server`], by one state of a room.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn admits_server_in(&self, state: StateId, server: &ServerName) -> Result<bool, StoreError> {
-        let acl = self.state_event(state, StateEventType::RoomServerAcl, "").await?;
-        let content = acl.and_then(|acl| acl.pdu.content_as::<Value>().ok());
-        let Some(content) = content else { return Ok(true) };
-        let list = |name: &str| -> Vec<String> {
-            let items = content.get(name).and_then(Value::as_array);
-            items.into_iter().flatten().filter_map(Value::as_str).map(String::from).collect()
-        };
-        let literals = content.get("allow_ip_literals").and_then(Value::as_bool).unwrap_or(true);
-        let acl = RoomServerAclEventContent::new(literals, list("allow"), list("deny"));
-        Ok(acl.is_allowed(server))
     }
 }

@@ -34,8 +34,8 @@ pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId:
 /// Events of a room (second) that are named as previous ones by events that are here, and are not here.
 pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::Gap);
 
-/// Events from before this server was there, by room, the position of the timeline event before which
-/// they belong, and their order among those.
+/// Events from before this server was there, by room, the position of the timeline after which they
+/// belong, and their order among those.
 pub const BACKFILLED: Rows<(OwnedRoomId, Position, u64), OwnedEventId> = Rows::new(TableId::Backfill);
 
 /// A room as it is now. Every commit that moves it expects the row to be as it was.
@@ -111,6 +111,9 @@ pub struct GapRow {
     pub child: OwnedEventId,
     /// The depth of that event.
     pub depth: u64,
+    /// The position after which what fills the gap belongs; none if it is the one right before `child`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Position>,
 }
 
 /// Where an alias points.

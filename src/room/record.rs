@@ -13,7 +13,7 @@ use crate::{
     dag::tree::{Change, NewNode},
     history::{
         History, RoomRow, StoredEvent,
-        tables::{FORGOTTEN, ROOMS, STRIPPED, StrippedRow},
+        tables::{BACKFILLED, FORGOTTEN, ROOMS, STRIPPED, StrippedRow},
     },
     log::{Audience, Commit, CommitError, OnceKey},
     types::{Fact, Lane, Membership, Position},
@@ -143,6 +143,9 @@ impl Turn {
         }
         put_nodes(commit, &self.new_nodes);
         self.hidden.iter().chain(&self.rewritten).for_each(|event| event.record(commit));
+        for (anchor, number, event_id) in &self.filled {
+            commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
+        }
         self.extra.drain(..).for_each(|extra| extra(commit));
     }
 

@@ -100,6 +100,8 @@ pub(super) struct Turn {
     pub(super) written: Vec<Written>,
     /// Events that are kept and not shown.
     pub(super) hidden: Vec<StoredEvent>,
+    /// Where back-filled events belong; see [`crate::history::Boundary`].
+    pub(super) filled: Vec<(Position, u64, OwnedEventId)>,
     /// Events whose rows are replaced.
     pub(super) rewritten: Vec<StoredEvent>,
     pub(super) extra: Vec<Extra>,
@@ -157,6 +159,7 @@ impl Turn {
             guard: None,
             written: Vec::new(),
             hidden: Vec::new(),
+            filled: Vec::new(),
             rewritten: Vec::new(),
             extra: Vec::new(),
             new_nodes: Vec::new(),

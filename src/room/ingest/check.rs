@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures_util::{StreamExt, stream};
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId, UInt,
     room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
@@ -14,7 +13,7 @@ use crate::{
     dag::{Pdu, Signed, judge::ReceiveError},
     history::Status,
     keys::{self, PublicKeyMap, VerifyError},
-    limits::{KEY_REQUESTS_AT_ONCE, VERIFY_CHUNK},
+    limits::VERIFY_CHUNK,
     peer::{Validity, Wanted},
     room::{RoomError, Rooms},
 };
@@ -39,6 +38,12 @@ pub(super) fn ids_of(pdus: Vec<Box<RawValue>>) -> impl Iterator<Item = OwnedEven
     pdus.into_iter()
         .filter_map(|pdu| serde_json::from_str::<Named>(pdu.get()).ok())
         .map(|named| named.event_id)
+}
+
+/// The ids of events of a room.
+pub(super) fn ids_in(pdus: &[Box<RawValue>], rules: &RoomVersionRules) -> BTreeSet<OwnedEventId> {
+    let pdus = pdus.iter().filter_map(|text| Pdu::parse(text.get(), rules).ok());
+    pdus.map(|pdu| pdu.event_id().to_owned()).collect()
 }
 
 impl Rooms {
@@ -166,30 +171,28 @@ fn wanted(pdu: &Pdu, rules: &RoomVersionRules) -> Result<Wanted, ReceiveError> {
 /// The keys for many events, with as few questions as possible.
 #[derive(Default)]
 struct KeyRing {
-    /// Keys of each server that are valid at the latest event that wants them, and so at all others.
+    /// Keys that are valid at this moment, and so at all before it.
     keys: PublicKeyMap,
+    upto: Option<MilliSecondsSinceUnixEpoch>,
     /// Servers whose keys could not be had for this moment, nor then for any later one.
     without: HashMap<OwnedServerName, MilliSecondsSinceUnixEpoch>,
 }
 
 impl KeyRing {
     async fn gather(&mut self, rooms: &Rooms, events: &[(Pdu, Wanted)], rules: &RoomVersionRules) {
-        let mut all: BTreeMap<OwnedServerName, (BTreeSet<OwnedServerSigningKeyId>, _)> = BTreeMap::new();
+        let now = UInt::try_from(rooms.0.ports.clock.now_ms()).unwrap_or(UInt::MAX);
+        let mut all = Wanted::new();
+        // A key that is valid then was valid before. Events from the future are asked for by themselves.
+        let mut latest = MilliSecondsSinceUnixEpoch(UInt::MIN);
         for (pdu, wanted) in events {
             let ts = pdu.origin_server_ts();
+            latest = latest.max(ts.min(MilliSecondsSinceUnixEpoch(now)));
             for (server, ids) in wanted {
-                let (keys, latest) = all.entry(server.clone()).or_insert_with(|| (BTreeSet::new(), ts));
-                keys.extend(ids.iter().cloned());
-                *latest = ts.max(*latest);
+                all.entry(server.clone()).or_default().extend(ids.iter().cloned());
             }
         }
-        let peers = &rooms.0.peers;
-        let questions = all.into_iter().map(|(server, (keys, latest))| async move {
-            peers.keys(Wanted::from([(server, keys)]), Validity::of(rules, latest)).await
-        });
-        let answers: Vec<PublicKeyMap> =
-            stream::iter(questions).buffer_unordered(KEY_REQUESTS_AT_ONCE).collect().await;
-        self.keys.extend(answers.into_iter().flatten());
+        self.upto = Some(latest);
+        self.keys = rooms.0.peers.keys(all, Validity::of(rules, latest)).await;
     }
 
     async fn keys_for(
@@ -202,7 +205,8 @@ impl KeyRing {
         let ts = pdu.origin_server_ts();
         let mut found = PublicKeyMap::new();
         for (server, ids) in wanted {
-            let known = self.keys.get(server.as_str());
+            let is_covered = !rules.enforce_key_validity || self.upto.is_some_and(|upto| ts <= upto);
+            let known = self.keys.get(server.as_str()).filter(|_| is_covered);
             if let Some(known) = known.filter(|known| ids.iter().any(|id| known.contains_key(id.as_str()))) {
                 found.insert(server.to_string(), known.clone());
                 continue;

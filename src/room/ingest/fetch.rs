@@ -10,9 +10,13 @@ use std::{
 use futures_util::{StreamExt, stream};
 use ruma::{
     OwnedEventId, OwnedServerName, ServerName, UInt,
-    api::federation::{
-        authorization::get_event_authorization,
-        event::{get_event, get_missing_events, get_room_state, get_room_state_ids},
+    api::{
+        OutgoingRequest,
+        federation::{
+            authorization::get_event_authorization,
+            event::{get_event, get_missing_events, get_room_state, get_room_state_ids},
+        },
+        path_builder::SinglePath,
     },
 };
 use serde_json::value::RawValue;
@@ -27,7 +31,7 @@ use crate::{
         CLAIMED_STATES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX, FETCH_MAX, FETCH_REQUESTS_MAX,
         FETCH_SOURCES_MAX, GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
     },
-    peer::{Bounds, PeerError},
+    peer::{Bounds, PeerError, Proof},
     room::RoomError,
 };
 
@@ -64,6 +68,12 @@ impl<'b, 'a> Fetch<'b, 'a> {
     /// Gets as much as can be had. What is lacking afterwards could not be had now.
     pub(in crate::room) async fn complete(&mut self) -> Result<(), RoomError> {
         self.close_gaps().await?;
+        self.claim_states().await?;
+        self.complete_auth().await
+    }
+
+    /// Gets the states at the events before those of the batch that could not be had.
+    pub(super) async fn claim_states(&mut self) -> Result<(), RoomError> {
         let lack = self.batch.look().await?;
         for (missing, followers) in lack.prev.into_iter().take(CLAIMED_STATES_MAX) {
             if !self.claim(&missing).await? {
@@ -74,7 +84,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
                 );
             }
         }
-        self.complete_auth().await
+        Ok(())
     }
 
     /// Asks for the events between those of the batch and what is here.
@@ -96,18 +106,13 @@ impl<'b, 'a> Fetch<'b, 'a> {
             );
             let limit = GAP_PAGE_EVENTS.min(room_left);
             request.limit = UInt::try_from(limit).unwrap_or(UInt::MAX);
-            let Some(bounds) = self.spend(Bounds::default().bytes_max) else { return Ok(()) };
-            let answer = self.batch.rooms.0.peers.call(server, request, bounds).await;
-            let added = match answer {
-                Ok(mut answer) => {
+            let added = match self.ask(server, request).await {
+                Some(mut answer) => {
                     answer.events.truncate(limit);
                     let events = self.check(answer.events).await?;
                     self.batch.extend(events)
                 }
-                Err(error) => {
-                    self.note(server, &error);
-                    0
-                }
+                None => 0,
             };
             if added == 0 {
                 source = sources.next();
@@ -117,7 +122,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
     }
 
     /// Gets the auth events that events of the batch name.
-    async fn complete_auth(&mut self) -> Result<(), RoomError> {
+    pub(super) async fn complete_auth(&mut self) -> Result<(), RoomError> {
         for round in 0..2 {
             let Lack { auth, .. } = self.batch.look().await?;
             if auth.is_empty() {
@@ -176,11 +181,12 @@ impl<'b, 'a> Fetch<'b, 'a> {
         for server in self.sources.clone() {
             wanted.truncate(self.requests);
             let Some(bounds) = self.spend_many(wanted.len()) else { break };
-            let peers = &self.batch.rooms.0.peers;
             let questions = wanted.iter().map(|id| {
-                let server = &server;
-                async move { peers.call(server, get_event::v1::Request::new(id.clone()), bounds).await }
+                let (peers, server) = (self.batch.rooms.0.peers.clone(), server.clone());
+                let request = get_event::v1::Request::new(id.clone());
+                async move { peers.call(&server, request, bounds).await }
             });
+            let questions: Vec<_> = questions.collect();
             let answers: Vec<Result<get_event::v1::Response, PeerError>> =
                 stream::iter(questions).buffered(FETCH_AT_ONCE).collect().await;
             let mut texts = Vec::new();
@@ -206,15 +212,11 @@ impl<'b, 'a> Fetch<'b, 'a> {
     /// The auth chain of an event.
     async fn auth_chain(&mut self, event: &OwnedEventId) -> Result<Vec<Signed>, RoomError> {
         for server in self.sources.clone() {
-            let Some(bounds) = self.spend(STATE_ANSWER_BYTES_MAX) else { break };
-            let request =
-                get_event_authorization::v1::Request::new(self.batch.room.to_owned(), event.clone());
-            match self.batch.rooms.0.peers.call(&server, request, bounds).await {
-                Ok(mut answer) => {
-                    answer.auth_chain.truncate(FETCH_EVENTS_MAX);
-                    return self.check(answer.auth_chain).await;
-                }
-                Err(error) => self.note(&server, &error),
+            let room = self.batch.room.to_owned();
+            let request = get_event_authorization::v1::Request::new(room, event.clone());
+            if let Some(mut answer) = self.ask(&server, request).await {
+                answer.auth_chain.truncate(FETCH_EVENTS_MAX);
+                return self.check(answer.auth_chain).await;
             }
         }
         Ok(Vec::new())
@@ -226,18 +228,9 @@ impl<'b, 'a> Fetch<'b, 'a> {
         server: &ServerName,
         event: &OwnedEventId,
     ) -> Option<get_room_state_ids::v1::Response> {
-        let bounds = self.spend(STATE_ANSWER_BYTES_MAX)?;
         let request = get_room_state_ids::v1::Request::new(event.clone(), self.batch.room.to_owned());
-        match self.batch.rooms.0.peers.call(server, request, bounds).await {
-            Ok(answer) if answer.pdu_ids.len() + answer.auth_chain_ids.len() <= STATE_EVENTS_MAX => {
-                Some(answer)
-            }
-            Ok(_) => None,
-            Err(error) => {
-                self.note(server, &error);
-                None
-            }
-        }
+        let answer = self.ask(server, request).await?;
+        (answer.pdu_ids.len() + answer.auth_chain_ids.len() <= STATE_EVENTS_MAX).then_some(answer)
     }
 
     /// The state before an event, and its auth chain, as `server` gives them.
@@ -246,19 +239,21 @@ impl<'b, 'a> Fetch<'b, 'a> {
         server: &ServerName,
         event: &OwnedEventId,
     ) -> Result<Vec<Signed>, RoomError> {
-        let Some(bounds) = self.spend(STATE_ANSWER_BYTES_MAX) else { return Ok(Vec::new()) };
         let request = get_room_state::v1::Request::new(event.clone(), self.batch.room.to_owned());
-        match self.batch.rooms.0.peers.call(server, request, bounds).await {
-            Ok(mut answer) => {
-                answer.pdus.append(&mut answer.auth_chain);
-                answer.pdus.truncate(STATE_EVENTS_MAX);
-                self.check(answer.pdus).await
-            }
-            Err(error) => {
-                self.note(server, &error);
-                Ok(Vec::new())
-            }
-        }
+        let Some(mut answer) = self.ask(server, request).await else { return Ok(Vec::new()) };
+        answer.pdus.append(&mut answer.auth_chain);
+        answer.pdus.truncate(STATE_EVENTS_MAX);
+        self.check(answer.pdus).await
+    }
+
+    /// Asks `server` one thing, within the bounds of this fetch.
+    pub(super) async fn ask<R>(&mut self, server: &ServerName, request: R) -> Option<R::IncomingResponse>
+    where
+        R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
+    {
+        let bounds = self.spend(STATE_ANSWER_BYTES_MAX)?;
+        let answer = self.batch.rooms.0.peers.call(server, request, bounds).await;
+        answer.inspect_err(|error| self.note(server, error)).ok()
     }
 
     /// Whom to ask.
@@ -266,7 +261,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
         self.sources.clone()
     }
 
-    async fn check(&self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
+    pub(super) async fn check(&self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
         Ok(self.batch.rooms.check(self.batch.room, self.batch.row.rules(), texts).await?.events)
     }
 

@@ -1,15 +1,13 @@
 //! A room as another server gives it when one of our users joins there.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedServerName, RoomVersionId, events::TimelineEventType};
 use serde_json::value::RawValue;
 
 use super::{
     batch::Batch,
+    check::ids_in,
     claim::sound_state,
     fetch::Fetch,
     outlier,
@@ -52,7 +50,7 @@ impl Rooms {
         if state.len() + auth_chain.len() > STATE_EVENTS_MAX {
             return Err(RoomError::TooLarge(String::from("the state of the room has too many events")));
         }
-        let state_ids = ids(&state, rules);
+        let state_ids = ids_in(&state, rules);
         let texts: Vec<Box<RawValue>> = state.into_iter().chain(auth_chain).collect();
         let events = self.check(&room, rules, texts).await?.events;
         let create = events.iter().map(Signed::pdu).find(|pdu| {
@@ -141,7 +139,7 @@ impl Turn {
             places.get(event_type, key)
         })?;
         let after = self.with_event(before, &event).await?;
-        self.mind_gaps(&event).await?;
+        self.mind_gaps(&event, None).await?;
         self.row.heads = vec![HeadRow::from(Head::of(&event, self.rules))];
         let stored = StoredEvent {
             pdu: event,
@@ -153,17 +151,6 @@ impl Turn {
         };
         self.show(stored, false).await
     }
-}
-
-fn ids(
-    texts: &[Box<RawValue>],
-    rules: &ruma::room_version_rules::RoomVersionRules,
-) -> BTreeSet<OwnedEventId> {
-    texts
-        .iter()
-        .filter_map(|text| Pdu::parse(text.get(), rules).ok())
-        .map(|pdu| pdu.event_id().to_owned())
-        .collect()
 }
 
 fn unsound(why: &str) -> RoomError {

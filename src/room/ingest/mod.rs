@@ -6,6 +6,7 @@
 //! Invariants: nothing is stored that has not passed `check`; a failure to fetch leaves no verdict; what
 //! was rejected or soft-failed never becomes part of a state or a head.
 
+mod backfill;
 mod batch;
 mod check;
 mod claim;
@@ -42,6 +43,9 @@ pub enum ReceiveFailure {
     /// No user of this server is in the room.
     #[error("this server is not in the room")]
     NotInRoom,
+    /// The room's access control list does not let the server take part.
+    #[error("the room does not let the server take part")]
+    Denied,
     /// The rules of the room forbid it.
     #[error("the event was rejected: {0}")]
     Rejected(String),
@@ -114,6 +118,11 @@ impl Rooms {
             results.extend(check::ids_of(pdus).map(|id| (id, Err(ReceiveFailure::NotInRoom))));
             return Ok(());
         };
+        if !self.0.history.allows_server(room, origin).await? {
+            let ids = check::ids_in(&pdus, row.rules());
+            results.extend(ids.into_iter().map(|id| (id, Err(ReceiveFailure::Denied))));
+            return Ok(());
+        }
         let checked = self.check(room, row.rules(), pdus).await?;
         results.extend(checked.known.into_iter().map(|id| (id, Ok(()))));
         results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
@@ -147,7 +156,7 @@ impl Rooms {
         let order = batch.in_order();
         let mut outcomes = Vec::with_capacity(order.len());
         while outcomes.len() < order.len() {
-            let rest = &order[outcomes.len()..];
+            let (rest, way) = (&order[outcomes.len()..], way.nth(outcomes.len()));
             outcomes.extend(until_settled!(self.settle_some(room, rest, batch, way))?);
         }
         Ok(outcomes)
@@ -164,8 +173,8 @@ impl Rooms {
         let mut turn = Turn::begin(self, room).await?;
         turn.adopt(batch.nodes());
         let mut outcomes = Vec::new();
-        for event in events.iter().take(TURN_EVENTS_MAX) {
-            let outcome = turn.take(event, batch.given(), way).await?;
+        for (index, event) in events.iter().take(TURN_EVENTS_MAX).enumerate() {
+            let outcome = turn.take(event, batch.given(), way.nth(index)).await?;
             outcomes.push((event.pdu().event_id().to_owned(), outcome));
             if turn.is_round() {
                 break;

@@ -12,7 +12,7 @@ use crate::{
     },
     history::{
         EventNotes, Fresh, States, Status, StoredEvent,
-        tables::{BACKFILLED, GAPS, GapRow, HeadRow},
+        tables::{GAPS, GapRow, HeadRow},
     },
     limits::{EXTREMITY_WALK_MAX, TURN_EVENTS_MAX},
     room::{
@@ -31,9 +31,21 @@ pub(in crate::room) enum Way {
         /// Whether its server asked us to bring it into the room.
         relay: bool,
     },
-    /// As part of the past, right before the timeline event at a position: `(position, number)`.
-    #[expect(dead_code, reason = "backfill comes next")]
+    /// As part of the past, after a position of the timeline, with a number that orders it there; see
+    /// [`crate::history::Boundary`].
     Past(Position, u64),
+}
+
+impl Way {
+    /// How the event comes that is this far on in its batch.
+    pub(super) fn nth(self, index: usize) -> Self {
+        match self {
+            Self::Past(anchor, number) => {
+                Self::Past(anchor, number.saturating_add(u64::try_from(index).unwrap_or(u64::MAX)))
+            }
+            live => live,
+        }
+    }
 }
 
 /// What became of an event.
@@ -52,6 +64,11 @@ pub(in crate::room) enum Outcome {
 }
 
 impl Outcome {
+    /// Whether something was learned.
+    pub(super) fn is_news(&self) -> bool {
+        matches!(self, Self::Accepted | Self::SoftFailed | Self::Rejected(_))
+    }
+
     /// What its sender is told. A soft failure is no business of theirs.
     pub(super) fn result(self) -> Result<(), ReceiveFailure> {
         match self {
@@ -160,10 +177,8 @@ impl Turn {
             Way::Live { relay } => self.take_live(pdu, (before, after), notes, relay).await?,
             Way::Past(position, number) => {
                 let states = States { before, after, current: after };
-                self.mind_gaps(&pdu).await?;
-                let (room, id) = (self.room_id.clone(), pdu.event_id().to_owned());
-                self.extra
-                    .push(Box::new(move |commit| commit.put(&BACKFILLED, &(room, position, number), &id)));
+                self.mind_gaps(&pdu, Some(position)).await?;
+                self.filled.push((position, number, pdu.event_id().to_owned()));
                 self.hide(pdu, Status::Backfilled, Some(states), notes);
             }
         }
@@ -177,7 +192,7 @@ impl Turn {
         notes: EventNotes,
         relay: bool,
     ) -> Result<(), RoomError> {
-        let follows = self.mind_gaps(&pdu).await?;
+        let follows = self.mind_gaps(&pdu, None).await?;
         let unaccepted = self.unaccepted_before(&pdu).await?;
         let old: Vec<OwnedEventId> = self.row.heads.iter().map(|head| head.id.clone()).collect();
         let mut heads = extremities::after(&old, &pdu, |id| unaccepted.get(id).cloned());
@@ -196,21 +211,24 @@ impl Turn {
                 }
             }
         }
-        let current = self.resolve(states.into_iter().collect()).await?;
-        let own = HeadRow::from(Head::of(&pdu, self.rules));
-        self.row.heads.retain(|head| heads.contains(&head.id));
-        if heads.iter().any(|head| head == pdu.event_id()) {
-            self.row.heads.push(own);
-        }
         let redaction = pdu.redacts().is_some().then(|| pdu.clone());
-        let event = StoredEvent {
+        let own = HeadRow::from(Head::of(&pdu, self.rules));
+        let mut event = StoredEvent {
             pdu,
             position: Position::ZERO,
             status: Status::Timeline,
             version: self.row.version.clone(),
-            states: Some(States { before, after, current }),
+            states: Some(States { before, after, current: after }),
             notes,
         };
+        // The resolution may ask for the event itself.
+        self.fresh.insert(own.id.clone(), event.clone());
+        let current = self.resolve(states.into_iter().collect()).await?;
+        event.states = Some(States { before, after, current });
+        self.row.heads.retain(|head| heads.contains(&head.id));
+        if heads.contains(&own.id) {
+            self.row.heads.push(own);
+        }
         self.show(event, relay).await?;
         match redaction {
             Some(redaction) => self.apply_redaction(&redaction, before).await,
@@ -304,9 +322,10 @@ impl Turn {
         Ok(unaccepted)
     }
 
-    /// Closes the gap that an event leaves by coming, and notes those before it. Says whether there was
-    /// one: then something in the room follows the event.
-    pub(super) async fn mind_gaps(&mut self, pdu: &Pdu) -> Result<bool, RoomError> {
+    /// Closes the gap that an event leaves by coming, and notes those before it; what fills them will
+    /// belong after `anchor`, or right before the event. Says whether there was a gap: then something in
+    /// the room follows the event.
+    pub(super) async fn mind_gaps(&mut self, pdu: &Pdu, anchor: Option<Position>) -> Result<bool, RoomError> {
         let key = (self.room_id.clone(), pdu.event_id().to_owned());
         let db = self.rooms.0.history.log().db().clone();
         let follows = self.row.gaps > 0 && db.row(&GAPS, &key).await?.is_some();
@@ -321,7 +340,7 @@ impl Turn {
             let key = (self.room_id.clone(), prev.clone());
             if !is_here && db.row(&GAPS, &key).await?.is_none() {
                 self.row.gaps += 1;
-                let row = GapRow { child: pdu.event_id().to_owned(), depth: pdu.depth() };
+                let row = GapRow { child: pdu.event_id().to_owned(), depth: pdu.depth(), anchor };
                 self.extra.push(Box::new(move |commit| commit.put(&GAPS, &key, &row)));
             }
         }

@@ -2,40 +2,102 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages>
 
+use std::collections::BTreeSet;
+
 use ruma::{
+    RoomId,
     api::client::message::get_message_events::v3::{Request, Response},
     assign,
 };
 
-use super::scene::{Scene, direction, is_lazy, page_limit, token};
+use super::scene::{Scene, boundary, direction, is_lazy, page_limit};
 use crate::{
     account::Caller,
-    history::{Source, Walk},
+    history::{Boundary, PastPage, StoredEvent, Stroll},
     http::{App, Failure},
-    limits::PAGE_EVENTS_DEFAULT,
+    limits::{BACKFILLS_PER_PAGE, PAGE_EVENTS_DEFAULT},
+    log::Direction,
+    types::Position,
 };
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let direction = direction(request.dir);
-    let walk = Walk {
-        from: scene.start(request.from.as_deref(), direction)?,
-        to: scene.stop(request.to.as_deref(), direction)?,
-        direction,
-        limit: page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT),
+    let given = |token: &Option<String>| token.as_deref().map(place).transpose();
+    let (from, to) = (given(&request.from)?, given(&request.to)?);
+    let until = Boundary::after(scene.reach.until);
+    let stroll = match direction {
+        Direction::Backward => Stroll {
+            from: from.unwrap_or(until).min(until),
+            to,
+            direction,
+            limit: page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT),
+        },
+        Direction::Forward => Stroll {
+            from: from.unwrap_or(Boundary { position: Position::ZERO, number: 0 }),
+            to: Some(to.unwrap_or(until).min(until)),
+            direction,
+            limit: page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT),
+        },
     };
     let lazy = is_lazy(&request.filter);
     let wanted = scene.wanted(request.filter);
-    let page = scene.viewer.page(&Source::Timeline(&request.room_id), walk, &wanted).await?;
+    let page = page(&app, &mut scene, &request.room_id, stroll, &wanted).await?;
     let members = match lazy {
         true => scene.senders(&page.events).await?,
         false => Vec::new(),
     };
     Ok(assign!(Response::new(), {
-        start: token(walk.from),
-        end: page.next().map(token),
+        start: token(stroll.from),
+        end: page.more.then(|| token(page.reached)),
         chunk: scene.show(&page.events).await?,
         state: scene.show_state(&members).await?,
     }))
+}
+
+/// A page of the room; where events are missing, other servers are asked for them.
+async fn page(
+    app: &App,
+    scene: &mut Scene,
+    room: &RoomId,
+    stroll: Stroll,
+    wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
+) -> Result<PastPage, Failure> {
+    let mut passed = BTreeSet::new();
+    let mut page = scene.viewer.stroll(room, stroll, &passed, wanted).await?;
+    let mut left = BACKFILLS_PER_PAGE;
+    while let Some(anchor) = page.lacking {
+        if left == 0 || !app.rooms.backfill(room, anchor).await? {
+            passed.insert(anchor);
+        }
+        left = left.saturating_sub(1);
+        let limit = stroll.limit.saturating_sub(page.events.len());
+        let rest = Stroll { from: page.reached, limit, ..stroll };
+        let next = scene.viewer.stroll(room, rest, &passed, wanted).await?;
+        page.events.extend(next.events);
+        (page.reached, page.more, page.lacking) = (next.reached, next.more, next.lacking);
+    }
+    Ok(page)
+}
+
+/// Reads a token of ours; see [`token`].
+fn place(token: &str) -> Result<Boundary, Failure> {
+    let Some((position, number)) = token.strip_prefix('t').and_then(|rest| rest.split_once('_')) else {
+        return Ok(Boundary::after(boundary(token)?));
+    };
+    let position = boundary(&format!("t{position}"))?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    match number.parse() {
+        Ok(number) if is_number => Ok(Boundary { position, number }),
+        _ => Err(Failure::invalid_param("The token is not one of this server")),
+    }
+}
+
+/// The token of a boundary. Where there are no back-filled events it is as everywhere else.
+fn token(at: Boundary) -> String {
+    match at.number {
+        u64::MAX => super::scene::token(at.position),
+        number => format!("t{}_{number}", at.position),
+    }
 }

@@ -1,0 +1,225 @@
+//! The history of a room with its past: the timeline, and between its events those from before this server
+//! was there, or that it missed.
+//!
+//! A back-filled event has an anchor, the position after which it belongs, and a number that orders it
+//! among those of the same anchor. So the events of a room are ordered by pairs: a timeline event at `p` is
+//! at `(p, 0)`, a back-filled one at `(p, n)`, and the boundary `p` of a timeline lies behind all of them.
+
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
+
+use ruma::{OwnedEventId, RoomId};
+
+use super::{
+    History, Source, StoredEvent, Viewer, Walk,
+    tables::{BACKFILLED, GAPS, GapRow},
+};
+use crate::{
+    limits::{PAGE_EVENTS_LOOKED_AT_MAX, PAST_ANCHORS_MAX},
+    log::Direction,
+    store::{Scan, StoreError},
+    types::Position,
+};
+
+/// A place between two events of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Boundary {
+    /// After the timeline event at this position,
+    pub position: Position,
+    /// and after the back-filled events up to this number.
+    pub number: u64,
+}
+
+impl Boundary {
+    /// The boundary after everything up to a position.
+    #[must_use]
+    pub fn after(position: Position) -> Self {
+        Self { position, number: u64::MAX }
+    }
+}
+
+/// Which events of a room are wanted; see [`Walk`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stroll {
+    /// Where to start.
+    pub from: Boundary,
+    /// Where to stop at the latest.
+    pub to: Option<Boundary>,
+    /// Which way.
+    pub direction: Direction,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A page of a room's history.
+pub struct PastPage {
+    /// The events, in the order of the walk.
+    pub events: Vec<Arc<StoredEvent>>,
+    /// How far the page reaches.
+    pub reached: Boundary,
+    /// Whether there may be more beyond.
+    pub more: bool,
+    /// Events are missing here that other servers may have.
+    pub lacking: Option<Position>,
+}
+
+impl Viewer {
+    /// The next events of a room that the user may see and that are `wanted`. The page ends where events
+    /// are missing, so that they may be fetched before it goes on; `passed` names where that was tried.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn stroll(
+        &mut self,
+        room: &RoomId,
+        stroll: Stroll,
+        passed: &BTreeSet<Position>,
+        wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
+    ) -> Result<PastPage, StoreError> {
+        let anchors = self.history.anchors(room).await?;
+        let mut page = PastPage { events: Vec::new(), reached: stroll.from, more: true, lacking: None };
+        for _ in 0..PAGE_EVENTS_LOOKED_AT_MAX {
+            let left = stroll.limit.saturating_sub(page.events.len());
+            let is_past = stroll.to.is_some_and(|to| match stroll.direction {
+                Direction::Backward => page.reached <= to,
+                Direction::Forward => page.reached >= to,
+            });
+            if left == 0 || is_past {
+                page.more = left == 0 && !is_past;
+                return Ok(page);
+            }
+            let Some(leg) = leg(page.reached, &anchors, &stroll) else {
+                page.more = false;
+                return Ok(page);
+            };
+            let source = match leg.anchor {
+                Some(anchor) => Source::Backfilled(room, anchor),
+                None => Source::Timeline(room),
+            };
+            let walk = Walk { from: leg.from, to: Some(leg.to), direction: stroll.direction, limit: left };
+            let part = self.page(&source, walk, wanted).await?;
+            page.events.extend(part.events);
+            if part.more {
+                page.reached = leg.at(part.reached);
+                return Ok(page);
+            }
+            let back_to = leg.anchor.filter(|_| stroll.direction == Direction::Backward);
+            if let Some(anchor) = back_to.filter(|anchor| !passed.contains(anchor))
+                && self.history.has_gap(room, anchor).await?
+            {
+                page.reached = leg.at(part.reached);
+                page.lacking = Some(anchor);
+                return Ok(page);
+            }
+            page.reached = leg.end;
+        }
+        Ok(page)
+    }
+}
+
+/// A part of the way that lies in one source.
+struct Leg {
+    /// The anchor, among back-filled events.
+    anchor: Option<Position>,
+    from: Position,
+    to: Position,
+    end: Boundary,
+}
+
+impl Leg {
+    fn at(&self, reached: Position) -> Boundary {
+        match self.anchor {
+            Some(position) => Boundary { position, number: reached.0 },
+            None => Boundary::after(reached),
+        }
+    }
+}
+
+fn leg(at: Boundary, anchors: &BTreeSet<Position>, stroll: &Stroll) -> Option<Leg> {
+    let last = u64::MAX - 1;
+    match stroll.direction {
+        Direction::Backward if at.number > 0 && anchors.contains(&at.position) => Some(Leg {
+            anchor: Some(at.position),
+            from: Position(at.number.min(last)),
+            to: Position::ZERO,
+            end: Boundary { position: at.position, number: 0 },
+        }),
+        Direction::Backward if at.position == Position::ZERO => None,
+        Direction::Backward => {
+            let before = anchors.range(..at.position).next_back().copied().unwrap_or(Position::ZERO);
+            let stop = stroll.to.map_or(before, |to| before.max(to.position));
+            Some(Leg { anchor: None, from: at.position, to: stop, end: Boundary::after(stop) })
+                .filter(|leg| leg.to < leg.from)
+        }
+        Direction::Forward if at.number < last && anchors.contains(&at.position) => Some(Leg {
+            anchor: Some(at.position),
+            from: Position(at.number),
+            to: Position(last),
+            end: Boundary::after(at.position),
+        }),
+        Direction::Forward => {
+            let next = anchors.range(at.position.next()..).next().copied().unwrap_or(Position::MAX);
+            let stop = stroll.to.map_or(next, |to| next.min(to.position));
+            Some(Leg {
+                anchor: None,
+                from: at.position,
+                to: stop,
+                end: Boundary { position: stop, number: 0 },
+            })
+            .filter(|leg| leg.from < leg.to)
+        }
+    }
+}
+
+impl History {
+    /// The positions after which events are missing or were filled in.
+    async fn anchors(&self, room: &RoomId) -> Result<BTreeSet<Position>, StoreError> {
+        let mut anchors = BTreeSet::new();
+        let db = self.log().db().clone();
+        let mut from = BACKFILLED.prefix(&(room.to_owned(),));
+        let to = from.after_prefix();
+        while anchors.len() < PAST_ANCHORS_MAX {
+            let scan = Scan { from: from.clone(), to: to.clone(), reverse: false, limit: 1 };
+            let Some(((_, anchor, _), _)) = db.scan(&BACKFILLED, scan).await?.pop() else { break };
+            anchors.insert(anchor);
+            from = BACKFILLED.prefix(&(room.to_owned(), anchor.next()));
+        }
+        anchors.extend(self.gaps(room).await?.into_iter().map(|(_, anchor, _)| anchor));
+        Ok(anchors)
+    }
+
+    async fn has_gap(&self, room: &RoomId, anchor: Position) -> Result<bool, StoreError> {
+        Ok(self.gaps(room).await?.iter().any(|(_, at, _)| *at == anchor))
+    }
+
+    /// The events that are missing in a room, with where they belong; the deepest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn gaps(&self, room: &RoomId) -> Result<Vec<(OwnedEventId, Position, GapRow)>, StoreError> {
+        if self.room(room).await?.is_none_or(|row| row.gaps == 0) {
+            return Ok(Vec::new());
+        }
+        let rows = self.log().db().range(&GAPS, &(room.to_owned(),), PAST_ANCHORS_MAX).await?;
+        let mut gaps = Vec::with_capacity(rows.len());
+        for ((_, missing), row) in rows {
+            let anchor = match row.anchor {
+                Some(anchor) => Some(anchor),
+                None => {
+                    self.event(&row.child).await?.map(|child| Position(child.position.0.saturating_sub(1)))
+                }
+            };
+            gaps.extend(anchor.map(|anchor| (missing, anchor, row)));
+        }
+        gaps.sort_by_key(|(_, _, row)| Reverse(row.depth));
+        Ok(gaps)
+    }
+
+    /// The number of the first back-filled event after a position, if there is one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn first_backfilled(&self, room: &RoomId, anchor: Position) -> Result<Option<u64>, StoreError> {
+        let rows = self.log().db().range(&BACKFILLED, &(room.to_owned(), anchor), 1).await?;
+        Ok(rows.into_iter().next().map(|((_, _, number), _)| number))
+    }
+}
