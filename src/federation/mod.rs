@@ -5,6 +5,16 @@
 //! that; one bad item never stops its neighbours.
 
 mod edu;
+mod error;
+mod reading;
 mod service;
+mod sight;
+mod transaction;
 
+pub use error::FederationError;
+pub use reading::Between;
 pub use service::{Federation, Neighbours};
+pub use transaction::{Answer, Transaction};
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
+use super::transaction::Turns;
 use crate::{
     account::Accounts, device::Devices, ephemeral::Ephemeral, history::History, log::Log, peer::Peers,
     room::Rooms, types::Ports,
@@ -29,13 +30,25 @@ pub struct Neighbours {
 
 /// Answers other servers. Cheap to clone.
 #[derive(Clone)]
-pub struct Federation(Arc<Neighbours>);
+pub struct Federation(Arc<Inner>);
+
+struct Inner {
+    neighbours: Neighbours,
+    turns: Turns,
+}
 
 impl Federation {
     /// Stands on `neighbours`.
     #[must_use]
     pub fn new(neighbours: Neighbours) -> Self {
-        Self(Arc::new(neighbours))
+        Self(Arc::new(Inner { neighbours, turns: Turns::default() }))
+    }
+}
+
+impl Federation {
+    /// Whose transaction is under way.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 }
 
@@ -43,7 +56,7 @@ impl Deref for Federation {
     type Target = Neighbours;
 
     fn deref(&self) -> &Neighbours {
-        &self.0
+        &self.0.neighbours
     }
 }
 

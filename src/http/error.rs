@@ -22,8 +22,8 @@ use ruma::api::{
 use serde_json::{Map, Value};
 
 use crate::{
-    account::AccountError, device::DeviceError, ephemeral::EphemeralError, log::CommitError, push::PushError,
-    room::RoomError, store::StoreError, sync::SyncError,
+    account::AccountError, device::DeviceError, ephemeral::EphemeralError, federation::FederationError,
+    log::CommitError, push::PushError, room::RoomError, store::StoreError, sync::SyncError,
 };
 
 /// Text for people that goes into the field `error`.
@@ -312,6 +312,20 @@ impl From<RoomError> for Failure {
             RoomError::Conflict => Self::busy(Duration::from_secs(1)),
             RoomError::Closed => Self::busy(Duration::from_secs(5)),
             RoomError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FederationError> for Failure {
+    fn from(error: FederationError) -> Self {
+        match error {
+            FederationError::Forbidden(message) => Self::forbidden(message),
+            FederationError::NotFound(message) => Self::not_found(message),
+            FederationError::Invalid(message) => Self::invalid_param(message),
+            FederationError::Room(error) => error.into(),
+            FederationError::Account(error) => error.into(),
+            FederationError::Device(error) => error.into(),
+            FederationError::Store(error) => error.into(),
         }
     }
 }

@@ -4,12 +4,15 @@
 //! `async fn handle(app: App, origin: Origin, request: R) -> Result<Response, Failure>`.
 
 use http::Method;
+use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 
-use super::{Access, Routes};
+use super::{Access, App, Routes};
 
 mod echo;
 mod key;
 mod origin;
+mod room;
+mod send;
 mod version;
 
 #[cfg(test)]
@@ -23,4 +26,11 @@ pub fn routes(routes: &mut Routes) {
     routes.add::<ruma::api::federation::discovery::get_server_version::v1::Request, _>(version::handle);
     routes.raw(Method::GET, echo::PATH, Access::Signed, echo::handle);
     key::routes(routes);
+    routes.add::<ruma::api::federation::transactions::send_transaction_message::v1::Request, _>(send::handle);
+    room::routes(routes);
+}
+
+/// The moment that an answer bears.
+fn now(app: &App) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(UInt::try_from(app.ports.clock.now_ms()).unwrap_or(UInt::MAX))
 }

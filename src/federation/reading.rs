@@ -1,0 +1,286 @@
+//! What servers in a room may read of it: events, states, auth chains, the past.
+//!
+//! An event of another room, and one that is not here, are answered alike.
+
+use std::{
+    collections::{BTreeSet, BinaryHeap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use ruma::{EventId, OwnedEventId, RoomId, ServerName, events::TimelineEventType};
+use serde_json::value::RawValue;
+
+use super::{Federation, FederationError};
+use crate::{
+    dag::{StateId, pdu::create_of_room},
+    history::{Status, StoredEvent},
+    limits::{BACKFILL_SERVED_MAX, GRAPH_WALK_MAX, MISSING_EVENTS_SERVED_MAX, STATE_EVENTS_MAX},
+    store::StoreError,
+};
+
+type Json = Box<RawValue>;
+
+const NO_EVENT: FederationError = FederationError::NotFound("There is no such event in the room");
+
+/// Which events between some are wanted.
+#[derive(Clone, Debug)]
+pub struct Between {
+    /// Where to stop.
+    pub earliest: Vec<OwnedEventId>,
+    /// Whose predecessors are wanted.
+    pub latest: Vec<OwnedEventId>,
+    /// How many at most.
+    pub limit: usize,
+    /// Events of less depth are not wanted.
+    pub min_depth: u64,
+}
+
+impl Federation {
+    /// One event.
+    ///
+    /// # Errors
+    /// When there is none, or the server may not look into its room.
+    pub async fn event(&self, server: &ServerName, event_id: &EventId) -> Result<Json, FederationError> {
+        let event = self.history.event(event_id).await?.ok_or(NO_EVENT)?;
+        let mut sight = self.enter(server, event.pdu.room_id()).await.map_err(|error| match error {
+            // Nor is it told that there is such an event in a room that is none of its business.
+            FederationError::Forbidden(_) => NO_EVENT,
+            error => error,
+        })?;
+        match event.status {
+            Status::Rejected => Err(NO_EVENT),
+            _ => sight.show(&event).await,
+        }
+    }
+
+    /// The ids of the state before an event, and of its auth chain.
+    ///
+    /// # Errors
+    /// When the server may not look into the room, or the event is not in it.
+    pub async fn state_ids(
+        &self,
+        server: &ServerName,
+        room: &RoomId,
+        event_id: &EventId,
+    ) -> Result<(Vec<OwnedEventId>, Vec<OwnedEventId>), FederationError> {
+        let (state, chain) = self.state_events_before(server, room, event_id).await?;
+        let ids = |events: Vec<Arc<StoredEvent>>| {
+            events.into_iter().map(|event| event.pdu.event_id().to_owned()).collect()
+        };
+        Ok((ids(state), ids(chain)))
+    }
+
+    /// The state before an event, and its auth chain.
+    ///
+    /// # Errors
+    /// As [`Self::state_ids`].
+    pub async fn state(
+        &self,
+        server: &ServerName,
+        room: &RoomId,
+        event_id: &EventId,
+    ) -> Result<(Vec<Json>, Vec<Json>), FederationError> {
+        let (state, chain) = self.state_events_before(server, room, event_id).await?;
+        Ok((texts(&state), texts(&chain)))
+    }
+
+    /// The auth chain of an event.
+    ///
+    /// # Errors
+    /// As [`Self::state_ids`].
+    pub async fn event_auth(
+        &self,
+        server: &ServerName,
+        room: &RoomId,
+        event_id: &EventId,
+    ) -> Result<Vec<Json>, FederationError> {
+        self.enter(server, room).await?;
+        let event = self.event_in(room, event_id).await?;
+        Ok(texts(&self.auth_chain(room, [event].iter()).await?))
+    }
+
+    /// Events up to those named, which are included, the latest first.
+    ///
+    /// # Errors
+    /// When the server may not look into the room.
+    pub async fn backfill(
+        &self,
+        server: &ServerName,
+        room: &RoomId,
+        from: Vec<OwnedEventId>,
+        limit: usize,
+    ) -> Result<Vec<Json>, FederationError> {
+        let mut sight = self.enter(server, room).await?;
+        let limit = limit.min(BACKFILL_SERVED_MAX);
+        let mut shown = Vec::new();
+        let (mut seen, mut heap) = (HashSet::new(), BinaryHeap::new());
+        self.push(room, from, (&mut seen, &mut heap)).await?;
+        while let Some(Aged(event)) = heap.pop() {
+            if shown.len() >= limit || seen.len() > GRAPH_WALK_MAX {
+                break;
+            }
+            if event.is_shown() {
+                shown.push(sight.show(&event).await?);
+            }
+            self.push(room, event.pdu.prev_events().to_vec(), (&mut seen, &mut heap)).await?;
+        }
+        Ok(shown)
+    }
+
+    /// Events between some, the earliest first.
+    ///
+    /// # Errors
+    /// When the server may not look into the room.
+    pub async fn missing_events(
+        &self,
+        server: &ServerName,
+        room: &RoomId,
+        between: Between,
+    ) -> Result<Vec<Json>, FederationError> {
+        let mut sight = self.enter(server, room).await?;
+        let Between { earliest, latest, limit, min_depth } = between;
+        let limit = limit.min(MISSING_EVENTS_SERVED_MAX);
+        let mut seen: HashSet<OwnedEventId> = earliest.into_iter().collect();
+        let mut queue: VecDeque<OwnedEventId> = VecDeque::new();
+        for event in self.history.events(&latest[..latest.len().min(limit)]).await?.into_iter().flatten() {
+            if event.pdu.room_id() == room {
+                seen.insert(event.pdu.event_id().to_owned());
+                queue.extend(event.pdu.prev_events().iter().cloned());
+            }
+        }
+        let mut found: Vec<Arc<StoredEvent>> = Vec::new();
+        let mut walked = 0;
+        while let Some(id) = queue.pop_front() {
+            if found.len() >= limit || walked >= GRAPH_WALK_MAX {
+                break;
+            }
+            walked += 1;
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            let Some(event) = self.history.event(&id).await? else { continue };
+            if event.pdu.room_id() != room || event.pdu.depth() < min_depth || event.states.is_none() {
+                continue;
+            }
+            queue.extend(event.pdu.prev_events().iter().cloned());
+            if event.status != Status::Rejected {
+                found.push(event);
+            }
+        }
+        found.sort_by_key(|event| event.pdu.depth());
+        let mut shown = Vec::with_capacity(found.len());
+        for event in found {
+            shown.push(sight.show(&event).await?);
+        }
+        Ok(shown)
+    }
+
+    /// The events of a state, and those of its auth chain that are not in it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_with_chain(
+        &self,
+        room: &RoomId,
+        state: StateId,
+    ) -> Result<(Vec<Arc<StoredEvent>>, Vec<Arc<StoredEvent>>), StoreError> {
+        let state = self.history.state_events(state, None).await?;
+        let chain = self.auth_chain(room, state.iter()).await?;
+        Ok((state, chain))
+    }
+
+    async fn state_events_before(
+        &self,
+        server: &ServerName,
+        room: &RoomId,
+        event_id: &EventId,
+    ) -> Result<(Vec<Arc<StoredEvent>>, Vec<Arc<StoredEvent>>), FederationError> {
+        self.enter(server, room).await?;
+        let event = self.event_in(room, event_id).await?;
+        let states = event.states.ok_or(NO_EVENT)?;
+        Ok(self.state_with_chain(room, states.before).await?)
+    }
+
+    async fn event_in(&self, room: &RoomId, event_id: &EventId) -> Result<Arc<StoredEvent>, FederationError> {
+        let event = self.history.event(event_id).await?;
+        let event = event.filter(|event| event.pdu.room_id() == room && event.status != Status::Rejected);
+        event.ok_or(NO_EVENT)
+    }
+
+    /// The auth events of some events, and theirs; with the create event, which room version 12 implies.
+    async fn auth_chain(
+        &self,
+        room: &RoomId,
+        of: impl Iterator<Item = &Arc<StoredEvent>>,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let mut wanted: BTreeSet<OwnedEventId> = BTreeSet::new();
+        for event in of {
+            wanted.extend(event.pdu.auth_events().iter().cloned());
+            let implies_create = event.rules().authorization.room_create_event_id_as_room_id
+                && *event.pdu.event_type() != TimelineEventType::RoomCreate;
+            wanted.extend(create_of_room(room).filter(|_| implies_create));
+        }
+        let mut seen = wanted.clone();
+        let mut chain: Vec<Arc<StoredEvent>> = Vec::new();
+        while !wanted.is_empty() && chain.len() < STATE_EVENTS_MAX {
+            let ids: Vec<OwnedEventId> = std::mem::take(&mut wanted).into_iter().collect();
+            for event in self.history.events(&ids).await?.into_iter().flatten() {
+                let new = event.pdu.auth_events().iter().filter(|id| seen.insert((*id).clone()));
+                wanted.extend(new.cloned());
+                chain.push(event);
+            }
+        }
+        Ok(chain)
+    }
+
+    /// Queues events of the room that are in the graph and were not seen yet.
+    async fn push(
+        &self,
+        room: &RoomId,
+        ids: Vec<OwnedEventId>,
+        (seen, heap): (&mut HashSet<OwnedEventId>, &mut BinaryHeap<Aged>),
+    ) -> Result<(), StoreError> {
+        let ids: Vec<OwnedEventId> =
+            ids.into_iter().take(GRAPH_WALK_MAX).filter(|id| seen.insert(id.clone())).collect();
+        for event in self.history.events(&ids).await?.into_iter().flatten() {
+            if event.pdu.room_id() == room && event.states.is_some() {
+                heap.push(Aged(event));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An event; the deeper is the greater.
+struct Aged(Arc<StoredEvent>);
+
+impl Aged {
+    fn age(&self) -> (u64, u64, &EventId) {
+        let pdu = &self.0.pdu;
+        (pdu.depth(), pdu.origin_server_ts().0.into(), pdu.event_id())
+    }
+}
+
+impl PartialEq for Aged {
+    fn eq(&self, other: &Self) -> bool {
+        self.age() == other.age()
+    }
+}
+
+impl Eq for Aged {}
+
+impl PartialOrd for Aged {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Aged {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.age().cmp(&other.age())
+    }
+}
+
+fn texts(events: &[Arc<StoredEvent>]) -> Vec<Json> {
+    events.iter().map(|event| event.pdu.json().to_owned()).collect()
+}

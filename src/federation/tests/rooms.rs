@@ -1,0 +1,146 @@
+//! Rooms over several servers, one thing at a time.
+
+use serde_json::json;
+
+use super::{Wire, server, user};
+use crate::{
+    dag::versions::SUPPORTED,
+    history::Status,
+    log::Audience,
+    types::{Lane, Membership},
+};
+
+#[tokio::test]
+async fn a_room_of_every_version_is_joined_and_talked_in() {
+    for version in SUPPORTED {
+        let wire = Wire::new(&["a", "b"]).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let room = a.create("alice@a", version.as_str()).await;
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        wire.drive().await;
+        let hello = b.say("bob@b", &room, "hello").await.unwrap();
+        wire.drive().await;
+        assert_eq!(a.status(&hello).await, Some(Status::Timeline), "version {version}");
+        let answer = a.say("alice@a", &room, "hi").await.unwrap();
+        wire.drive().await;
+        assert_eq!(b.status(&answer).await, Some(Status::Timeline), "version {version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "version {version}");
+        let row = b.history().room(&room).await.unwrap().unwrap();
+        assert_eq!((row.joined, row.remote), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_kicked_server_still_gets_its_kick() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "12").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    a.rooms().kick(&user("alice@a"), &room, &user("bob@b"), None).await.unwrap();
+    let unheard = a.say("alice@a", &room, "among us").await.unwrap();
+    wire.drive().await;
+    let membership = b.history().membership(&room, &user("bob@b")).await.unwrap();
+    assert_eq!(membership, Some(Membership::Leave));
+    assert_eq!(b.status(&unheard).await, None);
+    let lanes = a.federation.log.subscriptions(&Audience::Server(server("b"))).await.unwrap();
+    assert!(!lanes.is_open(&Lane::Egress(room.clone())));
+    let lanes = b.federation.log.subscriptions(&Audience::Account(user("bob@b"))).await.unwrap();
+    assert!(!lanes.is_open(&Lane::Room(room)));
+}
+
+#[tokio::test]
+async fn a_server_with_two_users_stays_when_one_leaves() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    b.join_through(&a, &room, "ben@b").await.unwrap();
+    wire.drive().await;
+    b.rooms().leave(&user("bob@b"), &room, None).await.unwrap();
+    wire.drive().await;
+    assert!(a.history().has_server(&room, &server("b")).await.unwrap());
+    b.rooms().leave(&user("ben@b"), &room, None).await.unwrap();
+    wire.drive().await;
+    assert!(!a.history().has_server(&room, &server("b")).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_missed_is_fetched() {
+    let wire = Wire::new(&["a", "b", "c"]).await;
+    let (a, b, c) = (wire.node("a"), wire.node("b"), wire.node("c"));
+    let room = a.create("alice@a", "10").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    c.join_through(&a, &room, "carol@c").await.unwrap();
+    wire.drive().await;
+    // Nothing of a reaches c, and what b says follows it.
+    wire.cut("a", "c");
+    let mut said = Vec::new();
+    for number in 0..120 {
+        said.push(a.say("alice@a", &room, &format!("{number}")).await.unwrap());
+    }
+    wire.drive().await;
+    wire.cut("c", "a");
+    let last = b.say("bob@b", &room, "I have heard").await.unwrap();
+    wire.drive().await;
+    assert_eq!(c.status(&last).await, Some(Status::Timeline));
+    for id in said {
+        assert_eq!(c.status(&id).await, Some(Status::Timeline));
+    }
+    wire.mend();
+    wire.drive().await;
+    let timeline = c.timeline(&room).await;
+    assert_eq!(timeline.len(), 1 + 120 + 1, "each event once");
+}
+
+/// Beyond what is fetched event by event, the state there is taken by the word of the other server.
+#[tokio::test]
+async fn too_much_missed_leaves_a_gap_and_a_state() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "9").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    wire.cut("a", "b");
+    for number in 0..700 {
+        a.say("alice@a", &room, &format!("{number}")).await.unwrap();
+        if number % 100 == 0 {
+            let content = json!({"topic": format!("{number}")});
+            a.set("alice@a", &room, ("m.room.topic", ""), content).await.unwrap();
+        }
+    }
+    let last = a.say("alice@a", &room, "last").await.unwrap();
+    wire.mend();
+    let event = a.history().event(&last).await.unwrap().unwrap();
+    assert_eq!(b.receive(&a, &[&event.pdu]).await, ["ok"]);
+    assert_eq!(b.status(&last).await, Some(Status::Timeline));
+    assert_eq!(a.state(&room).await, b.state(&room).await);
+    assert!(b.history().room(&room).await.unwrap().unwrap().gaps > 0);
+}
+
+#[tokio::test]
+async fn a_redaction_may_come_before_its_target() {
+    for version in ["1", "3", "11", "12"] {
+        let wire = Wire::new(&["a", "b"]).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let room = a.create("alice@a", version).await;
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        wire.drive().await;
+        let target =
+            a.build(&a, &room, (&user("alice@a"), "m.room.message", None, json!({"body": "oh"}))).await;
+        assert_eq!(a.receive(&b, &[&target]).await, ["ok"], "version {version}");
+        let id = a.rooms().redact(&user("alice@a"), &room, target.event_id(), (None, None)).await.unwrap();
+        let redaction = a.history().event(&id).await.unwrap().unwrap();
+        // The fetch of what lies between finds nobody.
+        wire.cut("b", "a");
+        assert_ne!(b.receive(&a, &[&redaction.pdu]).await, ["ok"], "its predecessor is missing");
+        assert_eq!(b.receive(&a, &[&redaction.pdu, &target]).await, ["ok", "ok"], "version {version}");
+        for node in [&a, &b] {
+            let event = node.history().event(target.event_id()).await.unwrap().unwrap();
+            assert_eq!(event.pdu.content().get(), "{}", "version {version}");
+            assert_eq!(event.notes.redacted_by, Some(id.clone()));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Transactions of other servers: what has happened in rooms, and what concerns their and our users.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#transactions>
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use super::{Federation, FederationError};
+use crate::{
+    limits::{TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX, TRANSACTION_ROOMS_AT_ONCE},
+    log::Commit,
+    store::{Key, KeyWriter, StoreError, table::TableId},
+};
+
+/// What another server sends at once.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The id that the server chose.
+    pub id: String,
+    /// Events of rooms.
+    pub pdus: Vec<Box<RawValue>>,
+    /// What is not kept.
+    pub edus: Vec<Box<RawValue>>,
+}
+
+/// What came of the events of a transaction, with words for developers where they are not in their rooms.
+pub type Answer = BTreeMap<OwnedEventId, Result<(), String>>;
+
+/// The last transaction of a server that took effect. Servers send one after another, so that no other
+/// can be repeated; and what is repeated all the same is found to be known.
+#[derive(Deserialize, Serialize)]
+struct Answered {
+    txn_id: String,
+    answer: Answer,
+}
+
+impl Federation {
+    /// Takes in a transaction of `origin`, or answers as the first time if it is a repeated one. One bad
+    /// item does not stop its neighbours.
+    ///
+    /// # Errors
+    /// When the transaction as a whole is too large, or the store fails.
+    pub async fn receive(
+        &self,
+        origin: &ServerName,
+        transaction: Transaction,
+    ) -> Result<Answer, FederationError> {
+        let Transaction { id, pdus, edus } = transaction;
+        if pdus.len() > TRANSACTION_PDUS_MAX || edus.len() > TRANSACTION_EDUS_MAX {
+            return Err(FederationError::Invalid(format!(
+                "a transaction has at most {TRANSACTION_PDUS_MAX} PDUs and {TRANSACTION_EDUS_MAX} EDUs"
+            )));
+        }
+        let _turn = self.turns().wait(origin).await;
+        let key = answered_key(origin);
+        if let Some(bytes) = self.log.db().raw(&key).await?
+            && let Ok(answered) = serde_json::from_slice::<Answered>(&bytes)
+            && answered.txn_id == id
+        {
+            return Ok(answered.answer);
+        }
+        let (answer, ()) =
+            futures_util::join!(self.receive_pdus(origin, pdus), self.receive_edus(origin, &edus));
+        let answered = Answered { txn_id: id, answer };
+        let bytes = serde_json::to_vec(&answered).map_err(StoreError::engine)?;
+        let mut commit = Commit::new();
+        commit.put_raw(key, bytes);
+        self.log.commit(commit).await.map_err(crate::room::RoomError::from)?;
+        Ok(answered.answer)
+    }
+
+    async fn receive_pdus(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Answer {
+        let mut rooms: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
+        for pdu in pdus {
+            match room_of(&pdu) {
+                Some(room) => rooms.entry(room).or_default().push(pdu),
+                None => tracing::debug!("dropped a PDU of {origin} that names no room"),
+            }
+        }
+        let parts = rooms.into_iter().map(|(room, pdus)| {
+            let (rooms, origin) = (self.rooms.clone(), origin.to_owned());
+            async move { rooms.receive(&origin, &room, pdus).await }
+        });
+        let parts: Vec<_> = stream::iter(parts).buffer_unordered(TRANSACTION_ROOMS_AT_ONCE).collect().await;
+        let word = |(id, result): (OwnedEventId, Result<(), crate::room::ReceiveFailure>)| {
+            (id, result.map_err(|failure| failure.to_string()))
+        };
+        parts.into_iter().flatten().map(word).collect()
+    }
+}
+
+fn room_of(pdu: &RawValue) -> Option<OwnedRoomId> {
+    #[derive(Deserialize)]
+    struct Placed {
+        room_id: OwnedRoomId,
+    }
+    serde_json::from_str::<Placed>(pdu.get()).ok().map(|placed| placed.room_id)
+}
+
+fn answered_key(origin: &ServerName) -> Key {
+    let mut writer = KeyWriter::new(TableId::Once);
+    writer.string("transaction");
+    writer.string(origin.as_str());
+    writer.finish()
+}
+
+/// One transaction of each server at a time.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<OwnedServerName, Arc<AsyncMutex<()>>>>);
+
+/// A server's turn.
+pub(super) struct Turn<'a> {
+    turns: &'a Turns,
+    origin: OwnedServerName,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    async fn wait(&self, origin: &ServerName) -> Turn<'_> {
+        let mut turn = Turn { turns: self, origin: origin.to_owned(), held: None };
+        let place = self.0.lock().entry(turn.origin.clone()).or_default().clone();
+        turn.held = Some(place.lock_owned().await);
+        turn
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut places = self.turns.0.lock();
+        drop(self.held.take());
+        if places.get(&self.origin).is_some_and(|place| Arc::strong_count(place) == 1) {
+            places.remove(&self.origin);
+        }
+    }
+}
