@@ -404,3 +404,35 @@ pub const BACKFILL_SERVED_MAX: usize = 100;
 pub const MISSING_EVENTS_SERVED_MAX: usize = 100;
 /// Events of the graph that are walked through for one answer (ours).
 pub const GRAPH_WALK_MAX: usize = 2_000;
+/// Servers that are named for an alias (ours; whoever wants to join tries a few of them).
+pub const DIRECTORY_SERVERS_MAX: usize = 50;
+/// Servers that are tried for one join, knock or leave (ours; the worst case is one wait for each).
+pub const REMOTE_SERVERS_MAX: usize = 10;
+/// Of these, servers that are known to be in the room and that nobody has named (ours).
+pub const REMOTE_MEMBER_SERVERS_MAX: usize = 5;
+/// Servers that may say that a user must not enter before no more are asked (ours; one may be wrong).
+pub const REMOTE_REFUSALS_MAX: usize = 3;
+/// Time for one step of a handshake with another server (ours).
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(20);
+/// Time for the answer to `send_join`, which carries the room's state (ours; other servers take minutes).
+pub const SEND_JOIN_MAX: Duration = Duration::from_secs(300);
+/// How long a user waits for another server to hear that they reject its invite (ours).
+pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Time for a look-up that a user waits for: an alias, a profile, a directory (ours).
+pub const LOOK_UP_MAX: Duration = Duration::from_secs(15);
+/// Events of stripped state that are taken from another server (ours; the specification lists nine kinds).
+pub const STRIPPED_EVENTS_MAX: usize = 100;
+/// Bytes of stripped state that are taken from another server (ours).
+pub const STRIPPED_BYTES_MAX: usize = 256 << 10;
+/// Invites by address that one call of an identity server may bring (ours).
+pub const ONBIND_INVITES_MAX: usize = 50;
+/// Servers that are asked for one look-up (ours).
+pub const LOOK_UP_SERVERS_MAX: usize = 3;
+/// Servers that are asked for keys of their users at the same time (ours).
+pub const KEY_SERVERS_AT_ONCE: usize = 32;
+/// Largest answer with keys of users, in bytes (ours; a device takes about 1.5 KiB).
+pub const KEY_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Rooms of a hierarchy that other servers are asked about for one request (ours).
+pub const HIERARCHY_REMOTE_MAX: usize = 50;
+/// Servers that are kept for a room of a hierarchy (ours).
+pub const HIERARCHY_VIA_MAX: usize = 5;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     auth::Denied,
-    pdu::{FormatError, Pdu},
+    pdu::{FormatError, Pdu, within},
 };
 use crate::{
     keys::{self, ObjectError, SigningKey},
@@ -107,18 +107,75 @@ pub fn build(
     rules: &RoomVersionRules,
     key: &SigningKey,
 ) -> Result<Pdu, BuildError> {
-    let auth: Vec<Head> = auth_events_keys(&draft, rules)?
-        .iter()
-        .filter_map(|(event_type, state_key)| state(event_type, state_key))
-        .map(|pdu| Head::of(&pdu, rules))
-        .collect();
-    let mut object = unsigned_object(draft, heads, &auth, rules)?;
+    let auth = auth_heads(&draft, state, rules)?;
+    build_on(draft, (heads, &auth), rules, key)
+}
+
+/// Builds and signs an event that follows and names what another server says: `(heads, auth)`. The depth
+/// of the event is one more than the greatest of `heads`.
+pub fn build_on(
+    draft: Draft,
+    (heads, auth): (&[Head], &[Head]),
+    rules: &RoomVersionRules,
+    key: &SigningKey,
+) -> Result<Pdu, BuildError> {
+    let mut object = unsigned_object(draft, heads, auth, rules)?;
     if rules.event_format.require_event_id {
         let id = local_event_id(&object, key);
         object.insert(String::from("event_id"), id.into());
     }
     key.hash_and_sign(&mut object, rules)?;
     Ok(Pdu::from_object(object, rules)?)
+}
+
+/// What another server needs to build an event of its user as [`build`] does: the event without its hash,
+/// its signature and its id.
+pub fn template(
+    draft: Draft,
+    heads: &[Head],
+    state: impl Fn(&StateEventType, &str) -> Option<Pdu>,
+    rules: &RoomVersionRules,
+) -> Result<CanonicalJsonObject, BuildError> {
+    let auth = auth_heads(&draft, state, rules)?;
+    unsigned_object(draft, heads, &auth, rules)
+}
+
+/// The events that a template refers to in `field`, each of `depth`.
+///
+/// # Errors
+/// When the field is absent or malformed, or names nothing or too much.
+pub fn template_heads(
+    template: &CanonicalJsonObject,
+    (field, max): (&'static str, usize),
+    depth: u64,
+    rules: &RoomVersionRules,
+) -> Result<Vec<Head>, FormatError> {
+    let malformed = || FormatError::Field(field);
+    let items = template.get(field).and_then(CanonicalJsonValue::as_array).ok_or_else(malformed)?;
+    within(field, items.len(), max)?;
+    let one = |item: &CanonicalJsonValue| -> Option<Head> {
+        let (id, sha256) = match rules.events_reference_format {
+            EventsReferenceFormatVersion::V2 => (item.as_str()?, None),
+            EventsReferenceFormatVersion::V1 => {
+                let [id, hashes] = item.as_array()? else { return None };
+                let hash = hashes.as_object()?.get("sha256").and_then(CanonicalJsonValue::as_str);
+                (id.as_str()?, hash.map(String::from))
+            }
+        };
+        Some(Head { event_id: OwnedEventId::try_from(id).ok()?, depth, sha256 })
+    };
+    let heads: Option<Vec<Head>> = items.iter().map(one).collect();
+    heads.filter(|heads| !heads.is_empty()).ok_or_else(malformed)
+}
+
+fn auth_heads(
+    draft: &Draft,
+    state: impl Fn(&StateEventType, &str) -> Option<Pdu>,
+    rules: &RoomVersionRules,
+) -> Result<Vec<Head>, BuildError> {
+    let keys = auth_events_keys(draft, rules)?;
+    let named = keys.iter().filter_map(|(event_type, state_key)| state(event_type, state_key));
+    Ok(named.map(|pdu| Head::of(&pdu, rules)).collect())
 }
 
 /// The state that [`build`] and the checks that follow it ask for: prefetch these.

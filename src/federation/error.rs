@@ -1,6 +1,11 @@
 //! Why another server does not get what it asks for.
 
-use crate::{account::AccountError, device::DeviceError, room::RoomError, store::StoreError};
+use crate::{
+    account::AccountError,
+    device::DeviceError,
+    room::{ReceiveFailure, RoomError},
+    store::StoreError,
+};
 
 /// Why another server does not get what it asks for.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +19,9 @@ pub enum FederationError {
     /// What it sent is not what the specification says.
     #[error("{0}")]
     Invalid(String),
+    /// The event that it handed over was not taken.
+    #[error(transparent)]
+    Received(#[from] ReceiveFailure),
     /// The rooms say why.
     #[error(transparent)]
     Room(#[from] RoomError),

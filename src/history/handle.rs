@@ -220,6 +220,19 @@ impl History {
         Ok(row.map(|row| row.state).unwrap_or_default())
     }
 
+    /// Servers that are in a room where `user` is invited or knocks and which this server is not in.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn stripped_via(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+    ) -> Result<Vec<ruma::OwnedServerName>, StoreError> {
+        let row = self.0.log.db().row(&STRIPPED, &(user.to_owned(), room.to_owned())).await?;
+        Ok(row.map(|row| row.via).unwrap_or_default())
+    }
+
     /// Whether `user` has forgotten `room`.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod access;
 mod acl;
 mod bundle;
 mod cache;
+mod chain;
 mod chains;
 mod erasure;
 mod event;

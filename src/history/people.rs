@@ -9,7 +9,7 @@ use crate::{
     limits::SCAN_ROWS_MAX,
     log::Audience,
     store::StoreError,
-    types::{Fact, Lane, Membership, Position},
+    types::{Fact, Lane, Membership, Position, Retention},
 };
 
 /// What a local user is to a room.
@@ -79,6 +79,28 @@ impl History {
                 _ => return Ok(entries),
             }
         }
+    }
+
+    /// What a local user is to a room, be this server in the room or not.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn standing(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+    ) -> Result<Option<MembershipEntry>, StoreError> {
+        let lane = Lane::Account(user.to_owned());
+        let event_id = OwnedEventId::try_from("$any").map_err(StoreError::engine)?;
+        // The membership and the event are not part of the register's key.
+        let any = Fact::Membership { room_id: room.to_owned(), membership: Membership::Leave, event_id };
+        let Retention::Register(key) = any.retention() else { return Ok(None) };
+        Ok(match self.0.log.register(&lane, &key).await? {
+            Some((position, Fact::Membership { room_id, membership, event_id })) => {
+                Some(MembershipEntry { room_id, membership, event_id, position })
+            }
+            _ => None,
+        })
     }
 
     /// Whether two users are in some room together. One of them, `local`, is of this server.

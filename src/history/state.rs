@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ruma::{EventId, RoomId, events::StateEventType};
+use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, events::StateEventType};
 
 use super::{History, States, StoredEvent};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
         NeedNodes, Node, NodeId, NodeSource, StateId, StateKey, StateValue,
         tree::{self, Change, Entry},
     },
+    limits::{PAGE_EVENTS_LOOKED_AT_MAX, PAGE_EVENTS_MAX},
     log::Direction,
     store::{Key, StoreError, table::TableId},
     types::{Fact, Position},
@@ -210,5 +211,40 @@ impl History {
                 Some((at, _)) => position = Position(at.0.saturating_sub(1)),
             }
         }
+    }
+
+    /// The timeline event of a room that was sent closest to a moment, at it or on one side of it, with
+    /// its moment.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn event_near(
+        &self,
+        room: &RoomId,
+        ts: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Result<Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)>, StoreError> {
+        let (mut from, mut to) = (Position::ZERO, self.0.log.head());
+        for _ in 0..PAGE_EVENTS_LOOKED_AT_MAX.div_ceil(PAGE_EVENTS_MAX) {
+            let facts = self.0.log.timeline(room, (from, to), direction, PAGE_EVENTS_MAX).await?;
+            let Some((last, _)) = facts.last() else { return Ok(None) };
+            match direction {
+                Direction::Forward => from = *last,
+                Direction::Backward => to = Position(last.0.saturating_sub(1)),
+            }
+            let ids = facts.into_iter().filter_map(|(_, fact)| match fact {
+                Fact::Event { event_id } => Some(event_id),
+                _ => None,
+            });
+            let ids: Vec<OwnedEventId> = ids.collect();
+            let found = self.events(&ids).await?.into_iter().flatten().find(|event| match direction {
+                Direction::Forward => event.pdu.origin_server_ts() >= ts,
+                Direction::Backward => event.pdu.origin_server_ts() <= ts,
+            });
+            if let Some(event) = found {
+                return Ok(Some((event.pdu.event_id().to_owned(), event.pdu.origin_server_ts())));
+            }
+        }
+        Ok(None)
     }
 }

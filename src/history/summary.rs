@@ -1,13 +1,13 @@
 //! Rooms in a few words, for directories and previews.
 
 use ruma::{
-    OwnedRoomId, RoomId, UInt, UserId,
+    OwnedRoomId, OwnedUserId, RoomId, ServerName, UInt, UserId,
     events::StateEventType,
     room::{JoinRule, JoinRuleKind, JoinRuleSummary, RoomSummary},
 };
 use serde_json::{Map, Value};
 
-use super::{History, RoomRow};
+use super::{History, Member, RoomRow};
 use crate::{dag::StateKey, store::StoreError, types::Membership};
 
 /// How many state events a summary is made of.
@@ -56,12 +56,7 @@ impl History {
         user: Option<&UserId>,
         summary: &RoomSummary,
     ) -> Result<bool, StoreError> {
-        let is_open = summary.world_readable
-            || matches!(
-                summary.join_rule.kind(),
-                JoinRuleKind::Public | JoinRuleKind::Knock | JoinRuleKind::KnockRestricted
-            );
-        if is_open {
+        if is_open(summary) {
             return Ok(true);
         }
         let Some(user) = user else { return Ok(false) };
@@ -72,6 +67,37 @@ impl History {
         if let JoinRuleSummary::Restricted(restricted) = &summary.join_rule {
             for room in &restricted.allowed_room_ids {
                 if self.is_joined(room, user).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// As [`Self::may_preview`], for the users of another server.
+    ///
+    /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid>
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn may_server_preview(
+        &self,
+        server: &ServerName,
+        summary: &RoomSummary,
+    ) -> Result<bool, StoreError> {
+        if is_open(summary) {
+            return Ok(true);
+        }
+        let members = self.current_members(&summary.room_id).await?;
+        let is_of = |(user, member): (&OwnedUserId, &Member)| {
+            matches!(member.membership, Membership::Join | Membership::Invite) && user.server_name() == server
+        };
+        if members.iter().any(is_of) {
+            return Ok(true);
+        }
+        if let JoinRuleSummary::Restricted(restricted) = &summary.join_rule {
+            for room in &restricted.allowed_room_ids {
+                if self.has_server(room, server).await? {
                     return Ok(true);
                 }
             }
@@ -93,6 +119,13 @@ impl History {
         counted.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.cmp(y)));
         Ok(counted.into_iter().map(|(_, room)| room).collect())
     }
+}
+
+/// Whether everybody may know of the room.
+fn is_open(summary: &RoomSummary) -> bool {
+    let kind = summary.join_rule.kind();
+    summary.world_readable
+        || matches!(kind, JoinRuleKind::Public | JoinRuleKind::Knock | JoinRuleKind::KnockRestricted)
 }
 
 fn summarize(room: &RoomId, row: &RoomRow, contents: [Option<Content>; COUNT]) -> RoomSummary {

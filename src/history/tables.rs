@@ -1,6 +1,6 @@
 //! The rows of rooms, except events and state nodes, which have their own encodings.
 
-use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomVersionId};
+use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
 
@@ -137,6 +137,9 @@ pub struct PublishedRow {
 pub struct StrippedRow {
     /// The stripped state events, and since room version 12 the whole create event.
     pub state: Vec<Box<RawValue>>,
+    /// Servers that are in the room, where this server is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub via: Vec<OwnedServerName>,
 }
 
 /// One event that relates to another.

@@ -15,15 +15,22 @@ use http::{HeaderValue, StatusCode, header};
 use ruma::api::{
     client::uiaa::UiaaInfo,
     error::{
-        ErrorKind, LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
-        WrongRoomKeysVersionErrorData,
+        ErrorKind, IncompatibleRoomVersionErrorData, LimitExceededErrorData, RetryAfter, StandardErrorBody,
+        UnknownTokenErrorData, WrongRoomKeysVersionErrorData,
     },
 };
 use serde_json::{Map, Value};
 
 use crate::{
-    account::AccountError, device::DeviceError, ephemeral::EphemeralError, federation::FederationError,
-    log::CommitError, push::PushError, room::RoomError, store::StoreError, sync::SyncError,
+    account::AccountError,
+    device::DeviceError,
+    ephemeral::EphemeralError,
+    federation::FederationError,
+    log::CommitError,
+    push::PushError,
+    room::{ReceiveFailure, RoomError},
+    store::StoreError,
+    sync::SyncError,
 };
 
 /// Text for people that goes into the field `error`.
@@ -145,6 +152,29 @@ impl Failure {
     pub fn internal(cause: impl fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed inside the server");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Unknown, "Internal server error")
+    }
+
+    /// What another server said, as far as it is about what the user wanted there. Codes that are about
+    /// the user's session here, such as `M_UNKNOWN_TOKEN`, are not passed on: a client would log out.
+    pub fn refused(status: StatusCode, errcode: ErrorKind, message: impl Into<Message>) -> Self {
+        let usual = match status {
+            StatusCode::BAD_REQUEST => ErrorKind::Unknown,
+            StatusCode::FORBIDDEN => ErrorKind::Forbidden,
+            StatusCode::NOT_FOUND => ErrorKind::NotFound,
+            _ => return Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message),
+        };
+        let kind = match errcode {
+            ErrorKind::BadState
+            | ErrorKind::Forbidden
+            | ErrorKind::IncompatibleRoomVersion(_)
+            | ErrorKind::InvalidParam
+            | ErrorKind::NotFound
+            | ErrorKind::UnableToAuthorizeJoin
+            | ErrorKind::UnableToGrantJoin
+            | ErrorKind::UnsupportedRoomVersion => errcode,
+            _ => usual,
+        };
+        Self::new(status, kind, message)
     }
 
     /// 401 with the state of a user-interactive authentication.
@@ -299,7 +329,14 @@ impl From<RoomError> for Failure {
         let message = error.to_string();
         match error {
             RoomError::NotFound(_) => Self::not_found(message),
-            RoomError::Forbidden(_) | RoomError::Remote(_) => Self::forbidden(message),
+            RoomError::Forbidden(_) => Self::forbidden(message),
+            RoomError::UnableToAuthoriseJoin => Self::bad_request(ErrorKind::UnableToAuthorizeJoin, message),
+            RoomError::IncompatibleVersion(version) => {
+                let kind = ErrorKind::IncompatibleRoomVersion(IncompatibleRoomVersionErrorData::new(version));
+                Self::bad_request(kind, message)
+            }
+            RoomError::Refused { status, errcode, .. } => Self::refused(status, errcode, message),
+            RoomError::Unreachable(_) => Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message),
             RoomError::Invalid(_) => Self::invalid_param(message),
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
@@ -322,7 +359,14 @@ impl From<FederationError> for Failure {
             FederationError::Forbidden(message) => Self::forbidden(message),
             FederationError::NotFound(message) => Self::not_found(message),
             FederationError::Invalid(message) => Self::invalid_param(message),
-            FederationError::Room(error) => error.into(),
+            FederationError::Received(ReceiveFailure::Trouble(error)) | FederationError::Room(error) => {
+                error.into()
+            }
+            FederationError::Received(failure) => match failure {
+                ReceiveFailure::Malformed(_) => Self::invalid_param(failure.to_string()),
+                ReceiveFailure::NotInRoom => Self::not_found(failure.to_string()),
+                _ => Self::forbidden(failure.to_string()),
+            },
             FederationError::Account(error) => error.into(),
             FederationError::Device(error) => error.into(),
             FederationError::Store(error) => error.into(),

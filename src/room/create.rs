@@ -11,7 +11,7 @@ use ruma::{
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    RoomError, Rooms,
+    Profile, RoomError, Rooms,
     membership::member_content,
     power_levels::default_levels,
     state::aliases,
@@ -99,10 +99,15 @@ impl Rooms {
     /// Why it cannot be founded.
     pub async fn create(&self, creator: &UserId, room: NewRoom) -> Result<OwnedRoomId, RoomError> {
         let alias = room.alias_name.as_deref().map(|name| self.local_alias(name)).transpose()?;
-        for user in &room.invite {
-            self.local_only(user)?;
+        let room_id = until_settled!(self.try_create(creator, &room, alias.clone()))?;
+        for user in room.invite.iter().filter(|user| !self.0.history.is_local(user)) {
+            let content = invite_content(None, room.is_direct);
+            // The room is there; whom it could not be told to can be invited again.
+            if let Err(error) = self.invite_remote(creator, &room_id, user, content).await {
+                tracing::info!(room.id = %room_id, user.id = %user, %error, "could not invite {user}");
+            }
         }
-        until_settled!(self.try_create(creator, &room, alias.clone()))
+        Ok(room_id)
     }
 
     async fn try_create(
@@ -199,6 +204,14 @@ impl Rooms {
     }
 }
 
+fn invite_content(profile: Option<&Profile>, is_direct: bool) -> Map<String, Value> {
+    let mut content = member_content(Membership::Invite, profile, None);
+    if is_direct {
+        content.insert(String::from("is_direct"), Value::Bool(true));
+    }
+    content
+}
+
 impl Turn {
     /// The creator comes in.
     pub(super) async fn enter(&mut self, creator: &UserId) -> Result<(), RoomError> {
@@ -284,14 +297,11 @@ impl Turn {
     async fn invite_all(&mut self, creator: &UserId, room: &NewRoom) -> Result<(), RoomError> {
         let mut invited = HashSet::from([creator.to_owned()]);
         for user in &room.invite {
-            if !invited.insert(user.clone()) {
+            if !self.rooms.0.history.is_local(user) || !invited.insert(user.clone()) {
                 continue;
             }
             let profile = self.rooms.0.profiles.profile(user).await?;
-            let mut content = member_content(Membership::Invite, Some(&profile), None);
-            if room.is_direct {
-                content.insert(String::from("is_direct"), Value::Bool(true));
-            }
+            let content = invite_content(Some(&profile), room.is_direct);
             self.add(NewEvent::state(creator, "m.room.member", user.as_str(), &content)?).await?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Why a room does not do what was asked.
 
-use ruma::{OwnedUserId, RoomVersionId};
+use http::StatusCode;
+use ruma::{RoomVersionId, api::error::ErrorKind};
 
 use crate::{
     dag::{BuildError, Denied, FormatError},
@@ -44,9 +45,25 @@ pub enum RoomError {
     /// The event or one of its fields is too large.
     #[error("{0}")]
     TooLarge(String),
-    /// It concerns a user of another server, which this server does not talk to.
-    #[error("{0} is on another server, and this server does not federate")]
-    Remote(OwnedUserId),
+    /// This server is in none of the rooms by which the room's rules let users in.
+    #[error("this server cannot tell whether you may join")]
+    UnableToAuthoriseJoin,
+    /// The other server does not know the room's version.
+    #[error("your server does not support room version {0}")]
+    IncompatibleVersion(RoomVersionId),
+    /// Another server, which was asked for help, has refused.
+    #[error("the other server says: {message}")]
+    Refused {
+        /// With which status.
+        status: StatusCode,
+        /// With which code.
+        errcode: ErrorKind,
+        /// What it says to people.
+        message: String,
+    },
+    /// No other server that could help was reached, or its answer made no sense.
+    #[error("the other server could not help: {0}")]
+    Unreachable(String),
     /// Other requests kept changing the room; trying again will do.
     #[error("the room is changing too fast")]
     Conflict,

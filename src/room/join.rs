@@ -13,16 +13,18 @@ use super::{
 use crate::types::Membership;
 
 /// Present since restricted rooms; the rules ask for it where nobody has invited the user.
-const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
+pub(super) const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
 
 /// Whether a user may come in by what else they are in.
-enum Way {
+pub(super) enum Way {
     /// The join rule does not say.
     Ordinary,
     /// They may, on behalf of this member.
     Granted(OwnedUserId),
     /// They may not.
     Closed,
+    /// It depends on rooms that this server is not in.
+    Unknown,
 }
 
 impl Rooms {
@@ -77,7 +79,7 @@ impl Rooms {
                 Way::Granted(by) => {
                     content.insert(String::from(AUTHORISED_VIA), Value::from(by.as_str()));
                 }
-                Way::Closed => {
+                Way::Closed | Way::Unknown => {
                     return Err(RoomError::forbidden("You are in none of the rooms that let you in"));
                 }
             }
@@ -132,7 +134,7 @@ impl Turn {
     /// How `user` may come in without an invite.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>
-    async fn way_in(&self, user: &UserId) -> Result<Way, RoomError> {
+    pub(super) async fn way_in(&self, user: &UserId) -> Result<Way, RoomError> {
         #[derive(Deserialize)]
         struct Content {
             join_rule: String,
@@ -150,6 +152,7 @@ impl Turn {
         if !restricted {
             return Ok(Way::Ordinary);
         }
+        let mut way = Way::Closed;
         for condition in &allow {
             let room = condition.get("room_id").and_then(Value::as_str);
             let is_membership = condition.get("type").and_then(Value::as_str) == Some("m.room_membership");
@@ -157,12 +160,17 @@ impl Turn {
             else {
                 continue;
             };
+            // A user of ours is in no room that this server is not in.
+            if !self.rooms.0.history.is_local(user) && !self.rooms.is_here(room).await? {
+                way = Way::Unknown;
+                continue;
+            }
             let membership = self.rooms.0.history.membership(room, user).await?;
             if membership == Some(Membership::Join) {
                 return self.granter().await.map(Way::Granted);
             }
         }
-        Ok(Way::Closed)
+        Ok(way)
     }
 
     /// A local member with the power to invite, preferably the most powerful.

@@ -64,19 +64,25 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        self.local_only(user)?;
+        if !self.0.history.is_local(user) {
+            let content = member_content(Membership::Invite, None, reason);
+            return self.invite_remote(sender, room, user, content).await.map(drop);
+        }
         let profile = self.0.profiles.profile(user).await?;
-        self.change(
-            room,
-            Move {
-                sender,
-                target: user,
-                to: Membership::Invite,
-                from: (&ANYTHING, ""),
-                content: member_content(Membership::Invite, Some(&profile), reason),
-            },
-        )
-        .await
+        let content = member_content(Membership::Invite, Some(&profile), reason);
+        self.invite_local(sender, room, user, content).await
+    }
+
+    /// Invites a user of this server; `content` is that of the member event.
+    pub(super) async fn invite_local(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        user: &UserId,
+        content: Map<String, Value>,
+    ) -> Result<(), RoomError> {
+        let (to, from) = (Membership::Invite, (ANYTHING.as_slice(), ""));
+        self.change(room, Move { sender, target: user, to, from, content }).await
     }
 
     /// Leaves a room, or rejects an invite, or takes back a knock. Leaving twice is leaving once.
@@ -84,6 +90,9 @@ impl Rooms {
     /// # Errors
     /// Why the user cannot leave.
     pub async fn leave(&self, user: &UserId, room: &RoomId, reason: Option<&str>) -> Result<(), RoomError> {
+        if !self.is_here(room).await? {
+            return self.leave_outside(user, room, reason).await;
+        }
         if self.0.history.membership(room, user).await? == Some(Membership::Leave) {
             return Ok(());
         }
@@ -199,7 +208,7 @@ impl Rooms {
     /// # Errors
     /// When the user is still in the room, or never was.
     pub async fn forget(&self, user: &UserId, room: &RoomId) -> Result<(), RoomError> {
-        match self.0.history.membership(room, user).await? {
+        match self.0.history.standing(user, room).await?.map(|standing| standing.membership) {
             Some(Membership::Leave | Membership::Ban) => {}
             Some(_) => return Err(RoomError::BadState(String::from("You have not left the room"))),
             None => return Err(RoomError::BadState(String::from("You have never been in the room"))),

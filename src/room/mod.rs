@@ -19,9 +19,11 @@ mod profile;
 mod record;
 mod redact;
 mod relation;
+mod remote;
 mod send;
 mod state;
 mod stripped;
+mod template;
 mod turn;
 mod upgrade;
 
@@ -36,7 +38,9 @@ use tokio_util::task::TaskTracker;
 pub use create::NewRoom;
 pub use error::RoomError;
 pub use ingest::{Graft, ReceiveFailure};
+pub use remote::{Invitation, text_of};
 pub use send::{Message, Txn};
+pub use template::Template;
 
 use crate::{
     account::Inheritance,
@@ -99,6 +103,8 @@ struct Inner {
     slots: Arc<guard::Slots>,
     /// Held while something is fetched for a room.
     fetches: Arc<guard::Slots>,
+    /// Held while users of ours join a room through another server, one after the other.
+    joins: Arc<guard::Slots>,
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
@@ -127,6 +133,7 @@ impl Rooms {
             profiles,
             slots: Arc::default(),
             fetches: Arc::default(),
+            joins: Arc::default(),
             tasks,
             last_founded: AtomicU64::new(0),
         }))
@@ -143,12 +150,12 @@ impl Rooms {
         self.0.peers.signing_key()
     }
 
-    /// Refuses what concerns users of other servers.
-    fn local_only(&self, user: &UserId) -> Result<(), RoomError> {
-        match self.0.history.is_local(user) {
-            true => Ok(()),
-            false => Err(RoomError::Remote(user.to_owned())),
-        }
+    /// Whether a user of this server is in `room`, so that it has the room's events.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_here(&self, room: &RoomId) -> Result<bool, StoreError> {
+        Ok(self.0.history.room(room).await?.is_some_and(|row| row.joined > row.remote))
     }
 }
 

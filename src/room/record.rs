@@ -126,6 +126,9 @@ impl Turn {
                     change.after.as_ref().is_some_and(|value| value.event_id == written.event.pdu.event_id());
                 let stripped = written.stripped.as_ref().filter(|_| is_own);
                 follow(&self.rooms.0.history, commit, &self.room_id, change, stripped);
+                if written.egress && is_own {
+                    withdraw(&self.rooms.0.history, commit, change, &written.event);
+                }
             }
             for (server, enters) in &written.servers {
                 let (audience, lane) = (Audience::Server(server.clone()), Lane::Egress(self.room_id.clone()));
@@ -280,13 +283,28 @@ fn follow(
     }
     match stripped {
         Some(stripped) => commit.put(&STRIPPED, &key, stripped),
-        None if matches!(before, Some(Membership::Invite | Membership::Knock)) => {
-            commit.delete(&STRIPPED, &key);
-        }
-        None => {}
+        // What an invite has told from outside stays while it stands, whoever brings this server in.
+        None if matches!(membership, Membership::Invite | Membership::Knock) => {}
+        // There may be a row although the state knew of no invite: from before this server was there.
+        None => commit.delete(&STRIPPED, &key),
     }
     if matches!(membership, Membership::Join | Membership::Invite | Membership::Knock) {
         commit.delete(&FORGOTTEN, &key);
+    }
+}
+
+/// A server that is not in the room is told that its user is no longer invited, or need not knock on.
+fn withdraw(history: &History, commit: &mut Commit, change: &Change, event: &StoredEvent) {
+    let membership =
+        |value: &Option<crate::dag::StateValue>| value.as_ref().and_then(|value| value.membership);
+    let was_waiting = matches!(membership(&change.before), Some(Membership::Invite | Membership::Knock));
+    let is_out = matches!(membership(&change.after), Some(Membership::Leave | Membership::Ban));
+    let Ok(user) = OwnedUserId::try_from(change.key.state_key.as_str()) else { return };
+    let server = user.server_name();
+    let knows = server == event.pdu.sender().server_name();
+    if was_waiting && is_out && !knows && !history.is_local(&user) {
+        let event_id = event.pdu.event_id().to_owned();
+        commit.fact(Lane::Outbox(server.to_owned()), Fact::Directed { event_id });
     }
 }
 

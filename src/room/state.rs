@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use ruma::{
-    OwnedEventId, OwnedRoomAliasId, RoomId, UserId,
+    OwnedEventId, OwnedRoomAliasId, OwnedUserId, RoomId, UserId,
     events::{StateEventType, TimelineEventType},
 };
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     RoomError, Rooms,
@@ -39,26 +39,40 @@ impl Rooms {
         (event_type, state_key): (&StateEventType, &str),
         content: &RawValue,
     ) -> Result<OwnedEventId, RoomError> {
+        if let Some(invited) = self.invites_remote((event_type, state_key), content) {
+            let content: Map<String, Value> =
+                serde_json::from_str(content.get()).map_err(|error| RoomError::BadJson(error.to_string()))?;
+            return self.invite_remote(user, room, &invited, content).await;
+        }
         let mut turn = Turn::begin_as_member(self, room).await?;
         let event = NewEvent {
             state_key: Some(String::from(state_key)),
             ..NewEvent::message(user, TimelineEventType::from(event_type.to_string()), content.to_owned())
         };
-        match event_type {
-            StateEventType::RoomCanonicalAlias => turn.check_canonical_alias(&event).await?,
-            StateEventType::RoomMember => {
-                // An invite by another road; remote users cannot be asked.
-                let target = <&UserId>::try_from(state_key);
-                let target = target.map_err(|_| RoomError::invalid("The state key is no user id"))?;
-                self.local_only(target)?;
-            }
-            _ => {}
+        if *event_type == StateEventType::RoomCanonicalAlias {
+            turn.check_canonical_alias(&event).await?;
         }
         let id = turn.add_state(event).await?;
         match turn.written.is_empty() {
             true => Ok(id),
             false => turn.finish(None).await,
         }
+    }
+}
+
+impl Rooms {
+    /// The user of another server whom a state event invites; their server must have a say in it.
+    fn invites_remote(
+        &self,
+        (event_type, state_key): (&StateEventType, &str),
+        content: &RawValue,
+    ) -> Option<OwnedUserId> {
+        let content: Value = serde_json::from_str(content.get()).ok()?;
+        let is_invite = content.get("membership").and_then(Value::as_str) == Some("invite");
+        let user = OwnedUserId::try_from(state_key).ok()?;
+        let is_wanted =
+            *event_type == StateEventType::RoomMember && is_invite && !self.0.history.is_local(&user);
+        is_wanted.then_some(user)
     }
 }
 

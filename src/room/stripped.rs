@@ -23,14 +23,18 @@ const TELLING: [StateEventType; 8] = [
     StateEventType::RoomHistoryVisibility,
 ];
 
+/// Where they stand.
+pub(super) fn telling() -> Vec<StateKey> {
+    TELLING.into_iter().map(|event_type| StateKey::new(event_type, "")).collect()
+}
+
 /// What the user may know to whom `pdu`, an event of `turn`, is an invite or whose knock it is.
 pub(super) async fn of(turn: &Turn, pdu: &Pdu) -> Result<Option<StrippedRow>, RoomError> {
     if !matches!(pdu.membership(), Some(Membership::Invite | Membership::Knock)) {
         return Ok(None);
     }
     let sender = StateKey::new(StateEventType::RoomMember, pdu.sender().as_str());
-    let keys: Vec<StateKey> =
-        TELLING.into_iter().map(|event_type| StateKey::new(event_type, "")).chain([sender]).collect();
+    let keys: Vec<StateKey> = telling().into_iter().chain([sender]).collect();
     let places = turn.places(&keys).await?;
     let mut state = Vec::new();
     for key in &keys {
@@ -41,5 +45,5 @@ pub(super) async fn of(turn: &Turn, pdu: &Pdu) -> Result<Option<StrippedRow>, Ro
         }
     }
     state.push(stripped(pdu)?);
-    Ok(Some(StrippedRow { state }))
+    Ok(Some(StrippedRow { state, via: Vec::new() }))
 }

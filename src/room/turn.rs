@@ -119,6 +119,10 @@ pub(super) struct Turn {
 pub(super) struct Places(Vec<(StateKey, Pdu)>);
 
 impl Places {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pdu> {
+        self.0.iter().map(|(_, pdu)| pdu)
+    }
+
     pub(super) fn get(&self, event_type: &StateEventType, state_key: &str) -> Option<Pdu> {
         let found =
             self.0.iter().find(|(place, _)| place.state_key == state_key && place.event_type == *event_type);
@@ -206,6 +210,14 @@ impl Turn {
     /// Adds an event on top of the room as it is by now, if the rules allow it.
     pub(super) async fn add(&mut self, mut event: NewEvent) -> Result<OwnedEventId, RoomError> {
         let txn = event.txn.take();
+        let pdu = self.build(event).await?;
+        let id = pdu.event_id().to_owned();
+        self.admit(pdu, txn).await?;
+        Ok(id)
+    }
+
+    /// An event on top of the room as it is by now, if the rules allow it. It is not in the room yet.
+    pub(super) async fn build(&self, event: NewEvent) -> Result<Pdu, RoomError> {
         let draft = draft(&self.rooms, Some(self.room_id.clone()), event);
         let keys: Vec<StateKey> =
             draft_state_keys(&draft, self.rules)?.into_iter().map(StateKey::from).collect();
@@ -214,9 +226,7 @@ impl Turn {
         let pdu = build::build(draft, &self.row.build_heads(), state, self.rules, self.rooms.key())?;
         // Its auth events were taken from this very state, so that checking against it says it all.
         auth::check_against(&pdu, &self.rules.authorization, state)?;
-        let id = pdu.event_id().to_owned();
-        self.admit(pdu, txn).await?;
-        Ok(id)
+        Ok(pdu)
     }
 
     /// Adds a state event unless its sender has said the same there last.
@@ -416,7 +426,7 @@ impl Turn {
     }
 }
 
-fn draft(rooms: &Rooms, room_id: Option<OwnedRoomId>, event: NewEvent) -> Draft {
+pub(super) fn draft(rooms: &Rooms, room_id: Option<OwnedRoomId>, event: NewEvent) -> Draft {
     let now = UInt::try_from(rooms.0.ports.clock.now_ms()).unwrap_or(UInt::MAX);
     Draft {
         room_id,

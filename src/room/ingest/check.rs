@@ -30,14 +30,12 @@ pub(in crate::room) struct Checked {
 }
 
 /// The ids that room versions 1 and 2 put into an event, for answers about rooms that are not known.
-pub(super) fn ids_of(pdus: Vec<Box<RawValue>>) -> impl Iterator<Item = OwnedEventId> {
+pub(super) fn ids_of(pdus: &[Box<RawValue>]) -> impl Iterator<Item = OwnedEventId> {
     #[derive(serde::Deserialize)]
     struct Named {
         event_id: OwnedEventId,
     }
-    pdus.into_iter()
-        .filter_map(|pdu| serde_json::from_str::<Named>(pdu.get()).ok())
-        .map(|named| named.event_id)
+    pdus.iter().filter_map(|pdu| serde_json::from_str::<Named>(pdu.get()).ok()).map(|named| named.event_id)
 }
 
 /// The ids of events of a room.

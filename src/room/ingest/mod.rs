@@ -105,6 +105,21 @@ impl Rooms {
         }
     }
 
+    /// Takes an event that was built here and has been shown to another server before it came into the
+    /// room: meanwhile the room may have moved.
+    pub(super) async fn take_ours(&self, room: &RoomId, event: crate::dag::Signed) -> Result<(), RoomError> {
+        let row = self.here(room).await?;
+        let id = event.pdu().event_id().to_owned();
+        let mut batch = Batch::new(self, room, row);
+        batch.extend([event]);
+        let outcomes = self.settle(room, &batch, Way::Live { relay: true }).await?;
+        match outcomes.into_iter().find(|(found, _)| *found == id) {
+            Some((_, Outcome::Known | Outcome::Accepted)) => Ok(()),
+            Some((_, Outcome::Rejected(reason))) => Err(RoomError::Forbidden(reason)),
+            _ => Err(RoomError::forbidden("The room does not allow it any more")),
+        }
+    }
+
     async fn try_receive(
         &self,
         (origin, room): (&ServerName, &RoomId),
@@ -115,7 +130,9 @@ impl Rooms {
         let row = self.0.history.room(room).await?;
         let row = row.filter(|row| row.joined > row.remote);
         let Some(row) = row else {
-            results.extend(check::ids_of(pdus).map(|id| (id, Err(ReceiveFailure::NotInRoom))));
+            let ids: Vec<OwnedEventId> = check::ids_of(&pdus).collect();
+            results.extend(ids.into_iter().map(|id| (id, Err(ReceiveFailure::NotInRoom))));
+            results.extend(self.receive_outside(room, pdus).await?);
             return Ok(());
         };
         if !self.0.history.allows_server(room, origin).await? {

@@ -8,7 +8,6 @@ use crate::http::{App, Failure};
 
 /// Answers the request.
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
-    let alias = (&*request.room_alias).into();
-    let room = app.rooms.resolve(alias).await?;
-    Ok(Response::new(room, vec![app.server_name.clone()]))
+    let (room, servers) = app.rooms.alias(&request.room_alias).await?;
+    Ok(Response::new(room, servers))
 }

@@ -12,6 +12,7 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    app.rooms.join(&caller.user_id, &request.room_id, request.reason.as_deref(), Map::new()).await?;
+    let said = (request.reason.as_deref(), Map::new());
+    app.rooms.enter(&caller.user_id, &request.room_id, &[], said).await?;
     Ok(Response::new(request.room_id))
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let room = app.rooms.resolve(&request.room_id_or_alias).await?;
-    app.rooms.join(&caller.user_id, &room, request.reason.as_deref(), Map::new()).await?;
+    let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
+    app.rooms.enter(&caller.user_id, &room, &via, (request.reason.as_deref(), Map::new())).await?;
     Ok(Response::new(room))
 }

@@ -11,7 +11,7 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let room = app.rooms.resolve(&request.room_id_or_alias).await?;
-    app.rooms.knock(&caller.user_id, &room, request.reason.as_deref()).await?;
+    let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
+    app.rooms.call_at(&caller.user_id, &room, &via, request.reason.as_deref()).await?;
     Ok(Response::new(room))
 }

@@ -1,0 +1,179 @@
+//! Joining a room through another server.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::collections::BTreeSet;
+
+use ruma::{
+    OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, OwnedUserId, RoomId, RoomVersionId, ServerName,
+    UserId,
+    api::federation::membership::{create_join_event, prepare_join_event},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{
+    ask::Refusals,
+    offer::{Offer, unsound},
+};
+use crate::{
+    dag::{Pdu, Signed, versions},
+    keys,
+    limits::{HANDSHAKE_MAX, SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX},
+    peer::{Bounds, Validity, Wanted},
+    room::{
+        Graft, RoomError, Rooms, join::AUTHORISED_VIA, membership::member_content, template::without_grant,
+        turn::NewEvent,
+    },
+    types::Membership,
+};
+
+/// Who wants to join what, and what they say with it.
+struct Errand {
+    user: OwnedUserId,
+    room: OwnedRoomId,
+    content: Map<String, Value>,
+}
+
+impl Rooms {
+    /// Joins a room, if need be through one of the servers `via` or another that is known to be in it.
+    /// `extra` goes into the member event, where it does not get in the way.
+    ///
+    /// # Errors
+    /// Why the user cannot join.
+    pub async fn enter(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        via: &[OwnedServerName],
+        (reason, extra): (Option<&str>, Map<String, Value>),
+    ) -> Result<(), RoomError> {
+        let is_here = self.is_here(room).await?;
+        if is_here {
+            match self.join(user, room, reason, extra.clone()).await {
+                // Somebody of another server may have the power that ours lack.
+                Err(RoomError::UnableToGrantJoin) => {}
+                settled => return settled,
+            }
+        }
+        let profile = self.0.profiles.profile(user).await?;
+        let mut content = without_grant(extra);
+        content.extend(member_content(Membership::Join, Some(&profile), reason));
+        let servers = self.sources(user, room, via).await?;
+        if is_here && servers.is_empty() {
+            return Err(RoomError::UnableToGrantJoin);
+        }
+        let errand = Errand { user: user.to_owned(), room: room.to_owned(), content };
+        // Once the other server has been told, its answer must be kept even if the client goes away.
+        let rooms = self.clone();
+        let task = self.0.tasks.spawn(async move { rooms.join_by(servers, &errand).await });
+        task.await.map_err(|_| RoomError::Closed)?
+    }
+
+    async fn join_by(&self, servers: Vec<OwnedServerName>, errand: &Errand) -> Result<(), RoomError> {
+        let _turn = self.0.joins.lock(&errand.room).await;
+        if self.0.history.is_joined(&errand.room, &errand.user).await? {
+            return Ok(());
+        }
+        let mut refusals = Refusals::default();
+        for server in servers {
+            match Box::pin(self.join_through(&server, errand)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    let (room, user) = (&errand.room, &errand.user);
+                    tracing::info!(
+                        room.id = %room, user.id = %user, server.name = %server, %error,
+                        "{user} could not join {room} through {server}"
+                    );
+                    refusals.note(error)?;
+                }
+            }
+        }
+        Err(refusals.into_error())
+    }
+
+    async fn join_through(&self, server: &ServerName, errand: &Errand) -> Result<(), RoomError> {
+        let Errand { user, room, content } = errand;
+        let peers = &self.0.peers;
+        let mut request = prepare_join_event::v1::Request::new(room.clone(), user.clone());
+        request.ver = versions::SUPPORTED.to_vec();
+        let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
+        let answer = peers.call(server, request, bounds).await?;
+        let offer = Offer::read(server, room, answer.room_version, &answer.event)?;
+        let mut content = content.clone();
+        if let Some(granter) = &offer.granter {
+            content.insert(String::from(AUTHORISED_VIA), Value::from(granter.as_str()));
+        }
+        let event = NewEvent::state(user, "m.room.member", user.as_str(), &content)?;
+        let event = offer.build(self, room, event)?;
+        let id = event.event_id().to_owned();
+        let request = create_join_event::v2::Request::new(room.clone(), id, event.json().to_owned());
+        let bounds = Bounds::new(SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX);
+        let answer = peers.call(server, request, bounds).await?.room_state;
+        let event = match (&offer.granter, &answer.event) {
+            (None, _) => event,
+            (Some(_), Some(signed)) => self.with_signature_of(server, event, (signed, offer.rules)).await?,
+            (Some(_), None) => return Err(unsound("the join is not signed by who lets the user in")),
+        };
+        check_version(&answer.state, &offer.version)?;
+        let graft = Graft {
+            origin: server.to_owned(),
+            version: offer.version,
+            event,
+            state: answer.state,
+            auth_chain: answer.auth_chain,
+        };
+        Box::pin(self.graft(graft)).await
+    }
+
+    /// An event of ours with the signature that `server` has put on it. Nothing else is taken from the
+    /// signed copy.
+    pub(super) async fn with_signature_of(
+        &self,
+        server: &ServerName,
+        event: Pdu,
+        (signed, rules): (&RawValue, &'static ruma::room_version_rules::RoomVersionRules),
+    ) -> Result<Pdu, RoomError> {
+        let unsigned = || unsound("the event is not signed");
+        let signed = keys::parse_object(signed.get()).map_err(|_| unsigned())?;
+        let theirs = signed.get("signatures").and_then(|all| all.as_object());
+        let theirs = theirs.and_then(|all| all.get(server.as_str())).ok_or_else(unsigned)?;
+        let ids = theirs.as_object().into_iter().flatten().map(|(id, _)| id.clone());
+        let ids: BTreeSet<OwnedServerSigningKeyId> = ids.filter_map(|id| id.try_into().ok()).collect();
+        let mut object = event.object();
+        let ours = object.get_mut("signatures").and_then(|all| all.as_object_mut());
+        ours.ok_or_else(unsigned)?.insert(server.to_string(), theirs.clone());
+        let event = Pdu::from_object(object, rules)?;
+        let wanted = Wanted::from([(server.to_owned(), ids)]);
+        let mut known = self.0.peers.keys(wanted, Validity::of(rules, event.origin_server_ts())).await;
+        known.extend(self.key().public_keys());
+        let checked = Signed::verify(event.clone(), &known, rules);
+        let checked = checked.map_err(|error| unsound(&error.to_string()))?;
+        match *checked.pdu() == event {
+            true => Ok(event),
+            false => Err(unsigned()),
+        }
+    }
+}
+
+/// A create event that names another version than the template did is not that of the room.
+fn check_version(state: &[Box<RawValue>], version: &RoomVersionId) -> Result<(), RoomError> {
+    #[derive(Deserialize)]
+    struct Create {
+        #[serde(rename = "type")]
+        kind: String,
+        content: Content,
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        room_version: Option<RoomVersionId>,
+    }
+    let creates = state.iter().filter(|text| text.get().contains("m.room.create"));
+    let creates = creates.filter_map(|text| serde_json::from_str::<Create>(text.get()).ok());
+    let named = |create: Create| create.content.room_version.unwrap_or(RoomVersionId::V1);
+    let mut creates = creates.filter(|create| create.kind == "m.room.create").map(named);
+    match creates.all(|named| named == *version) {
+        true => Ok(()),
+        false => Err(unsound("the room has another version")),
+    }
+}

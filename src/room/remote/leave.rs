@@ -1,0 +1,97 @@
+//! Rejecting an invite to a room of another server, and taking back a knock there.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#leaving-rooms-rejecting-invites>
+
+use std::sync::Arc;
+
+use ruma::{
+    RoomId, ServerName, UserId,
+    api::federation::membership::{create_leave_event, prepare_leave_event},
+};
+
+use super::{offer::Offer, outside::Outside};
+use crate::{
+    dag::Pdu,
+    history::StoredEvent,
+    limits::{HANDSHAKE_MAX, LEAVE_WAIT_MAX},
+    peer::Bounds,
+    room::{RoomError, Rooms, membership::member_content, turn::NewEvent},
+    types::Membership,
+};
+
+impl Rooms {
+    /// Leaves a room whose events this server does not have. The user is out at once, whatever the other
+    /// servers say: they are told, and that is waited for a moment only.
+    pub(in crate::room) async fn leave_outside(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        reason: Option<&str>,
+    ) -> Result<(), RoomError> {
+        let standing = self.0.history.standing(user, room).await?;
+        let standing = match standing {
+            Some(standing) if standing.membership == Membership::Leave => return Ok(()),
+            Some(standing) if matches!(standing.membership, Membership::Invite | Membership::Knock) => {
+                standing
+            }
+            _ => return Err(RoomError::forbidden("You are not in the room")),
+        };
+        let Some(before) = self.0.history.event(&standing.event_id).await? else {
+            return Err(RoomError::NotFound("This server does not know the room"));
+        };
+        let content = member_content(Membership::Leave, None, reason);
+        let event = NewEvent::state(user, "m.room.member", user.as_str(), &content)?;
+        let (rooms, owner, id) = (self.clone(), user.to_owned(), room.to_owned());
+        let (said, since) = (content.clone(), before.clone());
+        let telling = self.0.tasks.spawn(async move {
+            let event = || NewEvent::state(&owner, "m.room.member", owner.as_str(), &said);
+            rooms.tell_leave((&owner, &id), &since, event).await
+        });
+        let told = tokio::time::timeout(LEAVE_WAIT_MAX, telling).await;
+        let event = match told {
+            Ok(Ok(Some(event))) => event,
+            _ => Offer::after(&before.pdu, before.version.clone())?.build(self, room, event)?,
+        };
+        let membership = Membership::Leave;
+        let (user, version) = (user.to_owned(), before.version.clone());
+        self.note_outside(&Outside { user, version, event, membership, stripped: None }).await
+    }
+
+    /// Tells the first server that listens; the event that it took.
+    async fn tell_leave(
+        &self,
+        (user, room): (&UserId, &RoomId),
+        before: &Arc<StoredEvent>,
+        event: impl Fn() -> Result<NewEvent, RoomError>,
+    ) -> Option<Pdu> {
+        for server in self.sources(user, room, &[]).await.ok()? {
+            match self.leave_through(&server, (user, room), before, event().ok()?).await {
+                Ok(event) => return Some(event),
+                Err(error) => tracing::info!(
+                    room.id = %room, user.id = %user, server.name = %server, %error,
+                    "{server} was not told that {user} left {room}"
+                ),
+            }
+        }
+        None
+    }
+
+    async fn leave_through(
+        &self,
+        server: &ServerName,
+        (user, room): (&UserId, &RoomId),
+        before: &StoredEvent,
+        event: NewEvent,
+    ) -> Result<Pdu, RoomError> {
+        let peers = &self.0.peers;
+        let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
+        let request = prepare_leave_event::v1::Request::new(room.to_owned(), user.to_owned());
+        let answer = peers.call(server, request, bounds).await?;
+        let version = answer.room_version.or_else(|| Some(before.version.clone()));
+        let event = Offer::read(server, room, version, &answer.event)?.build(self, room, event)?;
+        let id = event.event_id().to_owned();
+        let request = create_leave_event::v2::Request::new(room.to_owned(), id, event.json().to_owned());
+        peers.call(server, request, bounds).await?;
+        Ok(event)
+    }
+}
