@@ -12,7 +12,7 @@ mod moderation;
 mod profile;
 mod push;
 mod push_rules;
-mod read;
+pub(in crate::http) mod read;
 mod room;
 pub(in crate::http) mod server;
 mod sync;

@@ -9,8 +9,10 @@ use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 use super::{Access, App, Routes};
 
 mod echo;
+mod handshake;
 mod key;
 mod origin;
+mod query;
 mod room;
 mod send;
 mod version;
@@ -28,6 +30,8 @@ pub fn routes(routes: &mut Routes) {
     key::routes(routes);
     routes.add::<ruma::api::federation::transactions::send_transaction_message::v1::Request, _>(send::handle);
     room::routes(routes);
+    handshake::routes(routes);
+    query::routes(routes);
 }
 
 /// The moment that an answer bears.

@@ -10,7 +10,7 @@ use ruma::{
 use crate::http::{App, Failure};
 
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
-    let mut profile = app.accounts.profile(&request.user_id).await?;
+    let mut profile = app.federation.profile_of(&request.user_id, Some(request.field.as_str())).await?;
     let name = request.field.as_str();
     let Some(value) = profile.remove(name) else {
         return Err(Failure::not_found("The profile has no such field"));

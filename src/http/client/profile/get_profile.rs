@@ -7,6 +7,6 @@ use ruma::api::client::profile::get_profile::v3::{Request, Response};
 use crate::http::{App, Failure};
 
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
-    let profile = app.accounts.profile(&request.user_id).await?;
+    let profile = app.federation.profile_of(&request.user_id, None).await?;
     Ok(Response { data: profile.into_iter().collect() })
 }

@@ -2,16 +2,17 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy>
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use ruma::{
-    OwnedRoomId, RoomId,
+    OwnedRoomId, OwnedServerName, RoomId,
     api::client::space::{
         SpaceHierarchyRoomsChunk,
         get_hierarchy::v1::{Request, Response},
     },
     assign,
     events::StateEventType,
+    room::RoomSummary,
     serde::Raw,
 };
 use serde_json::{Map, Value};
@@ -21,15 +22,39 @@ use crate::{
     account::Caller,
     history::StoredEvent,
     http::{App, Failure},
-    limits::{HIERARCHY_DEPTH_MAX, HIERARCHY_ROOMS_MAX, ROOM_LIST_MAX},
+    limits::{
+        HIERARCHY_DEPTH_MAX, HIERARCHY_REMOTE_MAX, HIERARCHY_ROOMS_MAX, HIERARCHY_VIA_MAX, ROOM_LIST_MAX,
+    },
 };
 
 /// A child of a space, as its parent names it.
-struct Child {
-    room: OwnedRoomId,
+pub(in crate::http) struct Child {
+    pub(in crate::http) room: OwnedRoomId,
     order: Option<String>,
     ts: u64,
-    stripped: Value,
+    via: Vec<OwnedServerName>,
+    pub(in crate::http) stripped: Value,
+}
+
+/// A room on the way through the tree.
+struct Stop {
+    room: OwnedRoomId,
+    level: u64,
+    via: Vec<OwnedServerName>,
+}
+
+/// A room as it is told, with its children.
+struct Sight {
+    summary: RoomSummary,
+    children: Vec<Child>,
+}
+
+/// What one request has learned from other servers.
+#[derive(Default)]
+struct Elsewhere {
+    asked: usize,
+    /// Rooms that were told with their parents.
+    told: HashMap<OwnedRoomId, RoomSummary>,
 }
 
 /// Answers the request. The tree is walked from its root again for each page; tokens count rooms.
@@ -40,28 +65,29 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         Some(from) => from.parse().map_err(|_| Failure::invalid_param("`from` is no token of ours"))?,
         None => 0,
     };
-    let mut open = vec![(request.room_id.clone(), 0)];
+    let mut open = vec![Stop { room: request.room_id.clone(), level: 0, via: Vec::new() }];
     let mut met = HashSet::from([request.room_id.clone()]);
+    let mut elsewhere = Elsewhere::default();
     let (mut rooms, mut count) = (Vec::new(), 0_usize);
-    while let Some((room, level)) = open.pop() {
-        let summary = match app.history.summary(&room).await? {
-            Some(summary) if app.history.may_preview(Some(&caller.user_id), &summary).await? => summary,
-            _ if level == 0 => return Err(Failure::forbidden("You may not look into the room")),
+    while let Some(stop) = open.pop() {
+        let sight = match app.rooms.is_here(&stop.room).await? {
+            true => look(&app, &stop.room, request.suggested_only).await?,
+            false => elsewhere.look(&app, &stop, request.suggested_only).await,
+        };
+        let Sight { summary, children } = match sight {
+            Some(sight) if app.history.may_preview(Some(&caller.user_id), &sight.summary).await? => sight,
+            _ if stop.level == 0 => return Err(Failure::forbidden("You may not look into the room")),
             _ => continue,
         };
         if rooms.len() >= limit {
             return Ok(assign!(Response::new(), { rooms, next_batch: Some(count.to_string()) }));
         }
-        let is_space = summary.room_type.as_ref().is_some_and(|kind| kind.as_str() == "m.space");
-        let children = match is_space {
-            true => children(&app, &room, request.suggested_only).await?,
-            false => Vec::new(),
-        };
-        if level < depth {
+        if stop.level < depth {
             // The last one in is the first one out.
             for child in children.iter().rev() {
                 if met.len() < HIERARCHY_ROOMS_MAX && met.insert(child.room.clone()) {
-                    open.push((child.room.clone(), level + 1));
+                    let (room, level, via) = (child.room.clone(), stop.level + 1, child.via.clone());
+                    open.push(Stop { room, level, via });
                 }
             }
         }
@@ -75,30 +101,65 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     Ok(assign!(Response::new(), { rooms }))
 }
 
+/// A room that this server is in.
+async fn look(app: &App, room: &RoomId, suggested_only: bool) -> Result<Option<Sight>, Failure> {
+    let Some(summary) = app.history.summary(room).await? else { return Ok(None) };
+    let children = match is_space(&summary) {
+        true => children(app, room, suggested_only).await?,
+        false => Vec::new(),
+    };
+    Ok(Some(Sight { summary, children }))
+}
+
+fn is_space(summary: &RoomSummary) -> bool {
+    summary.room_type.as_ref().is_some_and(|kind| kind.as_str() == "m.space")
+}
+
+impl Elsewhere {
+    /// A room that other servers tell of.
+    async fn look(&mut self, app: &App, stop: &Stop, suggested_only: bool) -> Option<Sight> {
+        if let Some(summary) = self.told.get(&stop.room).filter(|summary| !is_space(summary)) {
+            return Some(Sight { summary: summary.clone(), children: Vec::new() });
+        }
+        if self.asked >= HIERARCHY_REMOTE_MAX {
+            return None;
+        }
+        self.asked += 1;
+        let answer = app.federation.hierarchy_of(&stop.room, &stop.via, suggested_only).await?;
+        let told = answer.children.into_iter().take(HIERARCHY_ROOMS_MAX);
+        self.told.extend(told.map(|summary| (summary.room_id.clone(), summary)));
+        let told = answer.room.children_state.iter().take(HIERARCHY_ROOMS_MAX);
+        let told = told.filter_map(|event| serde_json::from_str(event.json().get()).ok());
+        let mut children: Vec<Child> =
+            told.filter_map(|event: Value| told_child(&event, suggested_only)).collect();
+        sort(&mut children);
+        Some(Sight { summary: answer.room.summary, children })
+    }
+}
+
 /// The children of a space in their order; a child without servers is none.
-async fn children(app: &App, space: &RoomId, suggested_only: bool) -> Result<Vec<Child>, Failure> {
+pub(in crate::http) async fn children(
+    app: &App,
+    space: &RoomId,
+    suggested_only: bool,
+) -> Result<Vec<Child>, Failure> {
     let Some(state) = app.history.current_state(space).await? else { return Ok(Vec::new()) };
     let events = app.history.state_events(state, Some(&StateEventType::SpaceChild)).await?;
     let mut children: Vec<Child> = events.iter().filter_map(|event| child(event, suggested_only)).collect();
+    sort(&mut children);
+    Ok(children)
+}
+
+fn sort(children: &mut [Child]) {
     children.sort_by(|a, b| {
         let key = |child: &Child| (child.order.is_none(), child.order.clone(), child.ts, child.room.clone());
         key(a).cmp(&key(b))
     });
-    Ok(children)
 }
 
 fn child(event: &StoredEvent, suggested_only: bool) -> Option<Child> {
     let pdu = &event.pdu;
     let content: Map<String, Value> = pdu.content_as().ok()?;
-    content.get("via")?.as_array()?;
-    let is_suggested = content.get("suggested").and_then(Value::as_bool).unwrap_or(false);
-    if suggested_only && !is_suggested {
-        return None;
-    }
-    let is_order =
-        |order: &&str| order.len() <= 50 && order.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
-    let order = content.get("order").and_then(Value::as_str).filter(is_order).map(String::from);
-    let ts = pdu.origin_server_ts().0.into();
     let stripped = serde_json::json!({
         "type": "m.space.child",
         "state_key": pdu.state_key()?,
@@ -106,5 +167,27 @@ fn child(event: &StoredEvent, suggested_only: bool) -> Option<Child> {
         "origin_server_ts": pdu.origin_server_ts(),
         "content": content,
     });
-    Some(Child { room: pdu.state_key()?.try_into().ok()?, order, ts, stripped })
+    told_child(&stripped, suggested_only)
+}
+
+/// What a stripped event says of a child of a space.
+fn told_child(event: &Value, suggested_only: bool) -> Option<Child> {
+    let content = event.get("content")?;
+    let via = content.get("via")?.as_array()?;
+    let is_suggested = content.get("suggested").and_then(Value::as_bool).unwrap_or(false);
+    let is_child = event.get("type").and_then(Value::as_str) == Some("m.space.child");
+    if !is_child || (suggested_only && !is_suggested) {
+        return None;
+    }
+    let is_order =
+        |order: &&str| order.len() <= 50 && order.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    let order = content.get("order").and_then(Value::as_str).filter(is_order).map(String::from);
+    let via = via.iter().filter_map(|server| OwnedServerName::try_from(server.as_str()?).ok());
+    Some(Child {
+        room: event.get("state_key")?.as_str()?.try_into().ok()?,
+        order,
+        ts: event.get("origin_server_ts")?.as_u64()?,
+        via: via.take(HIERARCHY_VIA_MAX).collect(),
+        stripped: event.clone(),
+    })
 }

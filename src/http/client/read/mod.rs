@@ -2,12 +2,12 @@
 
 mod context;
 mod event;
-mod hierarchy;
+pub(in crate::http) mod hierarchy;
 mod joined_members;
 mod members;
 mod messages;
 mod protocols;
-mod public_rooms;
+pub(in crate::http) mod public_rooms;
 mod public_rooms_filtered;
 mod relations;
 mod relations_of_kind;

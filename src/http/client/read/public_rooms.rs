@@ -17,19 +17,19 @@ use crate::{
 };
 
 /// Which rooms of the directory are wanted.
-pub(super) struct Question {
-    pub(super) server: Option<OwnedServerName>,
-    pub(super) limit: Option<UInt>,
-    pub(super) since: Option<String>,
-    pub(super) filter: Filter,
+pub(in crate::http) struct Question {
+    pub(in crate::http) server: Option<OwnedServerName>,
+    pub(in crate::http) limit: Option<UInt>,
+    pub(in crate::http) since: Option<String>,
+    pub(in crate::http) filter: Filter,
 }
 
 /// A page of the directory.
-pub(super) struct Answer {
-    pub(super) chunk: Vec<PublicRoomsChunk>,
-    pub(super) next_batch: Option<String>,
-    pub(super) prev_batch: Option<String>,
-    pub(super) total: UInt,
+pub(in crate::http) struct Answer {
+    pub(in crate::http) chunk: Vec<PublicRoomsChunk>,
+    pub(in crate::http) next_batch: Option<String>,
+    pub(in crate::http) prev_batch: Option<String>,
+    pub(in crate::http) total: UInt,
 }
 
 /// Answers the request.
@@ -44,9 +44,16 @@ pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failu
 }
 
 /// One page of the directory. Its tokens count rooms.
-pub(super) async fn list(app: &App, question: Question) -> Result<Answer, Failure> {
-    if question.server.as_ref().is_some_and(|server| *server != app.server_name) {
-        return Err(Failure::not_found("This server does not ask others for their rooms"));
+pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answer, Failure> {
+    if let Some(server) = question.server.as_ref().filter(|server| **server != app.server_name) {
+        let page = (question.limit, question.since);
+        let answer = app.federation.directory_of(server, page, question.filter).await?;
+        return Ok(Answer {
+            total: answer.total_room_count_estimate.unwrap_or_default(),
+            chunk: answer.chunk,
+            next_batch: answer.next_batch,
+            prev_batch: answer.prev_batch,
+        });
     }
     let limit = page_limit(question.limit, ROOM_LIST_MAX).min(ROOM_LIST_MAX);
     let skipped: usize = match &question.since {

@@ -2,10 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias>
 
-use ruma::{
-    OwnedRoomId, RoomAliasId,
-    api::client::room::get_summary::v1::{Request, Response},
-};
+use ruma::api::client::room::get_summary::v1::{Request, Response};
 
 use crate::{
     account::Caller,
@@ -17,21 +14,20 @@ use crate::{
 pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -> Result<Response, Failure> {
     let history = &app.history;
     let unknown = || Failure::not_found("There is no such room, or you may not know of it");
-    let room = match OwnedRoomId::try_from(request.room_id_or_alias) {
-        Ok(room) => room,
-        Err(alias) => {
-            let alias = <&RoomAliasId>::try_from(alias.as_str()).map_err(|_| unknown())?;
-            history.alias(alias).await?.ok_or_else(unknown)?.room_id
-        }
+    let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
+    let summary = match app.rooms.is_here(&room).await? {
+        true => history.summary(&room).await?,
+        false => app.federation.hierarchy_of(&room, &via, false).await.map(|answer| answer.room.summary),
     };
-    let summary = history.summary(&room).await?.ok_or_else(unknown)?;
+    let summary = summary.ok_or_else(unknown)?;
     let user = caller.as_ref().map(|caller| &*caller.user_id);
     if !history.may_preview(user, &summary).await? {
         return Err(unknown());
     }
     let mut response = Response::new(summary);
     if let Some(user) = user {
-        let membership = history.membership(&room, user).await?.unwrap_or(Membership::Leave);
+        let standing = history.standing(user, &room).await?;
+        let membership = standing.map_or(Membership::Leave, |standing| standing.membership);
         response.membership = Some(membership.as_str().into());
     }
     Ok(response)

@@ -21,7 +21,12 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         Direction::Backward => scene.stop(None, direction)?.unwrap_or(Position::ZERO),
     };
     let reach = (from, scene.reach.until);
-    let found = scene.viewer.event_by_time(&request.room_id, reach, (ts, direction)).await?;
-    let event = found.ok_or_else(|| Failure::not_found("There is no event on that side of the time"))?;
-    Ok(Response::new(event.pdu.event_id().to_owned(), event.pdu.origin_server_ts()))
+    if let Some(event) = scene.viewer.event_by_time(&request.room_id, reach, (ts, direction)).await? {
+        return Ok(Response::new(event.pdu.event_id().to_owned(), event.pdu.origin_server_ts()));
+    }
+    // What is not here may be from before this server came.
+    let found = app.federation.event_near_elsewhere(&request.room_id, ts, direction).await;
+    let (event_id, ts) =
+        found.ok_or_else(|| Failure::not_found("There is no event on that side of the time"))?;
+    Ok(Response::new(event_id, ts))
 }

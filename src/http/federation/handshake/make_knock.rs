@@ -1,0 +1,14 @@
+//! `GET /_matrix/federation/v1/make_knock/{roomId}/{userId}`
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1make_knockroomiduserid>
+
+use ruma::api::federation::membership::prepare_knock_event::v1::{Request, Response};
+
+use super::raw;
+use crate::http::{App, Failure, federation::Origin};
+
+pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
+    let Request { room_id, user_id, ver, .. } = request;
+    let template = app.federation.make_knock(&origin, (&room_id, &user_id), &ver).await?;
+    Ok(Response::new(template.version, raw(&template.event)?))
+}

@@ -1,0 +1,18 @@
+//! `POST /_matrix/federation/v1/user/keys/query`
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1userkeysquery>
+
+use ruma::{
+    api::federation::keys::get_keys::v1::{Request, Response},
+    assign,
+};
+
+use crate::http::{App, Failure, federation::Origin};
+
+pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
+    let found = app.federation.keys(request.device_keys).await?;
+    Ok(assign!(Response::new(found.device_keys), {
+        master_keys: found.master_keys,
+        self_signing_keys: found.self_signing_keys,
+    }))
+}
