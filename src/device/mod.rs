@@ -17,6 +17,7 @@ mod list;
 mod object;
 mod query;
 mod receive;
+mod remote;
 mod remove;
 mod rows;
 mod send;

@@ -12,6 +12,8 @@ use crate::{
 
 /// Gives out one-time keys.
 pub(super) async fn handle(app: App, _: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
-    let claimed = app.devices.claim_keys(&request.one_time_keys).await?;
+    let mut claimed = app.devices.claim_keys(&request.one_time_keys).await?;
+    let asked = (request.timeout, &mut claimed);
+    app.devices.claim_from_others(&app.peers, &request.one_time_keys, asked).await;
     Ok(v3::Response { failures: failures(&claimed.unreachable), one_time_keys: claimed.keys })
 }

@@ -14,7 +14,8 @@ use crate::{
 
 /// Looks up device keys and cross-signing keys.
 pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
-    let found = app.devices.query_keys(Some(&caller.user_id), &request.device_keys).await?;
+    let mut found = app.devices.query_keys(Some(&caller.user_id), &request.device_keys).await?;
+    app.devices.query_others(&app.peers, &request.device_keys, (request.timeout, &mut found)).await;
     Ok(v3::Response {
         failures: failures(&found.unreachable),
         device_keys: found.device_keys,
