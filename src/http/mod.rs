@@ -20,6 +20,7 @@ mod operate;
 mod routes;
 mod standing;
 mod throttle;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use handler::{Access, Anonymous, Handle};
 pub use metrics::Metrics;
 pub use routes::Routes;
 pub use throttle::{Class, Throttle};
+pub use wire::Wire;
 
 /// Every endpoint of the server.
 #[must_use]

@@ -113,14 +113,14 @@ async fn only_those_who_prove_their_name_are_let_in() {
 #[tokio::test]
 async fn we_do_not_ask_ourselves_and_may_be_left_alone() {
     let own = SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap();
-    let mut request = request("/_matrix/test/a", "{}");
-    let proof = XMatrix::sign(&request, &own, server_name!("localhost")).unwrap();
-    request.headers_mut().insert("authorization", proof.header());
-    assert_eq!(answer(&front(Config::default()).await, request).await.0, 403);
+    let mut own_request = request("/_matrix/test/a", "{}");
+    let proof = XMatrix::sign(&own_request, &own, server_name!("localhost")).unwrap();
+    own_request.headers_mut().insert("authorization", proof.header());
+    assert_eq!(answer(&front(Config::default()).await, own_request).await.0, 403);
 
     let mut config = Config::default();
     config.federation.enabled = false;
-    let request = signed(super::tests::request("/_matrix/test/a", "{}"), "b.org", server_name!("localhost"));
+    let request = signed(request("/_matrix/test/a", "{}"), "b.org", server_name!("localhost"));
     assert_eq!(answer(&front(config).await, request).await.0, 403);
 }
 

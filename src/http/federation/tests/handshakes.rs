@@ -1,0 +1,214 @@
+//! Users of one server in the rooms of another.
+
+use serde_json::{Value, json};
+
+use super::{Server, via};
+use crate::{http::Wire, types::Membership};
+
+async fn two() -> (Wire, Server, Server) {
+    let wire = Wire::default();
+    let (a, b) = (Server::new("a.org", &wire).await, Server::new("b.org", &wire).await);
+    (wire, a, b)
+}
+
+const VERSIONS: [&str; 6] = ["1", "6", "9", "10", "11", "12"];
+
+#[tokio::test]
+async fn an_invite_arrives_and_is_accepted() {
+    for version in VERSIONS {
+        let (_, a, b) = two().await;
+        let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        let room = a.room(&alice, version, json!({ "preset": "private_chat" })).await;
+        let invite = format!("POST /rooms/{room}/invite");
+        assert_eq!(a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await, json!({}), "{version}");
+        assert_eq!(a.membership(&room, &b.user("bob")).await, Some(Membership::Invite), "{version}");
+
+        let sync = b.met(&bob, "GET /sync", Value::Null).await;
+        let state = sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"].as_array().unwrap();
+        let says = |kind: &str, content: Value| {
+            state.iter().any(|event| event["type"] == kind && event["content"] == content)
+        };
+        assert!(says("m.room.name", json!({ "name": "The room" })), "{version}: {state:?}");
+        assert_eq!(state.last().unwrap()["state_key"], "@bob:b.org");
+        assert!(state.iter().all(|event| event["signatures"].is_null()));
+
+        let joined = b.met(&bob, &format!("POST /rooms/{room}/join"), json!({})).await;
+        assert_eq!(joined, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.membership(&room, &b.user("bob")).await, Some(Membership::Join), "{version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+        let since = sync["next_batch"].as_str().unwrap();
+        let sync = b.met(&bob, &format!("GET /sync?since={since}"), Value::Null).await;
+        assert!(sync["rooms"]["join"][room.as_str()].is_object(), "{version}: {sync}");
+        assert!(sync["rooms"]["invite"][room.as_str()].is_null());
+    }
+}
+
+#[tokio::test]
+async fn the_invite_of_another_stands_when_one_comes_in() {
+    for version in VERSIONS {
+        let (_, a, b) = two().await;
+        let alice = a.register("alice").await;
+        let (bob, carol) = (b.register("bob").await, b.register("carol").await);
+        let room = a.room(&alice, version, json!({ "preset": "private_chat" })).await;
+        for user in ["@bob:b.org", "@carol:b.org"] {
+            a.met(&alice, &format!("POST /rooms/{room}/invite"), json!({ "user_id": user })).await;
+        }
+        b.met(&bob, &format!("POST /rooms/{room}/join"), json!({})).await;
+        let sync = b.met(&carol, "GET /sync", Value::Null).await;
+        let told = sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"].as_array().unwrap();
+        assert!(told.iter().any(|event| event["type"] == "m.room.name"), "{version}: {told:?}");
+        let joined = b.met(&carol, &format!("POST /rooms/{room}/join"), json!({})).await;
+        assert_eq!(joined, json!({ "room_id": room }), "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_room_is_joined_by_id_and_by_alias() {
+    for version in VERSIONS {
+        let (_, a, b) = two().await;
+        let alice = a.register("alice").await;
+        let extra = json!({ "preset": "public_chat", "room_alias_name": "lobby" });
+        let room = a.room(&alice, version, extra).await;
+        let (bob, carol) = (b.register("bob").await, b.register("carol").await);
+        let joined = b.met(&bob, &format!("POST /join/{}", via(&room, &[&a])), json!({})).await;
+        assert_eq!(joined, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+        // The room is here now: the second one needs nobody.
+        let joined = b.met(&carol, "POST /join/#lobby:a.org", json!({})).await;
+        assert_eq!(joined, json!({ "room_id": room }), "{version}");
+        assert_eq!(b.membership(&room, &b.user("carol")).await, Some(Membership::Join));
+        let said = format!("PUT /rooms/{room}/send/m.room.message/1");
+        let said = b.met(&bob, &said, json!({ "body": "hello" })).await;
+        assert!(said["event_id"].is_string(), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_restricted_room_lets_in_who_is_in_the_other() {
+    for version in ["9", "10", "11", "12"] {
+        let (_, a, b) = two().await;
+        let alice = a.register("alice").await;
+        let (bob, carol) = (b.register("bob").await, b.register("carol").await);
+        let club = a.room(&alice, version, json!({ "preset": "public_chat" })).await;
+        let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
+        let rules = json!({ "join_rule": "restricted", "allow": allow });
+        let state = json!([{ "type": "m.room.join_rules", "state_key": "", "content": rules }]);
+        let room = a.room(&alice, version, json!({ "preset": "private_chat", "initial_state": state })).await;
+        b.met(&bob, &format!("POST /join/{}", via(&club, &[&a])), json!({})).await;
+        let join = format!("POST /join/{}", via(&room, &[&a]));
+        assert_eq!(b.met(&carol, &join, json!({})).await, "403 M_FORBIDDEN", "{version}");
+        assert_eq!(b.met(&bob, &join, json!({})).await, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+        let content = format!("GET /rooms/{room}/state/m.room.member/@bob:b.org");
+        let content = b.met(&bob, &content, Value::Null).await;
+        assert_eq!(content["join_authorised_via_users_server"], "@alice:a.org", "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_knock_is_heard_and_answered() {
+    for (version, rule) in [("7", "knock"), ("10", "knock_restricted"), ("11", "knock"), ("12", "knock")] {
+        let (_, a, b) = two().await;
+        let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        let rules = json!({ "join_rule": rule });
+        let state = json!([{ "type": "m.room.join_rules", "state_key": "", "content": rules }]);
+        let room = a.room(&alice, version, json!({ "preset": "private_chat", "initial_state": state })).await;
+        let knock = format!("POST /knock/{}", via(&room, &[&a]));
+        let knocked = b.met(&bob, &knock, json!({ "reason": "hello" })).await;
+        assert_eq!(knocked, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.membership(&room, &b.user("bob")).await, Some(Membership::Knock), "{version}");
+        let sync = b.met(&bob, "GET /sync", Value::Null).await;
+        let state = &sync["rooms"]["knock"][room.as_str()]["knock_state"]["events"];
+        assert!(state.as_array().unwrap().iter().any(|event| event["type"] == "m.room.name"), "{sync}");
+        let invite = format!("POST /rooms/{room}/invite");
+        assert_eq!(a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await, json!({}));
+        let joined = b.met(&bob, &format!("POST /rooms/{room}/join"), json!({})).await;
+        assert_eq!(joined, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn an_invite_is_rejected_whether_its_server_lives_or_not() {
+    for (version, is_alive) in VERSIONS.into_iter().flat_map(|version| [(version, true), (version, false)]) {
+        let (wire, a, b) = two().await;
+        let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        let room = a.room(&alice, version, json!({ "preset": "private_chat" })).await;
+        a.met(&alice, &format!("POST /rooms/{room}/invite"), json!({ "user_id": "@bob:b.org" })).await;
+        let sync = b.met(&bob, "GET /sync", Value::Null).await;
+        if !is_alive {
+            wire.cut(&a.name);
+        }
+        let leave = format!("POST /rooms/{room}/leave");
+        assert_eq!(b.met(&bob, &leave, json!({})).await, json!({}), "{version}");
+        assert_eq!(b.met(&bob, &leave, json!({})).await, json!({}), "leaving twice is leaving once");
+        let expected = if is_alive { Membership::Leave } else { Membership::Invite };
+        assert_eq!(a.membership(&room, &b.user("bob")).await, Some(expected), "{version}");
+        let since = sync["next_batch"].as_str().unwrap();
+        let sync = b.met(&bob, &format!("GET /sync?since={since}"), Value::Null).await;
+        let left = &sync["rooms"]["leave"][room.as_str()]["timeline"]["events"][0];
+        assert_eq!(left["content"]["membership"], "leave", "{version}: {sync}");
+        let fresh = b.met(&bob, "GET /sync", Value::Null).await;
+        assert!(fresh["rooms"]["invite"][room.as_str()].is_null(), "{version}: {fresh}");
+        assert_eq!(b.met(&bob, &format!("POST /rooms/{room}/forget"), json!({})).await, json!({}));
+    }
+}
+
+#[tokio::test]
+async fn the_next_server_helps_when_one_fails() {
+    let (wire, a, b) = two().await;
+    let c = Server::new("c.org", &wire).await;
+    let (alice, bob, carol) = (a.register("alice").await, b.register("bob").await, c.register("carol").await);
+    let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    b.met(&bob, &format!("POST /join/{}", via(&room, &[&a])), json!({})).await;
+    let dead = Server::new("x.org", &wire).await;
+    wire.cut(&dead.name);
+    let join = format!("POST /join/{}", via(&room, &[&dead, &b]));
+    assert_eq!(c.met(&carol, &join, json!({})).await, json!({ "room_id": room }));
+    assert_eq!(b.membership(&room, &c.user("carol")).await, Some(Membership::Join));
+    assert_eq!(b.state(&room).await, c.state(&room).await);
+    wire.cut(&a.name);
+    wire.cut(&b.name);
+    let dave = Server::new("d.org", &wire).await;
+    let token = dave.register("dave").await;
+    assert_eq!(dave.met(&token, &join, json!({})).await, "502 M_UNKNOWN");
+    assert_eq!(dave.met(&token, "POST /join/!nowhere", json!({})).await, "404 M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_ban_and_an_access_control_list_keep_users_out() {
+    let (_, a, b) = two().await;
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    let ban = |name: &str| (format!("POST /rooms/{room}/{name}"), json!({ "user_id": "@bob:b.org" }));
+    let (request, body) = ban("ban");
+    a.met(&alice, &request, body).await;
+    let join = format!("POST /join/{}", via(&room, &[&a]));
+    assert_eq!(b.met(&bob, &join, json!({})).await, "403 M_FORBIDDEN");
+    let (request, body) = ban("unban");
+    a.met(&alice, &request, body).await;
+    let acl = json!({ "allow": ["*"], "deny": ["b.org"], "allow_ip_literals": true });
+    a.met(&alice, &format!("PUT /rooms/{room}/state/m.room.server_acl"), acl).await;
+    assert_eq!(b.met(&bob, &join, json!({})).await, "403 M_FORBIDDEN");
+    a.met(&alice, &format!("PUT /rooms/{room}/state/m.room.server_acl"), json!({ "allow": ["*"] })).await;
+    assert_eq!(b.met(&bob, &join, json!({})).await, json!({ "room_id": room }));
+}
+
+#[tokio::test]
+async fn a_room_of_which_the_last_of_us_has_left_is_joined_again() {
+    for version in VERSIONS {
+        let (_, a, b) = two().await;
+        let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        let room = a.room(&alice, version, json!({ "preset": "public_chat" })).await;
+        let join = format!("POST /join/{}", via(&room, &[&a]));
+        b.met(&bob, &join, json!({})).await;
+        // Nothing carries the leave over this wire, so that a is told by the handshake of a kick.
+        b.met(&bob, &format!("POST /rooms/{room}/leave"), json!({})).await;
+        let kick = format!("POST /rooms/{room}/kick");
+        a.met(&alice, &kick, json!({ "user_id": "@bob:b.org" })).await;
+        let name = format!("PUT /rooms/{room}/state/m.room.name");
+        a.met(&alice, &name, json!({ "name": "Meanwhile" })).await;
+        assert_eq!(b.met(&bob, &join, json!({})).await, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+    }
+}
