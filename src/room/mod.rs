@@ -38,7 +38,7 @@ use tokio_util::task::TaskTracker;
 pub use create::NewRoom;
 pub use error::RoomError;
 pub use ingest::{Graft, ReceiveFailure};
-pub use remote::{Invitation, text_of};
+pub use remote::Invitation;
 pub use send::{Message, Txn};
 pub use template::Template;
 

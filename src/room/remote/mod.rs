@@ -17,4 +17,3 @@ mod offer;
 mod outside;
 
 pub use invited::Invitation;
-pub use outside::text_of;

@@ -97,7 +97,7 @@ fn clean(told: &RawValue, event: &Pdu) -> Option<Box<RawValue>> {
 /// The text of a state event, in whichever form it came.
 #[expect(deprecated, reason = "servers of older versions of the specification send the other form")]
 #[must_use]
-pub fn text_of(state: &RawStrippedState) -> Box<RawValue> {
+pub(super) fn text_of(state: &RawStrippedState) -> Box<RawValue> {
     match state {
         RawStrippedState::Stripped(raw) => raw.json().to_owned(),
         RawStrippedState::Pdu(json) => json.clone(),

@@ -2,18 +2,31 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid>
 
-use ruma::api::federation::membership::create_invite::v2::{Request, Response};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use ruma::RoomVersionId;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
 
-use super::raw;
+use super::Named;
 use crate::{
-    http::{App, Failure, federation::Origin},
-    room::{Invitation, text_of},
+    http::{App, Call, Failure},
+    room::Invitation,
 };
 
-pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
-    let Request { room_id, event_id, room_version, event, invite_room_state, .. } = request;
-    let state = invite_room_state.iter().map(text_of).collect();
-    let invitation = Invitation { version: room_version, event, state };
-    let signed = app.federation.invite(&origin, (&room_id, &event_id), invitation).await?;
-    Ok(Response::new(raw(&signed)?))
+/// Written by hand because other servers leave the state out, or send `null`; ruma's type refuses both.
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    #[derive(Deserialize)]
+    struct Body {
+        room_version: RoomVersionId,
+        event: Box<RawValue>,
+        invite_room_state: Option<Vec<Box<RawValue>>>,
+    }
+    let named = Named::read(&call)?;
+    let Body { room_version: version, event, invite_room_state } = call.json()?;
+    let invitation = Invitation { version, event, state: invite_room_state.unwrap_or_default() };
+    let signed = app.federation.invite(&named.origin, (&named.room, &named.event_id), invitation).await?;
+    Ok(Json(json!({ "event": signed })).into_response())
 }

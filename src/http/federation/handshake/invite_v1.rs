@@ -25,15 +25,13 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     }
     #[derive(Default, Deserialize)]
     struct Unsigned {
-        #[serde(default)]
-        invite_room_state: Vec<Box<RawValue>>,
+        invite_room_state: Option<Vec<Box<RawValue>>>,
     }
-    let given = Handed::read(&call)?;
     let body: Body = call.json()?;
     let version = RoomVersionId::V1;
-    let state = body.unsigned.invite_room_state;
-    let invitation = Invitation { version, event: given.pdu.clone(), state };
-    let named = (&*given.room, &*given.event_id);
-    let signed = app.federation.invite(&given.origin, named, invitation).await?;
+    let state = body.unsigned.invite_room_state.unwrap_or_default();
+    let Handed { named, pdu: event } = Handed::read(&call)?;
+    let invitation = Invitation { version, event, state };
+    let signed = app.federation.invite(&named.origin, (&named.room, &named.event_id), invitation).await?;
     Ok(Json(json!([200, { "event": signed }])).into_response())
 }

@@ -23,12 +23,12 @@ use crate::{
 
 const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
 const SEND_LEAVE_V1: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
+const INVITE_V2: &str = "/_matrix/federation/v2/invite/{room_id}/{event_id}";
 const INVITE_V1: &str = "/_matrix/federation/v1/invite/{room_id}/{event_id}";
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(exchange::handle);
-    routes.add(invite::handle);
     routes.add(make_join::handle);
     routes.add(make_knock::handle);
     routes.add(make_leave::handle);
@@ -38,6 +38,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(send_leave::handle);
     routes.raw(Method::PUT, SEND_JOIN_V1, Access::Signed, send_join::handle_v1);
     routes.raw(Method::PUT, SEND_LEAVE_V1, Access::Signed, send_leave::handle_v1);
+    routes.raw(Method::PUT, INVITE_V2, Access::Signed, invite::handle);
     routes.raw(Method::PUT, INVITE_V1, Access::Signed, invite_v1::handle);
 }
 
@@ -53,15 +54,14 @@ fn handed<'a>(
     HandedOver { origin, room, event_id, pdu }
 }
 
-/// An event that a hand-written endpoint is given.
-struct Handed {
+/// Who asks a hand-written endpoint, and what its path names.
+struct Named {
     origin: OwnedServerName,
     room: OwnedRoomId,
     event_id: OwnedEventId,
-    pdu: Box<RawValue>,
 }
 
-impl Handed {
+impl Named {
     fn read(call: &Call) -> Result<Self, Failure> {
         let origin = call.origin.as_ref().ok_or_else(Failure::missing_token)?;
         let [room, event_id] = call.path.as_slice() else { return Err(Failure::unrecognized()) };
@@ -70,11 +70,23 @@ impl Handed {
             origin: origin.0.clone(),
             room: OwnedRoomId::try_from(room.as_str()).map_err(malformed)?,
             event_id: OwnedEventId::try_from(event_id.as_str()).map_err(malformed)?,
-            pdu: call.json()?,
         })
+    }
+}
+
+/// An event that a hand-written endpoint is given.
+struct Handed {
+    named: Named,
+    pdu: Box<RawValue>,
+}
+
+impl Handed {
+    fn read(call: &Call) -> Result<Self, Failure> {
+        Ok(Self { named: Named::read(call)?, pdu: call.json()? })
     }
 
     fn as_given(&self) -> HandedOver<'_> {
-        HandedOver { origin: &self.origin, room: &self.room, event_id: &self.event_id, pdu: &self.pdu }
+        let Named { origin, room, event_id } = &self.named;
+        HandedOver { origin, room, event_id, pdu: &self.pdu }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     dag::{Pdu, versions},
     http::Wire,
     keys::{self, SigningKey},
-    peer::{Bounds, Net, NetError, PeerError},
+    peer::{Bounds, Net, NetError, PeerError, XMatrix},
     store::BoxFuture,
     types::Membership,
 };
@@ -404,4 +404,30 @@ async fn cve_2023_32323_cve_2024_52815_absurd_stripped_state() {
     assert_eq!(told[0], name);
     assert!(told.to_string().len() < 300_000, "{}", told.to_string().len());
     assert_eq!(told.as_array().unwrap().last().unwrap()["content"]["membership"], "invite");
+}
+
+/// The state beside an invite is optional, and some send `null` where they have none.
+#[tokio::test]
+async fn an_invite_that_tells_nothing_arrives() {
+    let wire = Wire::default();
+    let (a, b) = (Server::new("a.org", &wire).await, Server::new("b.org", &wire).await);
+    let alice = a.register("alice").await;
+    let key = SigningKey::from_seed(b.name.clone(), "1", [b'b'; 32]).unwrap();
+    for (number, extra) in [json!({}), json!({ "invite_room_state": null })].into_iter().enumerate() {
+        let room = format!("!room{number}:b.org");
+        let (id, object) = event("11", |event| event["room_id"] = json!(room));
+        let mut body = json!({ "room_version": "11", "event": object });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let path = format!("/_matrix/federation/v2/invite/{room}/{id}");
+        let request = http::Request::builder().method("PUT").uri(path).body(body.to_string()).unwrap();
+        let proof = XMatrix::sign(&request, &key, &a.name).unwrap();
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert("authorization", proof.header());
+        let request = http::Request::from_parts(parts, Bytes::from(body));
+        let answer = wire.exchange(&a.name, request, BOUNDS).await.unwrap();
+        assert_eq!(answer.status(), 200, "{extra}");
+        let sync = a.met(&alice, "GET /sync", Value::Null).await;
+        let told = &sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"];
+        assert_eq!(told.as_array().unwrap().len(), 1, "{extra}: {sync}");
+    }
 }
