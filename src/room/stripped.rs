@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
 
-use ruma::events::StateEventType;
+use ruma::{UserId, events::StateEventType};
 
 use super::{RoomError, turn::Turn};
 use crate::{
@@ -28,13 +28,18 @@ pub(super) fn telling() -> Vec<StateKey> {
     TELLING.into_iter().map(|event_type| StateKey::new(event_type, "")).collect()
 }
 
+/// Where they stand, and who says so: an invite is shown with the name of its sender.
+pub(super) fn telling_by(sender: &UserId) -> Vec<StateKey> {
+    let sender = StateKey::new(StateEventType::RoomMember, sender.as_str());
+    telling().into_iter().chain([sender]).collect()
+}
+
 /// What the user may know to whom `pdu`, an event of `turn`, is an invite or whose knock it is.
 pub(super) async fn of(turn: &Turn, pdu: &Pdu) -> Result<Option<StrippedRow>, RoomError> {
     if !matches!(pdu.membership(), Some(Membership::Invite | Membership::Knock)) {
         return Ok(None);
     }
-    let sender = StateKey::new(StateEventType::RoomMember, pdu.sender().as_str());
-    let keys: Vec<StateKey> = telling().into_iter().chain([sender]).collect();
+    let keys = telling_by(pdu.sender());
     let places = turn.places(&keys).await?;
     let mut state = Vec::new();
     for key in &keys {
