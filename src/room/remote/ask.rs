@@ -1,7 +1,7 @@
 //! Whom to ask, and what to make of a refusal.
 
 use http::StatusCode;
-use ruma::{OwnedServerName, RoomId, UserId};
+use ruma::{OwnedServerName, RoomId, UserId, api::error::ErrorKind};
 
 use crate::{
     limits::{REMOTE_MEMBER_SERVERS_MAX, REMOTE_REFUSALS_MAX, REMOTE_SERVERS_MAX},
@@ -51,15 +51,21 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
+    /// What this server would answer by itself; only a verdict of others is more telling.
+    pub(super) fn after(own: RoomError) -> Self {
+        Self { count: 0, best: Some(own) }
+    }
+
     /// Takes note of a failure. Gives it back when asking others is pointless.
     pub(super) fn note(&mut self, error: RoomError) -> Result<(), RoomError> {
         if matches!(error, RoomError::Store(_) | RoomError::Closed) {
             return Err(error);
         }
-        if is_verdict(&error) {
+        let weight = weight(&error);
+        if weight == Weight::Verdict {
             self.count += 1;
         }
-        if self.best.as_ref().is_none_or(|best| is_verdict(&error) && !is_verdict(best)) {
+        if self.best.as_ref().is_none_or(|best| weight > self::weight(best)) {
             self.best = Some(error);
         }
         match self.count >= REMOTE_REFUSALS_MAX {
@@ -74,10 +80,28 @@ impl Refusals {
     }
 }
 
-/// Whether a server that is in the room has said that the user may not.
-fn is_verdict(error: &RoomError) -> bool {
-    matches!(error, RoomError::Refused { status, .. } if *status == StatusCode::FORBIDDEN)
-        || matches!(error, RoomError::Forbidden(_))
+/// How much a failure says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// The server could not be asked, or knows nothing of the room.
+    Nothing,
+    /// The user might get in, but that server cannot do it.
+    Inability,
+    /// The user may not.
+    Verdict,
+}
+
+fn weight(error: &RoomError) -> Weight {
+    match error {
+        RoomError::Forbidden(_) => Weight::Verdict,
+        RoomError::Refused { status, .. } if *status == StatusCode::FORBIDDEN => Weight::Verdict,
+        RoomError::UnableToGrantJoin
+        | RoomError::Refused {
+            errcode: ErrorKind::UnableToGrantJoin | ErrorKind::UnableToAuthorizeJoin,
+            ..
+        } => Weight::Inability,
+        _ => Weight::Nothing,
+    }
 }
 
 impl From<PeerError> for RoomError {

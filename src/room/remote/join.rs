@@ -48,11 +48,11 @@ impl Rooms {
         via: &[OwnedServerName],
         (reason, extra): (Option<&str>, Map<String, Value>),
     ) -> Result<(), RoomError> {
-        let is_here = self.is_here(room).await?;
-        if is_here {
+        let mut refusals = Refusals::default();
+        if self.is_here(room).await? {
             match self.join(user, room, reason, extra.clone()).await {
                 // Somebody of another server may have the power that ours lack.
-                Err(RoomError::UnableToGrantJoin) => {}
+                Err(error @ RoomError::UnableToGrantJoin) => refusals = Refusals::after(error),
                 settled => return settled,
             }
         }
@@ -60,22 +60,23 @@ impl Rooms {
         let mut content = without_grant(extra);
         content.extend(member_content(Membership::Join, Some(&profile), reason));
         let servers = self.sources(user, room, via).await?;
-        if is_here && servers.is_empty() {
-            return Err(RoomError::UnableToGrantJoin);
-        }
         let errand = Errand { user: user.to_owned(), room: room.to_owned(), content };
         // Once the other server has been told, its answer must be kept even if the client goes away.
         let rooms = self.clone();
-        let task = self.0.tasks.spawn(async move { rooms.join_by(servers, &errand).await });
+        let task = self.0.tasks.spawn(async move { rooms.join_by(servers, &errand, refusals).await });
         task.await.map_err(|_| RoomError::Closed)?
     }
 
-    async fn join_by(&self, servers: Vec<OwnedServerName>, errand: &Errand) -> Result<(), RoomError> {
+    async fn join_by(
+        &self,
+        servers: Vec<OwnedServerName>,
+        errand: &Errand,
+        mut refusals: Refusals,
+    ) -> Result<(), RoomError> {
         let _turn = self.0.joins.lock(&errand.room).await;
         if self.0.history.is_joined(&errand.room, &errand.user).await? {
             return Ok(());
         }
-        let mut refusals = Refusals::default();
         for server in servers {
             match Box::pin(self.join_through(&server, errand)).await {
                 Ok(()) => return Ok(()),

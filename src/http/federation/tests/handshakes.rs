@@ -29,6 +29,7 @@ async fn an_invite_arrives_and_is_accepted() {
             state.iter().any(|event| event["type"] == kind && event["content"] == content)
         };
         assert!(says("m.room.name", json!({ "name": "The room" })), "{version}: {state:?}");
+        assert!(state.iter().any(|event| event["state_key"] == "@alice:a.org"), "{version}: {state:?}");
         assert_eq!(state.last().unwrap()["state_key"], "@bob:b.org");
         assert!(state.iter().all(|event| event["signatures"].is_null()));
 
@@ -103,6 +104,47 @@ async fn a_restricted_room_lets_in_who_is_in_the_other() {
         let content = b.met(&bob, &content, Value::Null).await;
         assert_eq!(content["join_authorised_via_users_server"], "@alice:a.org", "{version}");
     }
+}
+
+#[tokio::test]
+async fn who_has_the_power_lets_in_and_else_the_lack_of_it_is_told() {
+    for version in ["9", "10", "11", "12"] {
+        let (wire, a, b) = two().await;
+        let alice = a.register("alice").await;
+        let mut tokens = Vec::new();
+        for name in ["bob", "carol", "dave"] {
+            tokens.push(b.register(name).await);
+        }
+        let club = a.room(&alice, version, json!({ "preset": "public_chat" })).await;
+        for token in &tokens {
+            b.met(token, &format!("POST /join/{}", via(&club, &[&a])), json!({})).await;
+        }
+        let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
+        let rules = json!({ "join_rule": "restricted", "allow": allow });
+        let state = json!([{ "type": "m.room.join_rules", "state_key": "", "content": rules }]);
+        let extra = json!({ "initial_state": state, "power_level_content_override": { "invite": 50 } });
+        let room = a.room(&alice, version, extra).await;
+        let join = format!("POST /join/{}", via(&room, &[&a]));
+        assert_eq!(b.met(&tokens[0], &join, json!({})).await, json!({ "room_id": room }), "{version}");
+        // Nobody of b may invite, but somebody of a may.
+        assert_eq!(b.met(&tokens[1], &join, json!({})).await, json!({ "room_id": room }), "{version}");
+        assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+        wire.cut(&a.name);
+        assert_eq!(b.met(&tokens[2], &join, json!({})).await, "400 M_UNABLE_TO_GRANT_JOIN", "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_does_not_federate_invites_nobody_from_elsewhere() {
+    let (_, a, b) = two().await;
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let extra = json!({ "preset": "private_chat", "creation_content": { "m.federate": false } });
+    let room = a.room(&alice, "11", extra).await;
+    let invite = format!("POST /rooms/{room}/invite");
+    assert_eq!(a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await, "403 M_FORBIDDEN");
+    assert_eq!(a.membership(&room, &b.user("bob")).await, None);
+    let sync = b.met(&bob, "GET /sync", Value::Null).await;
+    assert!(sync["rooms"]["invite"][room.as_str()].is_null(), "{sync}");
 }
 
 #[tokio::test]
