@@ -1,9 +1,21 @@
 //! Users of one server in the rooms of another.
 
+use std::time::Duration;
+
+use ruma::{
+    CanonicalJsonObject, EventId, RoomId, RoomVersionId,
+    api::federation::membership::{create_join_event, prepare_join_event},
+};
 use serde_json::{Value, json};
 
 use super::{Server, via};
-use crate::{http::Wire, types::Membership};
+use crate::{
+    dag::{Pdu, versions},
+    http::Wire,
+    keys::SigningKey,
+    peer::Bounds,
+    types::Membership,
+};
 
 async fn two() -> (Wire, Server, Server) {
     let wire = Wire::default();
@@ -252,5 +264,63 @@ async fn a_room_of_which_the_last_of_us_has_left_is_joined_again() {
         a.met(&alice, &name, json!({ "name": "Meanwhile" })).await;
         assert_eq!(b.met(&bob, &join, json!({})).await, json!({ "room_id": room }), "{version}");
         assert_eq!(a.state(&room).await, b.state(&room).await, "{version}");
+    }
+}
+
+/// Hands a join of `who` of b over, and asks for few members; the answer as JSON.
+async fn joined_with_few(a: &Server, b: &Server, (room, who): (&RoomId, &str), version: &str) -> Value {
+    let version = RoomVersionId::try_from(version).unwrap();
+    let mut request = prepare_join_event::v1::Request::new(room.to_owned(), b.user(who));
+    request.ver = vec![version.clone()];
+    let bounds = Bounds::new(Duration::from_secs(5), 1 << 20);
+    let template = b.app.peers.call(&a.name, request, bounds).await.unwrap();
+    assert_eq!(template.room_version, Some(version.clone()));
+    let rules = versions::rules(&version).unwrap();
+    let mut object: CanonicalJsonObject = serde_json::from_str(template.event.get()).unwrap();
+    if rules.event_format.require_event_id {
+        object.insert(String::from("event_id"), format!("$join:{}", b.name).into());
+    }
+    let key = SigningKey::from_seed(b.name.clone(), "1", [b'b'; 32]).unwrap();
+    key.hash_and_sign(&mut object, rules).unwrap();
+    let pdu = Pdu::from_object(object, rules).unwrap();
+    let mut request = create_join_event::v2::Request::new(
+        room.to_owned(),
+        pdu.event_id().to_owned(),
+        pdu.json().to_owned(),
+    );
+    request.omit_members = true;
+    let answer = b.app.peers.call(&a.name, request, bounds).await.unwrap().room_state;
+    serde_json::to_value(&answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_join_may_ask_for_few_members() {
+    for version in VERSIONS {
+        let (_, a, b) = two().await;
+        let alice = a.register("alice").await;
+        let room = a.room(&alice, version, json!({ "preset": "public_chat" })).await;
+        for name in ["anna", "anton"] {
+            let token = a.register(name).await;
+            a.met(&token, &format!("POST /rooms/{room}/join"), json!({})).await;
+        }
+        let answer = joined_with_few(&a, &b, (&room, "bob"), version).await;
+        assert_eq!(answer["members_omitted"], true, "{version}");
+        assert_eq!(answer["servers_in_room"], json!(["a.org"]), "{version}");
+        let rules = versions::rules(&version.try_into().unwrap()).unwrap();
+        let pdu = |value: &Value| Pdu::parse(&value.to_string(), rules).unwrap();
+        let list = |name: &str| answer[name].as_array().unwrap().iter().map(pdu).collect::<Vec<_>>();
+        let (state, chain, join) = (list("state"), list("auth_chain"), pdu(&answer["event"]));
+        assert!(state.iter().all(|pdu| pdu.membership().is_none()), "{version}: the room has a name");
+        assert!(state.iter().any(|pdu| pdu.event_type().to_string() == "m.room.create"), "{version}");
+        assert_eq!(join.sender(), &*b.user("bob"));
+        // What allows all of it is there, once.
+        let mut ids: Vec<&EventId> = state.iter().chain(&chain).map(Pdu::event_id).collect();
+        ids.sort_unstable();
+        let count = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "{version}");
+        for pdu in state.iter().chain(&chain).chain([&join]) {
+            assert!(pdu.auth_events().iter().all(|id| ids.contains(&&**id)), "{version}: {}", pdu.json());
+        }
     }
 }
