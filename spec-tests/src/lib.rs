@@ -14,6 +14,8 @@ pub mod server;
 pub mod store_faults;
 pub mod store_load;
 pub mod tls;
+/// Two servers and the people on them.
+pub mod world;
 
 /// A result whose error is a sentence for whoever reads the failed test.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
