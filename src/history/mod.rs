@@ -12,9 +12,9 @@
 
 mod access;
 mod acl;
+mod auth_chain;
 mod bundle;
 mod cache;
-mod chain;
 mod chains;
 mod erasure;
 mod event;
