@@ -7,8 +7,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 use crate::config::{LogFormat, Logging};
 
 /// Crates whose finer lines show headers or queries, and with them secrets. Somebody who really wants
-/// them can name them in `logging.level`.
-const QUIET: &str = "h2=info,hyper=info,rustls=info,tokio_postgres=info,ruma_state_res=warn";
+/// them can name them in `logging.level`. The rules of state resolution warn of every event that they look
+/// for in vain; it is then loaded, and they are asked again.
+const QUIET: &str = "h2=info,hyper=info,rustls=info,tokio_postgres=info,ruma_state_res=error";
 
 /// The level directives are malformed, or somebody else logs already.
 #[derive(Debug, thiserror::Error)]
