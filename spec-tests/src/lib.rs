@@ -2,7 +2,8 @@
 //!
 //! The library is what they share: [`server`] starts, stops and kills a homeserver in a folder of its own,
 //! [`matrix`] speaks to it over HTTP, [`clients`] runs the scripts with real client libraries against it, and
-//! [`measure`] reads what a process costs, [`postgres`] starts a database. None of these link Lockstep: their tests see what a client sees.
+//! [`measure`] reads what a process costs, [`postgres`] starts a database, [`world`] has two servers and
+//! people on both. None of these link Lockstep: their tests see what a client sees.
 //! [`store_load`] and [`store_faults`] do, for the benchmark and the fault tests of the store.
 
 pub mod clients;
@@ -14,7 +15,6 @@ pub mod server;
 pub mod store_faults;
 pub mod store_load;
 pub mod tls;
-/// Two servers and the people on them.
 pub mod world;
 
 /// A result whose error is a sentence for whoever reads the failed test.

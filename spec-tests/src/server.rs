@@ -369,6 +369,7 @@ federation_custom_ca_list: ['{}']
 ip_range_blacklist: []
 federation: {{destination_min_retry_interval: 1s, destination_retry_multiplier: 1, destination_max_retry_interval: 2s}}
 allow_public_rooms_over_federation: true
+room_list_publication_rules: [{{action: allow}}]
 ",
                 identity.certificate.display(),
                 identity.key.display(),

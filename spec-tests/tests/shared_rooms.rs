@@ -1,6 +1,6 @@
 //! Two servers over TLS on loopback: Lockstep with Lockstep, and Lockstep with a real Synapse, each way round.
 //!
-//! Synapse is installed by `spec-tests/clients/setup --synapse`. `FEDERATION=lockstep` runs without it.
+//! Synapse is installed by `spec-tests/clients/setup`. `FEDERATION=lockstep` runs without it.
 
 use serde_json::{Value, json};
 use spec_tests::{Outcome, matrix::txn_id, server::Kind, world::World};
