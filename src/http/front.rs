@@ -62,9 +62,6 @@ impl Front {
     pub async fn answer(&self, mut request: Request<Body>, source: Source) -> Response {
         let app = &self.0.app;
         let started = app.ports.clock.monotonic();
-        if request.uri().path().ends_with("/sync") {
-            detach(&mut request);
-        }
         let method = known(request.method());
         // Neither the query nor the headers: both may carry an access token.
         let span = tracing::info_span!("request", method, path = request.uri().path());
@@ -91,20 +88,6 @@ impl Front {
             Ok(Ok(response)) => response.map(Body::new),
             Ok(Err(never)) => match never {},
             Err(panic) => Failure::internal(panic_text(&*panic)).into_response(),
-        }
-    }
-}
-
-/// Copies the head out of the buffer of the connection. Whatever of a head is alive keeps all of that buffer,
-/// and the connection needs another then: for a long poll, 24 KiB that nobody reads.
-fn detach(request: &mut Request<Body>) {
-    if let Ok(uri) = request.uri().to_string().parse() {
-        *request.uri_mut() = uri;
-    }
-    for value in request.headers_mut().values_mut() {
-        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
-            copy.set_sensitive(value.is_sensitive());
-            *value = copy;
         }
     }
 }
