@@ -10,6 +10,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -73,10 +74,19 @@ impl Serving {
         let cutting = self.cutting.clone();
         let serve = async {
             match (stream, tls) {
-                (Stream::Tcp(stream, ip), None) => self.serve(stream, Source::Tcp(ip)).await,
-                (Stream::Unix(stream), None) => self.serve(stream, Source::Unix).await,
-                (Stream::Tcp(stream, ip), Some(tls)) => self.shake(tls, stream, Source::Tcp(ip)).await,
-                (Stream::Unix(stream), Some(tls)) => self.shake(tls, stream, Source::Unix).await,
+                (Stream::Tcp(stream, ip), None) => {
+                    let is_http1 = tokio::select! {
+                        () = self.accepting.cancelled() => return,
+                        is_http1 = speaks_http1(&stream) => is_http1,
+                    };
+                    self.serve(stream, Source::Tcp(ip), is_http1).await;
+                }
+                // The rest in boxes: few connections are of these kinds, and all have room for the largest.
+                (Stream::Unix(stream), None) => Box::pin(self.serve(stream, Source::Unix, false)).await,
+                (Stream::Tcp(stream, ip), Some(tls)) => {
+                    Box::pin(self.shake(tls, stream, Source::Tcp(ip))).await;
+                }
+                (Stream::Unix(stream), Some(tls)) => Box::pin(self.shake(tls, stream, Source::Unix)).await,
             }
         };
         tokio::select! {
@@ -94,13 +104,17 @@ impl Serving {
             shaken = tokio::time::timeout(HANDSHAKE_SECONDS_MAX, tls.accept(stream)) => shaken,
         };
         match shaken {
-            Ok(Ok(stream)) => self.serve(stream, source).await,
+            Ok(Ok(stream)) => {
+                let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
+                self.serve(stream, source, is_http1).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(&self, stream: S, source: Source)
+    /// Serves HTTP/1.1 if that is known to be spoken, and finds out otherwise.
+    async fn serve<S>(&self, stream: S, source: Source, is_http1: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -109,7 +123,10 @@ impl Serving {
             let front = front.clone();
             async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), source).await) }
         });
-        let builder = protocol(self.connections.clone());
+        let mut builder = protocol(self.connections.clone());
+        if is_http1 {
+            builder = builder.http1_only();
+        }
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -121,6 +138,16 @@ impl Serving {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended badly");
         }
+    }
+}
+
+/// Whether a client begins with something else than HTTP/2, seen without taking it. When hyper looks for
+/// itself, the connection keeps a read buffer of twice the size for all its life.
+async fn speaks_http1(stream: &TcpStream) -> bool {
+    let mut start = [0; 3];
+    match tokio::time::timeout(HEAD_SECONDS_MAX, stream.peek(&mut start)).await {
+        Ok(Ok(length)) => !b"PRI".starts_with(&start[..length]),
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 
