@@ -147,7 +147,10 @@ fn proper(scene: &Scene, name: &str) -> String {
         "eventId" => scene.event.clone(),
         "userId" => scene.user.user_id.clone(),
         "deviceId" => scene.user.device_id.clone(),
-        "roomAlias" => "%23nowhere:example.org".to_owned(),
+        // An alias of this server: others would have to be asked about theirs.
+        "roomAlias" => {
+            format!("%23nowhere:{}", scene.user.user_id.split_once(':').map_or("", |(_, server)| server))
+        }
         "txnId" => txn_id(),
         "receiptType" => "m.read".to_owned(),
         "kind" => "override".to_owned(),

@@ -4,10 +4,9 @@ use http::StatusCode;
 use ruma::{OwnedServerName, RoomId, UserId, api::error::ErrorKind};
 
 use crate::{
-    limits::{REMOTE_MEMBER_SERVERS_MAX, REMOTE_REFUSALS_MAX, REMOTE_SERVERS_MAX},
+    limits::{ID_BYTES_MAX, REMOTE_MEMBER_SERVERS_MAX, REMOTE_REFUSALS_MAX, REMOTE_SERVERS_MAX},
     peer::PeerError,
     room::{RoomError, Rooms},
-    store::StoreError,
 };
 
 impl Rooms {
@@ -19,7 +18,11 @@ impl Rooms {
         user: &UserId,
         room: &RoomId,
         via: &[OwnedServerName],
-    ) -> Result<Vec<OwnedServerName>, StoreError> {
+    ) -> Result<Vec<OwnedServerName>, RoomError> {
+        // ruma lets ids of any length pass; nobody shall be asked about what cannot be.
+        if room.as_bytes().len() > ID_BYTES_MAX {
+            return Err(RoomError::Invalid(String::from("The room id is too long")));
+        }
         let history = &self.0.history;
         let mut found: Vec<OwnedServerName> = via.to_vec();
         if let Some(standing) = history.standing(user, room).await?

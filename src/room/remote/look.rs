@@ -6,7 +6,7 @@ use ruma::{
 };
 
 use crate::{
-    limits::{DIRECTORY_SERVERS_MAX, LOOK_UP_MAX},
+    limits::{DIRECTORY_SERVERS_MAX, ID_BYTES_MAX, LOOK_UP_MAX},
     peer::Bounds,
     room::{RoomError, Rooms},
 };
@@ -36,6 +36,9 @@ impl Rooms {
     /// # Errors
     /// When there is no such alias, or its server cannot be asked.
     pub async fn alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>), RoomError> {
+        if alias.as_bytes().len() > ID_BYTES_MAX {
+            return Err(RoomError::Invalid(String::from("The alias is too long")));
+        }
         let history = &self.0.history;
         if alias.server_name() == history.server() {
             let room = self.resolve(alias.into()).await?;
