@@ -10,7 +10,7 @@ use ruma::{
 
 use super::{
     DeviceError, Devices,
-    object::{add_signature, only_key, to_raw},
+    object::{add_signature, only_key, parse, to_raw},
     rows::{CROSS_SIGNING_KEYS, DEVICE_KEYS, SIGNATURES},
 };
 use crate::{
@@ -85,6 +85,27 @@ impl Devices {
     }
 }
 
+impl Devices {
+    /// Adds to the master keys of users of other servers what `viewer` has signed them with.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sign_others(&self, viewer: &UserId, found: &mut QueriedKeys) -> Result<(), DeviceError> {
+        let others: Vec<_> = found.master_keys.iter_mut().filter(|(user, _)| !self.is_local(user)).collect();
+        let scans: Vec<Scan> = others.iter().map(|(user, _)| signatures_of(user, viewer)).collect();
+        let rows = self.log.db().scan_many(&scans).await?;
+        for ((_, raw), rows) in others.into_iter().zip(rows) {
+            let mut visible = Visible::new();
+            read_signatures(&mut visible, rows)?;
+            let Ok(mut object) = parse(raw.json()) else { continue };
+            let Some(public) = only_key(&object).map(|(_, public)| public.to_owned()) else { continue };
+            sign(&mut object, &visible, &public);
+            *raw = to_raw(&object)?;
+        }
+        Ok(())
+    }
+}
+
 impl QueriedKeys {
     fn add_cross_signing(
         &mut self,
@@ -112,18 +133,26 @@ impl QueriedKeys {
     }
 }
 
+fn scan(from: Key) -> Scan {
+    Scan { to: from.after_prefix(), from, reverse: false, limit: DEVICES_MAX }
+}
+
+/// What `signer` has signed of the keys of `user`.
+fn signatures_of(user: &UserId, signer: &UserId) -> Scan {
+    scan(SIGNATURES.prefix(&(user.to_owned(), signer.to_owned())))
+}
+
 /// What is read of one user, in the order in which it is taken apart.
 fn scans(viewer: Option<&UserId>, user: &OwnedUserId) -> Vec<Scan> {
-    let scan = |from: Key| Scan { to: from.after_prefix(), from, reverse: false, limit: DEVICES_MAX };
     let owner = (user.clone(),);
     let mut scans = vec![
         scan(DEVICE_KEYS.prefix(&owner)),
         scan(DEVICES.prefix(&owner)),
         scan(CROSS_SIGNING_KEYS.prefix(&owner)),
-        scan(SIGNATURES.prefix(&(user.clone(), user.clone()))),
+        signatures_of(user, user),
     ];
     if let Some(viewer) = viewer.filter(|viewer| *viewer != user) {
-        scans.push(scan(SIGNATURES.prefix(&(user.clone(), viewer.to_owned()))));
+        scans.push(signatures_of(user, viewer));
     }
     scans
 }

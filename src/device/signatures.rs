@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ruma::{CanonicalJsonObject, DeviceId, OwnedUserId, UserId};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, DeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
 use super::{
@@ -138,6 +138,9 @@ impl Devices {
                 false => self.plan_own_device(commit, signed, &object).await,
             };
         }
+        if !self.is_local(signed.owner) {
+            return Ok(signed.put_on_foreign(commit, &object));
+        }
         let key = (signed.owner.clone(), MASTER.to_owned());
         let Some(master) = self.log.db().row(&CROSS_SIGNING_KEYS, &key).await? else {
             return Ok(Err(SignatureFailure::NotFound));
@@ -209,6 +212,21 @@ impl Signed<'_> {
             }
             None => Err(SignatureFailure::InvalidSignature),
         }
+    }
+
+    /// As [`Self::put_by`] for the master key of a user of another server. Whether it is that user's we cannot
+    /// know; the signature is shown to the signer alone, on the key with this public part.
+    fn put_on_foreign(
+        &self,
+        commit: &mut Commit,
+        object: &CanonicalJsonObject,
+    ) -> Result<(), SignatureFailure> {
+        let is_of_owner =
+            object.get("user_id").and_then(CanonicalJsonValue::as_str) == Some(self.owner.as_str());
+        if !is_of_owner || only_key(object).is_none_or(|(_, public)| public != self.target) {
+            return Err(SignatureFailure::NotFound);
+        }
+        self.put_by(commit, object, object, (USER_SIGNING, &self.keys.user_signing))
     }
 
     fn put(&self, commit: &mut Commit, key_id: &str, signature: &str) {

@@ -16,6 +16,7 @@ use crate::{
 pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
     let mut found = app.devices.query_keys(Some(&caller.user_id), &request.device_keys).await?;
     app.devices.query_others(&app.peers, &request.device_keys, (request.timeout, &mut found)).await;
+    app.devices.sign_others(&caller.user_id, &mut found).await?;
     Ok(v3::Response {
         failures: failures(&found.unreachable),
         device_keys: found.device_keys,
