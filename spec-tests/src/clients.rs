@@ -59,8 +59,18 @@ pub fn home() -> PathBuf {
 
 /// Runs all scenarios of a script, or those of the environment variable `SCENARIOS`; an error lists what failed.
 pub async fn run(script: Script, server: &mut Server) -> Outcome<()> {
-    let mut command = script.command()?;
     let names = std::env::var("SCENARIOS").unwrap_or_default();
+    play(script.command()?, &names, server).await.map_err(|error| format!("{script:?}: {error}").into())
+}
+
+/// Runs some scenarios with alice on one server and bob on another one.
+pub async fn run_across(script: Script, names: &str, servers: (&mut Server, &Server)) -> Outcome<()> {
+    let mut command = script.command()?;
+    command.env("HS_URL_OF_BOB", servers.1.url());
+    play(command, names, servers.0).await.map_err(|error| format!("{script:?}: {error}").into())
+}
+
+async fn play(mut command: Command, names: &str, server: &mut Server) -> Outcome<()> {
     command
         .args(names.split_whitespace())
         .env("HS_URL", server.url())
@@ -91,11 +101,11 @@ pub async fn run(script: Script, server: &mut Server) -> Outcome<()> {
     let status =
         timeout(SCRIPT_DEADLINE, conversation).await.map_err(|_| "the script did not end in time")??;
     if !failed.is_empty() {
-        return Err(format!("{script:?}: {}", failed.join("\n")).into());
+        return Err(failed.join("\n").into());
     }
     match status.success() && passed > 0 {
         true => Ok(()),
-        false => Err(format!("{script:?} ended with {status} after {passed} scenarios").into()),
+        false => Err(format!("it ended with {status} after {passed} scenarios").into()),
     }
 }
 

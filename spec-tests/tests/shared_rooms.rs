@@ -3,7 +3,13 @@
 //! Synapse is installed by `spec-tests/clients/setup`. `FEDERATION=lockstep` runs without it.
 
 use serde_json::{Value, json};
-use spec_tests::{Outcome, matrix::txn_id, server::Kind, world::World};
+use spec_tests::{
+    Outcome,
+    clients::{Script, run_across},
+    matrix::txn_id,
+    server::Kind,
+    world::World,
+};
 use tokio::sync::Mutex;
 
 /// One pair of servers at a time: the deadlines are meant for a machine that does nothing else.
@@ -285,6 +291,45 @@ async fn conflicting_state(world: &mut World) -> Outcome<()> {
         true => Ok(()),
         false => Err(format!("the two sides disagree: {topics:?}").into()),
     }
+}
+
+/// Real client libraries on the two servers, in encrypted rooms: what they can tell of one another is what
+/// they can tell on one server.
+async fn encrypted(here: Kind, there: Kind) -> Outcome<()> {
+    let _turn = TURN.lock().await;
+    let mut world = World::start(here, there).await?;
+    for (script, names) in [
+        (Script::Nio, "everyone_decrypts away_catches_up conversation emoji removed_device"),
+        (Script::JsSdk, "everyone_decrypts away_catches_up emoji_users removed_device"),
+    ] {
+        if let Err(error) = run_across(script, names, (&mut world.here, &world.there)).await {
+            println!("the log of the first server:\n{}", world.here.log());
+            println!("the log of the second server:\n{}", world.there.log());
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn encrypted_between_lockstep_and_lockstep() -> Outcome<()> {
+    encrypted(Kind::lockstep()?, Kind::lockstep()?).await
+}
+
+#[tokio::test]
+async fn encrypted_between_lockstep_and_synapse() -> Outcome<()> {
+    if std::env::var("FEDERATION").is_ok_and(|word| word == "lockstep") {
+        return Ok(());
+    }
+    encrypted(Kind::lockstep()?, Kind::synapse()?).await
+}
+
+#[tokio::test]
+async fn encrypted_between_synapse_and_lockstep() -> Outcome<()> {
+    if std::env::var("FEDERATION").is_ok_and(|word| word == "lockstep") {
+        return Ok(());
+    }
+    encrypted(Kind::synapse()?, Kind::lockstep()?).await
 }
 
 #[tokio::test]

@@ -61,13 +61,16 @@ class Device:
         self.to_device = []  # the raw to-device events, in the order received
         self.raw = []  # the raw sync responses
         self.limited = 0
+        # Bobs live on the other server, if there is one.
+        elsewhere = os.environ.get("HS_URL_OF_BOB") if name.startswith("bob") else None
+        self.url = elsewhere or os.environ["HS_URL"]
 
     def _client(self, **session):
         config = AsyncClientConfig(
             store=SqliteStore, store_sync_tokens=True, encryption_enabled=True, max_timeouts=2, request_timeout=60
         )
         name = session.pop("user", self.name)
-        self.client = Listening(os.environ["HS_URL"], name, store_path=str(self.folder), config=config, **session)
+        self.client = Listening(self.url, name, store_path=str(self.folder), config=config, **session)
 
     @classmethod
     async def register(cls, folder, name):
@@ -179,7 +182,7 @@ class Device:
     async def ask(self, method, path, body=None):
         """A request of our own with this device's token; returns status and body."""
         headers = {"Authorization": f"Bearer {self.client.access_token}"}
-        url = os.environ["HS_URL"] + path
+        url = self.url + path
         data = None if body is None else json.dumps(body)
         async with self.client.client_session.request(method, url, data=data, headers=headers) as answer:
             return answer.status, await answer.json(content_type=None)

@@ -12,6 +12,7 @@ from nio import (
     ReactionEvent,
     ReceiptEvent,
     RedactedEvent,
+    RedactionEvent,
     RoomMessagesError,
     TypingNoticeEvent,
     WhoamiError,
@@ -141,7 +142,9 @@ async def conversation(folder):
         event.reacts_to == last and event.key == "👍" for event in heard if isinstance(event, ReactionEvent)
     ))
 
+    bob.client.add_event_callback(lambda _, event: heard.append(event), RedactionEvent)
     good(await phone.client.room_redact(world.id, last, reason="typo"))
+    await bob.until("redaction", lambda: any(event.redacts == last for event in heard if isinstance(event, RedactionEvent)))
     status, page = await bob.ask("GET", f"/_matrix/client/v3/rooms/{world.id}/event/{last}")
     same((status, page["content"]), (200, {}), "the redacted event")
     page = await bob.client.room_messages(world.id, bob.client.next_batch, limit=20)

@@ -13,7 +13,8 @@ import {
 import { decodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { Bell, check, within } from "./check.js";
 
-export const HS_URL = process.env.HS_URL;
+/** Where users live: bobs on the other server, if there is one. */
+const homeOf = (name) => (name.startsWith("bob") && process.env.HS_URL_OF_BOB) || process.env.HS_URL;
 const TIMELINE_LIMIT = 8;
 const RUN = `${process.pid.toString(36)}${Date.now().toString(36)}`;
 let names = 0;
@@ -42,12 +43,13 @@ export class Device {
         Object.assign(this, { session, name });
         this.userId = session.user_id;
         this.deviceId = session.device_id;
+        this.url = homeOf(name);
     }
 
     /** Registers a new user; `name` gets a suffix of this run. */
     static async register(name) {
         const username = `${name}_${RUN}_${++names}`;
-        const anonymous = createClient({ baseUrl: HS_URL, logger: quiet });
+        const anonymous = createClient({ baseUrl: homeOf(name), logger: quiet });
         const request = {
             username,
             password: password(username),
@@ -65,7 +67,7 @@ export class Device {
 
     /** A further device of the same user. */
     async sibling() {
-        const session = await createClient({ baseUrl: HS_URL, logger: quiet }).loginRequest({
+        const session = await createClient({ baseUrl: this.url, logger: quiet }).loginRequest({
             type: "m.login.password",
             identifier: { type: "m.id.user", user: this.userId },
             password: password(this.name),
@@ -78,7 +80,7 @@ export class Device {
         const database = `${this.userId}/${this.deviceId}`;
         this.store = new IndexedDBStore({ indexedDB: globalThis.indexedDB, dbName: database });
         this.client = createClient({
-            baseUrl: HS_URL,
+            baseUrl: this.url,
             userId: this.userId,
             deviceId: this.deviceId,
             accessToken: this.session.access_token,
@@ -139,7 +141,7 @@ export class Device {
     /** A request of our own with this device's token; returns status and body. */
     async raw(method, path, body) {
         const answer = await within(
-            fetch(HS_URL + path, {
+            fetch(this.url + path, {
                 method,
                 headers: { Authorization: `Bearer ${this.session.access_token}` },
                 body: body && JSON.stringify(body),
