@@ -3,18 +3,18 @@
 //! An event of another room, and one that is not here, are answered alike.
 
 use std::{
-    collections::{BTreeSet, BinaryHeap, HashSet, VecDeque},
+    collections::{BinaryHeap, HashSet, VecDeque},
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, RoomId, ServerName, events::TimelineEventType};
+use ruma::{EventId, OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
 
 use super::{Federation, FederationError};
 use crate::{
-    dag::{StateId, pdu::create_of_room},
+    dag::StateId,
     history::{Status, StoredEvent},
-    limits::{BACKFILL_SERVED_MAX, GRAPH_WALK_MAX, MISSING_EVENTS_SERVED_MAX, STATE_EVENTS_MAX},
+    limits::{BACKFILL_SERVED_MAX, GRAPH_WALK_MAX, MISSING_EVENTS_SERVED_MAX},
     store::StoreError,
 };
 
@@ -96,7 +96,7 @@ impl Federation {
     ) -> Result<Vec<Json>, FederationError> {
         self.enter(server, room).await?;
         let event = self.event_in(room, event_id).await?;
-        Ok(texts(&self.auth_chain(room, [event].iter()).await?))
+        Ok(texts(&self.history.auth_chain(&[event], &HashSet::new()).await?))
     }
 
     /// Events up to those named, which are included, the latest first.
@@ -175,17 +175,13 @@ impl Federation {
         Ok(shown)
     }
 
-    /// The events of a state, and those of its auth chain that are not in it.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn state_with_chain(
+    /// The events of a state, and its auth chain.
+    pub(super) async fn state_with_chain(
         &self,
-        room: &RoomId,
         state: StateId,
     ) -> Result<(Vec<Arc<StoredEvent>>, Vec<Arc<StoredEvent>>), StoreError> {
         let state = self.history.state_events(state, None).await?;
-        let chain = self.auth_chain(room, state.iter()).await?;
+        let chain = self.history.auth_chain(&state, &HashSet::new()).await?;
         Ok((state, chain))
     }
 
@@ -198,39 +194,13 @@ impl Federation {
         self.enter(server, room).await?;
         let event = self.event_in(room, event_id).await?;
         let states = event.states.ok_or(NO_EVENT)?;
-        Ok(self.state_with_chain(room, states.before).await?)
+        Ok(self.state_with_chain(states.before).await?)
     }
 
     async fn event_in(&self, room: &RoomId, event_id: &EventId) -> Result<Arc<StoredEvent>, FederationError> {
         let event = self.history.event(event_id).await?;
         let event = event.filter(|event| event.pdu.room_id() == room && event.status != Status::Rejected);
         event.ok_or(NO_EVENT)
-    }
-
-    /// The auth events of some events, and theirs; with the create event, which room version 12 implies.
-    async fn auth_chain(
-        &self,
-        room: &RoomId,
-        of: impl Iterator<Item = &Arc<StoredEvent>>,
-    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
-        let mut wanted: BTreeSet<OwnedEventId> = BTreeSet::new();
-        for event in of {
-            wanted.extend(event.pdu.auth_events().iter().cloned());
-            let implies_create = event.rules().authorization.room_create_event_id_as_room_id
-                && *event.pdu.event_type() != TimelineEventType::RoomCreate;
-            wanted.extend(create_of_room(room).filter(|_| implies_create));
-        }
-        let mut seen = wanted.clone();
-        let mut chain: Vec<Arc<StoredEvent>> = Vec::new();
-        while !wanted.is_empty() && chain.len() < STATE_EVENTS_MAX {
-            let ids: Vec<OwnedEventId> = std::mem::take(&mut wanted).into_iter().collect();
-            for event in self.history.events(&ids).await?.into_iter().flatten() {
-                let new = event.pdu.auth_events().iter().filter(|id| seen.insert((*id).clone()));
-                wanted.extend(new.cloned());
-                chain.push(event);
-            }
-        }
-        Ok(chain)
     }
 
     /// Queues events of the room that are in the graph and were not seen yet.

@@ -359,7 +359,7 @@ impl Node {
         let id = id.map_err(|failure| RoomError::Forbidden(failure.to_string()))?;
         let stored = resident.history().event(&id).await.unwrap().unwrap();
         let states = stored.states.unwrap();
-        let (state, chain) = resident.federation.state_with_chain(room, states.before).await.unwrap();
+        let (state, chain) = resident.federation.state_with_chain(states.before).await.unwrap();
         let texts = |events: Vec<Arc<StoredEvent>>| -> Vec<Box<RawValue>> {
             events.iter().map(|event| event.pdu.json().to_owned()).collect()
         };
