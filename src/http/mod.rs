@@ -20,10 +20,11 @@ mod operate;
 mod routes;
 mod standing;
 mod throttle;
-mod wire;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire;
 
 pub use app::{App, Budget, Foundation, Services, Share};
 pub use call::{Call, Peer};
@@ -33,7 +34,8 @@ pub use handler::{Access, Anonymous, Handle};
 pub use metrics::Metrics;
 pub use routes::Routes;
 pub use throttle::{Class, Throttle};
-pub use wire::Wire;
+#[cfg(test)]
+pub(crate) use wire::Wire;
 
 /// Every endpoint of the server.
 #[must_use]

@@ -1,11 +1,7 @@
 //! A network within one process: it carries requests to the routers of servers by their names, for
-//! simulations and tests of several servers together.
+//! tests of several servers together.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -21,39 +17,17 @@ use crate::{
 
 /// The wire between servers. Cheap to clone: clones are the same wire.
 #[derive(Clone, Default)]
-pub struct Wire(Arc<RwLock<Ends>>);
-
-#[derive(Default)]
-struct Ends {
-    routers: HashMap<OwnedServerName, Router>,
-    dead: HashSet<OwnedServerName>,
-}
-
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wire")
-    }
-}
+pub(crate) struct Wire(Arc<RwLock<HashMap<OwnedServerName, Router>>>);
 
 impl Wire {
     /// Has `router` answer for `server`.
-    pub fn connect(&self, server: OwnedServerName, router: Router) {
-        self.0.write().routers.insert(server, router);
+    pub(crate) fn connect(&self, server: OwnedServerName, router: Router) {
+        self.0.write().insert(server, router);
     }
 
     /// Nobody reaches `server` any more.
-    pub fn cut(&self, server: &ServerName) {
-        self.0.write().dead.insert(server.to_owned());
-    }
-
-    /// `server` is reached again.
-    pub fn mend(&self, server: &ServerName) {
-        self.0.write().dead.remove(server);
-    }
-
-    fn router(&self, server: &ServerName) -> Option<Router> {
-        let ends = self.0.read();
-        ends.routers.get(server).filter(|_| !ends.dead.contains(server)).cloned()
+    pub(crate) fn cut(&self, server: &ServerName) {
+        self.0.write().remove(server);
     }
 }
 
@@ -66,7 +40,7 @@ impl Net for Wire {
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
         Box::pin(async move {
             let unreachable = || NetError::Unreachable(format!("{server} is not connected"));
-            let router = self.router(server).ok_or_else(unreachable)?;
+            let router = self.0.read().get(server).cloned().ok_or_else(unreachable)?;
             let Ok(answer) = router.oneshot(request.map(Body::from)).await;
             let (parts, body) = answer.into_parts();
             let body =
