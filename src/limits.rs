@@ -426,6 +426,8 @@ pub const STRIPPED_EVENTS_MAX: usize = 100;
 pub const STRIPPED_BYTES_MAX: usize = 256 << 10;
 /// Invites by address that one call of an identity server may bring (ours).
 pub const ONBIND_INVITES_MAX: usize = 50;
+/// Bytes of an answer to such a look-up (ours).
+pub const LOOK_UP_BYTES_MAX: usize = 1 << 20;
 /// Servers that are asked for one look-up (ours).
 pub const LOOK_UP_SERVERS_MAX: usize = 3;
 /// Servers that are asked for keys of their users at the same time (ours).

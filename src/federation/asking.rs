@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{Federation, FederationError};
 use crate::{
-    limits::{LOOK_UP_MAX, LOOK_UP_SERVERS_MAX, PROFILE_BYTES_MAX},
+    limits::{LOOK_UP_BYTES_MAX, LOOK_UP_MAX, LOOK_UP_SERVERS_MAX, PROFILE_BYTES_MAX},
     log::Direction,
     peer::{Bounds, PeerError},
 };
@@ -28,7 +28,7 @@ impl From<PeerError> for FederationError {
     }
 }
 
-const BOUNDS: Bounds = Bounds::new(LOOK_UP_MAX, 1 << 20);
+const BOUNDS: Bounds = Bounds::new(LOOK_UP_MAX, LOOK_UP_BYTES_MAX);
 
 impl Federation {
     /// The profile of any user, or one field of it.

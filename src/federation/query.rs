@@ -1,6 +1,6 @@
 //! What other servers may look up: users and their devices, aliases, rooms in a few words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ruma::{
     MilliSecondsSinceUnixEpoch, OneTimeKeyAlgorithm, OwnedDeviceId, OwnedEventId, OwnedRoomId,
@@ -116,11 +116,8 @@ impl Federation {
         room: &RoomId,
         (ts, direction): (MilliSecondsSinceUnixEpoch, Direction),
     ) -> Result<(OwnedEventId, MilliSecondsSinceUnixEpoch), FederationError> {
-        let history = &self.history;
-        if !history.has_server(room, origin).await? || !history.allows_server(room, origin).await? {
-            return Err(FederationError::Forbidden("You are not in the room"));
-        }
-        let near = history.event_near(room, ts, direction).await?;
+        self.enter(origin, room).await?;
+        let near = self.history.event_near(room, ts, direction).await?;
         near.ok_or(FederationError::NotFound("There is no event on that side of the time"))
     }
 
@@ -165,13 +162,6 @@ impl Federation {
     ) -> Result<ClaimedKeys, FederationError> {
         wanted.retain(|user, _| self.history.is_local(user));
         Ok(self.devices.claim_keys(&wanted).await?)
-    }
-
-    /// The rooms that `children` of a space are, each once and within bounds.
-    #[must_use]
-    pub fn distinct(children: impl Iterator<Item = OwnedRoomId>, max: usize) -> Vec<OwnedRoomId> {
-        let mut met = BTreeSet::new();
-        children.filter(|child| met.insert(child.clone())).take(max).collect()
     }
 
     fn local_only(&self, user: &UserId) -> Result<(), FederationError> {

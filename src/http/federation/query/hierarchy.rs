@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid>
 
+use std::collections::BTreeSet;
+
 use ruma::{
+    OwnedRoomId,
     api::federation::space::{
         SpaceHierarchyParentSummary,
         get_hierarchy::v1::{Request, Response},
@@ -12,14 +15,15 @@ use ruma::{
 };
 
 use crate::{
-    federation::Federation,
     http::{App, Failure, client::read::hierarchy::children, federation::Origin},
     limits::ROOM_LIST_MAX,
 };
 
 pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
     let children = children(&app, &request.room_id, request.suggested_only).await?;
-    let rooms = Federation::distinct(children.iter().map(|child| child.room.clone()), ROOM_LIST_MAX);
+    let mut met = BTreeSet::new();
+    let distinct = children.iter().map(|child| child.room.clone()).filter(|room| met.insert(room.clone()));
+    let rooms: Vec<OwnedRoomId> = distinct.take(ROOM_LIST_MAX).collect();
     let found = app.federation.hierarchy(&origin, &request.room_id, &rooms).await?;
     let stripped = children.iter().map(|child| Raw::new(&child.stripped).map(Raw::cast_unchecked));
     let stripped: Result<Vec<_>, serde_json::Error> = stripped.collect();
