@@ -21,7 +21,7 @@ impl Rooms {
     ) -> Result<Vec<OwnedServerName>, RoomError> {
         // ruma lets ids of any length pass; nobody shall be asked about what cannot be.
         if room.as_bytes().len() > ID_BYTES_MAX {
-            return Err(RoomError::Invalid(String::from("The room id is too long")));
+            return Err(RoomError::invalid("The room id is too long"));
         }
         let history = &self.0.history;
         let mut found: Vec<OwnedServerName> = via.to_vec();

@@ -37,7 +37,7 @@ impl Rooms {
     /// When there is no such alias, or its server cannot be asked.
     pub async fn alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>), RoomError> {
         if alias.as_bytes().len() > ID_BYTES_MAX {
-            return Err(RoomError::Invalid(String::from("The alias is too long")));
+            return Err(RoomError::invalid("The alias is too long"));
         }
         let history = &self.0.history;
         if alias.server_name() == history.server() {
