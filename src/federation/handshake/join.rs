@@ -7,19 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{
-    OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId,
-    events::StateEventType,
-};
+use ruma::{OwnedEventId, OwnedServerName, OwnedUserId, events::StateEventType};
 use serde_json::value::RawValue;
 
-use super::{HandedOver, own};
+use super::HandedOver;
 use crate::{
     dag::StateId,
     federation::{Federation, FederationError},
     history::StoredEvent,
     limits::SYNC_HEROES_MAX,
-    room::Template,
     store::StoreError,
     types::Membership,
 };
@@ -40,21 +36,6 @@ pub struct Joined {
 }
 
 impl Federation {
-    /// Where the join of `user` would stand.
-    ///
-    /// # Errors
-    /// When the user may not join, or the room is not here.
-    pub async fn make_join(
-        &self,
-        origin: &ServerName,
-        (room, user): (&RoomId, &UserId),
-        supported: &[RoomVersionId],
-    ) -> Result<Template, FederationError> {
-        own(origin, user)?;
-        self.admit(origin, room).await?;
-        Ok(self.rooms.template(user, room, Membership::Join, Some(supported)).await?)
-    }
-
     /// Brings a join into the room. With `omit_members` the state has few of the member events.
     ///
     /// # Errors

@@ -2,32 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#knocking-upon-a-room>
 
-use ruma::{RoomId, RoomVersionId, ServerName, UserId};
 use serde_json::value::RawValue;
 
-use super::{HandedOver, own};
+use super::HandedOver;
 use crate::{
     federation::{Federation, FederationError},
-    room::Template,
     types::Membership,
 };
 
 impl Federation {
-    /// Where the knock of `user` would stand.
-    ///
-    /// # Errors
-    /// When the user may not knock, or the room is not here.
-    pub async fn make_knock(
-        &self,
-        origin: &ServerName,
-        (room, user): (&RoomId, &UserId),
-        supported: &[RoomVersionId],
-    ) -> Result<Template, FederationError> {
-        own(origin, user)?;
-        self.admit(origin, room).await?;
-        Ok(self.rooms.template(user, room, Membership::Knock, Some(supported)).await?)
-    }
-
     /// Brings a knock into the room; answers with what the user may know of it.
     ///
     /// # Errors

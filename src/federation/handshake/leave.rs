@@ -2,31 +2,13 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#leaving-rooms-rejecting-invites>
 
-use ruma::{RoomId, ServerName, UserId};
-
-use super::{HandedOver, own};
+use super::HandedOver;
 use crate::{
     federation::{Federation, FederationError},
-    room::Template,
     types::Membership,
 };
 
 impl Federation {
-    /// Where the leave of `user` would stand.
-    ///
-    /// # Errors
-    /// When there is nothing to leave, or the room is not here.
-    pub async fn make_leave(
-        &self,
-        origin: &ServerName,
-        room: &RoomId,
-        user: &UserId,
-    ) -> Result<Template, FederationError> {
-        own(origin, user)?;
-        self.admit(origin, room).await?;
-        Ok(self.rooms.template(user, room, Membership::Leave, None).await?)
-    }
-
     /// Brings a leave into the room.
     ///
     /// # Errors

@@ -10,14 +10,14 @@ mod knock;
 mod leave;
 mod third_party;
 
-use ruma::{EventId, RoomId, ServerName, UserId, events::TimelineEventType};
+use ruma::{EventId, RoomId, RoomVersionId, ServerName, UserId, events::TimelineEventType};
 use serde_json::value::RawValue;
 
 pub use join::Joined;
 pub use third_party::Exchange;
 
 use super::{Federation, FederationError};
-use crate::{dag::Pdu, types::Membership};
+use crate::{dag::Pdu, room::Template, types::Membership};
 
 /// An event that another server hands over for a room, with what it says beside it.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,22 @@ pub struct HandedOver<'a> {
 }
 
 impl Federation {
+    /// Where a join, knock or leave of `user` would stand, if the room's version is among the `supported`.
+    ///
+    /// # Errors
+    /// When the user may not do so, or the room is not here.
+    pub async fn make(
+        &self,
+        origin: &ServerName,
+        membership: Membership,
+        (room, user): (&RoomId, &UserId),
+        supported: Option<&[RoomVersionId]>,
+    ) -> Result<Template, FederationError> {
+        own(origin, user)?;
+        self.admit(origin, room).await?;
+        Ok(self.rooms.template(user, room, membership, supported).await?)
+    }
+
     /// The room must be here and its access control list must let the server take part.
     async fn admit(&self, origin: &ServerName, room: &RoomId) -> Result<(), FederationError> {
         if !self.rooms.is_here(room).await? {

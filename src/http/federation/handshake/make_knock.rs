@@ -5,10 +5,13 @@
 use ruma::api::federation::membership::prepare_knock_event::v1::{Request, Response};
 
 use super::raw;
-use crate::http::{App, Failure, federation::Origin};
+use crate::{
+    http::{App, Failure, federation::Origin},
+    types::Membership,
+};
 
 pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
     let Request { room_id, user_id, ver, .. } = request;
-    let template = app.federation.make_knock(&origin, (&room_id, &user_id), &ver).await?;
+    let template = app.federation.make(&origin, Membership::Knock, (&room_id, &user_id), Some(&ver)).await?;
     Ok(Response::new(template.version, raw(&template.event)?))
 }

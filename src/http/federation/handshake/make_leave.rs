@@ -5,9 +5,13 @@
 use ruma::api::federation::membership::prepare_leave_event::v1::{Request, Response};
 
 use super::raw;
-use crate::http::{App, Failure, federation::Origin};
+use crate::{
+    http::{App, Failure, federation::Origin},
+    types::Membership,
+};
 
 pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
-    let template = app.federation.make_leave(&origin, &request.room_id, &request.user_id).await?;
+    let Request { room_id, user_id, .. } = request;
+    let template = app.federation.make(&origin, Membership::Leave, (&room_id, &user_id), None).await?;
     Ok(Response::new(Some(template.version), raw(&template.event)?))
 }

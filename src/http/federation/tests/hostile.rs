@@ -319,8 +319,12 @@ async fn cve_2019_18835_cve_2020_26257_events_of_others_and_paths_of_others() {
     let alice = a.register("alice").await;
     let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
     let other = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
-    let template =
-        a.app.federation.make_join(&b.name, (&room, &b.user("eve")), &[RoomVersionId::V11]).await.unwrap();
+    let template = a
+        .app
+        .federation
+        .make(&b.name, Membership::Join, (&room, &b.user("eve")), Some(&[RoomVersionId::V11]))
+        .await
+        .unwrap();
     let template = serde_json::to_value(&template.event).unwrap();
     let rules = versions::rules(&RoomVersionId::V11).unwrap();
     let sign = |server: &str, seed: u8, edit: &dyn Fn(&mut Value)| {
