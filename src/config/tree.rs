@@ -50,6 +50,8 @@ sections! {
         limits: Limits = Limits::default(),
         /// The other servers.
         federation: Federation = Federation::default(),
+        /// How users' phones are told of what happens.
+        push: Push = Push::default(),
         /// What is served under `/.well-known/matrix/`.
         well_known: WellKnown = WellKnown::default(),
         /// What the server tells about itself while it runs.
@@ -138,6 +140,15 @@ sections! {
         requests_per_server: usize = 16,
         /// Requests of all other servers that are taken on at the same time. What exceeds it is answered with 503.
         concurrent_requests: usize = 512,
+    }
+
+    /// How users' phones are told of what happens. Each names a push gateway, to which this server connects.
+    Push {
+        /// Ranges of addresses (`ADDRESS/BITS`) in which push gateways may lie though they are private or special,
+        /// such as `192.168.0.0/16` for one at home. Without an entry no name leads there.
+        allow_ranges: Vec<IpRange> = Vec::new(),
+        /// Ranges of addresses in which no push gateway may lie though they are public.
+        deny_ranges: Vec<IpRange> = Vec::new(),
     }
 
     /// What is served under `/.well-known/matrix/`, which must be reachable under the name of the server.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -19,6 +19,7 @@ use ruma::ServerName;
 use rustls::{ClientConfig, pki_types};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 use tower::Service;
 
 use super::{
@@ -35,7 +36,7 @@ use crate::{
 pub(super) enum Mode {
     /// An authority as discovery has found it: SRV records count, and the port is 8448.
     Peer,
-    /// Just a web server: the port is 443.
+    /// Just a web server: the port is 443, or 80 without TLS.
     Web,
 }
 
@@ -55,18 +56,38 @@ impl Connector {
     async fn connect(self, uri: Uri) -> Result<Wire, NetError> {
         let no_name = || NetError::Unreachable(format!("`{uri}` names no server"));
         let authority = uri.authority().ok_or_else(no_name)?;
+        let is_plain = self.mode == Mode::Web && uri.scheme() == Some(&Scheme::HTTP);
         let place = match self.mode {
             Mode::Peer => {
                 let server = <&ServerName>::try_from(authority.as_str()).map_err(|_| no_name())?;
                 self.locator.locate(server).await?
             }
             Mode::Web => {
-                self.locator.locate_host(authority.host(), authority.port_u16().unwrap_or(443)).await?
+                let usual = if is_plain { 80 } else { 443 };
+                self.locator.locate_host(authority.host(), authority.port_u16().unwrap_or(usual)).await?
             }
         };
-        let stream = dial(&self.tls, authority.host(), &place.addresses).await?;
+        let stream = match is_plain {
+            true => Either::Right(call(&place.addresses).await?),
+            false => Either::Left(dial(&self.tls, authority.host(), &place.addresses).await?),
+        };
         Ok(Wire(TokioIo::new(stream)))
     }
+}
+
+/// A connection without TLS to the first of `addresses` that answers.
+async fn call(addresses: &[SocketAddr]) -> Result<TcpStream, NetError> {
+    let mut failure = NetError::Unreachable(String::from("it has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                drop(stream.set_nodelay(true));
+                return Ok(stream);
+            }
+            Err(error) => failure = NetError::Unreachable(format!("connecting to {address}: {error}")),
+        }
+    }
+    Err(failure)
 }
 
 /// A connection to the first of `addresses` that answers with a certificate for `host`. The next one is tried
@@ -141,7 +162,7 @@ impl Service<Uri> for Connector {
 }
 
 /// A connection as hyper wants it.
-pub(super) struct Wire(TokioIo<TlsStream<TcpStream>>);
+pub(super) struct Wire(TokioIo<Either<TlsStream<TcpStream>, TcpStream>>);
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {

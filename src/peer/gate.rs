@@ -51,6 +51,14 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Admits everything.
+    #[must_use]
+    pub fn open() -> Self {
+        let all = |ip: IpAddr| IpRange::new(ip, 0);
+        let allow = vec![all(Ipv4Addr::UNSPECIFIED.into()), all(Ipv6Addr::UNSPECIFIED.into())];
+        Self { allow, deny: Vec::new() }
+    }
+
     /// Whether this server may connect to `ip`.
     #[must_use]
     pub fn admits(&self, ip: IpAddr) -> bool {
@@ -101,6 +109,15 @@ mod tests {
         check(&gate, false, &["fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1", "3fff::1", "4000::1"]);
         check(&gate, true, &["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "192.0.1.1", "198.20.0.1"]);
         check(&gate, true, &["2a00:1450::1", "2606:4700::1", "::ffff:1.1.1.1", "64:ff9b::8.8.8.8"]);
+    }
+
+    #[test]
+    fn an_open_gate_admits_everything() {
+        check(
+            &Gate::open(),
+            true,
+            &["127.0.0.1", "::1", "169.254.169.254", "8.8.8.8", "fe80::1", "64:ff9b::1"],
+        );
     }
 
     #[test]

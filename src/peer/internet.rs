@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Bounds, Net, NetError,
+    Bounds, Net, NetError, Purpose,
     connect::{Connector, Mode, dial},
     discovery::{Discovery, Locator, Place},
     dns::{Dns, DnsError, SystemDns},
@@ -61,6 +61,8 @@ pub struct Reach {
     pub gate: Gate,
     /// PEM files with certificates that are trusted beside those of the system.
     pub roots: Vec<PathBuf>,
+    /// Which addresses push gateways may have.
+    pub push: Gate,
 }
 
 type HttpClient = Client<Connector, Full<Bytes>>;
@@ -70,6 +72,8 @@ pub struct Internet {
     locator: Arc<Locator>,
     discovery: Discovery,
     client: HttpClient,
+    /// For push gateways and for application services.
+    web: [HttpClient; 2],
     tls: Arc<ClientConfig>,
     all: Semaphore,
     each: Slots,
@@ -96,10 +100,12 @@ impl Internet {
         tasks: TaskTracker,
     ) -> Result<Self, InternetError> {
         let tls = Arc::new(client_config(&reach.roots)?);
-        let locator = Arc::new(Locator::new(dns, reach.gate, ports.rng));
+        let locate = |gate| Arc::new(Locator::new(dns.clone(), gate, ports.rng.clone()));
+        let locator = locate(reach.gate);
+        let web_locators = [locate(reach.push), locate(Gate::open())];
         let closing = CancellationToken::new();
         let executor = Tracked { tasks, closing: closing.clone() };
-        let client = |mode| {
+        let client = |mode, locator: &Arc<Locator>| {
             Client::builder(executor.clone())
                 .pool_idle_timeout(PEER_IDLE_SECONDS)
                 .pool_max_idle_per_host(PEER_IDLE_EACH_MAX)
@@ -107,11 +113,13 @@ impl Internet {
                 .http1_max_buf_size(PEER_HEAD_BYTES_MAX)
                 .build(Connector::new(locator.clone(), &tls, mode))
         };
-        let web = Arc::new(Browser { client: client(Mode::Web) });
+        let web = Arc::new(Browser { client: client(Mode::Web, &locator) });
         let discovery = Discovery::new(web, ports.clock);
         let all = Semaphore::new(PEER_EXCHANGES_MAX);
         let each = Slots::new(PEER_EXCHANGES_EACH_MAX);
-        Ok(Self { client: client(Mode::Peer), locator, discovery, tls, all, each, closing })
+        let client = (client(Mode::Peer, &locator), web_locators.map(|locator| client(Mode::Web, &locator)));
+        let (client, web) = client;
+        Ok(Self { client, web, locator, discovery, tls, all, each, closing })
     }
 
     /// Ends all connections.
@@ -195,6 +203,25 @@ impl Net for Internet {
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
         Box::pin(within(bounds.timeout, self.send(server, request, bounds.bytes_max)))
+    }
+
+    fn visit<'a>(
+        &'a self,
+        purpose: Purpose,
+        request: Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
+        let [push, appservice] = &self.web;
+        let client = match purpose {
+            Purpose::Push => push,
+            Purpose::Appservice => appservice,
+        };
+        Box::pin(within(bounds.timeout, async move {
+            // Nobody closes the semaphore.
+            let _share = self.all.acquire().await.ok();
+            let answer = ask(client, &request).await.map_err(Lost::told)?;
+            receive(answer, bounds.bytes_max).await
+        }))
     }
 }
 

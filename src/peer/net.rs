@@ -50,7 +50,16 @@ pub enum NetError {
     Forbidden(String),
 }
 
-/// Carries requests to other servers by their names.
+/// Why a web server is talked to: each purpose has ranges of addresses of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To hand over notifications: a user has named it.
+    Push,
+    /// To hand over events: the operator has named it, so it may lie anywhere.
+    Appservice,
+}
+
+/// Carries requests to other servers by their names, and to web servers by their addresses.
 pub trait Net: Send + Sync + 'static {
     /// Sends `request`, whose target is a path with a query, to `server`, and waits for the whole answer.
     /// Redirects are answers like others.
@@ -60,6 +69,18 @@ pub trait Net: Send + Sync + 'static {
         request: http::Request<Bytes>,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>>;
+
+    /// Sends `request`, whose target is a whole URL (`http` or `https`), and waits for the whole answer.
+    /// Redirects are answers like others.
+    fn visit<'a>(
+        &'a self,
+        purpose: Purpose,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        drop((purpose, request, bounds));
+        Box::pin(async { Err(NetError::Unreachable(String::from("there is no network"))) })
+    }
 }
 
 /// No network at all: nobody can be reached.

@@ -108,7 +108,8 @@ pub fn internet(
 ) -> Result<Arc<Internet>, InternetError> {
     let federation = &config.federation;
     let gate = Gate { allow: federation.allow_ranges.clone(), deny: federation.deny_ranges.clone() };
-    let reach = Reach { gate, roots: federation.roots.clone() };
+    let push = Gate { allow: config.push.allow_ranges.clone(), deny: config.push.deny_ranges.clone() };
+    let reach = Reach { gate, roots: federation.roots.clone(), push };
     let dns = match dns {
         Some(dns) => dns,
         None => Arc::new(SystemDns::open()?),

@@ -16,7 +16,7 @@ use crate::{
 async fn look(town: &Town, config: &Config, key: Option<SigningKey>, server: &str) -> Vec<Finding> {
     let ports = real_ports();
     let gate = Gate { allow: config.federation.allow_ranges.clone(), deny: Vec::new() };
-    let reach = Reach { gate, roots: config.federation.roots.clone() };
+    let reach = Reach { gate, roots: config.federation.roots.clone(), ..Reach::default() };
     let net = Internet::with_dns(town.names.clone(), reach, ports.clone(), TaskTracker::new()).unwrap();
     let own = config.server_name == server;
     examine(&Patient { net: Arc::new(net), ports, key, server: server.try_into().unwrap(), own }).await
