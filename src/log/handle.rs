@@ -1,6 +1,7 @@
 //! The handle on the log.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +21,7 @@ use super::{
         Class, audience_prefix, class_prefix, class_range, cursor_key, decode_fact, position_of,
         read_subscription, register_index,
     },
-    page, page_server,
+    page, page_server, page_user,
     readers::Readers,
 };
 use crate::{
@@ -161,6 +162,7 @@ impl Log {
         match reader {
             Reader::Device(user, device) => page::of_device(self, (user, device), from, limits).await,
             Reader::Server(server) => page_server::of_server(self, server, from, limits).await,
+            Reader::Pusher(user) => page_user::of_user(self, user, from.log, limits).await,
         }
     }
 
@@ -185,7 +187,7 @@ impl Log {
     }
 
     /// The reader has everything up to `upto`: its queue rows go, and the cursor is kept if it is one
-    /// of those that we keep.
+    /// of those that we keep here.
     ///
     /// # Errors
     /// When the store fails.
@@ -193,6 +195,7 @@ impl Log {
         let lane = match reader {
             Reader::Device(user, device) => Lane::Inbox(user.clone(), device.clone()),
             Reader::Server(server) => Lane::Outbox(server.clone()),
+            Reader::Pusher(_) => return Ok(()),
         };
         let (from, to) = class_range(&lane, Class::Queue, Position::ZERO, upto.queue);
         let first = Scan { from: from.clone(), to: to.clone(), reverse: false, limit: 1 };
@@ -203,7 +206,7 @@ impl Log {
         }
         match reader {
             Reader::Device(..) if has_rows => self.commit_later(commit),
-            Reader::Device(..) => {}
+            Reader::Device(..) | Reader::Pusher(_) => {}
             Reader::Server(_) => {
                 let value = serde_json::to_vec(&upto).map_err(StoreError::engine)?;
                 commit.put_raw(cursor_key(reader), value);
@@ -394,6 +397,31 @@ impl Log {
         }
     }
 
+    /// Follows a local user from now on: see [`Self::followed`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn follow(&self, user: &OwnedUserId) -> Result<(), StoreError> {
+        while let Err(generation) = self.inner.readers.follows(user) {
+            let rooms = self.load_subscriptions(&Audience::Account(user.clone())).await?;
+            self.inner.readers.follow(user, &rooms, generation);
+        }
+        Ok(())
+    }
+
+    /// Resolves with the followed users for whom there is something new, in a room of theirs or in their
+    /// account; empty when the log closes. One at a time may ask.
+    pub async fn followed(&self) -> BTreeSet<OwnedUserId> {
+        loop {
+            let woken = self.inner.readers.pushers();
+            let news = self.inner.readers.take_followed();
+            if !news.is_empty() || self.queue.lock().is_none() {
+                return news;
+            }
+            woken.notified().await;
+        }
+    }
+
     async fn load_subscriptions(&self, audience: &Audience) -> Result<Subscriptions, StoreError> {
         let prefix = audience_prefix(audience);
         let (mut from, to) = (prefix.clone(), prefix.after_prefix());
@@ -434,7 +462,8 @@ impl Log {
     }
 
     /// Of the lanes in `subscriptions`, those that may have something above `from`.
-    pub(super) fn beyond(&self, from: Position, subscriptions: &Subscriptions) -> Vec<Lane> {
+    #[must_use]
+    pub fn beyond(&self, from: Position, subscriptions: &Subscriptions) -> Vec<Lane> {
         match self.db().is_exclusive() {
             true => self.inner.readers.beyond(from, subscriptions),
             false => subscriptions.latest().map(|(lane, _)| lane.clone()).collect(),

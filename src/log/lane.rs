@@ -201,6 +201,10 @@ pub(super) fn cursor_key(reader: &Reader) -> Key {
             writer.raw(&[1]);
             server.write(&mut writer);
         }
+        Reader::Pusher(user) => {
+            writer.raw(&[2]);
+            user.write(&mut writer);
+        }
     }
     writer.finish()
 }

@@ -13,11 +13,13 @@
 mod commit;
 mod committer;
 mod couriers;
+mod followers;
 mod handle;
 mod heads;
 mod lane;
 mod page;
 mod page_server;
+mod page_user;
 mod readers;
 mod servers;
 mod subscription;

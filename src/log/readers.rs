@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{
     Audience, Commit, Subscriptions,
     commit::{SubscriptionChange, Touch, VolatileFact},
+    followers::Followers,
     heads::Heads,
     servers::{News, Servers},
     waiters::Waiters,
@@ -38,6 +39,9 @@ struct State {
     servers: Servers,
     /// Woken when there is something for a remote server.
     couriers: Arc<Notify>,
+    followers: Followers,
+    /// Woken when there is something for a followed user.
+    pushers: Arc<Notify>,
 }
 
 impl Readers {
@@ -116,6 +120,7 @@ impl Readers {
             let state = self.0.lock();
             state.waiters.all(&mut waiting);
             waiting.push(state.couriers.clone());
+            waiting.push(state.pushers.clone());
         }
         for notify in waiting {
             notify.notify_one();
@@ -197,6 +202,33 @@ impl Readers {
         self.0.lock().couriers.clone()
     }
 
+    /// Succeeds if `user` is followed; else the generation that [`Self::follow`] wants to be told.
+    pub(super) fn follows(&self, user: &OwnedUserId) -> Result<(), u64> {
+        let state = self.0.lock();
+        match state.followers.has(user) {
+            true => Ok(()),
+            false => Err(state.generation),
+        }
+    }
+
+    /// Follows `user`, unless a change came in between (see [`Self::subscriptions`]).
+    pub(super) fn follow(&self, user: &OwnedUserId, rooms: &Subscriptions, generation: u64) {
+        let mut state = self.0.lock();
+        if state.generation == generation {
+            state.followers.add(user, rooms);
+        }
+    }
+
+    /// The followed users for whom there is something new since this was last asked.
+    pub(super) fn take_followed(&self) -> BTreeSet<OwnedUserId> {
+        self.0.lock().followers.take()
+    }
+
+    /// Woken when there is something for a followed user.
+    pub(super) fn pushers(&self) -> Arc<Notify> {
+        self.0.lock().pushers.clone()
+    }
+
     /// The servers that read a room now.
     pub(super) fn servers_of(&self, room: &RoomId) -> BTreeSet<OwnedServerName> {
         self.0.lock().servers.of_room(room)
@@ -222,7 +254,10 @@ impl Readers {
 impl State {
     fn note_change(&mut self, change: &SubscriptionChange) {
         match (&change.audience, &change.lane) {
-            (Audience::Account(user), Lane::Room(room)) => self.waiters.change(user, room, change.opens),
+            (Audience::Account(user), Lane::Room(room)) => {
+                self.waiters.change(user, room, change.opens);
+                self.followers.change(user, room, change.opens);
+            }
             (Audience::Server(server), lane) => self.servers.change(server, lane, change.opens),
             _ => {}
         }
@@ -232,6 +267,9 @@ impl State {
         self.heads.touch(&touch.lane, at);
         if self.servers.touch(&touch.lane, touch.person.as_ref()) {
             self.to_wake.push(self.couriers.clone());
+        }
+        if self.followers.touch(&touch.lane) {
+            self.to_wake.push(self.pushers.clone());
         }
         let State { waiters, to_wake, subscriptions, .. } = self;
         match &touch.lane {

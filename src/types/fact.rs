@@ -207,4 +207,6 @@ pub enum Reader {
     Device(OwnedUserId, OwnedDeviceId),
     /// A remote server, whose cursor we keep.
     Server(OwnedServerName),
+    /// A pusher of a local user, whose cursor is kept with the pusher.
+    Pusher(OwnedUserId),
 }
