@@ -438,3 +438,35 @@ pub const KEY_ANSWER_BYTES_MAX: usize = 16 << 20;
 pub const HIERARCHY_REMOTE_MAX: usize = 50;
 /// Servers that are kept for a room of a hierarchy (ours).
 pub const HIERARCHY_VIA_MAX: usize = 5;
+/// Pushers of one user (ours; a client sets one for each device).
+pub const PUSHERS_PER_USER_MAX: usize = 100;
+/// Bytes of an `app_id` (client-server API, `POST /pushers/set`).
+pub const PUSHER_APP_ID_BYTES_MAX: usize = 64;
+/// Bytes of a `pushkey` (client-server API, `POST /pushers/set`).
+pub const PUSHKEY_BYTES_MAX: usize = 512;
+/// Bytes of a pusher with all its fields (ours).
+pub const PUSHER_BYTES_MAX: usize = 16 << 10;
+/// Users whose unread counts over all rooms are kept in memory (ours; about 100 bytes for each room that has some).
+pub const PUSH_BADGES_MAX: usize = 20_000;
+/// Events of one room that a page of a pusher carries (ours).
+pub const PUSH_PAGE_EVENTS: usize = 100;
+/// An event that is older than this is not told of any more, in milliseconds (ours; Synapse gives up as early).
+pub const PUSH_AGE_MAX_MS: u64 = 24 * 3_600 * 1_000;
+/// How far a pusher gets without telling anything before that is written down, in positions (ours).
+pub const PUSH_UNWRITTEN_MAX: u64 = 1_000;
+/// Pushers that are served at the same time (ours; each holds a page and a connection).
+pub const PUSHERS_AT_ONCE: usize = 200;
+/// The pause of a pusher after a first failure (ours; doubled with each further one).
+pub const PUSH_FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause of a pusher (ours; Synapse waits as long).
+pub const PUSH_LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+/// Time for a push gateway to answer (ours; it asks the makers of phones).
+pub const PUSH_ANSWER_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// Largest answer of a push gateway, in bytes (ours).
+pub const PUSH_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Events that are judged for one answer to `/notifications` (ours; the next page goes on).
+pub const NOTIFICATION_EVENTS_MAX: usize = 2_000;
+/// Notifications in one answer (ours).
+pub const NOTIFICATIONS_MAX: usize = 100;
+/// Notifications in one answer unless the client says otherwise (ours).
+pub const NOTIFICATIONS_DEFAULT: usize = 20;

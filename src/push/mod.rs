@@ -1,11 +1,16 @@
-//! Push-rule evaluation and unread counts, both as folds over a lane.
+//! Push-rule evaluation and unread counts, both as folds over a lane; and the rows of pushers.
 //!
-//! Owns: the counts in memory; nothing stored. May use: `types`, `limits`, `store`, `log`, `dag`,
-//! `history`, `account`. Start reading at [`Push`], then `unread`. Invariants: what is in memory can be
-//! computed again from the log; senders write nothing for those who count.
+//! Owns: the counts in memory, and the tables `Pusher` and `PusherKey`. May use: `types`, `limits`,
+//! `store`, `log`, `dag`, `history`, `account`. Start reading at [`Push`], then `unread`; `delivery` serves
+//! the pushers. Invariants: what is in memory can be computed again from the log; senders write nothing
+//! for those who count; a pusher's row goes with the device that made it.
 
+mod badge;
 mod evaluate;
+mod notice;
+mod notifications;
 mod person;
+mod pusher;
 mod unread;
 
 use std::{fmt, sync::Arc};
@@ -13,14 +18,17 @@ use std::{fmt, sync::Arc};
 use quick_cache::sync::Cache;
 use ruma::{OwnedRoomId, OwnedUserId};
 
+pub use notice::Notice;
+pub use notifications::Notification;
 pub use person::Person;
+pub use pusher::{PusherId, PusherRow, Trouble};
 pub use unread::{Counts, Unread};
 
 use crate::{
     account::{AccountError, Accounts},
     history::History,
-    limits::{PUSH_CONTEXTS_MAX, PUSH_PEOPLE_MAX, UNREAD_ROOMS_MAX},
-    log::Log,
+    limits::{PUSH_BADGES_MAX, PUSH_CONTEXTS_MAX, PUSH_PEOPLE_MAX, UNREAD_ROOMS_MAX},
+    log::{CommitError, Log},
     store::StoreError,
 };
 
@@ -30,6 +38,15 @@ pub enum PushError {
     /// An account's rows could not be read.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// A parameter of a pusher has a value that it must not have; the text says why.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The device that sets a pusher is gone, or others kept changing the same rows.
+    #[error("The pusher is being changed by others")]
+    Contended,
+    /// The log refused.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -46,6 +63,7 @@ struct Inner {
     people: Cache<OwnedUserId, Arc<Person>>,
     contexts: Cache<(OwnedUserId, OwnedRoomId), Arc<evaluate::RoomContext>>,
     unread: Cache<(OwnedUserId, OwnedRoomId), Arc<unread::Fold>>,
+    badges: Cache<OwnedUserId, Arc<badge::Badge>>,
 }
 
 impl fmt::Debug for Push {
@@ -65,6 +83,7 @@ impl Push {
             people: Cache::new(PUSH_PEOPLE_MAX),
             contexts: Cache::new(PUSH_CONTEXTS_MAX),
             unread: Cache::new(UNREAD_ROOMS_MAX),
+            badges: Cache::new(PUSH_BADGES_MAX),
         }))
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The root of a thread; nothing is the main timeline.
-type Thread = Option<OwnedEventId>;
+pub(super) type Thread = Option<OwnedEventId>;
 
 /// Unread events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,13 +77,14 @@ pub(super) struct Fold {
 
 /// How far the user has read, by receipts.
 #[derive(Clone, Debug, Default)]
-struct Marks {
+pub(super) struct Marks {
     everything: Position,
     threads: HashMap<Thread, Position>,
 }
 
 impl Marks {
-    fn of(&self, thread: &Thread) -> Position {
+    /// Up to where a thread, or the main timeline, is read.
+    pub(super) fn of(&self, thread: &Thread) -> Position {
         self.threads.get(thread).copied().unwrap_or_default().max(self.everything)
     }
 }
@@ -216,7 +217,7 @@ impl Push {
     }
 
     /// How far `user` has read each of `rooms`, by public and private receipts.
-    async fn marks(&self, user: &UserId, rooms: &[OwnedRoomId]) -> Result<Vec<Marks>, PushError> {
+    pub(super) async fn marks(&self, user: &UserId, rooms: &[OwnedRoomId]) -> Result<Vec<Marks>, PushError> {
         let mut wanted = Vec::with_capacity(rooms.len() * 2);
         for room in rooms {
             // The keys of all receipts of the user begin like this; see `Fact::retention`.

@@ -118,6 +118,8 @@ pub enum TableId {
     Unread = 0x71,
     /// What is kept of users' presence.
     Presence = 0x72,
+    /// Pushers by what they are known by to their gateways.
+    PusherKey = 0x73,
     /// Keys of other servers.
     ServerKey = 0x90,
 }

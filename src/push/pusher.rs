@@ -1,0 +1,286 @@
+//! The rows of pushers: where a user's notifications are to go, and how far that has got.
+//!
+//! A row begins with the user and says which device made it: `device` removes it with the device.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset>
+
+use http::Uri;
+use ruma::{
+    OwnedDeviceId, OwnedUserId, UserId,
+    api::client::push::{Pusher, PusherIds, PusherKind},
+    push::HttpPusherData,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Push, PushError};
+use crate::{
+    account::{Caller, DEVICES},
+    limits::{
+        ACCOUNT_ATTEMPTS_MAX, PUSHER_APP_ID_BYTES_MAX, PUSHER_BYTES_MAX, PUSHERS_PER_USER_MAX,
+        PUSHKEY_BYTES_MAX, SCAN_ROWS_MAX,
+    },
+    log::{Commit, CommitError},
+    store::{
+        Scan, StoreError,
+        table::{Rows, TableId},
+    },
+    types::Position,
+};
+
+const PUSHERS: Rows<(OwnedUserId, String, String), PusherRow> = Rows::new(TableId::Pusher);
+/// By `app_id` and `pushkey`, so that other users of the same app on the same phone are found. A row may
+/// outlive its pusher.
+const PUSHER_KEYS: Rows<(String, String, OwnedUserId), ()> = Rows::new(TableId::PusherKey);
+
+/// The one path that a gateway may have.
+///
+/// <https://spec.matrix.org/v1.19/push-gateway-api/#post_matrixpushv1notify>
+const GATEWAY_PATH: &str = "/_matrix/push/v1/notify";
+
+/// Names a pusher.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PusherId {
+    /// Whose it is.
+    pub user_id: OwnedUserId,
+    /// The app, as the gateway knows it.
+    pub app_id: String,
+    /// The device, as the gateway knows it.
+    pub pushkey: String,
+}
+
+impl PusherId {
+    fn key(&self) -> (OwnedUserId, String, String) {
+        (self.user_id.clone(), self.app_id.clone(), self.pushkey.clone())
+    }
+
+    fn reverse_key(&self) -> (String, String, OwnedUserId) {
+        (self.app_id.clone(), self.pushkey.clone(), self.user_id.clone())
+    }
+}
+
+/// How a pusher stands whose gateway did not take something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Since when, in milliseconds since the epoch.
+    pub failing_since_ms: u64,
+    /// When it is tried again, in milliseconds since the epoch.
+    pub retry_at_ms: u64,
+    /// How often it has failed without a success in between.
+    pub failures: u32,
+    /// What happened last.
+    pub last_error: String,
+}
+
+/// What is kept of a pusher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PusherRow {
+    /// The device that made it.
+    pub device_id: OwnedDeviceId,
+    /// What the client said, in the form of `GET /pushers`.
+    pub pusher: String,
+    /// When the client last said so, in milliseconds since the epoch.
+    pub set_ms: u64,
+    /// Up to where the log has been told of.
+    pub cursor: Position,
+    /// The count that the gateway was last told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub badge: Option<u64>,
+    /// When the gateway last took something, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_ms: Option<u64>,
+    /// When it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+impl PusherRow {
+    /// What the client said.
+    ///
+    /// # Errors
+    /// When the row is broken.
+    pub fn pusher(&self) -> Result<Pusher, StoreError> {
+        serde_json::from_str(&self.pusher).map_err(|error| StoreError::Corrupt(format!("a pusher: {error}")))
+    }
+
+    /// Where the gateway is, and what it wants to be told, for a pusher of the kind `http`.
+    ///
+    /// # Errors
+    /// When the row is broken.
+    pub fn gateway(&self) -> Result<Option<HttpPusherData>, StoreError> {
+        Ok(match self.pusher()?.kind {
+            PusherKind::Http(data) => Some(data),
+            _ => None,
+        })
+    }
+}
+
+impl Push {
+    /// The pushers of a user.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pushers(&self, user: &UserId) -> Result<Vec<(PusherId, PusherRow)>, StoreError> {
+        let rows = self.0.log.db().range(&PUSHERS, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
+        let named = |((user_id, app_id, pushkey), row)| (PusherId { user_id, app_id, pushkey }, row);
+        Ok(rows.into_iter().map(named).collect())
+    }
+
+    /// The users who have pushers, in order, the first after `after`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn users_with_pushers(
+        &self,
+        after: Option<&OwnedUserId>,
+    ) -> Result<Vec<OwnedUserId>, StoreError> {
+        let all = PUSHERS.prefix(&());
+        let from = match after {
+            Some(user) => PUSHERS.prefix(&(user.clone(),)).after_prefix(),
+            None => all.clone(),
+        };
+        let scan = Scan { from, to: all.after_prefix(), reverse: false, limit: SCAN_ROWS_MAX };
+        let rows = self.0.log.db().scan(&PUSHERS, scan).await?;
+        let mut users: Vec<OwnedUserId> = rows.into_iter().map(|((user, ..), _)| user).collect();
+        users.dedup();
+        Ok(users)
+    }
+
+    /// One pusher, if it is still there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pusher(&self, id: &PusherId) -> Result<Option<PusherRow>, StoreError> {
+        self.0.log.db().row(&PUSHERS, &id.key()).await
+    }
+
+    /// Makes or replaces a pusher of the caller's device. Unless it is to be one of several (`append`), the
+    /// same app on the same phone is not told of other users any more.
+    ///
+    /// # Errors
+    /// When it is not one that could work, or there are too many.
+    pub async fn set_pusher(
+        &self,
+        caller: &Caller,
+        pusher: &Pusher,
+        (append, now_ms): (bool, u64),
+    ) -> Result<(), PushError> {
+        let text = check(pusher)?;
+        let owner = (caller.user_id.clone(), caller.device_id.clone());
+        let PusherIds { pushkey, app_id, .. } = pusher.ids.clone();
+        let id = PusherId { user_id: caller.user_id.clone(), app_id, pushkey };
+        for _ in 0..ACCOUNT_ATTEMPTS_MAX {
+            let db = self.0.log.db();
+            let device = db.row(&DEVICES, &owner).await?.ok_or(PushError::Contended)?;
+            let before = self.pusher(&id).await?;
+            if before.is_none() && self.pushers(&caller.user_id).await?.len() >= PUSHERS_PER_USER_MAX {
+                return Err(PushError::Invalid("There are too many pushers"));
+            }
+            let mut commit = Commit::new();
+            // A device that is removed at this moment leaves no pusher behind.
+            commit.expect_equals(&DEVICES, &owner, &device);
+            let cursor = match &before {
+                Some(before) => {
+                    commit.expect_equals(&PUSHERS, &id.key(), before);
+                    before.cursor
+                }
+                None => {
+                    commit.expect_absent(&PUSHERS, &id.key());
+                    self.0.log.head()
+                }
+            };
+            let row = PusherRow {
+                device_id: caller.device_id.clone(),
+                pusher: text.clone(),
+                set_ms: now_ms,
+                cursor,
+                badge: before.and_then(|before| before.badge),
+                told_ms: None,
+                trouble: None,
+            };
+            commit.put(&PUSHERS, &id.key(), &row);
+            commit.put(&PUSHER_KEYS, &id.reverse_key(), &());
+            if !append {
+                self.drop_others(&mut commit, &id).await?;
+            }
+            match self.0.log.commit(commit).await {
+                Err(CommitError::Conflict(_)) => {}
+                other => {
+                    other?;
+                    return Ok(self.0.log.follow(&id.user_id).await?);
+                }
+            }
+        }
+        Err(PushError::Contended)
+    }
+
+    /// Removes a pusher; nothing happens if it is not there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_pusher(&self, id: &PusherId) -> Result<(), PushError> {
+        let mut commit = Commit::new();
+        commit.delete(&PUSHERS, &id.key());
+        commit.delete(&PUSHER_KEYS, &id.reverse_key());
+        self.0.log.commit(commit).await?;
+        Ok(())
+    }
+
+    /// Writes how far a pusher has got, unless it has changed or gone meanwhile; whether it was written.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn advance_pusher(
+        &self,
+        id: &PusherId,
+        before: &PusherRow,
+        after: &PusherRow,
+    ) -> Result<bool, PushError> {
+        let mut commit = Commit::new();
+        commit.expect_equals(&PUSHERS, &id.key(), before);
+        commit.put(&PUSHERS, &id.key(), after);
+        match self.0.log.commit(commit).await {
+            Ok(_) => Ok(true),
+            Err(CommitError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn drop_others(&self, commit: &mut Commit, id: &PusherId) -> Result<(), StoreError> {
+        let same = (id.app_id.clone(), id.pushkey.clone());
+        let rows = self.0.log.db().range(&PUSHER_KEYS, &same, SCAN_ROWS_MAX).await?;
+        for ((app_id, pushkey, user_id), ()) in rows {
+            let other = PusherId { user_id, app_id, pushkey };
+            if other.user_id != id.user_id {
+                commit.delete(&PUSHERS, &other.key());
+                commit.delete(&PUSHER_KEYS, &other.reverse_key());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is stored of a pusher that could work.
+fn check(pusher: &Pusher) -> Result<String, PushError> {
+    let PusherIds { pushkey, app_id, .. } = &pusher.ids;
+    if pushkey.is_empty() || pushkey.len() > PUSHKEY_BYTES_MAX {
+        return Err(PushError::Invalid("The pushkey is empty or longer than 512 bytes"));
+    }
+    if app_id.is_empty() || app_id.len() > PUSHER_APP_ID_BYTES_MAX {
+        return Err(PushError::Invalid("The app_id is empty or longer than 64 bytes"));
+    }
+    let PusherKind::Http(data) = &pusher.kind else {
+        return Err(PushError::Invalid("This kind of pusher is not supported"));
+    };
+    let uri: Uri = data.url.parse().map_err(|_| PushError::Invalid("The URL of the gateway is none"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        return Err(PushError::Invalid("The URL of the gateway must be an HTTPS URL"));
+    }
+    if uri.path() != GATEWAY_PATH {
+        return Err(PushError::Invalid("The path of the gateway must be /_matrix/push/v1/notify"));
+    }
+    let text = serde_json::to_string(pusher).map_err(StoreError::engine)?;
+    match text.len() > PUSHER_BYTES_MAX {
+        true => Err(PushError::Invalid("The pusher is too large")),
+        false => Ok(text),
+    }
+}
