@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("device", &["dag"]),
     ("ephemeral", &["dag", "device", "peer"]),
     ("push", &["device", "ephemeral", "peer"]),
-    ("delivery", &["config", "dag", "ephemeral", "push"]),
+    ("delivery", &["config", "ephemeral"]),
     ("room", &["push", "delivery"]),
     ("federation", &["delivery"]),
     ("sync", &["peer", "delivery", "room", "federation"]),

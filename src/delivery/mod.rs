@@ -1,8 +1,8 @@
-//! Couriers: whatever is owed to other servers is brought to them, page by page.
+//! Couriers: whatever is owed to other servers, and to users' phones, is brought to them, page by page.
 //!
 //! Owns: the tables `Destination` and `DeliveredDevices`, and the cursors of remote servers. May use:
-//! everything down to `push`, but neither `room` nor `federation`. Start reading at [`Couriers`]; then
-//! `dispatch` (who is served when), `courier` (one server's deliveries) and `render` (a page becomes
+//! everything down to `push`, but neither `room` nor `federation`. Start reading at [`Couriers`] for servers,
+//! at [`Pushers`] for phones; then `dispatch` (who is served when), `courier` (one server's deliveries) and `render` (a page becomes
 //! transactions).
 //!
 //! Invariants: a server's cursor advances only after the server has answered 200; a transaction is
@@ -13,6 +13,7 @@
 mod backoff;
 mod courier;
 mod dispatch;
+mod pushers;
 mod render;
 mod transport;
 mod typing;
@@ -29,6 +30,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use backoff::DestinationStatus;
+pub use pushers::{ByNet, Gateway, Pushers};
 pub use transport::ByPeers;
 
 use crate::{

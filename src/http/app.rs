@@ -13,7 +13,7 @@ use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
     account::{self, AccountError, Accounts, Inheritance},
     config::{self, Config, RegistrationMode},
-    delivery::{self, ByPeers, Couriers},
+    delivery::{self, ByNet, ByPeers, Couriers, Pushers},
     device::Devices,
     ephemeral::Ephemeral,
     federation::{Federation, Neighbours},
@@ -21,7 +21,7 @@ use crate::{
     keys::SigningKey,
     limits::{
         BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE,
-        UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
+        PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE, UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
     },
     log::Log,
     peer::{self, Net, OldKey, Peers, Slots},
@@ -78,6 +78,8 @@ pub struct Services {
     pub accounts: Accounts,
     /// Bring to other servers what is owed to them.
     pub couriers: Couriers,
+    /// Bring to users' phones what they are to be told of.
+    pub pushers: Pushers,
     /// Devices and their keys.
     pub devices: Devices,
     /// Typing, receipts and presence.
@@ -86,6 +88,8 @@ pub struct Services {
     pub history: History,
     /// The verbs of rooms.
     pub rooms: Rooms,
+    /// Push rules, unread counts and the rows of pushers.
+    pub push: Push,
     /// Pages of the log for clients.
     pub sync: Sync,
     /// Knows whom an access token stands for: the accounts, unless a test says otherwise.
@@ -113,7 +117,7 @@ impl Services {
         let Foundation { config, ports, log, signing_key, registration_secret, old_keys, net, tasks } =
             foundation;
         let others = peer_settings(&config.federation, old_keys);
-        let peers = Peers::new(net, log.clone(), ports.clone(), signing_key.clone(), others);
+        let peers = Peers::new(net.clone(), log.clone(), ports.clone(), signing_key.clone(), others);
         let name = config.server_name.clone();
         let settings = account_settings(&config);
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
@@ -140,6 +144,14 @@ impl Services {
             ports.clone(),
             (&tasks, stopping.clone()),
         );
+        let push = Push::new(history.clone(), accounts.clone());
+        let pushers = Pushers::start(
+            (history.clone(), push.clone()),
+            Arc::new(ByNet(net)),
+            delivery::Settings { first_pause: PUSH_FIRST_PAUSE, longest_pause: PUSH_LONGEST_PAUSE },
+            ports.clone(),
+            (&tasks, stopping.clone()),
+        );
         let federation = Federation::new(Neighbours {
             log: log.clone(),
             ports: ports.clone(),
@@ -153,14 +165,16 @@ impl Services {
         Ok(Self {
             peers,
             couriers,
+            pushers,
             federation,
             sync: Sync::new(
                 history.clone(),
                 accounts.clone(),
                 devices.clone(),
-                Push::new(history.clone(), accounts.clone()),
+                push.clone(),
                 ephemeral.clone(),
             ),
+            push,
             ephemeral,
             devices,
             rooms,

@@ -379,9 +379,22 @@ impl From<SyncError> for Failure {
         match error {
             SyncError::BadToken => Self::invalid_param(error.to_string()),
             SyncError::Ephemeral(error) => error.into(),
-            SyncError::Push(PushError::Account(error)) | SyncError::Account(error) => error.into(),
+            SyncError::Push(error) => error.into(),
+            SyncError::Account(error) => error.into(),
             SyncError::Commit(error) => error.into(),
-            SyncError::Push(PushError::Store(error)) | SyncError::Store(error) => error.into(),
+            SyncError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Invalid(message) => Self::invalid_param(message),
+            PushError::Contended => Self::busy(Duration::from_secs(1)),
+            PushError::Account(error) => error.into(),
+            PushError::Commit(error) => error.into(),
+            PushError::Store(error) => error.into(),
         }
     }
 }

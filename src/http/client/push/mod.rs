@@ -1,6 +1,17 @@
-//! Push rules, pushers and notifications.
+//! Pushers and notifications.
+
+mod get_pushers;
+mod notifications;
+mod set_pusher;
+
+#[cfg(test)]
+mod tests;
 
 use crate::http::Routes;
 
 /// Adds the endpoints of this area.
-pub(super) fn routes(_routes: &mut Routes) {}
+pub(super) fn routes(routes: &mut Routes) {
+    routes.add(get_pushers::handle);
+    routes.add(set_pusher::handle);
+    routes.add(notifications::handle);
+}

@@ -1,0 +1,239 @@
+//! One pusher's deliveries, until everything is told or the gateway cannot be reached.
+
+use ruma::{api::push_gateway::send_event_notification::v1::Notification, push::HttpPusherData};
+
+use super::{Pushers, TransportError, dispatch::Outcome};
+use crate::{
+    limits::{COURIER_ERROR_BYTES_MAX, PUSH_AGE_MAX_MS, PUSH_PAGE_EVENTS, PUSH_UNWRITTEN_MAX},
+    log::PageLimits,
+    push::{Notice, PushError, PusherId, PusherRow, Trouble},
+    store::StoreError,
+    types::{Cursor, Position, Reader},
+};
+
+const LIMITS: PageLimits = PageLimits { append: PUSH_PAGE_EVENTS, queue: 0, before_opening: false };
+
+/// Why a pusher did not get on.
+#[derive(Debug, thiserror::Error)]
+enum PusherError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether it is worth going on.
+enum Step {
+    Done,
+    Gone,
+}
+
+/// Serves a pusher, and says at the desk how it went.
+pub(super) async fn serve(pushers: Pushers, id: PusherId, cursor: Position) {
+    // Closed only when the server stops.
+    let Ok(_permit) = pushers.0.at_once.clone().acquire_owned().await else { return };
+    let mut courier = Courier { pushers: &pushers, id: &id, cursor };
+    let outcome = tokio::select! {
+        () = pushers.0.stopping.cancelled() => return,
+        outcome = courier.deliver() => outcome,
+    };
+    let outcome = match outcome {
+        Ok(Step::Done) => Outcome::Told(courier.cursor),
+        Ok(Step::Gone) => Outcome::Gone,
+        Err(error) => courier.fail(&error).await,
+    };
+    pushers.0.desk.lock().back(&id, outcome);
+    pushers.0.changed.notify_one();
+}
+
+struct Courier<'a> {
+    pushers: &'a Pushers,
+    id: &'a PusherId,
+    cursor: Position,
+}
+
+impl Courier<'_> {
+    async fn deliver(&mut self) -> Result<Step, PusherError> {
+        let (push, log) = (&self.pushers.0.push, self.pushers.log());
+        let reader = Reader::Pusher(self.id.user_id.clone());
+        loop {
+            // What comes up from here on is either in the page or noted.
+            self.pushers.0.desk.lock().take_news(self.id);
+            let Some(row) = push.pusher(self.id).await? else { return Ok(Step::Gone) };
+            let Some(gateway) = row.gateway()? else { return Ok(Step::Done) };
+            self.cursor = self.cursor.max(row.cursor);
+            let page = log.page(&reader, Cursor::at(self.cursor), &LIMITS).await?;
+            let mut notices = push.notices(&self.id.user_id, &page).await?;
+            let trouble = row.trouble.as_ref();
+            if trouble.is_some_and(|it| it.failing_since_ms + PUSH_AGE_MAX_MS < self.pushers.now_ms()) {
+                notices.retain(|notice| self.is_fresh(notice));
+            }
+            let Some(row) = self.tell_all(row, &gateway, (notices, page.to.log)).await? else {
+                return Ok(Step::Gone);
+            };
+            let is_last = page.to.log == log.head();
+            if is_last && self.tell_badge(row, &gateway, page.to.log).await?.is_none() {
+                return Ok(Step::Gone);
+            }
+            self.cursor = page.to.log;
+            if is_last && !self.pushers.0.desk.lock().take_news(self.id) {
+                return Ok(Step::Done);
+            }
+        }
+    }
+
+    fn is_fresh(&self, notice: &Notice) -> bool {
+        let sent_ms: u64 = notice.event.pdu.origin_server_ts().0.into();
+        sent_ms + PUSH_AGE_MAX_MS >= self.pushers.now_ms()
+    }
+
+    /// Tells of each notice, and writes down after each that it has been told; the row as it is then.
+    async fn tell_all(
+        &self,
+        mut row: PusherRow,
+        gateway: &HttpPusherData,
+        (notices, to): (Vec<Notice>, Position),
+    ) -> Result<Option<PusherRow>, PusherError> {
+        let mut notices = notices.into_iter().peekable();
+        if notices.peek().is_none() {
+            return Ok(Some(row));
+        }
+        let badge = self.pushers.0.push.badge(&self.id.user_id, to).await?;
+        while let Some(notice) = notices.next() {
+            let notification = self.notification(&row, gateway, (&notice, badge)).await?;
+            // Facts of one commit share a position: only with the last of them is it done.
+            let is_done = notices.peek().is_none_or(|next| next.at > notice.at);
+            let cursor = if is_done { notice.at } else { row.cursor };
+            match self.tell(row, (gateway, notification), (cursor, badge)).await? {
+                Some(after) => row = after,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(row))
+    }
+
+    /// Tells the count, if the gateway was last told another one: something was read elsewhere.
+    async fn tell_badge(
+        &self,
+        row: PusherRow,
+        gateway: &HttpPusherData,
+        to: Position,
+    ) -> Result<Option<PusherRow>, PusherError> {
+        if let Some(told) = row.badge {
+            let badge = self.pushers.0.push.badge(&self.id.user_id, to).await?;
+            if badge != told {
+                let notification = self.count_only(&row, gateway, badge);
+                return self.tell(row, (gateway, notification), (to, badge)).await;
+            }
+        }
+        match to.0.saturating_sub(row.cursor.0) > PUSH_UNWRITTEN_MAX {
+            true => self.write(&row, PusherRow { cursor: to, ..row.clone() }).await,
+            false => Ok(Some(row)),
+        }
+    }
+
+    /// Hands over one notification and writes that down; nothing if the pusher is gone.
+    async fn tell(
+        &self,
+        row: PusherRow,
+        (gateway, notification): (&HttpPusherData, Notification),
+        (cursor, badge): (Position, u64),
+    ) -> Result<Option<PusherRow>, PusherError> {
+        let rejected = self.pushers.0.gateway.notify(&gateway.url, notification).await?;
+        if rejected.contains(&self.id.pushkey) {
+            tracing::info!("a push gateway wants no more for {} of {}", self.id.app_id, self.id.user_id);
+            self.pushers.0.push.remove_pusher(self.id).await?;
+            return Ok(None);
+        }
+        if row.trouble.is_some() {
+            tracing::info!("the push gateway for {} of {} answers again", self.id.app_id, self.id.user_id);
+        }
+        let told_ms = Some(self.pushers.now_ms());
+        let after = PusherRow { cursor, badge: Some(badge), told_ms, trouble: None, ..row.clone() };
+        self.write(&row, after).await
+    }
+
+    /// Writes how far it has got; if the client has set the pusher anew meanwhile, into the new row.
+    async fn write(&self, before: &PusherRow, after: PusherRow) -> Result<Option<PusherRow>, PusherError> {
+        let push = &self.pushers.0.push;
+        let mut before = before.clone();
+        loop {
+            let next = PusherRow {
+                cursor: after.cursor.max(before.cursor),
+                badge: after.badge,
+                told_ms: after.told_ms,
+                trouble: after.trouble.clone(),
+                ..before.clone()
+            };
+            if push.advance_pusher(self.id, &before, &next).await? {
+                return Ok(Some(next));
+            }
+            match push.pusher(self.id).await? {
+                Some(row) => before = row,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Writes down that it failed, and when it is tried again.
+    async fn fail(&self, error: &PusherError) -> Outcome {
+        let now_ms = self.pushers.now_ms();
+        let message = match error {
+            PusherError::Transport(error) => error.to_string(),
+            error => {
+                tracing::error!(%error, "cannot serve a pusher of {}", self.id.user_id);
+                error.to_string()
+            }
+        };
+        let row = match self.pushers.0.push.pusher(self.id).await {
+            Ok(Some(row)) => row,
+            Ok(None) => return Outcome::Gone,
+            Err(_) => return Outcome::Failed(now_ms + self.pause_ms(0)),
+        };
+        let failures = row.trouble.as_ref().map_or(0, |trouble| trouble.failures);
+        if failures == 0 {
+            tracing::warn!("a push gateway for {} of {}: {message}", self.id.app_id, self.id.user_id);
+        }
+        let retry_at_ms = now_ms + self.pause_ms(failures);
+        let trouble = Trouble {
+            failing_since_ms: row.trouble.as_ref().map_or(now_ms, |trouble| trouble.failing_since_ms),
+            retry_at_ms,
+            failures: failures.saturating_add(1),
+            last_error: message.chars().take(COURIER_ERROR_BYTES_MAX / 4).collect(),
+        };
+        let after = PusherRow { trouble: Some(trouble), ..row.clone() };
+        match self.pushers.0.push.advance_pusher(self.id, &row, &after).await {
+            // The client has set it anew, or it is gone: either shows at the next try.
+            Ok(false) => Outcome::Failed(now_ms),
+            Ok(true) | Err(_) => Outcome::Failed(retry_at_ms),
+        }
+    }
+
+    fn pause_ms(&self, failures: u32) -> u64 {
+        let settings = &self.pushers.0.settings;
+        let pause = settings.first_pause.saturating_mul(1 << failures.min(20)).min(settings.longest_pause);
+        // Up to a fifth more, so that gateways that fell do not get everything at once.
+        let mut random = [0];
+        self.pushers.0.ports.rng.fill(&mut random);
+        let pause = pause + pause.mul_f64(f64::from(random[0]) / f64::from(u8::MAX) / 5.0);
+        u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn notification(
+        &self,
+        row: &PusherRow,
+        gateway: &HttpPusherData,
+        (notice, badge): (&Notice, u64),
+    ) -> Result<Notification, StoreError> {
+        let device = super::render::device((self.id, row), gateway, &notice.actions);
+        let shape = gateway.format.as_ref();
+        super::render::event(&self.pushers.0.history, (&self.id.user_id, notice), shape, (device, badge))
+            .await
+    }
+
+    fn count_only(&self, row: &PusherRow, gateway: &HttpPusherData, badge: u64) -> Notification {
+        super::render::count(super::render::device((self.id, row), gateway, &[]), badge)
+    }
+}

@@ -1,0 +1,98 @@
+//! Pushers: what a user is to be told of is brought to the gateways that they named.
+//!
+//! A pusher reads the log like everybody else; its cursor is in its row (`push::PusherRow`), which is
+//! written after each notification that a gateway has taken. So nothing is lost by a crash, and at most one
+//! notification is repeated, with the same event id. Start reading at [`Pushers`], then `dispatch` (who is
+//! served when) and `courier` (one pusher's deliveries).
+//!
+//! <https://spec.matrix.org/v1.19/push-gateway-api/>
+
+mod courier;
+mod dispatch;
+mod gateway;
+mod render;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use ruma::api::push_gateway::send_event_notification::v1::Notification;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use gateway::ByNet;
+
+use super::{Settings, TransportError};
+use crate::{history::History, limits::PUSHERS_AT_ONCE, push::Push, store::BoxFuture, types::Ports};
+
+/// Hands notifications to push gateways.
+pub trait Gateway: Send + Sync + 'static {
+    /// Resolves with the pushkeys that the gateway at `url` does not want to hear of any more, once it has
+    /// answered 200.
+    fn notify<'a>(
+        &'a self,
+        url: &'a str,
+        notification: Notification,
+    ) -> BoxFuture<'a, Result<Vec<String>, TransportError>>;
+}
+
+/// Serves every pusher. Cheap to clone.
+#[derive(Clone)]
+pub struct Pushers(Arc<Inner>);
+
+struct Inner {
+    history: History,
+    push: Push,
+    ports: Ports,
+    gateway: Arc<dyn Gateway>,
+    settings: Settings,
+    desk: Mutex<dispatch::Desk>,
+    /// Told when a courier ends.
+    changed: Notify,
+    at_once: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl fmt::Debug for Pushers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pushers")
+    }
+}
+
+impl Pushers {
+    /// Begins to serve on `tasks`, until `stopping`.
+    #[must_use]
+    pub fn start(
+        (history, push): (History, Push),
+        gateway: Arc<dyn Gateway>,
+        settings: Settings,
+        ports: Ports,
+        (tasks, stopping): (&TaskTracker, CancellationToken),
+    ) -> Self {
+        let this = Self(Arc::new(Inner {
+            history,
+            push,
+            ports,
+            gateway,
+            settings,
+            desk: Mutex::default(),
+            changed: Notify::new(),
+            at_once: Arc::new(Semaphore::new(PUSHERS_AT_ONCE)),
+            tasks: tasks.clone(),
+            stopping,
+        }));
+        tasks.spawn(dispatch::run(this.clone()));
+        this
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.ports.clock.now_ms()
+    }
+
+    fn log(&self) -> &crate::log::Log {
+        self.0.history.log()
+    }
+}

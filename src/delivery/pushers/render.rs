@@ -1,0 +1,112 @@
+//! Notifications as gateways get them.
+//!
+//! <https://spec.matrix.org/v1.19/push-gateway-api/#post_matrixpushv1notify>
+
+use ruma::{
+    SecondsSinceUnixEpoch, UInt, UserId,
+    api::push_gateway::send_event_notification::v1::{
+        Device, Notification, NotificationCounts, NotificationPriority,
+    },
+    events::{
+        StateEventType, TimelineEventType,
+        room::{
+            canonical_alias::RoomCanonicalAliasEventContent, member::RoomMemberEventContent,
+            name::RoomNameEventContent,
+        },
+    },
+    push::{Action, HttpPusherData, PushFormat},
+};
+
+use crate::{
+    dag::StateId,
+    history::{History, StoredEvent},
+    push::{Notice, PusherId, PusherRow},
+    store::StoreError,
+};
+
+/// To which app on which phone, and how it is to be presented.
+pub(super) fn device(
+    (id, row): (&PusherId, &PusherRow),
+    gateway: &HttpPusherData,
+    actions: &[Action],
+) -> Device {
+    let mut device = Device::new(id.app_id.clone(), id.pushkey.clone());
+    device.pushkey_ts = UInt::try_from(row.set_ms / 1_000).ok().map(SecondsSinceUnixEpoch);
+    device.data = gateway.clone().into();
+    device.tweaks = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::SetTweak(tweak) => Some(tweak.clone()),
+            _ => None,
+        })
+        .collect();
+    device
+}
+
+/// Nothing but the count.
+pub(super) fn count(device: Device, badge: u64) -> Notification {
+    let mut notification = Notification::new(vec![device]);
+    notification.prio = NotificationPriority::Low;
+    notification.counts = counts(badge);
+    notification
+}
+
+/// Of an event: as little as the client has asked for.
+pub(super) async fn event(
+    history: &History,
+    (user, notice): (&UserId, &Notice),
+    format: Option<&PushFormat>,
+    (device, badge): (Device, u64),
+) -> Result<Notification, StoreError> {
+    let event = &notice.event;
+    let pdu = &event.pdu;
+    let mut notification = Notification::new(vec![device]);
+    notification.event_id = Some(pdu.event_id().to_owned());
+    notification.room_id = Some(pdu.room_id().to_owned());
+    notification.prio = priority(notice);
+    notification.counts = counts(badge);
+    if matches!(format, Some(PushFormat::EventIdOnly)) {
+        return Ok(notification);
+    }
+    notification.event_type = Some(pdu.event_type().clone());
+    notification.sender = Some(pdu.sender().to_owned());
+    notification.content = Some(pdu.content().to_owned());
+    notification.user_is_target =
+        pdu.membership().is_some() && pdu.state_key().is_some_and(|key| key == user.as_str());
+    let state = event.states.map_or(StateId::EMPTY, |states| states.before);
+    let sender = (StateEventType::RoomMember, pdu.sender().as_str());
+    let member: Option<RoomMemberEventContent> = content(history, state, sender).await?;
+    notification.sender_display_name = member.and_then(|member| member.displayname);
+    let name: Option<RoomNameEventContent> = content(history, state, (StateEventType::RoomName, "")).await?;
+    notification.room_name = name.map(|name| name.name);
+    let alias: Option<RoomCanonicalAliasEventContent> =
+        content(history, state, (StateEventType::RoomCanonicalAlias, "")).await?;
+    notification.room_alias = alias.and_then(|content| content.alias);
+    Ok(notification)
+}
+
+async fn content<T: serde::de::DeserializeOwned>(
+    history: &History,
+    state: StateId,
+    (event_type, key): (StateEventType, &str),
+) -> Result<Option<T>, StoreError> {
+    let event: Option<std::sync::Arc<StoredEvent>> = history.state_event(state, event_type, key).await?;
+    Ok(event.and_then(|event| event.pdu.content_as().ok()))
+}
+
+/// What makes a sound, and what nobody but the app can read, is worth waking a phone at once.
+fn priority(notice: &Notice) -> NotificationPriority {
+    let is_urgent = notice.actions.iter().any(|action| action.is_highlight() || action.sound().is_some())
+        || matches!(
+            notice.event.pdu.event_type(),
+            TimelineEventType::RoomEncrypted | TimelineEventType::CallInvite
+        );
+    match is_urgent {
+        true => NotificationPriority::High,
+        false => NotificationPriority::Low,
+    }
+}
+
+fn counts(badge: u64) -> NotificationCounts {
+    NotificationCounts::new(UInt::try_from(badge).unwrap_or(UInt::MAX), UInt::MIN)
+}
