@@ -96,7 +96,11 @@ impl Phones {
 
     async fn until(&self, what: &str, wanted: impl Fn(&[(String, Value)]) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(7_200), async {
-            while !wanted(&self.taken.lock().clone()) {
+            loop {
+                let taken = self.taken.lock().clone();
+                if wanted(&taken) {
+                    return;
+                }
                 self.changed.notified().await;
             }
         });
@@ -222,7 +226,7 @@ impl World {
 
     async fn read(&self, room: &RoomId, event_id: &OwnedEventId) {
         let markers = Markers { read: Some(event_id.clone()), ..Markers::default() };
-        self.ephemeral.set_markers(&user("alice"), room, markers).await.unwrap();
+        self.ephemeral.set_markers(room, &user("alice"), &markers).await.unwrap();
     }
 
     async fn unread(&self) -> u64 {

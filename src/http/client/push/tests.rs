@@ -74,7 +74,9 @@ async fn notifications_are_listed_newest_first_in_pages() {
     let mut events = Vec::new();
     for (txn, body) in ["one", "alice: two", "three"].into_iter().enumerate() {
         let path = format!("PUT /rooms/{room}/send/m.room.message/{txn}");
-        let said = server.met(&bob, &path, json!({ "msgtype": "m.text", "body": body })).await;
+        let mentioned = if body.contains("alice") { vec!["@alice:localhost"] } else { vec![] };
+        let content = json!({ "msgtype": "m.text", "body": body, "m.mentions": { "user_ids": mentioned } });
+        let said = server.met(&bob, &path, content).await;
         events.push(said["event_id"].as_str().unwrap().to_owned());
     }
     let read = format!("POST /rooms/{room}/receipt/m.read/{}", events[1]);
