@@ -145,13 +145,8 @@ impl Services {
             (&tasks, stopping.clone()),
         );
         let push = Push::new(history.clone(), accounts.clone());
-        let pushers = Pushers::start(
-            (history.clone(), push.clone()),
-            Arc::new(ByNet(net)),
-            delivery::Settings { first_pause: PUSH_FIRST_PAUSE, longest_pause: PUSH_LONGEST_PAUSE },
-            ports.clone(),
-            (&tasks, stopping.clone()),
-        );
+        let watched = (history.clone(), push.clone());
+        let pushers = start_pushers(watched, net, &ports, (&tasks, stopping.clone()));
         let federation = Federation::new(Neighbours {
             log: log.clone(),
             ports: ports.clone(),
@@ -195,6 +190,16 @@ impl Services {
             tasks,
         })
     }
+}
+
+fn start_pushers(
+    watched: (History, Push),
+    net: Arc<dyn Net>,
+    ports: &Ports,
+    running: (&TaskTracker, CancellationToken),
+) -> Pushers {
+    let patience = delivery::Settings { first_pause: PUSH_FIRST_PAUSE, longest_pause: PUSH_LONGEST_PAUSE };
+    Pushers::start(watched, Arc::new(ByNet(net)), patience, ports.clone(), running)
 }
 
 impl Profiles for Accounts {
