@@ -84,6 +84,10 @@ pub const COURIER_STORE_PAUSE: Duration = Duration::from_secs(5);
 pub const COURIER_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Bytes that are kept of why a server could not be reached (ours).
 pub const COURIER_ERROR_BYTES_MAX: usize = 500;
+/// Servers whose deliveries are told of at once to those who run this one (ours).
+pub const DESTINATIONS_TOLD_MAX: usize = 1_000;
+/// Servers in trouble that have lines of their own in the metrics (ours).
+pub const DESTINATIONS_MEASURED_MAX: usize = 100;
 /// Devices of one user, present and past, whose changes are looked at for other servers (ours).
 pub const DEVICE_CHANGES_READ_MAX: usize = 5_000;
 /// How long a user of another server types without another word, in milliseconds (ours).
@@ -434,6 +438,20 @@ pub const LOOK_UP_SERVERS_MAX: usize = 3;
 pub const KEY_SERVERS_AT_ONCE: usize = 32;
 /// Largest answer with keys of users, in bytes (ours; a device takes about 1.5 KiB).
 pub const KEY_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Largest list of a remote user's devices that is kept, in bytes (ours; about 300 devices).
+pub const DEVICE_LIST_BYTES_MAX: usize = 512 << 10;
+/// Local members of a room among whom the one who is there longest is looked for (ours; any of them will do).
+pub const DEVICE_LIST_MEMBERS_LOOKED_AT: usize = 20;
+/// Users of one server who are asked about one by one; for more, one question is asked (ours).
+pub const DEVICE_LISTS_ASKED_SINGLY_MAX: usize = 5;
+/// Stale device lists that are asked for at the same time (ours).
+pub const DEVICE_LISTS_AT_ONCE: usize = 8;
+/// The pause after a first failure to get a stale device list; each further failure doubles it (ours).
+pub const DEVICE_LISTS_PAUSE_FIRST: Duration = Duration::from_secs(30);
+/// The longest such pause (ours; whoever asks for the keys tries at once).
+pub const DEVICE_LISTS_PAUSE_MAX: Duration = Duration::from_secs(3_600);
+/// How long stale device lists are not looked for at most (ours).
+pub const DEVICE_LISTS_IDLE_MAX: Duration = Duration::from_secs(600);
 /// Rooms of a hierarchy that other servers are asked about for one request (ours).
 pub const HIERARCHY_REMOTE_MAX: usize = 50;
 /// Servers that are kept for a room of a hierarchy (ours).

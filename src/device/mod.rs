@@ -1,12 +1,13 @@
 //! Devices, end-to-end encryption keys, one-time keys, cross-signing, key backups, dehydrated devices
 //! and to-device messages.
 //!
-//! Owns: the tables from `DeviceKeys` to `KeyCounts`. May use: `types`, `limits`, `store`, `log`,
-//! `keys`, `history`, `account`. Start reading at [`Devices`].
+//! Owns: the tables from `DeviceKeys` to `KeyCounts`, `RemoteDevices` and `StaleDevices`. May use: `types`,
+//! `limits`, `store`, `log`, `keys`, `peer`, `history`, `account`. Start reading at [`Devices`].
 //!
 //! Invariants: a one-time key is given out once, oldest first; a signature in the store has been
 //! checked; a device goes with everything that is its own in one commit; whatever changes what
-//! others see of a user's devices or keys writes `Fact::Devices` in the same commit.
+//! others see of a user's devices or keys writes `Fact::Devices` in the same commit; what is kept of users of
+//! other servers answers only while nothing of them can have been missed.
 
 mod backup;
 mod changes;
@@ -29,6 +30,7 @@ mod upload;
 use std::{fmt, sync::Arc};
 
 use ruma::{DeviceId, OwnedServerName, UserId};
+use tokio::sync::Notify;
 
 pub use backup::{BackupInfo, BackupKeys, BackupState};
 pub use changes::{ListChanges, Span};
@@ -37,6 +39,7 @@ pub use cross_signing::{CrossSigningChange, CrossSigningKeys};
 pub use dehydrated::{Dehydrated, NewDehydrated};
 pub use query::QueriedKeys;
 pub use receive::DirectToDevice;
+pub use remote::Told;
 pub use rows::KeyCounts;
 pub use send::{Messages, Sending};
 pub use signatures::{SignatureFailure, SignatureFailures, SignedKeys};
@@ -56,6 +59,8 @@ pub struct Devices {
     ports: Ports,
     server_name: OwnedServerName,
     turns: Arc<turns::Turns>,
+    /// Told when a list of a user of another server has become stale.
+    stale: Arc<Notify>,
 }
 
 impl fmt::Debug for Devices {
@@ -117,7 +122,7 @@ impl Devices {
     /// The devices of the users of `server_name`.
     #[must_use]
     pub fn new(log: Log, ports: Ports, server_name: OwnedServerName) -> Self {
-        Self { log, ports, server_name, turns: Arc::default() }
+        Self { log, ports, server_name, turns: Arc::default(), stale: Arc::default() }
     }
 
     fn is_local(&self, user: &UserId) -> bool {

@@ -1,6 +1,6 @@
-//! What other servers send to the devices here, and tell of the devices there.
+//! What other servers send to the devices here.
 
-use ruma::{OwnedUserId, ServerName, UserId};
+use ruma::{OwnedUserId, ServerName};
 use serde::Deserialize;
 
 use super::{
@@ -10,7 +10,6 @@ use super::{
 use crate::{
     limits::DEVICE_ATTEMPTS_MAX,
     log::{Commit, CommitError, OnceKey},
-    types::{Fact, Lane},
 };
 
 /// The content of an `m.direct_to_device` EDU.
@@ -58,15 +57,5 @@ impl Devices {
             }
         }
         Err(DeviceError::Contended)
-    }
-
-    /// A user of another server has other devices or keys now.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn note_remote_change(&self, user: &UserId) -> Result<(), DeviceError> {
-        let mut commit = Commit::new();
-        commit.fact(Lane::People, Fact::Devices { user_id: user.to_owned() });
-        self.log.commit(commit).await.map(drop).map_err(DeviceError::Commit)
     }
 }

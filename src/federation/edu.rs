@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::Federation;
 use crate::{
-    device::{DeviceError, DirectToDevice},
+    device::{DeviceError, DirectToDevice, Told},
     ephemeral::{EphemeralError, RemotePresence, RemoteReceipt, Said, Thread},
     limits::TRANSACTION_EDUS_MAX,
     log::Audience,
@@ -115,16 +115,29 @@ impl Federation {
                 let direct: DirectToDevice = read(content)?;
                 Ok(self.devices.receive_to_device(origin, direct).await?)
             }
-            "m.device_list_update" | "m.signing_key_update" | "org.matrix.signing_key_update" => {
-                let AboutUser { user_id } = read(content)?;
-                only_of(origin, &user_id)?;
-                match self.is_met(origin, &user_id).await? {
-                    true => Ok(self.devices.note_remote_change(&user_id).await?),
-                    false => Ok(()),
-                }
+            "m.device_list_update" => {
+                let told = read(content).map_or(Told::Unclear, Told::Device);
+                self.receive_devices(origin, read(content)?, &told).await
+            }
+            "m.signing_key_update" | "org.matrix.signing_key_update" => {
+                let told = read(content).map_or(Told::Unclear, Told::CrossSigning);
+                self.receive_devices(origin, read(content)?, &told).await
             }
             // What is not known may be of a later version of the specification.
             _ => Ok(()),
+        }
+    }
+
+    async fn receive_devices(
+        &self,
+        origin: &ServerName,
+        AboutUser { user_id }: AboutUser,
+        told: &Told,
+    ) -> Result<(), EduError> {
+        only_of(origin, &user_id)?;
+        match self.is_met(origin, &user_id).await? {
+            true => Ok(self.devices.follow_remote(&user_id, told).await?),
+            false => Ok(()),
         }
     }
 

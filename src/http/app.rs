@@ -125,6 +125,7 @@ impl Services {
         let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
         let stopping = CancellationToken::new();
+        devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
         let ephemeral = Ephemeral::new(
             history.clone(),
             accounts.clone(),

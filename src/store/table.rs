@@ -108,6 +108,10 @@ pub enum TableId {
     DeviceSeen = 0x6B,
     /// When each device last changed, as other servers see it.
     DeviceChange = 0x6C,
+    /// Devices of users of other servers.
+    RemoteDevices = 0x6D,
+    /// Users of other servers whose devices are to be asked for anew.
+    StaleDevices = 0x6E,
     /// Servers that could not be reached.
     Destination = 0x80,
     /// The last update of each user's devices that each server has.

@@ -15,7 +15,9 @@ use crate::{
 /// Looks up device keys and cross-signing keys.
 pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
     let mut found = app.devices.query_keys(Some(&caller.user_id), &request.device_keys).await?;
-    app.devices.query_others(&app.peers, &request.device_keys, (request.timeout, &mut found)).await;
+    let others = (&app.peers, &app.history);
+    let into = (request.timeout, &mut found);
+    app.devices.query_others(others, &caller.user_id, &request.device_keys, into).await?;
     app.devices.sign_others(&caller.user_id, &mut found).await?;
     Ok(v3::Response {
         failures: failures(&found.unreachable),

@@ -1,0 +1,185 @@
+//! Asking for lists that have missed something, until they are complete again.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use ruma::{
+    OwnedRoomId, OwnedServerName, OwnedUserId, ServerName, UserId, api::federation::device::get_devices,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::list::{Basis, LISTS, RemoteList, Rooms, STALE, StaleList};
+use crate::{
+    device::{DeviceError, Devices},
+    history::History,
+    limits::{
+        COURIER_STORE_PAUSE, DEVICE_LISTS_AT_ONCE, DEVICE_LISTS_IDLE_MAX, DEVICE_LISTS_PAUSE_FIRST,
+        DEVICE_LISTS_PAUSE_MAX, KEY_ANSWER_BYTES_MAX, LOOK_UP_MAX, SCAN_ROWS_MAX,
+    },
+    log::{Audience, Commit},
+    peer::{Bounds, PeerError, Peers},
+    store::StoreError,
+    types::{Fact, Lane, Position, RegisterKey, Retention},
+};
+
+/// What is known of a user's list before its server is asked; what is kept of the answer depends on it.
+pub(super) struct Before {
+    at: Position,
+    told: Option<Position>,
+    stale: Option<Vec<u8>>,
+}
+
+impl Devices {
+    /// Keeps the lists of users of other servers complete, on `tasks`, until `stopping`.
+    pub fn keep_lists(
+        &self,
+        (peers, history): (Peers, History),
+        (tasks, stopping): (&TaskTracker, CancellationToken),
+    ) {
+        let devices = self.clone();
+        tasks.spawn(async move {
+            loop {
+                let pause = match devices.renew_due(&peers, &history).await {
+                    Ok(pause) => pause,
+                    Err(error) => {
+                        tracing::error!(%error, "cannot read which device lists are to be asked for");
+                        COURIER_STORE_PAUSE
+                    }
+                };
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = devices.stale.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+    }
+
+    /// Asks for the lists whose time has come. How long there is nothing to do after that.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn renew_due(&self, peers: &Peers, history: &History) -> Result<Duration, DeviceError> {
+        let rows = self.log.db().range(&STALE, &(), SCAN_ROWS_MAX).await?;
+        let now = self.ports.clock.now_ms();
+        let due = rows.into_iter().filter(|(_, stale)| stale.retry_at_ms <= now);
+        let renewals =
+            due.map(|((server, user), stale)| self.renew_one((peers, history), (server, user), stale));
+        let renewals: Vec<_> = renewals.collect();
+        let mut renewed = stream::iter(renewals).buffer_unordered(DEVICE_LISTS_AT_ONCE);
+        while let Some(done) = renewed.next().await {
+            done?;
+        }
+        let rows = self.log.db().range(&STALE, &(), SCAN_ROWS_MAX).await?;
+        let now = self.ports.clock.now_ms();
+        let next = rows.iter().map(|(_, stale)| stale.retry_at_ms.saturating_sub(now)).min();
+        Ok(next.map_or(DEVICE_LISTS_IDLE_MAX, Duration::from_millis).min(DEVICE_LISTS_IDLE_MAX))
+    }
+
+    async fn renew_one(
+        &self,
+        (peers, history): (&Peers, &History),
+        (server, user): (OwnedServerName, OwnedUserId),
+        stale: StaleList,
+    ) -> Result<(), DeviceError> {
+        let rooms = self.rooms_of(&server).await?;
+        let basis = Rooms::new(history).basis(&user, &rooms).await?;
+        let outcome = match basis {
+            Some(_) if peers.is_down(&server) => Err(PeerError::Timeout),
+            Some(basis) => self.renew(peers, &user, (basis, LOOK_UP_MAX)).await?.map(Some),
+            None => Ok(None),
+        };
+        let mut commit = Commit::new();
+        match outcome {
+            Ok(Some(_)) => return Ok(()),
+            Err(error) if error.is_outage() => {
+                let pause = DEVICE_LISTS_PAUSE_FIRST.saturating_mul(1 << stale.failures.min(16));
+                let pause = u64::try_from(pause.min(DEVICE_LISTS_PAUSE_MAX).as_millis()).unwrap_or(u64::MAX);
+                let failures = stale.failures.saturating_add(1);
+                let retry_at_ms = self.ports.clock.now_ms().saturating_add(pause);
+                let after = StaleList { failures, retry_at_ms, ..stale.clone() };
+                commit.put(&STALE, &(server.clone(), user.clone()), &after);
+            }
+            // Whoever wants to know asks the server without us in between.
+            Ok(None) | Err(_) => Self::forget_remote(&mut commit, &server, &user),
+        }
+        commit.expect_equals(&STALE, &(server, user), &stale);
+        // If more was told meanwhile, it begins anew.
+        self.attempt(commit).await.map(drop)
+    }
+
+    /// Asks for the devices of `user` and keeps them, unless the server tells more of them meanwhile.
+    pub(super) async fn renew(
+        &self,
+        peers: &Peers,
+        user: &UserId,
+        (basis, timeout): (Basis, Duration),
+    ) -> Result<Result<RemoteList, PeerError>, DeviceError> {
+        let before = self.before(user).await?;
+        let request = get_devices::v1::Request::new(user.to_owned());
+        let bounds = Bounds::new(timeout, KEY_ANSWER_BYTES_MAX);
+        let answer = match peers.call(user.server_name(), request, bounds).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(error)),
+        };
+        let list = RemoteList::read((before.at, basis), user, answer);
+        let mut commit = Commit::new();
+        Self::keep(&mut commit, user, &list, before);
+        self.attempt(commit).await?;
+        Ok(Ok(list))
+    }
+
+    /// What is known of the list of `user` now, before its server is asked.
+    pub(super) async fn before(&self, user: &UserId) -> Result<Before, StoreError> {
+        let at = self.log.head();
+        let told = match told_register(user) {
+            Some(register) => self.log.written(&Lane::People, &register).await?,
+            None => None,
+        };
+        let stale = self.log.db().raw(&STALE.key(&(user.server_name().to_owned(), user.to_owned()))).await?;
+        Ok(Before { at, told, stale })
+    }
+
+    /// Keeps a list, if nothing was told of it since `before`.
+    pub(super) fn keep(commit: &mut Commit, user: &UserId, list: &RemoteList, before: Before) {
+        let place = (user.server_name().to_owned(), user.to_owned());
+        if let Some(register) = told_register(user) {
+            commit.expect_register(&Lane::People, &register, before.told);
+        }
+        match list.is_small() {
+            true => commit.put(&LISTS, &(user.to_owned(),), list),
+            false => commit.delete(&LISTS, &(user.to_owned(),)),
+        }
+        if before.stale.is_some() {
+            commit.delete(&STALE, &place);
+            // Whoever was told of the change before may have been given the keys from before it.
+            commit.fact(Lane::People, Fact::Devices { user_id: user.to_owned() });
+        }
+        Self::guard(commit, STALE.key(&place), before.stale);
+    }
+
+    /// The rooms that a server is in with us.
+    async fn rooms_of(&self, server: &ServerName) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let reading = self.log.subscriptions(&Audience::Server(server.to_owned())).await?;
+        let rooms = reading.latest().filter_map(|(lane, interval)| match lane {
+            Lane::Egress(room) if interval.closed.is_none() => Some(room.clone()),
+            _ => None,
+        });
+        Ok(rooms.collect())
+    }
+}
+
+impl Before {
+    /// What the list is kept with.
+    pub(super) fn at(&self) -> Position {
+        self.at
+    }
+}
+
+/// Where it is told that the devices of a user changed.
+fn told_register(user: &UserId) -> Option<RegisterKey> {
+    match (Fact::Devices { user_id: user.to_owned() }).retention() {
+        Retention::Register(register) => Some(register),
+        _ => None,
+    }
+}
