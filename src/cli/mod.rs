@@ -6,6 +6,7 @@
 mod db;
 mod doctor;
 mod exchange;
+mod federation;
 mod key;
 mod room;
 mod serve;
@@ -62,6 +63,9 @@ enum Verb {
     /// Finds out why something does not work.
     #[command(subcommand)]
     Doctor(doctor::DoctorVerb),
+    /// Looks after what other servers get.
+    #[command(subcommand)]
+    Federation(federation::FederationVerb),
     /// Looks after the key with which the server signs.
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -157,6 +161,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
         Some(Verb::Doctor(verb)) => doctor::obey(&load(&sources)?, verb),
+        Some(Verb::Federation(verb)) => federation::obey(&load(&sources)?, &verb),
         Some(Verb::Key(verb)) => key::obey(&load(&sources)?, &verb),
         Some(Verb::Db(verb)) => db::obey(&load(&sources)?, verb),
         Some(Verb::User(UserVerb::Create(create))) => user::create(&load(&sources)?, &create),

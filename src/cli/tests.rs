@@ -111,6 +111,30 @@ async fn accounts_are_made_without_a_listener() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deliveries_are_told_with_and_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let socket = folder.path().join("lockstep.sock");
+    let arguments = [format!("data_dir={}", data.display()), format!("listen=unix:{}", socket.display())];
+    let status = async |more: &'static [&'static str]| {
+        let [data_dir, listen] = arguments.clone();
+        let ask = move || call(&[&["-O", &data_dir, "-O", &listen, "federation", "status"], more].concat());
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    };
+    let (done, failed) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::from(1)));
+    assert_eq!(status(&[]).await, failed, "there is no store yet");
+    assert!(!data.exists(), "and none is made by mistake");
+    let listen = vec![Listen::plain(Address::Unix(socket.clone()))];
+    let config = Config { data_dir: data.clone(), listen, ..Config::default() };
+    let running = Running::start(config).await.unwrap();
+    assert_eq!(status(&[]).await, done);
+    assert_eq!(status(&["b.org"]).await, done);
+    running.stop().await.unwrap();
+    assert_eq!(status(&[]).await, done);
+    assert_eq!(status(&["b.org"]).await, done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotated_key_stays_valid_for_what_it_has_signed() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("lockstep.sock");

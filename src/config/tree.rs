@@ -32,7 +32,8 @@ sections! {
         public_base_url: Option<String> = None,
         /// Reverse proxies whose `X-Forwarded-For` header is believed. A Unix socket is always believed.
         trusted_proxies: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
-        /// Clients that may read `/metrics`. Clients over a Unix socket always may.
+        /// Clients that may read `/metrics`, and how the deliveries to other servers stand. Clients over a Unix
+        /// socket always may.
         metrics_readers: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
         /// Whether users see who of those with whom they share a room is there. It costs a little for everybody
         /// whenever somebody comes or goes.

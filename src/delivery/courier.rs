@@ -13,7 +13,8 @@ use crate::{
     types::{Cursor, Reader, random_string},
 };
 
-const LIMITS: PageLimits =
+/// What one delivery carries.
+pub(super) const LIMITS: PageLimits =
     PageLimits { append: TRANSACTION_PDUS_MAX, queue: COURIER_QUEUE_MAX, before_opening: false };
 
 /// The last update of a user's devices that a server has acknowledged: the next one's `prev_id`.

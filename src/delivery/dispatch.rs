@@ -44,6 +44,11 @@ impl Desk {
         self.servers.entry(server).or_default().has_news = true;
     }
 
+    /// Everyone who is being served or waits for it.
+    pub(super) fn servers(&self) -> impl Iterator<Item = OwnedServerName> + '_ {
+        self.servers.keys().cloned()
+    }
+
     /// Ends a pause; true if there was one.
     pub(super) fn heard_from(&mut self, server: &ServerName) -> bool {
         if !self.is_loaded {

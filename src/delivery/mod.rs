@@ -15,6 +15,7 @@ mod courier;
 mod dispatch;
 mod pushers;
 mod render;
+mod standing;
 mod transport;
 mod typing;
 
@@ -31,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use backoff::DestinationStatus;
 pub use pushers::{ByNet, Gateway, Pushers};
+pub use standing::{Standing, stored_standings};
 pub use transport::ByPeers;
 
 use crate::{

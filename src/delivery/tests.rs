@@ -12,7 +12,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Couriers, Settings, Transaction, Transport, TransportError};
+use super::{Couriers, Settings, Transaction, Transport, TransportError, stored_standings};
 use crate::{
     account::{Accounts, NewSession, NewUser},
     device::Devices,
@@ -317,6 +317,10 @@ async fn a_server_that_is_down_delays_nobody_and_misses_nothing() {
     let troubled = couriers.troubled().await.unwrap();
     assert_eq!(troubled.len(), 1);
     assert_eq!((troubled[0].0.as_str(), troubled[0].1.last_error.as_str()), ("b.org", "no route"));
+    let standings = couriers.standings(None).await.unwrap();
+    let of_b = standings.iter().find(|standing| standing.server == "b.org").unwrap();
+    assert!(of_b.waiting >= 2 && of_b.trouble.as_ref() == Some(&troubled[0].1), "{standings:?}");
+    assert_eq!(stored_standings(&world.log, Some(server_name!("b.org"))).await.unwrap()[0], *of_b);
 
     // The trouble outlives a restart; nobody is tried before the pause is over, unless heard from.
     stopping.cancel();
@@ -331,6 +335,8 @@ async fn a_server_that_is_down_delays_nobody_and_misses_nothing() {
     others.until("had by b.org", |_| bodies(&others.arrived("b.org")) == ["one", "two", "three"]).await;
     assert_eq!(bodies(&others.arrived("c.org")), ["one", "two", "three"]);
     assert!(couriers.troubled().await.unwrap().is_empty());
+    let of_b = couriers.standings(Some(server_name!("b.org"))).await.unwrap().remove(0);
+    assert_eq!((of_b.waiting, of_b.more, of_b.trouble), (0, false, None));
     world.log.close();
 }
 

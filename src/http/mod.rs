@@ -32,6 +32,7 @@ pub use error::Failure;
 pub use front::{Front, Source};
 pub use handler::{Access, Anonymous, Handle};
 pub use metrics::Metrics;
+pub use operate::DESTINATIONS;
 pub use routes::Routes;
 pub use throttle::{Class, Throttle};
 #[cfg(test)]

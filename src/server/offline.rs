@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use ruma::ServerName;
 use tokio_util::task::TaskTracker;
 
 use super::{Folder, StartError, real_ports, start::open_store};
 use crate::{
     account::{self, Accounts},
     config::Config,
+    delivery::{Standing, stored_standings},
     history::History,
     log::Log,
     store::{Db, Store, StoreError},
@@ -40,6 +42,14 @@ impl Offline {
         let settings = account::Settings::default();
         let accounts = Accounts::new(log.clone(), real_ports(), config.server_name.clone(), settings);
         Ok(Self { history, accounts, log, store, tasks, store_tasks })
+    }
+
+    /// How the deliveries to other servers stand; see [`stored_standings`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn standings(&self, server: Option<&ServerName>) -> Result<Vec<Standing>, StoreError> {
+        stored_standings(&self.log, server).await
     }
 
     /// Closes the store.
