@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use ruma::RoomVersionId;
+
 use super::{Address, Config, ConfigError, Engine, RegistrationMode, Sources, manual};
 
 fn words(words: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -27,6 +29,13 @@ fn mistaken(file: &str, environment: &[(&str, &str)], overrides: &[(&str, &str)]
 #[test]
 fn nothing_set_gives_the_defaults() {
     assert_eq!(Sources::default().load().unwrap(), Config::default());
+}
+
+#[test]
+fn new_rooms_have_a_version_that_is_known() {
+    let config = load("default_room_version = '11'", &[], &[]).unwrap();
+    assert_eq!(config.default_room_version.id(), &RoomVersionId::V11);
+    mistaken("default_room_version = '13'", &[], &[], &["default_room_version", "\"1\" to \"12\""]);
 }
 
 #[test]

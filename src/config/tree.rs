@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use ruma::{OwnedServerName, OwnedUserId, owned_server_name};
+use ruma::{OwnedServerName, OwnedUserId, RoomVersionId, owned_server_name};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
@@ -38,6 +38,8 @@ sections! {
         /// Whether users see who of those with whom they share a room is there. It costs a little for everybody
         /// whenever somebody comes or goes.
         presence: bool = true,
+        /// The room version of new rooms when their creator does not ask for another: one from `"1"` to `"12"`.
+        default_room_version: DefaultRoomVersion = DefaultRoomVersion::default(),
         /// How long an access token is valid whose client can refresh it, in seconds; 0: for ever. Tokens of
         /// clients that cannot refresh are valid until they log out.
         access_token_seconds: u64 = ACCESS_TOKEN_LIFETIME.as_secs(),
@@ -173,6 +175,35 @@ sections! {
         level: String = String::from("info"),
         /// `text` for people, `json` for programs.
         format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// The version of new rooms; always one whose rules are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct DefaultRoomVersion(RoomVersionId);
+
+impl DefaultRoomVersion {
+    /// The version.
+    #[must_use]
+    pub fn id(&self) -> &RoomVersionId {
+        &self.0
+    }
+}
+
+impl Default for DefaultRoomVersion {
+    fn default() -> Self {
+        Self(RoomVersionId::V12)
+    }
+}
+
+impl<'de> Deserialize<'de> for DefaultRoomVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = RoomVersionId::deserialize(deserializer)?;
+        match version.rules() {
+            Some(_) => Ok(Self(version)),
+            None => Err(de::Error::custom("this server knows the room versions \"1\" to \"12\"")),
+        }
     }
 }
 

@@ -20,8 +20,9 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let room = app.rooms.create(&caller.user_id, wanted(request)?).await?;
-    Ok(Response::new(room))
+    let mut room = wanted(request)?;
+    room.version.get_or_insert_with(|| app.config.default_room_version.id().clone());
+    Ok(Response::new(app.rooms.create(&caller.user_id, room).await?))
 }
 
 /// A state event as clients give it.

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dag::versions::{DEFAULT, SUPPORTED},
+    dag::versions::SUPPORTED,
     http::{Access, App, Call, Failure, Routes},
 };
 
@@ -24,7 +24,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let available: Map<String, Value> =
         SUPPORTED.iter().map(|version| (version.to_string(), Value::from("stable"))).collect();
     let mut capabilities = json!({
-        "m.room_versions": { "default": DEFAULT, "available": available },
+        "m.room_versions": { "default": app.config.default_room_version.id(), "available": available },
         "m.change_password": { "enabled": true },
         "m.set_displayname": { "enabled": true },
         "m.set_avatar_url": { "enabled": true },
