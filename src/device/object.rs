@@ -46,13 +46,16 @@ pub(super) fn parse_device_keys(
     object.remove("unsigned");
     let mut signatures = signatures_by(&object, user);
     let place = signatures.iter().position(|(id, _)| *id == own);
-    let Some(signature) = place.map(|place| signatures.remove(place).1) else {
-        return Err(DeviceError::InvalidSignature("the device has not signed its keys".into()));
-    };
-    if !is_signed(&object, &signature, &public) {
+    // Keys that their device has not signed are of no use to anybody, and other clients know it.
+    let signature = place.map(|place| signatures.remove(place).1);
+    if let Some(signature) = &signature
+        && !is_signed(&object, signature, &public)
+    {
         return Err(DeviceError::InvalidSignature("the device's signature of its keys is wrong".into()));
     }
-    object.insert("signatures".into(), signature_map(user, &own, &signature));
+    let kept = signature
+        .map_or_else(|| CanonicalJsonObject::new().into(), |signature| signature_map(user, &own, &signature));
+    object.insert("signatures".into(), kept);
     Ok((object, signatures))
 }
 
