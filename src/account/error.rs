@@ -19,6 +19,9 @@ pub enum AccountError {
     /// The password is wrong, or there is no such user: which of the two is not told.
     #[error("Invalid user name or password")]
     WrongPassword,
+    /// Somebody proved that they are another user than the one who makes the request.
+    #[error("The user is not the one who makes the request")]
+    NotTheCaller,
     /// The account is deactivated.
     #[error("The account has been deactivated")]
     Deactivated,

@@ -130,7 +130,7 @@ impl Accounts {
             },
             (AuthData::Password(given), Purpose::Operation(_, user)) => {
                 if !self.names(&given.identifier, user) {
-                    return Ok(Err("The user is not the one who makes the request"));
+                    return Err(AccountError::NotTheCaller);
                 }
                 match self.check_password(user, &given.password).await {
                     Ok(_) => Ok(Ok(())),

@@ -299,7 +299,9 @@ impl From<AccountError> for Failure {
         match error {
             AccountError::InvalidUsername(_) => Self::bad_request(ErrorKind::InvalidUsername, message),
             AccountError::UserInUse => Self::bad_request(ErrorKind::UserInUse, message),
-            AccountError::RegistrationRefused(_) | AccountError::WrongPassword => Self::forbidden(message),
+            AccountError::RegistrationRefused(_)
+            | AccountError::WrongPassword
+            | AccountError::NotTheCaller => Self::forbidden(message),
             AccountError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, message)
             }
@@ -340,6 +342,7 @@ impl From<RoomError> for Failure {
             RoomError::Invalid(_) => Self::invalid_param(message),
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
+            RoomError::NotLeft(_) => Self::bad_request(ErrorKind::Unknown, message),
             RoomError::AliasInUse => Self::bad_request(ErrorKind::RoomInUse, message),
             RoomError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, message),
             RoomError::DuplicateAnnotation => Self::bad_request(ErrorKind::DuplicateAnnotation, message),

@@ -27,6 +27,9 @@ pub enum RoomError {
     /// The room's present state does not go with it.
     #[error("{0}")]
     BadState(String),
+    /// The user has not left the room, or never was there.
+    #[error("{0}")]
+    NotLeft(&'static str),
     /// The alias is taken.
     #[error("the room alias is in use")]
     AliasInUse,

@@ -210,8 +210,8 @@ impl Rooms {
     pub async fn forget(&self, user: &UserId, room: &RoomId) -> Result<(), RoomError> {
         match self.0.history.standing(user, room).await?.map(|standing| standing.membership) {
             Some(Membership::Leave | Membership::Ban) => {}
-            Some(_) => return Err(RoomError::BadState(String::from("You have not left the room"))),
-            None => return Err(RoomError::BadState(String::from("You have never been in the room"))),
+            Some(_) => return Err(RoomError::NotLeft("You have not left the room")),
+            None => return Err(RoomError::NotLeft("You have never been in the room")),
         }
         let mut commit = Commit::new();
         commit.put(&FORGOTTEN, &(user.to_owned(), room.to_owned()), &());

@@ -99,6 +99,7 @@ fn refusal(error: &AccountError) -> &'static str {
         AccountError::UserInUse => "in use",
         AccountError::RegistrationRefused(_) => "refused",
         AccountError::WrongPassword => "wrong password",
+        AccountError::NotTheCaller => "not the caller",
         AccountError::Deactivated => "deactivated",
         AccountError::Locked => "locked",
         AccountError::UnknownToken { soft: true } => "soft logout",

@@ -159,6 +159,7 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::Invalid(_)) => "invalid",
         Err(RoomError::BadJson(_)) => "bad json",
         Err(RoomError::BadState(_)) => "bad state",
+        Err(RoomError::NotLeft(_)) => "not left",
         Err(RoomError::AliasInUse) => "in use",
         Err(RoomError::BadAlias(_)) => "bad alias",
         Err(RoomError::DuplicateAnnotation) => "duplicate",
