@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axum::body::Body;
+use axum::body::Body as Stream;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -52,6 +52,23 @@ pub struct Given<R> {
     pub peer: Peer,
     /// The request.
     pub request: R,
+    /// The body that it was read from.
+    pub body: Body,
+}
+
+/// The body of a request, for what ruma's type leaves out.
+#[derive(Clone, Debug, Default)]
+pub struct Body(Bytes);
+
+impl Body {
+    /// Reads it; no body is an empty object.
+    ///
+    /// # Errors
+    /// 400 with the reason.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let body: &[u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
+        serde_json::from_slice(body).map_err(|error| reject_json(body, &error.to_string()))
+    }
 }
 
 impl Call {
@@ -71,13 +88,13 @@ impl Call {
     /// # Errors
     /// What the specification's client is to be told: see [`Failure`].
     pub fn decode<R: IncomingRequest>(self) -> Result<Given<R>, Failure> {
-        let Self { parts, path, caller, origin, peer, body } = self;
-        let body: &[u8] = match (&parts.method, body.is_empty()) {
+        let Self { parts, path, caller, origin, peer, body: whole } = self;
+        let body: &[u8] = match (&parts.method, whole.is_empty()) {
             // Clients leave the body out where nothing in it is required: logout, join, leave, …
             (&Method::POST | &Method::DELETE, true) => b"{}",
             // ruma would take it for an empty object; an event without content is a mistake.
             (&Method::PUT, true) => return Err(Failure::not_json("The body is empty")),
-            _ => &body,
+            _ => &whole,
         };
         // The whole text is judged first: ruma stops where it has what it needs, or looks at the query before.
         if !body.is_empty() && (!is_object(body) || !is_json(body)) {
@@ -86,12 +103,12 @@ impl Call {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let request = R::try_from_http_request(http::Request::from_parts(parts, body), &path)
             .map_err(|error| rejection(error, body))?;
-        Ok(Given { caller, origin, peer, request })
+        Ok(Given { caller, origin, peer, request, body: Body(whole) })
     }
 }
 
 /// Reads the whole body, at most `limit` bytes of it.
-pub(super) async fn read_body(body: Body, limit: usize, headers: &HeaderMap) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(body: Stream, limit: usize, headers: &HeaderMap) -> Result<Bytes, Failure> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
         return Err(Failure::too_large("The body is too large"));

@@ -8,7 +8,7 @@ use ruma::api::{
 
 use super::{
     App, Failure,
-    call::{Given, Peer},
+    call::{Body, Given, Peer},
     federation::Origin,
 };
 use crate::account::Caller;
@@ -115,6 +115,20 @@ where
     async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
         let caller = given.caller.ok_or_else(Failure::missing_token)?;
         self(app, caller, given.peer, given.request).await
+    }
+}
+
+impl<R, F, Answer> Handle<R, fn(App, Caller, Body, R)> for F
+where
+    R: IncomingRequest + Send + 'static,
+    F: Fn(App, Caller, Body, R) -> Answer + Clone + Send + Sync + 'static,
+    Answer: Future<Output = Result<R::OutgoingResponse, Failure>> + Send,
+{
+    const ACCESS: Access = Access::Required;
+
+    async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
+        let caller = given.caller.ok_or_else(Failure::missing_token)?;
+        self(app, caller, given.body, given.request).await
     }
 }
 

@@ -27,7 +27,7 @@ mod tests;
 mod wire;
 
 pub use app::{App, Budget, Foundation, Services, Share};
-pub use call::{Call, Peer};
+pub use call::{Body, Call, Peer};
 pub use error::Failure;
 pub use front::{Front, Source};
 pub use handler::{Access, Anonymous, Handle};

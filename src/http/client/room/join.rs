@@ -3,16 +3,21 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin>
 
 use ruma::api::client::membership::join_room_by_id::v3::{Request, Response};
-use serde_json::Map;
 
+use super::said;
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Body, Failure},
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let said = (request.reason.as_deref(), Map::new());
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    body: Body,
+    request: Request,
+) -> Result<Response, Failure> {
+    let said = (request.reason.as_deref(), said(&body)?);
     app.rooms.enter(&caller.user_id, &request.room_id, &[], said).await?;
     Ok(Response::new(request.room_id))
 }

@@ -3,16 +3,21 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias>
 
 use ruma::api::client::membership::join_room_by_id_or_alias::v3::{Request, Response};
-use serde_json::Map;
 
+use super::said;
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Body, Failure},
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    body: Body,
+    request: Request,
+) -> Result<Response, Failure> {
     let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
-    app.rooms.enter(&caller.user_id, &room, &via, (request.reason.as_deref(), Map::new())).await?;
+    app.rooms.enter(&caller.user_id, &room, &via, (request.reason.as_deref(), said(&body)?)).await?;
     Ok(Response::new(room))
 }

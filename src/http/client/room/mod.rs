@@ -27,8 +27,9 @@ mod upgrade;
 use ruma::api::client::{
     alias, directory, knock as knocking, membership, message, redact as redaction, room, state as states,
 };
+use serde_json::{Map, Value};
 
-use crate::http::Routes;
+use crate::http::{Body, Failure, Routes};
 
 /// The paths under which the empty state key may be left out.
 const STATE: [&str; 4] = [
@@ -37,6 +38,15 @@ const STATE: [&str; 4] = [
     "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
     "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
 ];
+
+/// What the body of a join says beyond the specification's fields: it goes into the member event.
+fn said(body: &Body) -> Result<Map<String, Value>, Failure> {
+    let mut fields: Map<String, Value> = body.json()?;
+    for taken in ["membership", "reason", "third_party_invite", "third_party_signed"] {
+        fields.remove(taken);
+    }
+    Ok(fields)
+}
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
