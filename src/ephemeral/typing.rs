@@ -108,15 +108,23 @@ impl Ephemeral {
         }
     }
 
-    /// The user has sent something to `room`, or left it: so they type there no more, and are active.
+    /// The user has sent something to `room`, so they are active. Whether they type on, their client says.
     pub async fn note_event(&self, room: &RoomId, user: &UserId) {
+        // What the user did is done.
+        if let Err(error) = self.note_activity(user).await {
+            tracing::debug!("could not tell what {user} does in {room}: {error}");
+        }
+    }
+
+    /// The user has left `room`, so they type there no more.
+    pub async fn note_leave(&self, room: &RoomId, user: &UserId) {
         let told = match self.0.typing.set(room, user, None) {
             true => self.tell_typing(room).await,
             false => Ok(()),
         };
-        // What the user did is done; who types expires by itself.
+        // Who types expires by itself.
         if let Err(error) = told.and(self.note_activity(user).await) {
-            tracing::debug!("could not tell what {user} does in {room}: {error}");
+            tracing::debug!("could not tell that {user} has left {room}: {error}");
         }
     }
 
