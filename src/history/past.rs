@@ -11,7 +11,7 @@ use ruma::{OwnedEventId, RoomId};
 
 use super::{
     History, Source, StoredEvent, Viewer, Walk,
-    tables::{BACKFILLED, GAPS, GapRow},
+    tables::{BACKFILLED, GAPS, GapRow, PLACES},
 };
 use crate::{
     limits::{PAGE_EVENTS_LOOKED_AT_MAX, PAST_ANCHORS_MAX},
@@ -171,6 +171,36 @@ fn leg(at: Boundary, anchors: &BTreeSet<Position>, stroll: &Stroll) -> Option<Le
 }
 
 impl History {
+    /// The boundaries right before and right after an event that is shown in its room.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn boundaries(&self, event: &StoredEvent) -> Result<(Boundary, Boundary), StoreError> {
+        let place = match event.is_of_timeline() {
+            true => None,
+            false => self.log().db().row(&PLACES, &(event.pdu.event_id().to_owned(),)).await?,
+        };
+        Ok(match place {
+            Some((position, number)) => {
+                let before = Boundary { position, number: number.saturating_sub(1) };
+                (before, Boundary { position, number })
+            }
+            None => {
+                let position = event.position;
+                let before = Boundary::after(Position(position.0.saturating_sub(1)));
+                (before, Boundary { position, number: 0 })
+            }
+        })
+    }
+
+    /// Whether events of the room are missing in its timeline, or have been filled in.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_past(&self, room: &RoomId) -> Result<bool, StoreError> {
+        Ok(!self.anchors(room).await?.is_empty())
+    }
+
     /// The positions after which events are missing or were filled in.
     async fn anchors(&self, room: &RoomId) -> Result<BTreeSet<Position>, StoreError> {
         let mut anchors = BTreeSet::new();

@@ -38,6 +38,9 @@ pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::G
 /// belong, and their order among those.
 pub const BACKFILLED: Rows<(OwnedRoomId, Position, u64), OwnedEventId> = Rows::new(TableId::Backfill);
 
+/// Where a back-filled event has its place: the key of its row in [`BACKFILLED`], without the room.
+pub const PLACES: Rows<(OwnedEventId,), (Position, u64)> = Rows::new(TableId::BackfillPlace);
+
 /// A room as it is now. Every commit that moves it expects the row to be as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {

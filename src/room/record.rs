@@ -13,7 +13,7 @@ use crate::{
     dag::tree::{Change, NewNode},
     history::{
         History, RoomRow, StoredEvent,
-        tables::{BACKFILLED, FORGOTTEN, ROOMS, STRIPPED, StrippedRow},
+        tables::{BACKFILLED, FORGOTTEN, PLACES, ROOMS, STRIPPED, StrippedRow},
     },
     log::{Audience, Commit, CommitError, OnceKey},
     types::{Fact, Lane, Membership, Position},
@@ -148,6 +148,7 @@ impl Turn {
         self.hidden.iter().chain(&self.rewritten).for_each(|event| event.record(commit));
         for (anchor, number, event_id) in &self.filled {
             commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
+            commit.put(&PLACES, &(event_id.clone(),), &(*anchor, *number));
         }
         self.extra.drain(..).for_each(|extra| extra(commit));
     }

@@ -56,6 +56,8 @@ pub enum TableId {
     Erased = 0x2F,
     /// Events that are named as previous ones and are not here, by room.
     Gap = 0x30,
+    /// Where an event from before we were there has its place, by its id.
+    BackfillPlace = 0x31,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.

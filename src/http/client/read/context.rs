@@ -2,19 +2,20 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidcontexteventid>
 
+use std::collections::BTreeSet;
+
 use ruma::{
     api::client::context::get_context::v3::{Request, Response},
     assign,
 };
 
-use super::scene::{Scene, is_lazy, page_limit, token};
+use super::scene::{Scene, is_lazy, page_limit, place_token};
 use crate::{
     account::Caller,
-    history::{Source, Walk},
+    history::{Boundary, Stroll},
     http::{App, Failure},
     limits::PAGE_EVENTS_DEFAULT,
     log::Direction,
-    types::Position,
 };
 
 /// Answers the request.
@@ -24,14 +25,15 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let limit = page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT);
     let lazy = is_lazy(&request.filter);
     let wanted = scene.wanted(request.filter);
-    let source = Source::Timeline(&request.room_id);
-    let at = event.position;
-    let before = Position(at.0.saturating_sub(1));
-    let backward = Walk { from: before, to: None, direction: Direction::Backward, limit: limit / 2 };
-    let earlier = scene.viewer.page(&source, backward, &wanted).await?;
-    let to = Some(scene.reach.until);
-    let forward = Walk { from: at, to, direction: Direction::Forward, limit: limit - limit / 2 };
-    let later = scene.viewer.page(&source, forward, &wanted).await?;
+    let (before, after) = app.history.boundaries(&event).await?;
+    let room = &request.room_id;
+    // What is missing is fetched when the client asks for it with one of the tokens.
+    let passed = BTreeSet::new();
+    let backward = Stroll { from: before, to: None, direction: Direction::Backward, limit: limit / 2 };
+    let earlier = scene.viewer.stroll(room, backward, &passed, &wanted).await?;
+    let to = Some(Boundary::after(scene.reach.until));
+    let forward = Stroll { from: after, to, direction: Direction::Forward, limit: limit - limit / 2 };
+    let later = scene.viewer.stroll(room, forward, &passed, &wanted).await?;
 
     let mut events: Vec<_> =
         earlier.events.iter().rev().chain([&event]).chain(&later.events).cloned().collect();
@@ -44,8 +46,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         }
     };
     Ok(assign!(Response::new(), {
-        start: Some(token(earlier.reached)),
-        end: Some(token(later.reached)),
+        start: Some(place_token(earlier.reached)),
+        end: Some(place_token(later.reached)),
         events_before: scene.show(&earlier.events).await?,
         event: Some(scene.show_one(&event).await?),
         events_after: scene.show(&later.events).await?,

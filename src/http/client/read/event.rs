@@ -4,7 +4,7 @@
 
 use ruma::api::client::room::get_room_event::v3::{Request, Response};
 
-use super::scene::Scene;
+use super::scene::{Scene, no_such_event};
 use crate::{
     account::Caller,
     http::{App, Failure},
@@ -12,7 +12,8 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
+    let scene = Scene::find(&app, &caller, &request.room_id).await?;
+    let mut scene = scene.ok_or_else(no_such_event)?;
     let event = scene.event(&request.room_id, &request.event_id).await?;
     Ok(Response::new(scene.show_one(&event).await?))
 }

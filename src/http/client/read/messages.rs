@@ -10,7 +10,7 @@ use ruma::{
     assign,
 };
 
-use super::scene::{Scene, boundary, direction, is_lazy, page_limit};
+use super::scene::{Scene, direction, is_lazy, page_limit, place, place_token};
 use crate::{
     account::Caller,
     history::{Boundary, PastPage, StoredEvent, Stroll},
@@ -49,8 +49,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         false => Vec::new(),
     };
     Ok(assign!(Response::new(), {
-        start: token(stroll.from),
-        end: page.more.then(|| token(page.reached)),
+        start: place_token(stroll.from),
+        end: page.more.then(|| place_token(page.reached)),
         chunk: scene.show(&page.events).await?,
         state: scene.show_state(&members).await?,
     }))
@@ -79,25 +79,4 @@ async fn page(
         (page.reached, page.more, page.lacking) = (next.reached, next.more, next.lacking);
     }
     Ok(page)
-}
-
-/// Reads a token of ours; see [`token`].
-fn place(token: &str) -> Result<Boundary, Failure> {
-    let Some((position, number)) = token.strip_prefix('t').and_then(|rest| rest.split_once('_')) else {
-        return Ok(Boundary::after(boundary(token)?));
-    };
-    let position = boundary(&format!("t{position}"))?;
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    match number.parse() {
-        Ok(number) if is_number => Ok(Boundary { position, number }),
-        _ => Err(Failure::invalid_param("The token is not one of this server")),
-    }
-}
-
-/// The token of a boundary. Where there are no back-filled events it is as everywhere else.
-fn token(at: Boundary) -> String {
-    match at.number {
-        u64::MAX => super::scene::token(at.position),
-        number => format!("t{}_{number}", at.position),
-    }
 }

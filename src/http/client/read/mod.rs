@@ -19,12 +19,17 @@ mod timestamp;
 mod turn_server;
 mod user_search;
 
-use ruma::api::client::{
-    context as contexts, directory, membership, message, relations as relating, room, space, thirdparty,
-    threads as threading, user_directory, voip,
+use http::Method;
+use ruma::api::{
+    Metadata,
+    client::{
+        context as contexts, directory, membership, message, relations as relating, room, space, thirdparty,
+        threads as threading, user_directory, voip,
+    },
+    path_builder::PathBuilder,
 };
 
-use crate::http::Routes;
+use crate::http::{Access, Routes};
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
@@ -32,15 +37,19 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<contexts::get_context::v3::Request, _>(context::handle);
     routes.add::<room::get_room_event::v3::Request, _>(event::handle);
     routes.add::<membership::get_member_events::v3::Request, _>(members::handle);
-    routes.add::<membership::joined_members::v3::Request, _>(joined_members::handle);
+    for path in membership::joined_members::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::GET, path, Access::Required, joined_members::handle);
+    }
     routes.add::<relating::get_relating_events::v1::Request, _>(relations::handle);
     routes.add::<relating::get_relating_events_with_rel_type::v1::Request, _>(relations_of_kind::handle);
     routes.add::<relating::get_relating_events_with_rel_type_and_event_type::v1::Request, _>(
         relations_of_type::handle,
     );
     routes.add::<threading::get_threads::v1::Request, _>(threads::handle);
-    routes.add::<directory::get_public_rooms::v3::Request, _>(public_rooms::handle);
-    routes.add::<directory::get_public_rooms_filtered::v3::Request, _>(public_rooms_filtered::handle);
+    for path in directory::get_public_rooms::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::GET, path, Access::Open, public_rooms::handle);
+        routes.raw(Method::POST, path, Access::Required, public_rooms_filtered::handle);
+    }
     routes.add::<space::get_hierarchy::v1::Request, _>(hierarchy::handle);
     routes.add::<room::get_summary::v1::Request, _>(summary::handle);
     routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);

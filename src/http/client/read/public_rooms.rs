@@ -2,17 +2,18 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms>
 
+use axum::response::{IntoResponse, Response};
 use ruma::{
     OwnedServerName, UInt,
-    api::client::directory::get_public_rooms::v3::{Request, Response},
-    assign,
+    api::client::directory::get_public_rooms::v3::Request,
     directory::{Filter, PublicRoomsChunk, RoomTypeFilter},
     room::RoomSummary,
 };
+use serde_json::{Value, json};
 
 use super::scene::page_limit;
 use crate::{
-    http::{App, Failure},
+    http::{App, Call, Failure},
     limits::ROOM_LIST_MAX,
 };
 
@@ -33,14 +34,29 @@ pub(in crate::http) struct Answer {
 }
 
 /// Answers the request.
-pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
-    let Request { server, limit, since, .. } = request;
-    let answer = list(&app, Question { server, limit, since, filter: Filter::new() }).await?;
-    Ok(assign!(Response::new(answer.chunk), {
-        next_batch: answer.next_batch,
-        prev_batch: answer.prev_batch,
-        total_room_count_estimate: Some(answer.total),
-    }))
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let Request { server, limit, since, .. } = call.decode()?.request;
+    render(list(&app, Question { server, limit, since, filter: Filter::new() }).await?)
+}
+
+/// The answer to a client. By hand, because ruma leaves out the join rule of the usual rooms, and clients look
+/// for it.
+pub(super) fn render(answer: Answer) -> Result<Response, Failure> {
+    let mut chunk = Vec::with_capacity(answer.chunk.len());
+    for room in answer.chunk {
+        let mut room = serde_json::to_value(room).map_err(|error| Failure::internal(error))?;
+        if let Some(fields) = room.as_object_mut() {
+            fields.entry("join_rule").or_insert_with(|| Value::from("public"));
+        }
+        chunk.push(room);
+    }
+    let mut body = json!({ "chunk": chunk, "total_room_count_estimate": answer.total });
+    for (name, token) in [("next_batch", answer.next_batch), ("prev_batch", answer.prev_batch)] {
+        if let Some(token) = token {
+            body[name] = Value::from(token);
+        }
+    }
+    Ok(axum::Json(body).into_response())
 }
 
 /// One page of the directory. Its tokens count rooms.

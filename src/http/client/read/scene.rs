@@ -18,7 +18,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     account::Caller,
-    history::{Bundles, Reach, Shape, StoredEvent, Viewer},
+    history::{Boundary, Bundles, Reach, Shape, StoredEvent, Viewer},
     http::{App, Failure},
     limits::PAGE_EVENTS_MAX,
     log::Direction,
@@ -45,16 +45,21 @@ struct IgnoredUsers {
 impl Scene {
     /// Fails for those who may not look into the room; whether there is such a room is not told.
     pub(super) async fn enter(app: &App, caller: &Caller, room: &RoomId) -> Result<Self, Failure> {
-        let reach = app.history.reach(&caller.user_id, room).await?;
-        let reach = reach.ok_or_else(|| Failure::forbidden("You may not look into the room"))?;
+        let scene = Self::find(app, caller, room).await?;
+        scene.ok_or_else(|| Failure::forbidden("You may not look into the room"))
+    }
+
+    /// The room, for those who may look into it.
+    pub(super) async fn find(app: &App, caller: &Caller, room: &RoomId) -> Result<Option<Self>, Failure> {
+        let Some(reach) = app.history.reach(&caller.user_id, room).await? else { return Ok(None) };
         let ignored: Option<IgnoredUsers> =
             app.accounts.read_data(&caller.user_id, "m.ignored_user_list").await?;
-        Ok(Self {
+        Ok(Some(Self {
             app: app.clone(),
             reach,
             viewer: app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
             ignored: ignored.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default(),
-        })
+        }))
     }
 
     /// An event of the room that the user may see.
@@ -65,7 +70,7 @@ impl Scene {
         {
             return Ok(event);
         }
-        Err(Failure::not_found("There is no such event, or you may not see it"))
+        Err(no_such_event())
     }
 
     /// Which events of a page are wanted: by the filter, and not from those who are ignored.
@@ -132,6 +137,11 @@ impl Scene {
     }
 }
 
+/// There is no such event, or somebody may not see it: which of the two is not told.
+pub(super) fn no_such_event() -> Failure {
+    Failure::not_found("There is no such event, or you may not see it")
+}
+
 /// Whether members are sent only where an event needs them.
 pub(super) fn is_lazy(filter: &RoomEventFilter) -> bool {
     !matches!(filter.lazy_load_options, LazyLoadOptions::Disabled)
@@ -147,6 +157,27 @@ pub(super) fn boundary(token: &str) -> Result<Position, Failure> {
 /// The token of a boundary.
 pub(super) fn token(boundary: Position) -> String {
     format!("t{boundary}")
+}
+
+/// Reads a token of ours, which may lie between back-filled events; see [`place_token`].
+pub(super) fn place(token: &str) -> Result<Boundary, Failure> {
+    let Some((position, number)) = token.strip_prefix('t').and_then(|rest| rest.split_once('_')) else {
+        return Ok(Boundary::after(boundary(token)?));
+    };
+    let position = boundary(&format!("t{position}"))?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    match number.parse() {
+        Ok(number) if is_number => Ok(Boundary { position, number }),
+        _ => Err(Failure::invalid_param("The token is not one of this server")),
+    }
+}
+
+/// The token of a boundary. Where there are no back-filled events it is as everywhere else.
+pub(super) fn place_token(at: Boundary) -> String {
+    match at.number {
+        u64::MAX => token(at.position),
+        number => format!("t{}_{number}", at.position),
+    }
 }
 
 /// How many events a page may have.

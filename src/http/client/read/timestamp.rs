@@ -2,12 +2,16 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidtimestamp_to_event>
 
-use ruma::api::client::room::get_event_by_timestamp::v1::{Request, Response};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, RoomId,
+    api::client::room::get_event_by_timestamp::v1::{Request, Response},
+};
 
 use super::scene::{Scene, direction};
 use crate::{
     account::Caller,
     http::{App, Failure},
+    limits::BACKFILLS_PER_PAGE,
     log::Direction,
     types::Position,
 };
@@ -21,12 +25,40 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         Direction::Backward => scene.stop(None, direction)?.unwrap_or(Position::ZERO),
     };
     let reach = (from, scene.reach.until);
-    if let Some(event) = scene.viewer.event_by_time(&request.room_id, reach, (ts, direction)).await? {
-        return Ok(Response::new(event.pdu.event_id().to_owned(), event.pdu.origin_server_ts()));
+    let here = scene.viewer.event_by_time(&request.room_id, reach, (ts, direction)).await?;
+    let here = here.map(|event| (event.pdu.event_id().to_owned(), event.pdu.origin_server_ts()));
+    let lacks_some = app.history.has_past(&request.room_id).await?;
+    let elsewhere = match here.is_none() || lacks_some {
+        // What is not here may be from before this server came.
+        true => app.federation.event_near_elsewhere(&request.room_id, ts, direction).await,
+        false => None,
+    };
+    let is_nearer = |found: MilliSecondsSinceUnixEpoch| match (&here, direction) {
+        (None, _) => true,
+        (Some((_, here)), Direction::Forward) => found >= ts && found < *here,
+        (Some((_, here)), Direction::Backward) => found <= ts && found > *here,
+    };
+    if let Some((event_id, found)) = elsewhere.filter(|(_, found)| is_nearer(*found))
+        && bring(&app, &mut scene, &request.room_id, &event_id).await?
+    {
+        return Ok(Response::new(event_id, found));
     }
-    // What is not here may be from before this server came.
-    let found = app.federation.event_near_elsewhere(&request.room_id, ts, direction).await;
     let (event_id, ts) =
-        found.ok_or_else(|| Failure::not_found("There is no event on that side of the time"))?;
+        here.ok_or_else(|| Failure::not_found("There is no event on that side of the time"))?;
     Ok(Response::new(event_id, ts))
+}
+
+/// Fills in events until one is here that another server has named, so that the client can go on from it;
+/// within bounds. Whether the user may see it, as far as is known.
+async fn bring(app: &App, scene: &mut Scene, room: &RoomId, id: &EventId) -> Result<bool, Failure> {
+    for _ in 0..BACKFILLS_PER_PAGE {
+        if app.history.event(id).await?.is_some_and(|event| event.is_shown()) {
+            return Ok(scene.event(room, id).await.is_ok());
+        }
+        let Some((_, anchor, _)) = app.history.gaps(room).await?.into_iter().next() else { break };
+        if !app.rooms.backfill(room, anchor).await? {
+            break;
+        }
+    }
+    Ok(true)
 }
