@@ -112,6 +112,12 @@ impl StoredEvent {
         matches!(self.status, Status::Timeline | Status::Backfilled)
     }
 
+    /// Whether it came at its place in the graph, shown or not, and not later as part of the past.
+    #[must_use]
+    pub fn is_of_timeline(&self) -> bool {
+        matches!(self.status, Status::Timeline | Status::SoftFailed | Status::Rejected)
+    }
+
     /// Writes the row, and those of the auth chain index. An event without a position that belongs to a timeline takes that of the fact
     /// which was added last to `commit`.
     pub fn record(&self, commit: &mut Commit) {

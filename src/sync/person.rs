@@ -116,8 +116,8 @@ impl Sync {
     ) -> Result<(), SyncError> {
         self.add_account_data(caller, request, cut, response).await?;
         add_inbox(cut, response)?;
-        self.add_presence(caller, request, cut, response).await?;
         self.add_device_lists(caller, (cut, moved), response).await?;
+        self.add_presence(caller, request, cut, response).await?;
         let counts = self.devices.key_counts(&caller.user_id, &caller.device_id).await?;
         response.device_one_time_keys_count = counts.one_time;
         // Clients take a missing count for "unknown"; zero says that keys are wanted.
@@ -173,7 +173,11 @@ impl Sync {
         let meets = cut.is_initial() || cut.rooms.values().any(|slice| slice.opened.is_some());
         let people: BTreeSet<OwnedUserId> = match meets {
             true => self.ephemeral.present().into_iter().chain(cut.come_and_gone()).collect(),
-            false => cut.come_and_gone().collect(),
+            false => {
+                let met = &response.device_lists.changed;
+                let there = self.ephemeral.present().into_iter().filter(|user| met.contains(user));
+                cut.come_and_gone().chain(there).collect()
+            }
         };
         for user in people {
             if presence_wanted(&request.filter.presence, &user)

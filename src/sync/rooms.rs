@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::{EventId, OwnedRoomId};
+use ruma::{EventId, OwnedRoomId, RoomId, UserId};
 
 use super::{
     StateDialect, Sync, SyncError, SyncRequest, SyncResponse,
@@ -125,8 +125,21 @@ impl Sync {
 
     /// Whether a room that the user has left is shown.
     async fn shows_left(&self, scene: &Scene<'_>, place: &Place<'_>) -> Result<bool, SyncError> {
-        let wanted = !scene.cut.is_initial() || scene.request.filter.room.include_leave;
-        Ok(wanted && !self.history.is_forgotten(&scene.caller.user_id, &place.room).await?)
+        if !scene.cut.is_initial() {
+            // That the room was left is news for the other devices even when one has forgotten it already.
+            return Ok(true);
+        }
+        let user = &scene.caller.user_id;
+        let wanted = scene.request.filter.room.include_leave || self.is_removed(user, &place.room).await?;
+        Ok(wanted && !self.history.is_forgotten(user, &place.room).await?)
+    }
+
+    /// Whether somebody else has taken the user out of the room.
+    async fn is_removed(&self, user: &UserId, room: &RoomId) -> Result<bool, SyncError> {
+        let Some(standing) = self.history.standing(user, room).await? else { return Ok(false) };
+        let event = self.history.event(&standing.event_id).await?;
+        Ok(matches!(standing.membership, Membership::Leave | Membership::Ban)
+            && event.is_some_and(|event| event.pdu.sender() != user))
     }
 
     /// Adds a room to which the user is invited, where they knock, or where they do neither any more.

@@ -1,8 +1,8 @@
 //! The timelines of rooms in a page.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use ruma::{OwnedEventId, api::client::filter::EventFormat};
+use ruma::{EventId, OwnedEventId, UInt, api::client::filter::EventFormat};
 use serde_json::value::RawValue;
 
 use super::{
@@ -37,6 +37,28 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Leaves out what comes before a covered event.
+    fn cut(&mut self, first: usize) {
+        self.covered.drain(..first);
+        if let Some(event) = self.covered.first() {
+            let begins = event.position;
+            self.shown.retain(|event| event.position >= begins);
+            self.begins = Position(begins.0.saturating_sub(1));
+        }
+        self.limited = true;
+    }
+
+    /// Leaves out all events.
+    fn empty(&mut self) {
+        if let Some(last) = self.covered.last() {
+            self.begins = last.position;
+            self.limited = true;
+            self.jumps = true;
+        }
+        self.covered.clear();
+        self.shown.clear();
+    }
+
     /// Whether the state is the same before, between and after the events.
     pub(super) fn is_still(&self) -> bool {
         !self.jumps && self.covered.iter().all(|event| event.states.is_some_and(|at| at.before == at.current))
@@ -66,7 +88,35 @@ impl Sync {
             self.fill(scene, place, &mut span).await?;
             spans.push(span);
         }
+        self.cut_at_gaps(places, &mut spans).await?;
+        if scene.request.filter.room.timeline.limit.is_some_and(|limit| limit == UInt::MIN) {
+            spans.iter_mut().for_each(Span::empty);
+        }
         Ok(spans)
+    }
+
+    /// Cuts each span at the last place where events are missing, or have been filled in since: they are not
+    /// in the timeline of the log, and a client gets them by walking back from here.
+    async fn cut_at_gaps(&self, places: &[Place<'_>], spans: &mut [Span]) -> Result<(), SyncError> {
+        let mut before = Vec::new();
+        for span in spans.iter() {
+            let covered: HashSet<&EventId> = span.covered.iter().map(|event| event.pdu.event_id()).collect();
+            let prev = span.covered.iter().flat_map(|event| event.pdu.prev_events());
+            before.extend(prev.filter(|id| !covered.contains(&***id)).cloned());
+        }
+        let before = self.history.event_map(&before).await?;
+        for (place, span) in places.iter().zip(spans) {
+            let covered: HashSet<&EventId> = span.covered.iter().map(|event| event.pdu.event_id()).collect();
+            let is_lacking = |id: &OwnedEventId| {
+                !covered.contains(&**id) && before.get(id).is_none_or(|event| !event.is_of_timeline())
+            };
+            let gap = span.covered.iter().rposition(|event| event.pdu.prev_events().iter().any(is_lacking));
+            if let Some(gap) = gap {
+                span.cut(gap);
+                span.jumps |= !place.is_new;
+            }
+        }
+        Ok(())
     }
 
     async fn span(

@@ -139,7 +139,9 @@ async fn memberships_have_their_sections() {
     assert_eq!(left["device_lists"]["left"], json!(["@alice:a.org"]));
     let after = world.since("bob", &left["next_batch"]).await;
     assert_eq!(after["rooms"], Value::Null);
-    assert_eq!(world.initial("bob").await["rooms"], Value::Null);
+    // A device that comes later is told too who has taken the user out of the room.
+    let told = world.initial("bob").await;
+    assert_eq!(words(&told["rooms"]["leave"][id]["timeline"]["events"]).last().unwrap(), "m.room.member");
     let filter = json!({"room": {"include_leave": true}});
     let archived = world.sync("bob", &Ask { filter, ..Ask::default() }).await;
     let timeline = words(&archived["rooms"]["leave"][id]["timeline"]["events"]);
@@ -149,6 +151,20 @@ async fn memberships_have_their_sections() {
     world.leave("bob", &room).await.unwrap();
     let refused = world.since("bob", &after["next_batch"]).await;
     assert_eq!(words(&refused["rooms"]["leave"][id]["timeline"]["events"]), ["m.room.member"], "{refused}");
+    assert_eq!(world.initial("bob").await["rooms"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_timeline_may_be_empty_and_the_state_tells_all() {
+    let world = World::new(false).await;
+    let room = world.room("alice").await;
+    world.set("alice", &room, "m.room.name", json!({"name": "x"})).await;
+    let filter = json!({"room": {"timeline": {"limit": 0}}});
+    let answer = world.sync("alice", &Ask { filter, ..Ask::default() }).await;
+    let update = joined(&answer, &room);
+    assert_eq!(update["timeline"]["events"], json!([]));
+    assert_eq!(update["timeline"]["limited"], true);
+    assert!(words(&update["state"]["events"]).contains(&String::from("m.room.name")), "{update}");
 }
 
 #[tokio::test]
