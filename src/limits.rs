@@ -296,6 +296,8 @@ pub const FETCH_ONE_BY_ONE_MAX: usize = 100;
 pub const GAP_EVENTS_MAX: usize = 500;
 /// Events that one request for missing events asks for (ours; Synapse gives at most 20).
 pub const GAP_PAGE_EVENTS: usize = 50;
+/// Missing events of one answer below which the other server has no more (ours; the smallest bound, Synapse's).
+pub const GAP_ANSWER_EVENTS_LEAST: usize = 20;
 /// States at events that are not here that one batch may ask for (ours).
 pub const CLAIMED_STATES_MAX: usize = 10;
 /// Events of a state with its auth chain (ours; the largest public rooms have about 100,000).

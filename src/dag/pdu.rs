@@ -362,6 +362,14 @@ pub(super) fn within(field: &'static str, size: usize, max: usize) -> Result<(),
     }
 }
 
+/// How long a field is. Before room version 11 servers counted characters, and what came from them stays good.
+fn length(text: &str, rules: &RoomVersionRules) -> usize {
+    match rules.redaction.keep_room_redaction_redacts {
+        true => text.len(),
+        false => text.chars().count(),
+    }
+}
+
 /// What the typed reading alone would let pass: `null` for absent, and lengths.
 fn check_fields(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<(), FormatError> {
     let is_create = object.get("type").and_then(CanonicalJsonValue::as_str) == Some("m.room.create");
@@ -374,7 +382,7 @@ fn check_fields(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Resul
         ("state_key", false),
     ] {
         match object.get(field) {
-            Some(CanonicalJsonValue::String(text)) => within(field, text.len(), ID_BYTES_MAX)?,
+            Some(CanonicalJsonValue::String(text)) => within(field, length(text, rules), ID_BYTES_MAX)?,
             None if !required => {}
             _ => return Err(FormatError::Field(field)),
         }

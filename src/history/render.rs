@@ -138,6 +138,14 @@ pub fn stripped(pdu: &Pdu) -> Result<Box<RawValue>, StoreError> {
     string(&mut out, pdu.state_key().unwrap_or_default());
     out.push_str(r#","type":"#);
     string(&mut out, &pdu.event_type().to_string());
+    if *pdu.event_type() == TimelineEventType::RoomCreate {
+        // Of this one the specification wants all: the id of a room may follow from it.
+        out.push_str(r#","event_id":"#);
+        string(&mut out, pdu.event_id().as_str());
+        number(&mut out, r#","origin_server_ts":"#, pdu.origin_server_ts().0.into());
+        out.push_str(r#","room_id":"#);
+        string(&mut out, pdu.room_id().as_str());
+    }
     out.push('}');
     finish(out)
 }

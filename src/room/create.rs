@@ -54,7 +54,7 @@ pub struct NewRoom {
 /// What a preset stands for.
 struct Rules {
     join_rule: &'static str,
-    guest_access: &'static str,
+    guest_access: Option<&'static str>,
     invite: i64,
     /// Whether those invited are as powerful as the creator.
     trusts: bool,
@@ -63,8 +63,8 @@ struct Rules {
 impl NewRoom {
     fn rules(&self) -> Result<Rules, RoomError> {
         let usual = if self.is_public { RoomPreset::PublicChat } else { RoomPreset::PrivateChat };
-        let open = Rules { join_rule: "public", guest_access: "forbidden", invite: 50, trusts: false };
-        let closed = Rules { join_rule: "invite", guest_access: "can_join", invite: 0, trusts: false };
+        let open = Rules { join_rule: "public", guest_access: None, invite: 50, trusts: false };
+        let closed = Rules { join_rule: "invite", guest_access: Some("can_join"), invite: 0, trusts: false };
         match self.preset.clone().unwrap_or(usual) {
             RoomPreset::PublicChat => Ok(open),
             RoomPreset::PrivateChat => Ok(closed),
@@ -266,8 +266,11 @@ impl Turn {
         events.extend([
             ("m.room.join_rules", json!({ "join_rule": preset.join_rule })),
             ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
-            ("m.room.guest_access", json!({ "guest_access": preset.guest_access })),
         ]);
+        // Without an event no guest may join.
+        if let Some(guest_access) = preset.guest_access {
+            events.push(("m.room.guest_access", json!({ "guest_access": guest_access })));
+        }
         for (event_type, content) in events {
             if !room.sets(event_type) {
                 self.add(NewEvent::state(creator, event_type, "", &content)?).await?;

@@ -90,6 +90,23 @@ impl Rooms {
         }
         turn.finish(None).await.map(drop)
     }
+
+    /// Has a user who has just joined a room through another server keep what they had set for the room that
+    /// it replaces.
+    pub(super) async fn inherit_from_predecessor(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> Result<(), RoomError> {
+        let mut turn = Turn::begin(self, room).await?;
+        match turn.predecessor(user).await? {
+            Some(old) => {
+                turn.inherit(user, &old).await?;
+                turn.close().await
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Turn {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     RoomError, Rooms,
+    join::AUTHORISED_VIA,
     turn::{NewEvent, Turn},
     until_settled,
 };
@@ -39,16 +40,26 @@ impl Rooms {
         (event_type, state_key): (&StateEventType, &str),
         content: &RawValue,
     ) -> Result<OwnedEventId, RoomError> {
+        if *event_type == StateEventType::RoomCreate {
+            return Err(RoomError::invalid("A room is created once"));
+        }
         if let Some(invited) = self.invites_remote((event_type, state_key), content) {
             let content: Map<String, Value> =
                 serde_json::from_str(content.get()).map_err(|error| RoomError::BadJson(error.to_string()))?;
             return self.invite_remote(user, room, &invited, content).await;
         }
         let mut turn = Turn::begin_as_member(self, room).await?;
+        let content = match event_type {
+            StateEventType::RoomMember => without(content, AUTHORISED_VIA)?,
+            _ => content.to_owned(),
+        };
         let event = NewEvent {
             state_key: Some(String::from(state_key)),
-            ..NewEvent::message(user, TimelineEventType::from(event_type.to_string()), content.to_owned())
+            ..NewEvent::message(user, TimelineEventType::from(event_type.to_string()), content)
         };
+        if *event_type == StateEventType::RoomPowerLevels {
+            turn.check_power_levels(&event).await?;
+        }
         if *event_type == StateEventType::RoomCanonicalAlias {
             turn.check_canonical_alias(&event).await?;
         }
@@ -77,6 +88,28 @@ impl Rooms {
 }
 
 impl Turn {
+    /// Creators whose power has no bounds are given none.
+    ///
+    /// <https://spec.matrix.org/v1.19/rooms/v12/#authorization-rules>
+    async fn check_power_levels(&self, event: &NewEvent) -> Result<(), RoomError> {
+        #[derive(Deserialize)]
+        struct Levels {
+            #[serde(default)]
+            users: Map<String, Value>,
+        }
+        if !self.rules.authorization.explicitly_privilege_room_creators {
+            return Ok(());
+        }
+        let levels: Levels = serde_json::from_str(event.content.get())
+            .map_err(|error| RoomError::BadJson(error.to_string()))?;
+        match self.creators().await?.iter().any(|creator| levels.users.contains_key(creator.as_str())) {
+            true => {
+                Err(RoomError::invalid("The creators of the room cannot be among the users with a level"))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Every alias that is new must be one of this room.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#mroomcanonical_alias>
@@ -92,6 +125,14 @@ impl Turn {
         }
         Ok(())
     }
+}
+
+/// A content without one of its fields.
+fn without(content: &RawValue, field: &str) -> Result<Box<RawValue>, RoomError> {
+    let bad = |error: serde_json::Error| RoomError::BadJson(error.to_string());
+    let mut content: Map<String, Value> = serde_json::from_str(content.get()).map_err(bad)?;
+    content.remove(field);
+    serde_json::value::to_raw_value(&content).map_err(bad)
 }
 
 /// The aliases that the content of an `m.room.canonical_alias` event names.

@@ -29,7 +29,8 @@ use crate::{
     dag::Signed,
     limits::{
         CLAIMED_STATES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX, FETCH_MAX, FETCH_REQUESTS_MAX,
-        FETCH_SOURCES_MAX, GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
+        FETCH_SOURCES_MAX, GAP_ANSWER_EVENTS_LEAST, GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX,
+        STATE_EVENTS_MAX,
     },
     peer::{Bounds, PeerError, Proof},
     room::RoomError,
@@ -106,15 +107,17 @@ impl<'b, 'a> Fetch<'b, 'a> {
             );
             let limit = GAP_PAGE_EVENTS.min(room_left);
             request.limit = UInt::try_from(limit).unwrap_or(UInt::MAX);
-            let added = match self.ask(server, request).await {
+            let (given, added) = match self.ask(server, request).await {
                 Some(mut answer) => {
                     answer.events.truncate(limit);
+                    let given = answer.events.len();
                     let events = self.check(answer.events).await?;
-                    self.batch.extend(events)
+                    (given, self.batch.extend(events))
                 }
-                None => 0,
+                None => (0, 0),
             };
-            if added == 0 {
+            // Who gives less than any server's bound has no more to give.
+            if added == 0 || given < limit.min(GAP_ANSWER_EVENTS_LEAST) {
                 source = sources.next();
             }
         }

@@ -31,7 +31,10 @@ impl Rooms {
             found.push(event.pdu.sender().server_name().to_owned());
         }
         found.extend(history.stripped_via(user, room).await?);
-        found.extend(room.server_name().map(ToOwned::to_owned));
+        if via.is_empty() {
+            // Nobody has said where to ask.
+            found.extend(room.server_name().map(ToOwned::to_owned));
+        }
         let members = history.servers_by_members(room).await?;
         found.extend(members.into_iter().take(REMOTE_MEMBER_SERVERS_MAX));
         let mut servers: Vec<OwnedServerName> = Vec::new();

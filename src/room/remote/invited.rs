@@ -107,7 +107,8 @@ impl Rooms {
             return Ok(None);
         };
         // Without the room's state there is no telling who else may do it.
-        let via = history.stripped_via(&user, room).await?;
+        let knocks = standing.membership == Membership::Knock;
+        let via = if knocks { history.stripped_via(&user, room).await? } else { Vec::new() };
         let may = event.sender() == before.pdu.sender()
             || via.iter().any(|server| server == event.sender().server_name());
         if !may || event.state_key() != Some(user.as_str()) || event.membership() != Some(membership) {

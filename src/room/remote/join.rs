@@ -23,7 +23,7 @@ use crate::{
     peer::{Bounds, Validity, Wanted},
     room::{
         Graft, RoomError, Rooms, join::AUTHORISED_VIA, membership::member_content, template::without_grant,
-        turn::NewEvent,
+        turn::NewEvent, until_settled,
     },
     types::Membership,
 };
@@ -79,7 +79,10 @@ impl Rooms {
         }
         for server in servers {
             match Box::pin(self.join_through(&server, errand)).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let (room, user) = (&errand.room, &errand.user);
+                    return until_settled!(self.inherit_from_predecessor(room, user));
+                }
                 Err(error) => {
                     let (room, user) = (&errand.room, &errand.user);
                     tracing::info!(

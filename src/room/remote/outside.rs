@@ -90,7 +90,13 @@ fn clean(told: &RawValue, event: &Pdu) -> Option<Box<RawValue>> {
         return None;
     }
     let content = told.get("content").filter(|content| content.is_object())?;
-    let clean = json!({ "type": kind, "state_key": key, "sender": sender, "content": content });
+    let mut clean = json!({ "type": kind, "state_key": key, "sender": sender, "content": content });
+    if kind == "m.room.create"
+        && let Some(ts) = told.get("origin_server_ts").filter(|ts| ts.is_u64())
+    {
+        clean["origin_server_ts"] = ts.clone();
+        clean["room_id"] = event.room_id().as_str().into();
+    }
     serde_json::value::to_raw_value(&clean).ok()
 }
 
