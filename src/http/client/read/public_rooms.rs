@@ -44,7 +44,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
 pub(super) fn render(answer: Answer) -> Result<Response, Failure> {
     let mut chunk = Vec::with_capacity(answer.chunk.len());
     for room in answer.chunk {
-        let mut room = serde_json::to_value(room).map_err(|error| Failure::internal(error))?;
+        let mut room = serde_json::to_value(room).map_err(Failure::internal)?;
         if let Some(fields) = room.as_object_mut() {
             fields.entry("join_rule").or_insert_with(|| Value::from("public"));
         }
