@@ -59,8 +59,7 @@ impl History {
     /// When the store fails.
     pub async fn memberships(&self, user: &UserId) -> Result<Vec<MembershipEntry>, StoreError> {
         let lane = Lane::Account(user.to_owned());
-        let rows = self.0.log.db().range(&FORGOTTEN, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
-        let forgotten: HashSet<OwnedRoomId> = rows.into_iter().map(|((_, room), ())| room).collect();
+        let forgotten = self.forgotten(user).await?;
         let (mut from, head) = (Position::ZERO, self.0.log.head());
         let mut entries = Vec::new();
         loop {
@@ -79,6 +78,15 @@ impl History {
                 _ => return Ok(entries),
             }
         }
+    }
+
+    /// The rooms that a user has left and does not want to see any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forgotten(&self, user: &UserId) -> Result<HashSet<OwnedRoomId>, StoreError> {
+        let rows = self.0.log.db().range(&FORGOTTEN, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
+        Ok(rows.into_iter().map(|((_, room), ())| room).collect())
     }
 
     /// What a local user is to a room, be this server in the room or not.

@@ -457,7 +457,9 @@ impl Log {
         found.into_iter().map(facts).collect()
     }
 
-    pub(super) fn may_have(&self, lane: &Lane, from: Position) -> bool {
+    /// Whether `lane` may have something above `from`; never wrong when it says no.
+    #[must_use]
+    pub fn may_have(&self, lane: &Lane, from: Position) -> bool {
         !self.db().is_exclusive() || self.inner.readers.may_have(lane, from)
     }
 
@@ -470,7 +472,9 @@ impl Log {
         }
     }
 
-    pub(super) fn volatile(&self, lane: &Lane, from: Position, to: Position) -> Vec<(Position, Fact)> {
+    /// The facts in memory of a lane in `(from, to]`.
+    #[must_use]
+    pub fn volatile(&self, lane: &Lane, from: Position, to: Position) -> Vec<(Position, Fact)> {
         self.inner.readers.volatile(lane, from, to)
     }
 }
