@@ -252,6 +252,30 @@ pub const SYNC_HEROES_EVENTS_MAX: usize = 5_000;
 pub const LAZY_DEVICES_MAX: usize = 10_000;
 /// Members sent that are remembered for one device (ours; about 150 bytes each).
 pub const LAZY_MEMBERS_MAX: usize = 1_000;
+/// Lists in one request of sliding sync (MSC4186).
+pub const SLIDING_LISTS_MAX: usize = 100;
+/// Room subscriptions in one request of the final shape of sliding sync (MSC4186).
+pub const SLIDING_SUBSCRIPTIONS_MAX: usize = 100;
+/// Room subscriptions in one request of the unstable shape, which has no bound of its own (ours).
+pub const SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX: usize = 1_000;
+/// State patterns of one list or subscription (ours; Element X asks for about 20).
+pub const SLIDING_PATTERNS_MAX: usize = 200;
+/// Bytes of a connection's id (ours; the unstable shape promises 16).
+pub const SLIDING_CONNECTION_ID_BYTES_MAX: usize = 255;
+/// Connections of one device; the one that was changed longest ago goes (ours; Element X has three).
+pub const SLIDING_CONNECTIONS_MAX: usize = 16;
+/// What is remembered of one connection: the state that the client has, and answers that it may have (ours).
+pub const SLIDING_STATES_MAX: usize = 4;
+/// Rooms of connections that are kept in memory (ours; about 100 bytes each). All of it is stored too.
+pub const SLIDING_CACHED_ROOMS_MAX: u64 = 400_000;
+/// Rooms of users whose order is kept in memory (ours; about 250 bytes each). All of it can be computed.
+pub const SLIDING_ROSTER_ROOMS_MAX: u64 = 400_000;
+/// To-device messages in one answer of sliding sync at most (ours).
+pub const SLIDING_TO_DEVICE_MAX: usize = 100;
+/// Events looked at for the last one that moves a room up the list (ours).
+pub const SLIDING_BUMP_LOOKED_AT: usize = 200;
+/// Thread subscriptions in one page (MSC4308: the default; servers may give fewer).
+pub const THREAD_SUBSCRIPTIONS_PAGE_MAX: usize = 100;
 /// How long an access token that can be refreshed is valid (ours; a token that leaks is soon useless).
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 /// Places in the index of who waits in which room, before it is built anew (ours; four bytes each).

@@ -1,4 +1,4 @@
-//! Typing, receipts, presence: which fact, which lane, when.
+//! Typing, receipts, presence, thread subscriptions: which fact, which lane, when.
 //!
 //! Owns: who types where and who is present, both in memory only, but for the table `Presence`: what users
 //! say of themselves and when they were last there. May use: `types`, `limits`, `log`,
@@ -10,6 +10,7 @@ mod expiry;
 mod presence;
 mod receipt;
 mod remote;
+mod subscription;
 mod typing;
 
 use std::{fmt, sync::Arc};
@@ -21,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use presence::{Said, Seen};
 pub use receipt::{Markers, Thread};
 pub use remote::{RemotePresence, RemoteReceipt};
+pub use subscription::{Subscription, SubscriptionPage};
 
 use crate::{
     account::{AccountError, Accounts},
@@ -42,6 +44,12 @@ pub enum EphemeralError {
     /// A parameter has a value that it must not have.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The user has unsubscribed from the thread since the event that a client subscribes for.
+    #[error("You have unsubscribed from the thread since")]
+    Unsubscribed,
+    /// The event that a client subscribes for is not one of the thread.
+    #[error("The event is not in the thread")]
+    NotInThread,
     /// This is somebody else's.
     #[error("{0}")]
     Forbidden(&'static str),

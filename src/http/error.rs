@@ -408,6 +408,14 @@ impl From<EphemeralError> for Failure {
         match error {
             EphemeralError::NotJoined | EphemeralError::Forbidden(_) => Self::forbidden(message),
             EphemeralError::NotFound(_) => Self::not_found(message),
+            EphemeralError::NotInThread => {
+                let code = "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD";
+                Self::custom(StatusCode::BAD_REQUEST, code, message)
+            }
+            EphemeralError::Unsubscribed => {
+                let code = "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION";
+                Self::custom(StatusCode::CONFLICT, code, message)
+            }
             EphemeralError::Invalid(_) => Self::invalid_param(message),
             EphemeralError::Account(error) => error.into(),
             EphemeralError::Commit(error) => error.into(),

@@ -152,6 +152,17 @@ pub enum Fact {
         /// The event.
         event_id: OwnedEventId,
     },
+    /// A user wants to be told of a thread, or no longer; the position orders what was said of one thread.
+    ThreadSubscription {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The root of the thread.
+        thread_root: OwnedEventId,
+        /// Whether the user is subscribed.
+        subscribed: bool,
+        /// A client did it by itself.
+        automatic: bool,
+    },
 }
 
 /// Within a lane, names the register that a fact overwrites.
@@ -194,6 +205,9 @@ impl Fact {
             }
             Self::Devices { user_id } => Retention::Register(key(&["d", user_id.as_str()])),
             Self::KeyCounts => Retention::Register(key(&["k"])),
+            Self::ThreadSubscription { room_id, thread_root, .. } => {
+                Retention::Register(key(&["s", room_id.as_str(), thread_root.as_str()]))
+            }
             Self::Presence { user_id, .. } => Retention::Volatile(key(&["p", user_id.as_str()])),
             Self::ToDevice { .. } | Self::Edu { .. } | Self::Directed { .. } => Retention::Queue,
         }

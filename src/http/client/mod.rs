@@ -18,6 +18,7 @@ pub(in crate::http) mod server;
 mod sync;
 #[cfg(test)]
 mod testing;
+mod thread_subscription;
 
 /// Adds every endpoint of the client-server API.
 pub fn routes(routes: &mut Routes) {
@@ -35,4 +36,5 @@ pub fn routes(routes: &mut Routes) {
     sync::routes(routes);
     push::routes(routes);
     ephemeral::routes(routes);
+    thread_subscription::routes(routes);
 }

@@ -12,7 +12,7 @@ mod public_rooms_filtered;
 mod relations;
 mod relations_of_kind;
 mod relations_of_type;
-mod scene;
+pub(in crate::http) mod scene;
 mod summary;
 mod threads;
 mod timestamp;

@@ -148,14 +148,17 @@ pub(super) fn is_lazy(filter: &RoomEventFilter) -> bool {
 }
 
 /// Reads a token of ours: of sync, or of a boundary in a timeline.
-pub(super) fn boundary(token: &str) -> Result<Position, Failure> {
+pub(in crate::http) fn boundary(token: &str) -> Result<Position, Failure> {
     let as_sync = token.strip_prefix('t').map(|digits| format!("s{digits}"));
-    let cursor: Result<Cursor, _> = as_sync.as_deref().unwrap_or(token).parse();
+    let token = as_sync.as_deref().unwrap_or(token);
+    // A position of sliding sync says more than the place.
+    let place = token.split_once('~').map_or(token, |(place, _)| place);
+    let cursor: Result<Cursor, _> = place.parse();
     cursor.map(|cursor| cursor.log).map_err(|_| Failure::invalid_param("The token is not one of this server"))
 }
 
 /// The token of a boundary.
-pub(super) fn token(boundary: Position) -> String {
+pub(in crate::http) fn token(boundary: Position) -> String {
     format!("t{boundary}")
 }
 
