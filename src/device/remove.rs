@@ -23,6 +23,9 @@ use crate::{
 /// with the user.
 const PUSHERS: Rows<(ruma::OwnedUserId,), CanonicalJsonObject> = Rows::new(TableId::Pusher);
 
+/// The rows belong to `sync`, which stands above; here only that their keys begin with user and device.
+const CONNECTIONS: Rows<(ruma::OwnedUserId, OwnedDeviceId), ()> = Rows::new(TableId::Connection);
+
 /// The part of a pusher's row that says which device made it.
 #[derive(Deserialize)]
 struct PusherOwner {
@@ -102,6 +105,7 @@ impl Devices {
         DEVICES.decode(&found)?.forget(commit, &owner);
         commit.delete(&DEVICE_KEYS, &owner);
         commit.delete(&KEY_COUNTS, &owner);
+        commit.delete_prefix(&CONNECTIONS, &owner);
         drop_one_time_keys(commit, &owner);
         drop_signatures_on(commit, user, device.as_str());
         self.drop_signatures_by(commit, user, &ed25519(device.as_str())).await?;

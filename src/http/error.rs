@@ -380,7 +380,10 @@ impl From<FederationError> for Failure {
 impl From<SyncError> for Failure {
     fn from(error: SyncError) -> Self {
         match error {
-            SyncError::BadToken => Self::invalid_param(error.to_string()),
+            SyncError::BadToken | SyncError::Invalid(_) => Self::invalid_param(error.to_string()),
+            SyncError::UnknownPos => {
+                Self::custom(StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", error.to_string())
+            }
             SyncError::Ephemeral(error) => error.into(),
             SyncError::Push(error) => error.into(),
             SyncError::Account(error) => error.into(),

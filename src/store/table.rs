@@ -22,6 +22,8 @@ pub enum TableId {
     Cursor = 0x13,
     /// Requests that have taken effect, with their answers.
     Once = 0x14,
+    /// What clients of sliding sync have been sent, by device and connection.
+    Connection = 0x15,
     /// Events with what we know of them, by event id.
     Event = 0x20,
     /// Rooms: version, heads, current state.

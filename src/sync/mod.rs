@@ -1,6 +1,6 @@
-//! Renders pages of the log for clients: `GET /sync`.
+//! Renders pages of the log for clients: `GET /sync` and sliding sync.
 //!
-//! Owns: nothing stored; how a page looks to a client. May use: everything down from `push`, but not
+//! Owns: how a page looks to a client; stored only what a client of sliding sync has been sent. May use: everything down from `push`, but not
 //! `room`. Start reading at [`Sync::sync`]. Invariants: a token names what its client has, so the same
 //! token gives the same answer or a longer one; events that a page skips are covered by `limited`; a
 //! to-device message is deleted when its token comes back and not before.
@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod rooms;
 mod sections;
+mod sliding;
 mod state;
 mod summary;
 mod timeline;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use filter::passes;
 pub use request::{StateDialect, SyncRequest};
 pub use response::SyncResponse;
+pub use sliding::{Shape as SlidingShape, SlidingBody, SlidingRequest, SlidingResponse};
 
 use crate::{
     account::{AccountError, Accounts, Caller},
@@ -48,6 +50,12 @@ pub enum SyncError {
     /// The token is not one of this server, or from its future.
     #[error("The `since` token is not one of this server")]
     BadToken,
+    /// The position is not one of this connection, or no longer.
+    #[error("The position is not one of this connection; begin without one")]
+    UnknownPos,
+    /// The request asks for what no client may.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// Unread messages could not be counted.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -78,6 +86,7 @@ pub struct Inner {
     push: Push,
     ephemeral: Ephemeral,
     lazy: lazy::Lazy,
+    sliding: sliding::Memory,
 }
 
 impl std::ops::Deref for Sync {
@@ -99,7 +108,8 @@ impl Sync {
         ephemeral: Ephemeral,
     ) -> Self {
         let (log, lazy) = (history.log().clone(), lazy::Lazy::default());
-        Self(Arc::new(Inner { log, history, accounts, devices, push, ephemeral, lazy }))
+        let sliding = sliding::Memory::default();
+        Self(Arc::new(Inner { log, history, accounts, devices, push, ephemeral, lazy, sliding }))
     }
 
     /// What `caller` missed since its token; waits for something if there is nothing yet.
@@ -121,7 +131,8 @@ impl Sync {
             self.log.ack(&reader, since).await?;
         }
         let wait = request.timeout.min(SYNC_WAIT_MAX);
-        self.note_presence(caller, request, wait).await?;
+        self.note_presence(caller, request.set_presence.as_ref(), wait).await?;
+        self.lazy.rewind((caller, ""), request.since.map(|since| (since.log, 0)));
         let deadline = Instant::now() + wait;
         let limits =
             PageLimits { append: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX, before_opening: true };
@@ -159,10 +170,10 @@ impl Sync {
     async fn note_presence(
         &self,
         caller: &Caller,
-        request: &SyncRequest,
+        set_presence: Option<&PresenceState>,
         wait: Duration,
     ) -> Result<(), SyncError> {
-        let said = match request.set_presence {
+        let said = match set_presence {
             Some(PresenceState::Offline) => Said::Offline,
             Some(PresenceState::Unavailable) => Said::Unavailable,
             _ => Said::Online,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -32,11 +32,13 @@ pub(super) struct Cut {
     pub(super) private_receipts: BTreeMap<OwnedRoomId, Vec<Fact>>,
     /// Changed account data by room.
     pub(super) room_data: BTreeMap<OwnedRoomId, Vec<String>>,
-    global_data: Vec<String>,
-    people: Vec<Fact>,
+    pub(super) global_data: Vec<String>,
+    pub(super) people: Vec<Fact>,
+    /// A thread was subscribed to, or no longer.
+    pub(super) threads: bool,
     /// Keys that the user's own devices signed of others: told to the user alone.
-    own_lists: bool,
-    inbox: Vec<Fact>,
+    pub(super) own_lists: bool,
+    pub(super) inbox: Vec<Fact>,
 }
 
 impl Cut {
@@ -54,7 +56,7 @@ impl Cut {
         cut
     }
 
-    fn account(&mut self, at: Position, fact: Fact) {
+    pub(super) fn account(&mut self, at: Position, fact: Fact) {
         match fact {
             Fact::Membership { room_id, membership, event_id } => {
                 self.memberships.insert(room_id, (membership, event_id, at));
@@ -67,6 +69,7 @@ impl Cut {
                 self.private_receipts.entry(room_id.clone()).or_default().push(fact);
             }
             Fact::Devices { .. } => self.own_lists = true,
+            Fact::ThreadSubscription { .. } => self.threads = true,
             _ => {}
         }
     }
@@ -135,28 +138,39 @@ impl Sync {
         cut: &Cut,
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
-        let user = &caller.user_id;
-        let mut found: BTreeMap<String, Json> = BTreeMap::new();
-        if cut.is_initial() {
-            found.extend(self.accounts.all_data(user, None).await?);
-        } else {
-            let wanted: Vec<_> = cut.global_data.iter().map(|kind| (None, kind.clone())).collect();
-            let contents = self.accounts.data_of(user, &wanted).await?;
-            let named = cut.global_data.iter().cloned().zip(contents);
-            found.extend(named.map(|(kind, content)| (kind, content.unwrap_or_else(removed))));
-        }
-        if cut.is_initial() || found.contains_key("m.push_rules") {
-            // What is stored lacks the defaults that came with newer versions.
-            let rules = self.accounts.push_rules(user).await?;
-            let content = serde_json::json!({ "global": rules });
-            found.insert("m.push_rules".to_owned(), to_raw_value(&content).map_err(StoreError::engine)?);
-        }
+        let changed = (!cut.is_initial()).then_some(&*cut.global_data);
+        let found = self.global_data(&caller.user_id, changed).await?;
         for (event_type, content) in found {
             if global_type_wanted(&request.filter.account_data, &event_type) {
                 response.account_data.events.push(plain(&event_type, &content, None)?);
             }
         }
         Ok(())
+    }
+
+    /// Global account data of the types that changed, or all of it.
+    pub(super) async fn global_data(
+        &self,
+        user: &UserId,
+        changed: Option<&[String]>,
+    ) -> Result<BTreeMap<String, Json>, SyncError> {
+        let mut found: BTreeMap<String, Json> = BTreeMap::new();
+        match changed {
+            None => found.extend(self.accounts.all_data(user, None).await?),
+            Some(changed) => {
+                let wanted: Vec<_> = changed.iter().map(|kind| (None, kind.clone())).collect();
+                let contents = self.accounts.data_of(user, &wanted).await?;
+                let named = changed.iter().cloned().zip(contents);
+                found.extend(named.map(|(kind, content)| (kind, content.unwrap_or_else(removed))));
+            }
+        }
+        if changed.is_none() || found.contains_key("m.push_rules") {
+            // What is stored lacks the defaults that came with newer versions.
+            let rules = self.accounts.push_rules(user).await?;
+            let content = serde_json::json!({ "global": rules });
+            found.insert("m.push_rules".to_owned(), to_raw_value(&content).map_err(StoreError::engine)?);
+        }
+        Ok(found)
     }
 
     async fn add_presence(

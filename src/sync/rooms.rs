@@ -9,10 +9,12 @@ use ruma::{EventId, OwnedRoomId, RoomId, UserId};
 use super::{
     StateDialect, Sync, SyncError, SyncRequest, SyncResponse,
     filter::room_wanted,
+    lazy::Sendings,
     person::Cut,
     response::{Events, Invited, Knocked, RoomUpdate, Rooms},
     state::StatePart,
     timeline::Span,
+    timeline_limit,
 };
 use crate::{
     account::Caller,
@@ -30,6 +32,10 @@ pub(super) struct Scene<'a> {
     pub(super) viewer: Viewer,
     pub(super) person: Arc<Person>,
     pub(super) lanes: Arc<Subscriptions>,
+    /// Which connection of the device; empty for `/v3/sync`.
+    pub(super) channel: &'a str,
+    /// Members that go out with the answer, to be noted when it does.
+    pub(super) members: Sendings,
 }
 
 /// One room, and what the page says of it.
@@ -40,6 +46,12 @@ pub(super) struct Place<'a> {
     pub(super) is_joined: bool,
     /// The client has nothing of the room yet, or nothing that it could build on.
     pub(super) is_new: bool,
+    /// The client may have kept something of the room from before it came back.
+    pub(super) returns: bool,
+    /// The client has the timeline up to here.
+    pub(super) from: Position,
+    /// How many events of the timeline it is given.
+    pub(super) limit: usize,
     /// Where the page ends for this room.
     pub(super) ends: Position,
 }
@@ -76,6 +88,8 @@ impl Sync {
             viewer: self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
             person: self.push.person(&caller.user_id).await?,
             lanes,
+            channel: "",
+            members: Sendings::new(),
         };
         let mut places = Vec::with_capacity(touched.len());
         for room in touched {
@@ -98,6 +112,7 @@ impl Sync {
             };
             rooms.insert(place.room.clone(), update);
         }
+        self.lazy.note((caller, ""), scene.members, (cut.to.log, 0));
         Ok(moved)
     }
 
@@ -226,7 +241,16 @@ fn place<'a>(scene: &Scene<'a>, room: OwnedRoomId) -> Option<Place<'a>> {
         return None;
     }
     let is_new = slice.is_some_and(|slice| slice.opened.is_some());
-    Some(Place { room, slice, is_joined, is_new, ends: closed.unwrap_or(cut.to.log) })
+    Some(Place {
+        room,
+        slice,
+        is_joined,
+        is_new,
+        returns: is_new && !cut.is_initial(),
+        from: cut.from.log,
+        limit: timeline_limit(scene.request),
+        ends: closed.unwrap_or(cut.to.log),
+    })
 }
 
 fn put_state(request: &SyncRequest, update: &mut RoomUpdate, state: Events) {

@@ -137,7 +137,7 @@ impl Sync {
     }
 }
 
-fn value_event(event_type: &str, content: &Value) -> Result<Json, SyncError> {
+pub(super) fn value_event(event_type: &str, content: &Value) -> Result<Json, SyncError> {
     let content = to_raw_value(content).map_err(StoreError::engine)?;
     plain(event_type, &content, None)
 }
@@ -145,13 +145,13 @@ fn value_event(event_type: &str, content: &Value) -> Result<Json, SyncError> {
 /// Receipts by event, kind and user. A user who has read up to an event twice, say in a thread and in
 /// all of the room, does not fit into one content; then there are several.
 #[derive(Default)]
-struct Receipts(Vec<ReceiptContent>);
+pub(super) struct Receipts(pub(super) Vec<ReceiptContent>);
 
 /// By event and kind; then by user.
-type ReceiptContent = BTreeMap<String, BTreeMap<&'static str, Map<String, Value>>>;
+pub(super) type ReceiptContent = BTreeMap<String, BTreeMap<&'static str, Map<String, Value>>>;
 
 impl Receipts {
-    fn add(&mut self, fact: &Fact) {
+    pub(super) fn add(&mut self, fact: &Fact) {
         let Fact::Receipt { kind, user_id, thread_id, event_id, ts, .. } = fact else { return };
         let kind = match kind {
             ReceiptKind::Read => "m.read",

@@ -10,7 +10,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId, events::StateEventTyp
 
 use super::{
     StateDialect, Sync, SyncError,
-    filter::{is_lazy, kind_wanted, wants},
+    filter::{is_lazy, is_redundant, kind_wanted, wants},
     response::Json,
     rooms::{Place, Scene},
     timeline::Span,
@@ -74,7 +74,7 @@ impl Sync {
         for (place, choice) in places.iter().zip(choices) {
             let events: Vec<_> = events.by_ref().take(choice.ids.len()).flatten().collect();
             let events = self.render_state(scene, place, events).await?;
-            self.lazy.note(scene.caller, &place.room, &choice.lazy, scene.cut.to.log);
+            scene.members.push((place.room.clone(), choice.lazy));
             parts.push(StatePart { events, members_moved: choice.members_moved });
         }
         Ok(parts)
@@ -98,7 +98,7 @@ impl Sync {
             } else if !span.is_still() {
                 wanted.push((place.room.clone(), span.begins));
                 if !place.is_new {
-                    wanted.push((place.room.clone(), scene.cut.from.log));
+                    wanted.push((place.room.clone(), place.from));
                 }
             }
         }
@@ -120,14 +120,14 @@ impl Sync {
                 return last.map(|all| Bounds { since: all, begins: all, ends: all });
             }
             let begins = at(place, span.begins);
-            let since = if place.is_new { StateId::EMPTY } else { at(place, scene.cut.from.log) };
+            let since = if place.is_new { StateId::EMPTY } else { at(place, place.from) };
             Some(Bounds { since, begins, ends: last.unwrap_or(begins) })
         };
         Ok(places.iter().zip(spans).map(bounds).collect())
     }
 
     /// The current states of rooms at positions.
-    async fn states_at(
+    pub(super) async fn states_at(
         &self,
         wanted: &[(OwnedRoomId, Position)],
     ) -> Result<BTreeMap<(OwnedRoomId, Position), StateId>, SyncError> {
@@ -226,7 +226,9 @@ impl Sync {
         let found = self.history.state_entries(target, &keys).await?;
         for ((user, key), value) in needed.into_iter().zip(keys).zip(found) {
             let Some(value) = value else { continue };
-            let knows = !whole && self.lazy.has(scene, &place.room, (&user, &value.event_id));
+            let knows = !whole
+                && !is_redundant(&scene.request.filter.room)
+                && self.lazy.has((scene.caller, ""), &place.room, (&user, &value.event_id), place.from);
             if !knows {
                 choice.lazy.push((user, value.event_id.clone()));
                 chosen.insert(key, value.event_id);

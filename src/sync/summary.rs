@@ -22,17 +22,22 @@ impl Sync {
         span: &Span,
     ) -> Result<Summary, SyncError> {
         let heroes = self.heroes(&scene.caller.user_id, room, span).await?;
-        let row = self.history.room(room).await?;
         let state = self.state_where_it_ends(room, span).await?;
-        let (joined, invited) = match row.filter(|row| row.state == state) {
+        let (joined, invited) = self.member_counts(room, state).await?;
+        // Without heroes the room has a name of its own.
+        Ok(Summary { heroes: (!heroes.is_empty()).then_some(heroes), joined, invited })
+    }
+
+    /// How many are joined and how many are invited in a state of a room.
+    pub(super) async fn member_counts(&self, room: &RoomId, state: StateId) -> Result<(u64, u64), SyncError> {
+        let row = self.history.room(room).await?;
+        Ok(match row.filter(|row| row.state == state) {
             Some(row) => (row.joined, row.invited),
             None => {
                 let members = self.history.members(room, state).await?;
                 (members.joined_count() as u64, members.invited_count() as u64)
             }
-        };
-        // Without heroes the room has a name of its own.
-        Ok(Summary { heroes: (!heroes.is_empty()).then_some(heroes), joined, invited })
+        })
     }
 
     /// The first few others who are joined or invited; without any, those who have left. Nobody if the
@@ -44,9 +49,19 @@ impl Sync {
         span: &Span,
     ) -> Result<Vec<OwnedUserId>, SyncError> {
         let state = self.state_where_it_ends(room, span).await?;
-        if self.is_named(state).await? {
-            return Ok(Vec::new());
+        match self.is_named(state).await? {
+            true => Ok(Vec::new()),
+            false => self.heroes_in(user, room, state).await,
         }
+    }
+
+    /// The same, whether or not the room has a name.
+    pub(super) async fn heroes_in(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        state: StateId,
+    ) -> Result<Vec<OwnedUserId>, SyncError> {
         let members = self.history.members(room, state).await?;
         let among = |wanted: &[Membership]| -> (Vec<_>, Vec<_>) {
             let others = members.iter().filter(|(other, _)| *other != user);
@@ -135,7 +150,7 @@ impl Sync {
         Ok(false)
     }
 
-    async fn state_where_it_ends(&self, room: &RoomId, span: &Span) -> Result<StateId, SyncError> {
+    pub(super) async fn state_where_it_ends(&self, room: &RoomId, span: &Span) -> Result<StateId, SyncError> {
         let last = span.covered.last().and_then(|event| event.states);
         match last {
             Some(states) => Ok(states.current),

@@ -10,7 +10,6 @@ use super::{
     filter::{is_selective, kind_wanted, wants},
     response::{Json, Timeline},
     rooms::{Place, Scene},
-    timeline_limit,
 };
 use crate::{
     history::{Bundles, Shape, StoredEvent},
@@ -130,15 +129,14 @@ impl Sync {
             Some(first) => Position(first.position.0.saturating_sub(1)),
             None => place.ends,
         };
-        // What a client kept of a room from before it came back does not join on to what it gets now.
-        let returns = place.is_new && !scene.cut.is_initial();
         let begins_room = covered.first().is_some_and(|first| first.pdu.prev_events().is_empty());
         let moved = place.facts().any(|fact| matches!(fact, Fact::StateMoved));
         Ok(Span {
             shown: self.shown(scene, &covered).await?,
             begins,
             ends: place.ends,
-            limited: gap || (returns && !begins_room),
+            // What a client kept of a room from before it came back does not join on to what it gets now.
+            limited: gap || (place.returns && !begins_room),
             jumps: moved || (gap && !place.is_new),
             covered,
         })
@@ -165,8 +163,8 @@ impl Sync {
 
     /// Goes on looking at older events while the filter has let through few and there are more.
     async fn fill(&self, scene: &mut Scene<'_>, place: &Place<'_>, span: &mut Span) -> Result<(), SyncError> {
-        let limit = timeline_limit(scene.request);
-        let from = if place.is_new { Position::ZERO } else { scene.cut.from.log };
+        let limit = place.limit;
+        let from = if place.is_new { Position::ZERO } else { place.from };
         let gap = place.slice.is_some_and(|slice| slice.gap);
         let selective = is_selective(&scene.request.filter.room.timeline) || !scene.person.ignored.is_empty();
         if !gap || !selective || span.covered.is_empty() {
@@ -197,8 +195,7 @@ impl Sync {
             span.covered.splice(0..0, older);
             if ends && span.shown.len() < limit {
                 // Everything since the client's token has been looked at.
-                let returns = place.is_new && !scene.cut.is_initial();
-                span.limited = returns;
+                span.limited = place.returns;
                 span.jumps = place.facts().any(|fact| matches!(fact, Fact::StateMoved));
                 span.begins = from;
                 return Ok(());

@@ -2,6 +2,9 @@
 
 mod cases;
 mod model;
+mod sliding;
+mod sliding_model;
+mod threads;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +12,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
 use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StateDialect, Sync, SyncError, SyncRequest};
+use super::{SlidingBody, SlidingRequest, SlidingShape, StateDialect, Sync, SyncError, SyncRequest};
 use crate::{
     account::{Accounts, Caller},
     device::Devices,
@@ -119,6 +122,24 @@ impl World {
         };
         let response = self.sync.sync(&caller, &request, &self.stopping).await?;
         Ok(serde_json::to_value(&response).unwrap())
+    }
+
+    /// A request of sliding sync; `body` may hold everything that either shape has in query or body.
+    async fn try_slide(
+        &self,
+        (name, device): (&str, &str),
+        shape: SlidingShape,
+        body: Value,
+    ) -> Result<Value, SyncError> {
+        let caller = Caller { user_id: user(name), device_id: device.into() };
+        let body: SlidingBody = serde_json::from_value(body).unwrap();
+        let request = SlidingRequest::new(shape, &caller.user_id, body)?;
+        let response = self.sync.slide(&caller, &request, &self.stopping).await?;
+        Ok(serde_json::to_value(&response).unwrap())
+    }
+
+    async fn slide(&self, name: &str, body: Value) -> Value {
+        self.try_slide((name, "D"), SlidingShape::Unstable, body).await.unwrap()
     }
 
     async fn sync(&self, name: &str, ask: &Ask) -> Value {

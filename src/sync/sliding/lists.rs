@@ -1,0 +1,245 @@
+//! Which rooms a request is about: lists are filtered and cut to their windows, subscriptions join them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
+use serde::Deserialize;
+
+use super::{
+    connection::{Mark, State},
+    request::{Filters, SlidingRequest},
+    roster::{Entry, Roster, Standing},
+    wanted::RoomConfig,
+};
+use crate::{
+    account::Caller,
+    push::Person,
+    sync::{Sync, SyncError},
+    types::Membership,
+};
+
+/// Why a room is looked at, and what is wanted of it.
+#[derive(Debug, Default)]
+pub(super) struct Match {
+    /// The lists that have it in their windows.
+    pub(super) lists: Vec<String>,
+    pub(super) subscribed: bool,
+    pub(super) config: Arc<RoomConfig>,
+}
+
+/// What the lists and subscriptions of a request come to.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    pub(super) rooms: BTreeMap<OwnedRoomId, Match>,
+    /// How many rooms each list has, window or not.
+    pub(super) counts: BTreeMap<String, u64>,
+}
+
+/// What of a user's account data decides which rooms lists have.
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    pub(super) person: Option<Arc<Person>>,
+    pub(super) direct: BTreeSet<OwnedRoomId>,
+    forgotten: HashSet<OwnedRoomId>,
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+/// What one list needs beyond the roster.
+#[derive(Default)]
+struct Sieve {
+    tagged: Option<BTreeMap<OwnedRoomId, BTreeSet<String>>>,
+    children: Option<BTreeSet<OwnedRoomId>>,
+}
+
+impl Habits {
+    /// Whether a room is one of those that a user's lists are made of.
+    fn shows(&self, entry: &Entry, user: &UserId, sent: &State) -> bool {
+        let was_sent = || sent.rooms.get(&entry.room).is_some_and(|sent| sent.room != Mark::Never);
+        let ignored =
+            |sender: &OwnedUserId| self.person.as_ref().is_some_and(|person| person.ignored.contains(sender));
+        let by_self = entry.sender.as_deref() == Some(user) && entry.membership != Membership::Ban;
+        match (entry.standing, entry.membership) {
+            (Standing::Joined(_), _) | (Standing::Outside, Membership::Knock) => true,
+            (Standing::Outside, Membership::Invite) => !entry.sender.as_ref().is_some_and(ignored),
+            (Standing::Outside, _) => was_sent() && !self.forgotten.contains(&entry.room),
+            (Standing::Left { .. }, _) => (!by_self || was_sent()) && !self.forgotten.contains(&entry.room),
+        }
+    }
+
+    /// Whether a user may subscribe to a room.
+    fn admits(&self, entry: &Entry, user: &UserId, sent: &State) -> bool {
+        match entry.standing {
+            Standing::Left { .. } => !self.forgotten.contains(&entry.room),
+            _ => self.shows(entry, user, sent),
+        }
+    }
+}
+
+impl Sync {
+    /// What decides which rooms the lists of `user` have.
+    pub(super) async fn habits(&self, user: &UserId) -> Result<Habits, SyncError> {
+        let direct: Option<BTreeMap<String, Vec<String>>> = self.accounts.read_data(user, "m.direct").await?;
+        let rooms = direct.into_iter().flat_map(BTreeMap::into_values).flatten();
+        Ok(Habits {
+            person: Some(self.push.person(user).await?),
+            direct: rooms.filter_map(|room| OwnedRoomId::try_from(room).ok()).collect(),
+            forgotten: self.history.forgotten(user).await?,
+        })
+    }
+
+    /// The rooms that a request is about.
+    pub(super) async fn selection(
+        &self,
+        caller: &Caller,
+        request: &SlidingRequest,
+        (roster, habits): (&mut Arc<Roster>, &Habits),
+        sent: &State,
+    ) -> Result<Selection, SyncError> {
+        let user = &caller.user_id;
+        if request.lists.values().any(|list| needs_traits(&list.filters)) {
+            *roster = self.with_traits(user, roster.clone()).await?;
+        }
+        let mut selection = Selection::default();
+        let shown: Vec<&Arc<Entry>> =
+            roster.order.iter().filter(|entry| habits.shows(entry, user, sent)).collect();
+        for (name, list) in &request.lists {
+            let sieve = self.sieve(user, &list.filters, &shown, roster).await?;
+            let wanted = |entry: &&&Arc<Entry>| passes(&list.filters, entry, habits, &sieve);
+            let mut count = 0;
+            for (index, entry) in shown.iter().filter(wanted).enumerate() {
+                count += 1;
+                if list.covers(index) {
+                    let found = selection.rooms.entry(entry.room.clone()).or_default();
+                    found.lists.push(name.clone());
+                }
+            }
+            selection.counts.insert(name.clone(), count);
+        }
+        for room in request.subscriptions.keys() {
+            if roster.entry(room).is_some_and(|entry| habits.admits(entry, user, sent)) {
+                selection.rooms.entry(room.clone()).or_default().subscribed = true;
+            }
+        }
+        configure(request, &mut selection, sent);
+        Ok(selection)
+    }
+
+    async fn sieve(
+        &self,
+        user: &UserId,
+        filters: &Filters,
+        shown: &[&Arc<Entry>],
+        roster: &Roster,
+    ) -> Result<Sieve, SyncError> {
+        let mut sieve = Sieve::default();
+        if filters.tags.is_some() || filters.not_tags.is_some() {
+            let wanted: Vec<_> =
+                shown.iter().map(|entry| (Some(entry.room.clone()), String::from("m.tag"))).collect();
+            let contents = self.accounts.data_of(user, &wanted).await?;
+            let tagged = wanted.into_iter().zip(contents).filter_map(|((room, _), content)| {
+                let tags: Tags = serde_json::from_str(content?.get()).ok()?;
+                Some((room?, tags.tags.into_keys().collect()))
+            });
+            sieve.tagged = Some(tagged.collect());
+        }
+        if let Some(spaces) = &filters.spaces {
+            let mut children = BTreeSet::new();
+            for space in spaces {
+                let joined = <&RoomId>::try_from(space.as_str()).ok().and_then(|space| roster.entry(space));
+                if let Some(Entry { standing: Standing::Joined(_), room, .. }) = joined.map(|entry| &**entry)
+                {
+                    children.extend(self.children(room).await?);
+                }
+            }
+            sieve.children = Some(children);
+        }
+        Ok(sieve)
+    }
+
+    /// The rooms that a space names as its own.
+    async fn children(&self, space: &RoomId) -> Result<Vec<OwnedRoomId>, SyncError> {
+        #[derive(Deserialize)]
+        struct Child {
+            via: Option<Vec<String>>,
+        }
+        let Some(state) = self.history.current_state(space).await? else { return Ok(Vec::new()) };
+        let events = self.history.state_events(state, Some(&StateEventType::SpaceChild)).await?;
+        let child = |event: Arc<crate::history::StoredEvent>| {
+            let via = event.pdu.content_as::<Child>().ok()?.via?;
+            let room = OwnedRoomId::try_from(event.pdu.state_key()?).ok()?;
+            (!via.is_empty()).then_some(room)
+        };
+        Ok(events.into_iter().filter_map(child).collect())
+    }
+}
+
+/// Puts together what is wanted of each room. Most rooms want the same, which is then shared, also with
+/// what the client was sent before.
+fn configure(request: &SlidingRequest, selection: &mut Selection, sent: &State) {
+    let mut known = sent.configs();
+    let mut share = |config: RoomConfig| match known.iter().find(|known| ***known == config) {
+        Some(known) => known.clone(),
+        None => {
+            known.push(Arc::new(config));
+            known[known.len() - 1].clone()
+        }
+    };
+    let mut by_lists: BTreeMap<Vec<String>, Arc<RoomConfig>> = BTreeMap::new();
+    for (room, found) in &mut selection.rooms {
+        let of_lists = by_lists.get(&found.lists).cloned().unwrap_or_else(|| {
+            let mut merged = RoomConfig::default();
+            let lists = found.lists.iter().filter_map(|name| request.lists.get(name));
+            lists.for_each(|list| merged.merge(&list.config));
+            let config = share(merged);
+            by_lists.insert(found.lists.clone(), config.clone());
+            config
+        });
+        found.config = match request.subscriptions.get(room).filter(|_| found.subscribed) {
+            Some(config) => {
+                let mut merged = RoomConfig::clone(&of_lists);
+                merged.merge(config);
+                share(merged)
+            }
+            None => of_lists,
+        };
+    }
+}
+
+fn needs_traits(filters: &Filters) -> bool {
+    filters.is_encrypted.is_some()
+        || filters.room_types.is_some()
+        || filters.not_room_types.is_some()
+        || filters.room_name_like.is_some()
+}
+
+/// Whether a room is one of a list.
+fn passes(filters: &Filters, entry: &Entry, habits: &Habits, sieve: &Sieve) -> bool {
+    let is = |wanted: Option<bool>, fact: bool| wanted.is_none_or(|wanted| wanted == fact);
+    let none = BTreeSet::new();
+    let tags = sieve.tagged.as_ref().and_then(|tagged| tagged.get(&entry.room)).unwrap_or(&none);
+    let among = |wanted: &Vec<String>| wanted.iter().any(|tag| tags.contains(tag));
+    is(filters.is_dm, habits.direct.contains(&entry.room))
+        && is(filters.is_invite, entry.membership == Membership::Invite)
+        && filters.tags.as_ref().is_none_or(among)
+        && !filters.not_tags.as_ref().is_some_and(among)
+        && sieve.children.as_ref().is_none_or(|children| children.contains(&entry.room))
+        && has_traits(filters, entry)
+}
+
+fn has_traits(filters: &Filters, entry: &Entry) -> bool {
+    let Some((traits, _)) = &entry.traits else { return true };
+    let like = |part: &String| {
+        traits.name.as_ref().is_some_and(|name| name.to_lowercase().contains(&part.to_lowercase()))
+    };
+    filters.is_encrypted.is_none_or(|wanted| wanted == traits.is_encrypted)
+        && filters.room_types.as_ref().is_none_or(|types| types.contains(&traits.room_type))
+        && !filters.not_room_types.as_ref().is_some_and(|types| types.contains(&traits.room_type))
+        && filters.room_name_like.as_ref().is_none_or(like)
+}
