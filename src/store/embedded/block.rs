@@ -4,6 +4,8 @@
 //! sled spends three to five times the size of small rows on each of them; packed like this they take a
 //! third of the space and of the memory.
 
+use std::collections::VecDeque;
+
 use super::wire::{Wire, put_varint};
 use crate::store::Key;
 
@@ -55,6 +57,60 @@ pub(super) fn find(bytes: &[u8], wanted: &Key) -> Option<Option<Vec<u8>>> {
         key < wanted.0.as_slice()
     })?;
     Some(found)
+}
+
+/// Which slots of a value are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// The first key of the range.
+    pub(super) from: &'a Key,
+    /// The first key beyond the range.
+    pub(super) to: &'a Key,
+    /// At most so many slots …
+    pub(super) most: usize,
+    /// … from the end of the range instead of its beginning.
+    pub(super) last: bool,
+}
+
+/// Some slots of a value.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The slots, sorted.
+    pub(super) slots: VecDeque<Slot>,
+    /// Whether what lies beyond the value cannot be in the range either, seen in its direction.
+    pub(super) ends: bool,
+}
+
+/// The slots of a value that are wanted, without a copy of the others; `None` when it is none of ours.
+pub(super) fn part(bytes: &[u8], wanted: &Wanted<'_>) -> Option<Part> {
+    let (from, to) = (wanted.from.0.as_slice(), wanted.to.0.as_slice());
+    let (mut inside, mut below, mut above) = (0_usize, false, false);
+    let mut slots = VecDeque::new();
+    walk(bytes, |key, entry| {
+        below |= key < from;
+        above |= key >= to;
+        if key >= from && key < to {
+            inside += 1;
+            if !wanted.last {
+                slots.push_back((Key(key.to_vec()), entry.to_vec()));
+            }
+        }
+        !above && (wanted.last || slots.len() < wanted.most)
+    })?;
+    if wanted.last && inside > 0 {
+        let mut skip = inside.saturating_sub(wanted.most);
+        walk(bytes, |key, entry| {
+            if key >= from && key < to {
+                match skip {
+                    0 => slots.push_back((Key(key.to_vec()), entry.to_vec())),
+                    _ => skip -= 1,
+                }
+            }
+            key < to
+        })?;
+    }
+    let ends = if wanted.last { below && inside <= wanted.most } else { above };
+    Some(Part { slots, ends })
 }
 
 /// Calls `each` with key and entry until it gives `false`.
@@ -150,8 +206,9 @@ fn shared(last: &[u8], key: &[u8]) -> usize {
 
 /// Whether `key` is a later position in the lane of `before`.
 pub(super) fn follows(before: &Key, key: &Key) -> bool {
-    let lane = |key: &Key| key.0.len().checked_sub(POSITION_BYTES).map(|end| key.0[..end].to_vec());
-    before.0.len() == key.0.len() && before < key && lane(before).is_some() && lane(before) == lane(key)
+    let lane = before.0.len().checked_sub(POSITION_BYTES);
+    let same = |end| before.0[..end] == key.0[..end];
+    before.0.len() == key.0.len() && before < key && lane.is_some_and(same)
 }
 
 #[cfg(test)]
@@ -177,6 +234,33 @@ mod tests {
         assert_eq!(decode(&[]), None);
         assert_eq!(decode(&[7, 0]), None);
         assert_eq!(decode(&[1, 5, 1, 1, 0]), None, "nothing to share with");
+    }
+
+    #[test]
+    fn a_part_is_what_filtering_all_of_it_gives() {
+        let bytes = encode(&slots(40));
+        let key = |n: usize| Key(format!("some/lane/{n:06}").into_bytes());
+        for (from, to) in [(0, 40), (0, 41), (3, 9), (9, 9), (38, 60), (50, 60)] {
+            for (most, last) in [(usize::MAX, false), (4, false), (usize::MAX, true), (4, true)] {
+                let (low, high) = (key(from), key(to));
+                let wanted = Wanted { from: &low, to: &high, most, last };
+                let part = part(&bytes, &wanted).unwrap();
+                let all: Vec<Slot> =
+                    slots(40).into_iter().filter(|(key, _)| *key >= low && *key < high).collect();
+                let kept = all.len().min(most);
+                let expected = if last { &all[all.len() - kept..] } else { &all[..kept] };
+                assert!(part.slots.iter().eq(expected), "{from} {to} {most} {last}");
+                let may_go_on = match last {
+                    false => kept < all.len() || to >= 40,
+                    true => kept < all.len() || from == 0,
+                };
+                assert!(!part.ends || !may_go_on, "{from} {to} {most} {last}");
+            }
+        }
+        let (low, high) = (key(3), key(9));
+        let wanted = Wanted { from: &low, to: &high, most: usize::MAX, last: false };
+        assert!(part(&bytes, &wanted).unwrap().ends, "the tenth key lies beyond the range");
+        assert_eq!(part(&[7, 0], &wanted), None);
     }
 
     #[test]

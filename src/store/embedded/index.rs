@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use sled::IVec;
 
 use super::{
-    block::{self, Growth, MIN_BYTES, Slot},
+    block::{self, Growth, MIN_BYTES, Part, Slot, Wanted},
     codec::Entry,
     frame::Change,
     shared::Changes,
@@ -56,6 +56,9 @@ impl Tip {
 
 const TIP: &[u8] = b"tip";
 const SEGMENT_BYTES: usize = 512 * 1024;
+/// So many entries are taken from a block at a time, even if fewer rows are wanted: some may have been
+/// removed since.
+const PAGE_MIN: usize = 4;
 
 /// The open index.
 pub(super) struct Index {
@@ -113,69 +116,78 @@ impl Index {
         found.map(|bytes| decode(key, &bytes)).transpose()
     }
 
-    /// The entries of a range, one by one in the scan's direction; its limit is not looked at.
+    /// The entries of a range, one by one in the scan's direction; its limit only says how many are
+    /// likely to be looked at.
     pub(super) fn range<'a>(
         &'a self,
         scan: &Scan,
     ) -> impl Iterator<Item = Result<(Key, Entry), StoreError>> + use<'a> {
         let (mut from, mut to, reverse) = (scan.from.clone(), scan.to.clone(), scan.reverse);
+        let most = scan.limit.max(PAGE_MIN);
         let mut found = VecDeque::new();
         std::iter::from_fn(move || {
             if found.is_empty() && from < to {
                 let page = match reverse {
-                    false => self.page_up(&from, &to),
-                    true => self.page_down(&from, &to),
+                    false => self.page_up(&from, &to, most),
+                    true => self.page_down(&from, &to, most),
                 };
-                match page {
-                    Ok(page) => found = page,
+                let ends = match page {
+                    Ok(page) => {
+                        found = page.slots;
+                        page.ends
+                    }
                     Err(error) => {
                         to = from.clone();
                         return Some(Err(error));
                     }
-                }
-                match found.back() {
+                };
+                match (if reverse { found.front() } else { found.back() }).filter(|_| !ends) {
                     Some((key, _)) if reverse => to = Key::clone(key),
                     Some((key, _)) => from = key.successor(),
                     None => to = from.clone(),
                 }
             }
-            let (key, bytes) = found.pop_front()?;
+            let (key, bytes) = if reverse { found.pop_back() } else { found.pop_front() }?;
             let entry = decode(&key, &bytes);
             Some(entry.map(|entry| (key, entry)))
         })
     }
 
-    /// The slots of the first block that has any in the range. A block is looked up anew each time:
-    /// between two looks it may have been cut.
-    fn page_up(&self, from: &Key, to: &Key) -> Result<VecDeque<Slot>, StoreError> {
+    /// The first slots of the range, all from the first block that has any. A block is looked up anew
+    /// each time: between two looks it may have been cut.
+    fn page_up(&self, from: &Key, to: &Key, most: usize) -> Result<Part, StoreError> {
+        let wanted = Wanted { from, to, most, last: false };
         let _whole = self.cutting.read();
         let floor = self.rows.range(..=from.0.as_slice()).next_back().transpose().map_err(failure)?;
-        let after = self
-            .rows
-            .range::<&[u8], _>((Bound::Excluded(from.0.as_slice()), Bound::Excluded(to.0.as_slice())));
-        for block in floor.into_iter().map(Ok).chain(after) {
-            let (key, block) = block.map_err(failure)?;
-            let slots = slots(&key, &block)?.into_iter();
-            let slots: VecDeque<Slot> = slots.filter(|(key, _)| key >= from && key < to).collect();
-            if !slots.is_empty() {
-                return Ok(slots);
+        if let Some((first, block)) = floor {
+            let part = part(&first, &block, &wanted)?;
+            if part.ends || !part.slots.is_empty() {
+                return Ok(part);
             }
         }
-        Ok(VecDeque::new())
+        let after = (Bound::Excluded(from.0.as_slice()), Bound::Excluded(to.0.as_slice()));
+        for block in self.rows.range::<&[u8], _>(after) {
+            let (first, block) = block.map_err(failure)?;
+            let part = part(&first, &block, &wanted)?;
+            if part.ends || !part.slots.is_empty() {
+                return Ok(part);
+            }
+        }
+        Ok(Part::default())
     }
 
     /// The same from the other end.
-    fn page_down(&self, from: &Key, to: &Key) -> Result<VecDeque<Slot>, StoreError> {
+    fn page_down(&self, from: &Key, to: &Key, most: usize) -> Result<Part, StoreError> {
+        let wanted = Wanted { from, to, most, last: true };
         let _whole = self.cutting.read();
         for block in self.rows.range(..to.0.as_slice()).rev() {
             let (first, block) = block.map_err(failure)?;
-            let slots = slots(&first, &block)?.into_iter().rev();
-            let slots: VecDeque<Slot> = slots.filter(|(key, _)| key >= from && key < to).collect();
-            if !slots.is_empty() || first.as_ref() <= from.0.as_slice() {
-                return Ok(slots);
+            let part = part(&first, &block, &wanted)?;
+            if part.ends || !part.slots.is_empty() || first.as_ref() <= from.0.as_slice() {
+                return Ok(part);
             }
         }
-        Ok(VecDeque::new())
+        Ok(Part::default())
     }
 
     /// Applies changes. When the process dies in between, some are applied and others not, which does
@@ -305,6 +317,10 @@ impl Merged {
 
 fn slots(first: &[u8], block: &[u8]) -> Result<Vec<Slot>, StoreError> {
     block::decode(block).ok_or_else(|| nonsense(&Key(first.to_vec())))
+}
+
+fn part(first: &[u8], block: &[u8], wanted: &Wanted<'_>) -> Result<Part, StoreError> {
+    block::part(block, wanted).ok_or_else(|| nonsense(&Key(first.to_vec())))
 }
 
 fn nonsense(key: &Key) -> StoreError {
