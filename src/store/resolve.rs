@@ -4,7 +4,7 @@
 //! Pure, so that it is one thing on every engine. An engine asks [`needed`] what to read, reads it,
 //! and calls [`resolve`]; nothing else may write in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Batch, Key, Outcome, Write};
 use crate::types::Position;
@@ -25,6 +25,8 @@ pub struct Resolved {
     pub outcomes: Vec<Outcome>,
     /// The final value of every row touched; `None` removes it. In key order.
     pub writes: BTreeMap<Key, Option<Vec<u8>>>,
+    /// Those of the keys that hold a position of this group: no such row was ever there before.
+    pub fresh: BTreeSet<Key>,
     /// How many positions the group took.
     pub taken: u64,
 }
@@ -57,14 +59,14 @@ pub fn resolve(
     rows: &BTreeMap<Key, Vec<u8>>,
     range_keys: Vec<Vec<Key>>,
 ) -> Resolved {
-    let mut group_writes: BTreeMap<Key, Option<Vec<u8>>> = BTreeMap::new();
+    let mut group_writes = GroupWrites::default();
     let mut range_keys = range_keys.into_iter();
     let mut outcomes = Vec::with_capacity(group.len());
     let mut taken = 0;
     for batch in group {
         let ranges = batch.writes.iter().filter(|write| matches!(write, Write::DeleteRange(..))).count();
         let stored: Vec<Vec<Key>> = range_keys.by_ref().take(ranges).collect();
-        if let Some(refused) = refusal(&batch, &group_writes, rows) {
+        if let Some(refused) = refusal(&batch, &group_writes.rows, rows) {
             outcomes.push(refused);
             continue;
         }
@@ -73,7 +75,21 @@ pub fn resolve(
         apply(batch.writes, first, &mut group_writes, Stored { rows, ranges: stored });
         outcomes.push(Outcome::Done { first });
     }
-    Resolved { outcomes, writes: group_writes, taken }
+    Resolved { outcomes, writes: group_writes.rows, fresh: group_writes.fresh, taken }
+}
+
+/// What the batches so far come to.
+#[derive(Default)]
+struct GroupWrites {
+    rows: BTreeMap<Key, Option<Vec<u8>>>,
+    fresh: BTreeSet<Key>,
+}
+
+impl GroupWrites {
+    fn put_fresh(&mut self, key: Key, value: Vec<u8>) {
+        self.fresh.insert(key.clone());
+        self.rows.insert(key, Some(value));
+    }
 }
 
 fn refusal(
@@ -98,41 +114,41 @@ struct Stored<'a> {
     ranges: Vec<Vec<Key>>,
 }
 
-fn apply(
-    writes: Vec<Write>,
-    first: Position,
-    group_writes: &mut BTreeMap<Key, Option<Vec<u8>>>,
-    stored: Stored<'_>,
-) {
+fn apply(writes: Vec<Write>, first: Position, group: &mut GroupWrites, stored: Stored<'_>) {
     let mut ranges = stored.ranges.into_iter();
     for write in writes {
         match write {
             Write::Put(key, value) => {
-                group_writes.insert(Key(key.fill(first)), Some(value.fill(first)));
+                let is_fresh = key.stamp.is_some();
+                let (key, value) = (Key(key.fill(first)), value.fill(first));
+                match is_fresh {
+                    true => group.put_fresh(key, value),
+                    false => drop(group.rows.insert(key, Some(value))),
+                }
             }
             Write::Delete(key) => {
-                group_writes.insert(key, None);
+                group.rows.insert(key, None);
             }
             Write::DeleteRange(from, to) => {
                 let fresh: Vec<Key> = match from < to {
-                    true => group_writes.range(from..to).map(|(key, _)| key.clone()).collect(),
+                    true => group.rows.range(from..to).map(|(key, _)| key.clone()).collect(),
                     false => Vec::new(),
                 };
                 for key in ranges.next().unwrap_or_default().into_iter().chain(fresh) {
-                    group_writes.insert(key, None);
+                    group.rows.insert(key, None);
                 }
             }
             Write::Register { index, lane, value, slot } => {
-                let old = match group_writes.get(&index) {
+                let old = match group.rows.get(&index) {
                     Some(written) => written.as_ref(),
                     None => stored.rows.get(&index),
                 };
                 if let Some(old) = old {
-                    group_writes.insert(Key([lane.as_slice(), old.as_slice()].concat()), None);
+                    group.rows.insert(Key([lane.as_slice(), old.as_slice()].concat()), None);
                 }
                 let position = (first.0 + u64::from(slot)).to_be_bytes();
-                group_writes.insert(Key([lane.as_slice(), position.as_slice()].concat()), Some(value));
-                group_writes.insert(index, Some(position.to_vec()));
+                group.put_fresh(Key([lane.as_slice(), position.as_slice()].concat()), value);
+                group.rows.insert(index, Some(position.to_vec()));
             }
         }
     }
@@ -183,6 +199,7 @@ mod tests {
         assert_eq!(resolved.writes[&row(3)], None);
         assert_eq!(resolved.writes[&row(10)], None);
         assert_eq!(resolved.writes[&row(11)], Some(vec![1]));
+        assert_eq!(resolved.fresh, BTreeSet::from([row(10), row(11)]), "the index and row 3 were there");
         assert_eq!(resolved.writes[&key("index")], Some(11_u64.to_be_bytes().to_vec()));
     }
 

@@ -109,6 +109,10 @@ impl Engine {
         let needed = needed(&group);
         let (mut rows, mut entries) = (BTreeMap::new(), BTreeMap::new());
         for key in needed.keys {
+            if let Some(value) = self.shared.hot.get(&key) {
+                rows.insert(key, value);
+                continue;
+            }
             let entry = self.shared.entry(&key)?;
             if entry.is_some()
                 && let Some(value) = self.shared.get(&key)?
@@ -127,6 +131,8 @@ impl Engine {
         after.head += resolved.taken;
         after.reserved = after.reserved.max(after.head);
         if resolved.taken > 0 || !resolved.writes.is_empty() {
+            // What is fresh was not there, and need not be looked for.
+            entries.extend(resolved.fresh.into_iter().map(|key| (key, None)));
             self.write(resolved.writes, entries, after)?;
         }
         Ok(Committed { outcomes: resolved.outcomes, head: Position(after.head) })

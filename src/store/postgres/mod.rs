@@ -146,7 +146,7 @@ async fn commit(connection: &Connection, group: Vec<Batch>) -> Result<Committed,
     let (head, (found, range_keys)) =
         try_join(lock_head(connection), try_join(values(connection, &needed.keys), try_join_all(ranges)))
             .await?;
-    let Resolved { outcomes, writes, taken } = resolve(group, Position(head.0), &found, range_keys);
+    let Resolved { outcomes, writes, taken, .. } = resolve(group, Position(head.0), &found, range_keys);
     let head = head.0 + taken;
     if taken == 0 && writes.is_empty() {
         connection.client.batch_execute("rollback").await.map_err(failure)?;
