@@ -98,17 +98,21 @@ impl Accounts {
                     commit.expect_equals(&DEVICES, &owner, before);
                     before.forget_tokens(&mut commit);
                 }
-                None => {
-                    commit.expect_absent(&DEVICES, &owner);
-                    // Those who share rooms with the user are to look for its keys.
-                    tell_people(&mut commit, &owner.0, [ListChange::Device(&owner.1)]);
-                }
+                None => commit.expect_absent(&DEVICES, &owner),
             }
+            let is_new = before.is_none();
             let created_ms = self.ports.clock.now_ms();
             let mut device = before.unwrap_or(Device { created_ms, ..Device::default() });
             device.tokens.clear();
             device.refresh_tokens.clear();
-            device.display_name = device.display_name.or_else(|| new.display_name.clone());
+            let is_named = device.display_name.is_none() && new.display_name.is_some();
+            if is_named {
+                device.display_name.clone_from(&new.display_name);
+            }
+            // Those who share rooms with the user are to look for its keys.
+            if is_new || is_named {
+                tell_people(&mut commit, &owner.0, [ListChange::Device(&owner.1)]);
+            }
             let terms = Terms { refreshes, renewed: false };
             let session = self.issue(&mut commit, &owner, &mut device, terms);
             commit.put(&DEVICES, &owner, &device);
