@@ -123,6 +123,8 @@ pub const ROOM_CACHE_ROOMS: usize = 20_000;
 pub const MEMBERS_CACHE_ROOMS: usize = 1_000;
 /// Aliases that one room may have on this server (ours; keeps listing them one scan).
 pub const ALIASES_PER_ROOM_MAX: usize = 1_000;
+/// Memory for device lists and cross-signing keys as they are shown (ours; a device takes about 1 KiB).
+pub const SHOWN_KEYS_BYTES: u64 = 16 << 20;
 /// Locks over which requests about the same device or backup are spread (ours; 64 bytes each).
 pub const DEVICE_TURNS: usize = 256;
 /// Attempts at a commit whose rows others change meanwhile (ours; within one process requests take turns).

@@ -6,8 +6,9 @@
 //!
 //! Invariants: a one-time key is given out once, oldest first; a signature in the store has been
 //! checked; a device goes with everything that is its own in one commit; whatever changes what
-//! others see of a user's devices or keys writes `Fact::Devices` in the same commit; what is kept of users of
-//! other servers answers only while nothing of them can have been missed.
+//! others see of a user's devices or keys writes `Fact::Devices` in the same commit; whoever signs keys of
+//! another user has that fact in the own `Account` lane; what is kept of users of other servers answers only
+//! while nothing of them can have been missed.
 
 mod backup;
 mod changes;
@@ -22,6 +23,7 @@ mod remote;
 mod remove;
 mod rows;
 mod send;
+mod shown;
 mod signatures;
 mod turns;
 mod updates;
@@ -61,6 +63,7 @@ pub struct Devices {
     turns: Arc<turns::Turns>,
     /// Told when a list of a user of another server has become stale.
     stale: Arc<Notify>,
+    shown: Arc<shown::ShownKeys>,
 }
 
 impl fmt::Debug for Devices {
@@ -122,7 +125,8 @@ impl Devices {
     /// The devices of the users of `server_name`.
     #[must_use]
     pub fn new(log: Log, ports: Ports, server_name: OwnedServerName) -> Self {
-        Self { log, ports, server_name, turns: Arc::default(), stale: Arc::default() }
+        let (stale, shown) = (Arc::default(), Arc::default());
+        Self { log, ports, server_name, turns: Arc::default(), stale, shown }
     }
 
     fn is_local(&self, user: &UserId) -> bool {

@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
-    CanonicalJsonObject, OwnedDeviceId, OwnedServerName, OwnedUserId, UserId,
+    OwnedDeviceId, OwnedServerName, OwnedUserId, UserId,
     encryption::{CrossSigningKey, DeviceKeys},
     serde::Raw,
 };
 
 use super::{
     DeviceError, Devices,
-    object::{add_signature, only_key, parse, to_raw},
-    rows::{CROSS_SIGNING_KEYS, DEVICE_KEYS, SIGNATURES},
+    object::{parse, to_raw},
+    shown::{read_signatures, sign_only_key, signatures_of},
 };
 use crate::{
-    account::DEVICES,
-    limits::DEVICES_MAX,
-    store::{Key, Row, Scan, StoreError},
+    store::Scan,
+    types::{Fact, Lane, RegisterKey},
 };
 
 /// What a look-up came to.
@@ -34,9 +33,6 @@ pub struct QueriedKeys {
     pub unreachable: BTreeSet<OwnedServerName>,
 }
 
-/// Signatures that the viewer may see, by what is signed.
-type Visible = BTreeMap<String, Vec<(OwnedUserId, String, String)>>;
-
 impl Devices {
     /// The keys of the users of `wanted` (all their devices, unless some are named) as `viewer` may see
     /// them: with the signatures by their own keys and by the viewer's.
@@ -51,132 +47,69 @@ impl Devices {
         let mut queried = QueriedKeys::default();
         let (local, remote): (Vec<_>, Vec<_>) = wanted.iter().partition(|(user, _)| self.is_local(user));
         queried.unreachable = remote.iter().map(|(user, _)| user.server_name().to_owned()).collect();
-        let scans: Vec<Scan> = local.iter().flat_map(|(user, _)| scans(viewer, user)).collect();
-        let mut found = self.log.db().scan_many(&scans).await?.into_iter();
-        let mut next = || found.next().unwrap_or_default();
-        for (user, devices) in local {
-            let (keys, names, crossed) = (next(), next(), next());
-            let mut visible = Visible::new();
-            read_signatures(&mut visible, next())?;
-            if viewer.is_some_and(|viewer| viewer != user) {
-                read_signatures(&mut visible, next())?;
+        let users: Vec<&OwnedUserId> = local.iter().map(|(user, _)| *user).collect();
+        for (shown, (user, devices)) in self.shown(&users).await?.into_iter().zip(local) {
+            let is_wanted = |device: &OwnedDeviceId| devices.is_empty() || devices.contains(device);
+            let keys = shown.devices.iter().filter(|(device, _)| is_wanted(device));
+            let keys = keys.map(|(device, keys)| (device.clone(), keys.clone())).collect();
+            queried.device_keys.insert(user.clone(), keys);
+            let put = |place: &mut BTreeMap<_, _>, key: &Option<Raw<CrossSigningKey>>| {
+                place.extend(key.iter().map(|key| (user.clone(), key.clone())));
+            };
+            put(&mut queried.master_keys, &shown.master);
+            put(&mut queried.self_signing_keys, &shown.self_signing);
+            if viewer == Some(&**user) {
+                put(&mut queried.user_signing_keys, &shown.user_signing);
             }
-            let names = read_names(names)?;
-            let mut of_user = BTreeMap::new();
-            for (key, value) in keys {
-                let (_, device) = DEVICE_KEYS.decode_key(&key)?;
-                if !devices.is_empty() && !devices.contains(&device) {
-                    continue;
-                }
-                let mut object = DEVICE_KEYS.decode(&value)?;
-                sign(&mut object, &visible, device.as_str());
-                if let Some(name) = names.get(&device) {
-                    let unsigned =
-                        CanonicalJsonObject::from([("device_display_name".into(), name.clone().into())]);
-                    object.insert("unsigned".into(), unsigned.into());
-                }
-                of_user.insert(device, to_raw(&object)?);
-            }
-            queried.device_keys.insert(user.clone(), of_user);
-            let is_self = viewer == Some(&**user);
-            queried.add_cross_signing(user, crossed, &visible, is_self)?;
+        }
+        if let Some(viewer) = viewer {
+            self.sign_for(viewer, &mut queried, true).await?;
         }
         Ok(queried)
     }
-}
 
-impl Devices {
     /// Adds to the master keys of users of other servers what `viewer` has signed them with.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn sign_others(&self, viewer: &UserId, found: &mut QueriedKeys) -> Result<(), DeviceError> {
-        let others: Vec<_> = found.master_keys.iter_mut().filter(|(user, _)| !self.is_local(user)).collect();
+        self.sign_for(viewer, found, false).await
+    }
+
+    /// Adds to the master keys of others, of this server or not, what `viewer` has signed them with.
+    async fn sign_for(
+        &self,
+        viewer: &UserId,
+        found: &mut QueriedKeys,
+        local: bool,
+    ) -> Result<(), DeviceError> {
+        let others = found.master_keys.iter_mut();
+        let others = others.filter(|(user, _)| self.is_local(user) == local && **user != viewer);
+        let mut others: Vec<_> = others.collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let verified = self.verified_by(viewer).await?;
+        others.retain(|(user, _)| verified.contains(*user));
         let scans: Vec<Scan> = others.iter().map(|(user, _)| signatures_of(user, viewer)).collect();
         let rows = self.log.db().scan_many(&scans).await?;
         for ((_, raw), rows) in others.into_iter().zip(rows) {
-            let mut visible = Visible::new();
-            read_signatures(&mut visible, rows)?;
+            let visible = read_signatures(rows)?;
             let Ok(mut object) = parse(raw.json()) else { continue };
-            let Some(public) = only_key(&object).map(|(_, public)| public.to_owned()) else { continue };
-            sign(&mut object, &visible, &public);
+            sign_only_key(&mut object, &visible);
             *raw = to_raw(&object)?;
         }
         Ok(())
     }
-}
 
-impl QueriedKeys {
-    fn add_cross_signing(
-        &mut self,
-        user: &OwnedUserId,
-        rows: Vec<Row>,
-        visible: &Visible,
-        is_self: bool,
-    ) -> Result<(), DeviceError> {
-        for (key, value) in rows {
-            let (_, usage) = CROSS_SIGNING_KEYS.decode_key(&key)?;
-            let mut object = CROSS_SIGNING_KEYS.decode(&value)?;
-            if let Some((_, public)) = only_key(&object) {
-                let public = public.to_owned();
-                sign(&mut object, visible, &public);
-            }
-            let place = match usage.as_str() {
-                "master" => &mut self.master_keys,
-                "self_signing" => &mut self.self_signing_keys,
-                "user_signing" if is_self => &mut self.user_signing_keys,
-                _ => continue,
-            };
-            place.insert(user.clone(), to_raw(&object)?);
-        }
-        Ok(())
-    }
-}
-
-fn scan(from: Key) -> Scan {
-    Scan { to: from.after_prefix(), from, reverse: false, limit: DEVICES_MAX }
-}
-
-/// What `signer` has signed of the keys of `user`.
-fn signatures_of(user: &UserId, signer: &UserId) -> Scan {
-    scan(SIGNATURES.prefix(&(user.to_owned(), signer.to_owned())))
-}
-
-/// What is read of one user, in the order in which it is taken apart.
-fn scans(viewer: Option<&UserId>, user: &OwnedUserId) -> Vec<Scan> {
-    let owner = (user.clone(),);
-    let mut scans = vec![
-        scan(DEVICE_KEYS.prefix(&owner)),
-        scan(DEVICES.prefix(&owner)),
-        scan(CROSS_SIGNING_KEYS.prefix(&owner)),
-        signatures_of(user, user),
-    ];
-    if let Some(viewer) = viewer.filter(|viewer| *viewer != user) {
-        scans.push(signatures_of(user, viewer));
-    }
-    scans
-}
-
-fn read_names(rows: Vec<Row>) -> Result<BTreeMap<OwnedDeviceId, String>, StoreError> {
-    let mut names = BTreeMap::new();
-    for (key, value) in rows {
-        if let Some(name) = DEVICES.decode(&value)?.display_name {
-            names.insert(DEVICES.decode_key(&key)?.1, name);
-        }
-    }
-    Ok(names)
-}
-
-fn read_signatures(visible: &mut Visible, rows: Vec<Row>) -> Result<(), StoreError> {
-    for (key, value) in rows {
-        let (_, signer, target, key_id) = SIGNATURES.decode_key(&key)?;
-        visible.entry(target).or_default().push((signer, key_id, SIGNATURES.decode(&value)?));
-    }
-    Ok(())
-}
-
-fn sign(object: &mut CanonicalJsonObject, visible: &Visible, target: &str) {
-    for (signer, key_id, signature) in visible.get(target).into_iter().flatten() {
-        add_signature(object, signer, key_id, signature);
+    /// Whose keys `viewer` has ever signed, beside the own ones.
+    async fn verified_by(&self, viewer: &UserId) -> Result<BTreeSet<OwnedUserId>, DeviceError> {
+        let lane = Lane::Account(viewer.to_owned());
+        let found = self.log.registers_with(&[(lane, RegisterKey::all_devices())]).await?;
+        let user = |fact| match fact {
+            Fact::Devices { user_id } => Some(user_id),
+            _ => None,
+        };
+        Ok(found.into_iter().flatten().filter_map(|(_, fact)| user(fact)).collect())
     }
 }

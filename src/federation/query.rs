@@ -13,7 +13,7 @@ use crate::{
     account::AccountError,
     device::{ClaimedKeys, QueriedKeys},
     log::Direction,
-    types::{Fact, Lane},
+    types::{Lane, RegisterKey},
 };
 
 /// A room as a server may see it in a hierarchy, with the rooms below it.
@@ -130,11 +130,8 @@ impl Federation {
         if !self.accounts.is_active(user).await? {
             return Err(AccountError::NotFound("user").into());
         }
-        let register = Fact::Devices { user_id: user.to_owned() }.retention();
-        let crate::types::Retention::Register(register) = register else {
-            return Err(FederationError::NotFound("There is no device list"));
-        };
-        let changed = self.log.written(&Lane::People, &register).await?;
+        let changed = self.log.written(&Lane::People, &[RegisterKey::devices(user)]).await?;
+        let changed = changed.first().copied().flatten();
         let wanted = BTreeMap::from([(user.to_owned(), Vec::new())]);
         let keys = self.devices.query_keys(None, &wanted).await?;
         Ok(DeviceList { stream_id: changed.map_or(0, |position| position.0), keys })

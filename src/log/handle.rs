@@ -260,18 +260,24 @@ impl Log {
         lane: &Lane,
         key: &RegisterKey,
     ) -> Result<Option<(Position, Fact)>, StoreError> {
-        let Some(at) = self.written(lane, key).await? else { return Ok(None) };
+        let at = self.written(lane, std::slice::from_ref(key)).await?;
+        let Some(at) = at.first().copied().flatten() else { return Ok(None) };
         let facts = self.registers(lane, Position(at.0.saturating_sub(1)), at).await?;
         Ok(facts.into_iter().find(|(_, fact)| fact.retention() == Retention::Register(key.clone())))
     }
 
-    /// Where one register of a lane was last written.
+    /// Where registers of a lane were last written, in the order of `keys`.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn written(&self, lane: &Lane, key: &RegisterKey) -> Result<Option<Position>, StoreError> {
-        let index = self.db().raw(&register_index(lane, &key.0)).await?;
-        index.map(|index| register_place(&index)).transpose()
+    pub async fn written(
+        &self,
+        lane: &Lane,
+        keys: &[RegisterKey],
+    ) -> Result<Vec<Option<Position>>, StoreError> {
+        let keys: Vec<Key> = keys.iter().map(|key| register_index(lane, &key.0)).collect();
+        let found = self.db().get_many(&keys).await?;
+        found.into_iter().map(|index| index.map(|index| register_place(&index)).transpose()).collect()
     }
 
     /// For each lane, the facts of its registers whose keys begin with the bytes beside it.

@@ -9,7 +9,7 @@ use ruma::{OwnedUserId, UserId, push::Ruleset};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Push, PushError};
-use crate::types::{Fact, Lane, Position, Retention};
+use crate::types::{Lane, Position, RegisterKey};
 
 const PUSH_RULES: &str = "m.push_rules";
 const IGNORED_USERS: &str = "m.ignored_user_list";
@@ -22,7 +22,7 @@ pub struct Person {
     /// Users of whom nothing is shown.
     pub ignored: BTreeSet<OwnedUserId>,
     /// When the account data behind this was last written.
-    written: [Option<Position>; 2],
+    written: Vec<Option<Position>>,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +36,8 @@ impl Push {
     /// # Errors
     /// When the store fails.
     pub async fn person(&self, user: &UserId) -> Result<Arc<Person>, PushError> {
-        let written = [self.written(user, PUSH_RULES).await?, self.written(user, IGNORED_USERS).await?];
+        let registers = [PUSH_RULES, IGNORED_USERS].map(RegisterKey::global_data);
+        let written = self.0.log.written(&Lane::Account(user.to_owned()), &registers).await?;
         if let Some(known) = self.0.people.get(user).filter(|known| known.written == written) {
             return Ok(known);
         }
@@ -48,11 +49,5 @@ impl Push {
         let person = Arc::new(Person { rules: self.0.accounts.push_rules(user).await?, ignored, written });
         self.0.people.insert(user.to_owned(), person.clone());
         Ok(person)
-    }
-
-    async fn written(&self, user: &UserId, event_type: &str) -> Result<Option<Position>, PushError> {
-        let fact = Fact::AccountData { room_id: None, event_type: event_type.to_owned() };
-        let Retention::Register(key) = fact.retention() else { return Ok(None) };
-        Ok(self.0.log.written(&Lane::Account(user.to_owned()), &key).await?)
     }
 }

@@ -1,6 +1,6 @@
 //! Lanes, facts and readers: who is told what.
 
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// A named subsequence of the log: the unit a reader subscribes to.
@@ -169,6 +169,30 @@ pub enum Fact {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegisterKey(pub Vec<u8>);
 
+impl RegisterKey {
+    /// What the registers of all [`Fact::Devices`] of a lane begin with.
+    #[must_use]
+    pub fn all_devices() -> Self {
+        Self(b"d\0".to_vec())
+    }
+
+    /// The register of [`Fact::Devices`] of one user.
+    #[must_use]
+    pub fn devices(user: &UserId) -> Self {
+        Self([Self::all_devices().0.as_slice(), user.as_bytes()].concat())
+    }
+
+    /// The register of [`Fact::AccountData`] of one type of global account data.
+    #[must_use]
+    pub fn global_data(event_type: &str) -> Self {
+        Self::account_data("", event_type)
+    }
+
+    fn account_data(room: &str, event_type: &str) -> Self {
+        Self(["a", room, event_type].join("\0").into_bytes())
+    }
+}
+
 /// How long a fact stays in its lane. A property of the kind of fact, not of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retention {
@@ -201,9 +225,9 @@ impl Fact {
             Self::Membership { room_id, .. } => Retention::Register(key(&["m", room_id.as_str()])),
             Self::AccountData { room_id, event_type } => {
                 let room = room_id.as_ref().map_or("", |room| room.as_str());
-                Retention::Register(key(&["a", room, event_type]))
+                Retention::Register(RegisterKey::account_data(room, event_type))
             }
-            Self::Devices { user_id } => Retention::Register(key(&["d", user_id.as_str()])),
+            Self::Devices { user_id } => Retention::Register(RegisterKey::devices(user_id)),
             Self::KeyCounts => Retention::Register(key(&["k"])),
             Self::ThreadSubscription { room_id, thread_root, .. } => {
                 Retention::Register(key(&["s", room_id.as_str(), thread_root.as_str()]))

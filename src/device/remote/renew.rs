@@ -19,7 +19,7 @@ use crate::{
     log::{Audience, Commit},
     peer::{Bounds, PeerError, Peers},
     store::StoreError,
-    types::{Fact, Lane, Position, RegisterKey, Retention},
+    types::{Fact, Lane, Position, RegisterKey},
 };
 
 /// What is known of a user's list before its server is asked; what is kept of the answer depends on it.
@@ -132,10 +132,8 @@ impl Devices {
     /// What is known of the list of `user` now, before its server is asked.
     pub(super) async fn before(&self, user: &UserId) -> Result<Before, StoreError> {
         let at = self.log.head();
-        let told = match told_register(user) {
-            Some(register) => self.log.written(&Lane::People, &register).await?,
-            None => None,
-        };
+        let told = self.log.written(&Lane::People, &[RegisterKey::devices(user)]).await?;
+        let told = told.first().copied().flatten();
         let stale = self.log.db().raw(&STALE.key(&(user.server_name().to_owned(), user.to_owned()))).await?;
         Ok(Before { at, told, stale })
     }
@@ -143,9 +141,7 @@ impl Devices {
     /// Keeps a list, if nothing was told of it since `before`.
     pub(super) fn keep(commit: &mut Commit, user: &UserId, list: &RemoteList, before: Before) {
         let place = (user.server_name().to_owned(), user.to_owned());
-        if let Some(register) = told_register(user) {
-            commit.expect_register(&Lane::People, &register, before.told);
-        }
+        commit.expect_register(&Lane::People, &RegisterKey::devices(user), before.told);
         match list.is_small() {
             true => commit.put(&LISTS, &(user.to_owned(),), list),
             false => commit.delete(&LISTS, &(user.to_owned(),)),
@@ -173,13 +169,5 @@ impl Before {
     /// What the list is kept with.
     pub(super) fn at(&self) -> Position {
         self.at
-    }
-}
-
-/// Where it is told that the devices of a user changed.
-fn told_register(user: &UserId) -> Option<RegisterKey> {
-    match (Fact::Devices { user_id: user.to_owned() }).retention() {
-        Retention::Register(register) => Some(register),
-        _ => None,
     }
 }

@@ -6,7 +6,10 @@ use ruma::{OneTimeKeyAlgorithm, OwnedDeviceId, OwnedUserId};
 use serde_json::{Value, json};
 
 use super::{Identity, World, one_time_keys, user};
-use crate::types::{Cursor, Fact, Lane, Position, Reader};
+use crate::{
+    account::NewSession,
+    types::{Cursor, Fact, Lane, Position, Reader},
+};
 
 async fn claim(world: &World, identity: &Identity) -> Option<String> {
     let algorithm = OneTimeKeyAlgorithm::SignedCurve25519;
@@ -202,6 +205,34 @@ async fn a_query_finds_the_devices_with_their_names() {
     let named = BTreeMap::from([(bob.user.clone(), vec!["OTHER".into()])]);
     let found = world.devices.query_keys(None, &named).await.unwrap();
     assert_eq!(json!(found.device_keys), json!({ "@bob:here": {} }));
+}
+
+#[tokio::test]
+async fn a_query_sees_every_change_since_the_one_before() {
+    let world = World::new().await;
+    let bob = world.log_in_with_keys("bob", "DEV").await;
+    let names = async || {
+        let found = query(&world, "alice", &["bob"]).await;
+        let devices = found["@bob:here"].as_object().unwrap();
+        let name = |keys: &Value| keys["unsigned"]["device_display_name"].as_str().map(String::from);
+        devices.iter().map(|(device, keys)| (device.clone(), name(keys))).collect::<Vec<_>>()
+    };
+    let is = |device: &str, name: Option<&str>| (String::from(device), name.map(String::from));
+    assert_eq!(names().await, [is("DEV", None)]);
+    let session = NewSession {
+        user_id: bob.user.clone(),
+        device_id: Some(bob.device.clone()),
+        display_name: Some("tablet".into()),
+        refreshes: false,
+    };
+    world.accounts.start_session(session).await.unwrap();
+    assert_eq!(names().await, [is("DEV", Some("tablet"))], "a login gave it a name");
+    world.devices.rename(&bob.user, &bob.device, "phone").await.unwrap();
+    assert_eq!(names().await, [is("DEV", Some("phone"))]);
+    world.log_in_with_keys("bob", "OTHER").await;
+    assert_eq!(names().await, [is("DEV", Some("phone")), is("OTHER", None)]);
+    world.devices.remove(&bob.user, std::slice::from_ref(&bob.device)).await.unwrap();
+    assert_eq!(names().await, [is("OTHER", None)]);
 }
 
 #[tokio::test]
