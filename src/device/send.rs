@@ -95,28 +95,33 @@ impl Devices {
 
     /// The local devices that `messages` reach, with all devices for `*`.
     async fn targets<'a>(&self, messages: &'a Messages) -> Result<Vec<Target<'a>>, DeviceError> {
-        let mut scans = Vec::new();
-        let mut contents = Vec::new();
+        let (mut keys, mut named) = (Vec::new(), Vec::new());
+        let (mut scans, mut everywhere) = (Vec::new(), Vec::new());
         let local = messages.iter().filter(|(user, _)| self.is_local(user));
         for (user, by_device) in local {
             for (device, content) in by_device {
-                let (from, to) = match device {
+                match device {
                     DeviceIdOrAllDevices::AllDevices => {
                         let from = DEVICES.prefix(&(user.clone(),));
-                        (from.clone(), from.after_prefix())
+                        let to = from.after_prefix();
+                        scans.push(Scan { from, to, reverse: false, limit: DEVICES_MAX });
+                        everywhere.push((user, content.json()));
                     }
                     DeviceIdOrAllDevices::DeviceId(device) => {
-                        let from = DEVICES.key(&(user.clone(), device.clone()));
-                        (from.clone(), from.successor())
+                        keys.push(DEVICES.key(&(user.clone(), device.clone())));
+                        named.push((user, device, content.json()));
                     }
-                };
-                scans.push(Scan { from, to, reverse: false, limit: DEVICES_MAX });
-                contents.push((user, content.json()));
+                }
             }
         }
+        let mut targets = Vec::with_capacity(keys.len());
+        let rows = self.log.db().get_many(&keys).await?;
+        for ((key, row), (user, device, content)) in keys.into_iter().zip(rows).zip(named) {
+            let target = |row| Target { user, device: device.clone(), content, row: (key, row) };
+            targets.extend(row.map(target));
+        }
         let found = self.log.db().scan_many(&scans).await?;
-        let mut targets = Vec::new();
-        for ((user, content), rows) in contents.into_iter().zip(found) {
+        for ((user, content), rows) in everywhere.into_iter().zip(found) {
             for (key, value) in rows {
                 let (_, device) = DEVICES.decode_key(&key)?;
                 targets.push(Target { user, device, content, row: (key, value) });
