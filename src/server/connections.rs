@@ -3,7 +3,12 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use hyper::service::service_fn;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -119,27 +124,51 @@ impl Serving {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let front = self.front.clone();
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let front = front.clone();
             async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), source).await) }
         });
-        let mut builder = protocol(self.connections.clone());
-        if is_http1 {
-            builder = builder.http1_only();
-        }
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.accepting.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let io = TokioIo::new(stream);
+        let ended = match is_http1 {
+            true => {
+                let mut connection = std::pin::pin!(http1_only().serve_connection(io, service));
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.accepting.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                };
+                ended.map_err(Into::into)
             }
+            // In a box: a connection that may be either has room for both.
+            false => Box::pin(self.serve_any(io, service)).await,
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended badly");
         }
     }
+
+    async fn serve_any<S, A>(&self, io: TokioIo<S>, service: A) -> Result<(), Ended>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        A::Future: Send + 'static,
+    {
+        let builder = either(self.connections.clone());
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.accepting.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
 }
+
+/// Why a connection ended.
+type Ended = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whether a client begins with something else than HTTP/2, seen without taking it. When hyper looks for
 /// itself, the connection keeps a read buffer of twice the size for all its life.
@@ -165,13 +194,21 @@ where
     }
 }
 
-fn protocol(tasks: TaskTracker) -> Builder<Tracked> {
-    let mut builder = Builder::new(Tracked(tasks));
+/// The longest head of a request.
+fn head_bytes() -> usize {
+    usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX)
+}
+
+/// HTTP/1.1 alone: such a connection takes half the memory of one that may be either.
+fn http1_only() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX).max_buf_size(head_bytes());
     builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_SECONDS_MAX)
-        .max_buf_size(usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX));
+}
+
+fn either(tasks: TaskTracker) -> Builder<Tracked> {
+    let mut builder = Builder::new(Tracked(tasks));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECONDS_MAX).max_buf_size(head_bytes());
     builder
         .http2()
         .timer(TokioTimer::new())
