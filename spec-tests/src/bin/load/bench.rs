@@ -140,6 +140,16 @@ impl Bench {
         }
     }
 
+    /// Whether half of the sends of a scene stay below what a durable send may take: two syncs of the disk and 1 ms.
+    pub(crate) fn print_medians(&self, scene: &str, bound: Duration) {
+        for row in self.rows.iter().filter(|row| row.scene == scene) {
+            let Some(median) = row.median else { continue };
+            let verdict = if median <= bound { "within" } else { "beyond" };
+            let (median, bound) = (human(median.as_secs_f64()), human(bound.as_secs_f64()));
+            println!("  {}: p50 {median} is {verdict} two of them and 1 ms, {bound}", row.server);
+        }
+    }
+
     /// Everything once more, as one table.
     pub(crate) fn print_table(&self) {
         println!();
