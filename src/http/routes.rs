@@ -180,7 +180,8 @@ impl Definition {
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
         if self.access == Access::Signed {
             let call = Call { parts, path, caller, origin: None, peer, body: Bytes::new() };
-            return self.answer_server(app, body, call).await;
+            // In a box: what it needs would be set aside for clients too, also while they poll.
+            return Box::pin(self.answer_server(app, body, call)).await;
         }
         let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
         (self.run)(app, Call { parts, path, caller, origin: None, peer, body }).await

@@ -134,13 +134,10 @@ impl Sync {
         self.note_presence(caller, request.set_presence.as_ref(), wait).await?;
         self.lazy.rewind((caller, ""), request.since.map(|since| (since.log, 0)));
         let deadline = Instant::now() + wait;
-        let limits =
-            PageLimits { append: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX, before_opening: true };
         let mut from = since;
         loop {
-            let page = self.log.page(&reader, from, &limits).await?;
-            let seen = page.to;
-            let response = self.render(caller, request, page).await?;
+            // In a box, which is gone while the client waits.
+            let (seen, response) = Box::pin(self.look(caller, request, (&reader, from))).await?;
             if !response.is_empty() || request.answers_at_once() || Instant::now() >= deadline {
                 return Ok(response);
             }
@@ -152,6 +149,20 @@ impl Sync {
             // What was rendered empty need not be looked at again.
             from = seen;
         }
+    }
+
+    /// What there is for a reader after `from`, and where that ends.
+    async fn look(
+        &self,
+        caller: &Caller,
+        request: &SyncRequest,
+        (reader, from): (&Reader, Cursor),
+    ) -> Result<(Cursor, SyncResponse), SyncError> {
+        let limits =
+            PageLimits { append: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX, before_opening: true };
+        let page = self.log.page(reader, from, &limits).await?;
+        let seen = page.to;
+        Ok((seen, self.render(caller, request, page).await?))
     }
 
     async fn render(
