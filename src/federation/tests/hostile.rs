@@ -26,7 +26,7 @@ async fn message(by: &Node, room: &RoomId, sender: &str, body: &str) -> Pdu {
 }
 
 /// `pdu` with other fields, hashed and signed anew by `by`.
-fn forged(pdu: &Pdu, by: &Node, version: &str, fields: Value) -> Box<RawValue> {
+pub(super) fn forged(pdu: &Pdu, by: &Node, version: &str, fields: Value) -> Box<RawValue> {
     let rules = crate::dag::versions::rules(&version.try_into().unwrap()).unwrap();
     let mut object = pdu.object();
     object.remove("signatures");

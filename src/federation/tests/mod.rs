@@ -1,7 +1,10 @@
 //! Several servers in one process, with a wire between them that a test may cut and tap.
 
+mod costs;
 mod devices;
 mod hostile;
+mod hydra;
+mod leaks;
 mod model;
 mod rooms;
 

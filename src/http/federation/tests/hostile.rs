@@ -55,7 +55,7 @@ impl Net for Tampered {
 const BOUNDS: Bounds = Bounds::new(Duration::from_secs(5), 1 << 20);
 
 /// An event that the hostile server b signs as it likes.
-fn event(version: &str, change: impl Fn(&mut Value)) -> (OwnedEventId, CanonicalJsonObject) {
+pub(super) fn event(version: &str, change: impl Fn(&mut Value)) -> (OwnedEventId, CanonicalJsonObject) {
     let rules = versions::rules(&version.try_into().unwrap()).unwrap();
     let mut event = json!({
         "type": "m.room.member", "room_id": "!room:b.org", "sender": "@eve:b.org", "state_key": "@alice:a.org",
@@ -69,7 +69,7 @@ fn event(version: &str, change: impl Fn(&mut Value)) -> (OwnedEventId, Canonical
     (keys::event_id(&object, rules).unwrap(), object)
 }
 
-fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
+pub(super) fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap()
 }
 

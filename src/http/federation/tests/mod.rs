@@ -1,5 +1,6 @@
 //! Several servers on one wire.
 
+mod edus;
 mod entrance;
 mod handshakes;
 mod hostile;

@@ -1,0 +1,123 @@
+//! What servers may not learn or do to what is not theirs: section 2 of the list of known vulnerabilities.
+
+use std::collections::BTreeMap;
+
+use ruma::OwnedEventId;
+use serde_json::{json, value::RawValue};
+
+use super::{Between, Node, Wire, user};
+use crate::federation::FederationError;
+
+fn tells(text: &RawValue) -> bool {
+    text.get().contains("\"body\"")
+}
+
+async fn missing(node: &Node, asks: &Node, room: &ruma::RoomId, latest: &OwnedEventId) -> Vec<Box<RawValue>> {
+    let between = Between { earliest: Vec::new(), latest: vec![latest.clone()], limit: 100, min_depth: 0 };
+    node.federation.missing_events(&asks.name, room, between).await.unwrap()
+}
+
+#[tokio::test]
+async fn row_2_4_cve_2018_12291_missing_events_follow_the_history_visibility() {
+    for (visibility, shared) in [("shared", true), ("invited", false), ("joined", false)] {
+        let wire = Wire::new(&["a", "b"]).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let room = a.create("alice@a", "11").await;
+        let setting = json!({ "history_visibility": visibility });
+        a.set("alice@a", &room, ("m.room.history_visibility", ""), setting).await.unwrap();
+        let early = a.say("alice@a", &room, "early").await.unwrap();
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        let late = a.say("alice@a", &room, "late").await.unwrap();
+        let last = a.say("alice@a", &room, "last").await.unwrap();
+        let found = missing(&a, &b, &room, &last).await;
+        let rules = crate::dag::versions::rules(&ruma::RoomVersionId::V11).unwrap();
+        let with = |id: &OwnedEventId| -> &RawValue {
+            let is_it =
+                |text: &RawValue| crate::dag::Pdu::parse(text.get(), rules).unwrap().event_id() == &**id;
+            let found = found.iter().find(|text| is_it(text));
+            found.unwrap_or_else(|| panic!("{visibility}: {id} is missing"))
+        };
+        assert!(tells(with(&late)), "{visibility}");
+        assert_eq!(tells(with(&early)), shared, "{visibility}");
+    }
+}
+
+#[tokio::test]
+async fn row_2_5_servers_that_are_not_in_the_room_are_told_nothing() {
+    let wire = Wire::new(&["a", "b", "c"]).await;
+    let (a, b, c) = (wire.node("a"), wire.node("b"), wire.node("c"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    let said = a.say("alice@a", &room, "said").await.unwrap();
+    a.rooms().kick(&user("alice@a"), &room, &user("bob@b"), None).await.unwrap();
+    for stranger in [&b, &c] {
+        let (federation, name) = (&a.federation, &stranger.name);
+        let between = Between { earliest: Vec::new(), latest: vec![said.clone()], limit: 10, min_depth: 0 };
+        let near = (ruma::MilliSecondsSinceUnixEpoch(ruma::uint!(1)), crate::log::Direction::Forward);
+        let answers = [
+            federation.backfill(name, &room, vec![said.clone()], 10).await.map(drop),
+            federation.missing_events(name, &room, between).await.map(drop),
+            federation.event_near(name, &room, near).await.map(drop),
+            federation.state(name, &room, &said).await.map(drop),
+            federation.state_ids(name, &room, &said).await.map(drop),
+            federation.event_auth(name, &room, &said).await.map(drop),
+        ];
+        for (number, answer) in answers.into_iter().enumerate() {
+            assert!(matches!(answer, Err(FederationError::Forbidden(_))), "{name}, {number}: {answer:?}");
+        }
+        assert!(matches!(federation.event(name, &said).await, Err(FederationError::NotFound(_))));
+    }
+}
+
+/// What is kept of users of other servers is for our users only.
+#[tokio::test]
+async fn row_2_9_cve_2023_43796_only_what_is_ours_is_told_of_users() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    let bob = user("bob@b");
+    let keys = json!({
+        "user_id": bob, "device_id": "DEV", "algorithms": [], "keys": {}, "signatures": {},
+    });
+    let told = json!({ "user_id": bob, "stream_id": 1, "devices": [{ "device_id": "DEV", "keys": keys }] });
+    wire.lies.lock().push((b.name.clone(), "/user/devices/", Some(told)));
+    let federation = &a.federation;
+    let wanted = BTreeMap::from([(bob.clone(), Vec::new())]);
+    let mut found = crate::device::QueriedKeys::default();
+    let others = (&federation.peers, &federation.history);
+    federation.devices.query_others(others, &user("alice@a"), &wanted, (None, &mut found)).await.unwrap();
+    assert_eq!(found.device_keys[&bob].len(), 1, "they are known here");
+    assert!(federation.keys(wanted).await.unwrap().device_keys.is_empty());
+    assert!(matches!(federation.device_list(&bob).await, Err(FederationError::NotFound(_))));
+    assert!(matches!(federation.profile(&bob, None).await, Err(FederationError::NotFound(_))));
+    let claim = BTreeMap::from([("DEV".into(), ruma::OneTimeKeyAlgorithm::SignedCurve25519)]);
+    let claimed = federation.claim_keys(BTreeMap::from([(bob, claim)])).await.unwrap();
+    assert!(claimed.keys.is_empty());
+}
+
+#[tokio::test]
+async fn row_2_12_and_2_13_cve_2024_6302_who_may_not_redact_does_not() {
+    for version in ["1", "3", "11", "12"] {
+        let wire = Wire::new(&["a", "b"]).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let room = a.create("alice@a", version).await;
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        wire.drive().await;
+        b.join_through(&a, &room, "ben@b").await.unwrap();
+        wire.drive().await;
+        let hers = a.say("alice@a", &room, "hers").await.unwrap();
+        let his = b.say("bob@b", &room, "his").await.unwrap();
+        wire.drive().await;
+        // ben is of bob's server, and no more powerful than anybody.
+        for (target, stays) in [(&hers, true), (&his, false)] {
+            wire.clock.advance(std::time::Duration::from_millis(1));
+            let content = json!({ "redacts": target });
+            let redaction = b.build(&b, &room, (&user("ben@b"), "m.room.redaction", None, content)).await;
+            let redaction = super::hostile::forged(&redaction, &b, version, json!({ "redacts": target }));
+            a.rooms().receive(&b.name, &room, vec![redaction]).await;
+            let event = a.history().event(target).await.unwrap().unwrap();
+            assert_eq!(tells(event.pdu.json()), stays, "version {version}: {}", event.pdu.text());
+        }
+    }
+}

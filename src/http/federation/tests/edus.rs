@@ -1,0 +1,212 @@
+//! EDUs that speak for others or of what is not there, by the rows of published vulnerabilities.
+
+use bytes::Bytes;
+use ruma::OwnedRoomId;
+use serde_json::{Value, json, value::to_raw_value};
+
+use super::{Server, via};
+use crate::{
+    http::Wire,
+    keys::SigningKey,
+    peer::{Bounds, Net, XMatrix},
+    types::{Fact, Lane, Position},
+};
+
+/// alice@a, bob@b and carol@c in one room.
+async fn three() -> (Wire, [Server; 3], OwnedRoomId, String) {
+    let wire = Wire::default();
+    let servers = [
+        Server::new("a.org", &wire).await,
+        Server::new("b.org", &wire).await,
+        Server::new("c.org", &wire).await,
+    ];
+    let [a, b, c] = &servers;
+    let alice = a.register("alice").await;
+    let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    for (server, name) in [(b, "bob"), (c, "carol")] {
+        let token = server.register(name).await;
+        let joined = server.met(&token, &format!("POST /join/{}", via(&room, &[a])), json!({})).await;
+        assert_eq!(joined, json!({ "room_id": room }));
+    }
+    (wire, servers, room, alice)
+}
+
+/// What a user of `a` may be told because of an EDU.
+async fn told(a: &Server, room: &OwnedRoomId) -> Vec<(Position, Fact)> {
+    let mut facts = Vec::new();
+    for lane in [Lane::Room(room.clone()), Lane::People, Lane::Account(a.user("alice"))] {
+        facts.extend(a.app.log.registers(&lane, Position::ZERO, Position::MAX).await.unwrap());
+    }
+    let inbox = Lane::Inbox(a.user("alice"), "PHONE".into());
+    facts.extend(a.app.log.queued(&inbox, Position::ZERO, 100).await.unwrap());
+    // Clients come and go by themselves.
+    facts.retain(|(_, fact)| match fact {
+        Fact::Presence { user_id, .. } => *user_id != a.user("alice"),
+        _ => true,
+    });
+    facts
+}
+
+async fn send(a: &Server, from: &Server, edu_type: &str, content: &Value) {
+    let edu = to_raw_value(&json!({ "edu_type": edu_type, "content": content })).unwrap();
+    a.app.federation.receive_edus(&from.name, &[edu]).await;
+}
+
+/// Each kind of EDU about `user`, with what tells it apart from a repetition.
+fn about(user: &str, room: &OwnedRoomId, event: &str) -> Vec<(&'static str, Value)> {
+    let receipt = json!({ "event_ids": [event], "data": { "ts": 5 } });
+    let presence = json!({ "user_id": user, "presence": "online", "last_active_ago": 1 });
+    let to_device = json!({
+        "sender": user, "type": "m.test", "message_id": user,
+        "messages": { "@alice:a.org": { "PHONE": { "x": 1 } } },
+    });
+    vec![
+        ("m.typing", json!({ "room_id": room, "user_id": user, "typing": true })),
+        ("m.receipt", json!({ room.as_str(): { "m.read": { user: receipt } } })),
+        ("m.presence", json!({ "push": [presence] })),
+        ("m.direct_to_device", to_device),
+        ("m.device_list_update", json!({ "user_id": user, "device_id": "D", "stream_id": 1, "prev_id": [] })),
+        ("m.signing_key_update", json!({ "user_id": user })),
+    ]
+}
+
+#[tokio::test]
+async fn row_3_15_cve_2024_6301_a_server_speaks_for_its_own_users_only() {
+    let (_wire, [a, b, _c], room, alice) = three().await;
+    let said =
+        a.met(&alice, &format!("PUT /rooms/{room}/send/m.room.message/1"), json!({ "body": "x" })).await;
+    let event = said["event_id"].as_str().unwrap();
+    for user in ["@alice:a.org", "@carol:c.org", "@nobody:b.org"] {
+        for (edu_type, content) in about(user, &room, event) {
+            // Whoever is not in the room may still write to devices.
+            if user == "@nobody:b.org" && edu_type == "m.direct_to_device" {
+                continue;
+            }
+            let before = told(&a, &room).await;
+            send(&a, &b, edu_type, &content).await;
+            assert_eq!(told(&a, &room).await, before, "{edu_type} about {user}");
+        }
+    }
+    for (edu_type, content) in about("@bob:b.org", &room, event) {
+        let before = told(&a, &room).await;
+        send(&a, &b, edu_type, &content).await;
+        assert_ne!(told(&a, &room).await, before, "{edu_type} has an effect when it is honest");
+    }
+}
+
+#[tokio::test]
+async fn row_3_14_cve_2023_42453_receipts_are_for_events_of_rooms_one_is_in() {
+    let (_wire, [a, b, _c], room, alice) = three().await;
+    let secret = a.room(&alice, "11", json!({ "preset": "private_chat" })).await;
+    let mut events = Vec::new();
+    for room in [&room, &secret] {
+        let path = format!("PUT /rooms/{room}/send/m.room.message/1");
+        let said = a.met(&alice, &path, json!({ "body": "x" })).await;
+        events.push(String::from(said["event_id"].as_str().unwrap()));
+    }
+    let receipt = |room: &OwnedRoomId, event: &str| {
+        let receipt = json!({ "event_ids": [event], "data": { "ts": 5 } });
+        json!({ room.as_str(): { "m.read": { "@bob:b.org": receipt } } })
+    };
+    for (asked, event) in [(&secret, &events[1]), (&secret, &events[0]), (&room, &events[1])] {
+        let before = (told(&a, &room).await, told(&a, &secret).await);
+        send(&a, &b, "m.receipt", &receipt(asked, event)).await;
+        assert_eq!((told(&a, &room).await, told(&a, &secret).await), before, "{asked} {event}");
+    }
+}
+
+#[tokio::test]
+async fn row_2_20_private_receipts_never_leave() {
+    let (_wire, [a, ..], room, alice) = three().await;
+    let said =
+        a.met(&alice, &format!("PUT /rooms/{room}/send/m.room.message/1"), json!({ "body": "x" })).await;
+    let event = said["event_id"].as_str().unwrap();
+    for (kind, leaves) in [("m.read.private", false), ("m.read", true)] {
+        let path = format!("POST /rooms/{room}/receipt/{kind}/{event}");
+        assert_eq!(a.met(&alice, &path, json!({})).await, json!({}));
+        let owed =
+            a.app.log.registers(&Lane::Egress(room.clone()), Position::ZERO, Position::MAX).await.unwrap();
+        let receipts = owed.iter().filter(|(_, fact)| matches!(fact, Fact::Receipt { .. })).count();
+        assert_eq!(receipts > 0, leaves, "{kind}");
+    }
+}
+
+/// Some servers leave out `pdus` when there are none.
+#[tokio::test]
+async fn a_transaction_without_pdus_is_taken() {
+    let (wire, [a, b, _c], room, _alice) = three().await;
+    let typing = json!({ "room_id": room, "user_id": "@bob:b.org", "typing": true });
+    let edus = json!([{ "edu_type": "m.typing", "content": typing }]);
+    let body = json!({ "origin": "b.org", "origin_server_ts": 5, "edus": edus }).to_string();
+    let request = http::Request::builder().method("PUT").uri("/_matrix/federation/v1/send/t1").body(body);
+    let request = request.unwrap();
+    let key = SigningKey::from_seed(b.name.clone(), "1", [b'b'; 32]).unwrap();
+    let proof = XMatrix::sign(&request, &key, &a.name).unwrap();
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert("authorization", proof.header());
+    let before = told(&a, &room).await;
+    let request = http::Request::from_parts(parts, Bytes::from(body));
+    let answer = wire.exchange(&a.name, request, Bounds::default()).await.unwrap();
+    assert_eq!(answer.status(), 200, "{:?}", answer.body());
+    assert_ne!(told(&a, &room).await, before);
+}
+
+/// A user of another server is neither brought into a room nor put out of it by anybody's word but theirs.
+#[tokio::test]
+async fn row_3_16_nobody_is_joined_or_parted_by_a_third_party() {
+    let (_wire, [a, b, _c], room, _alice) = three().await;
+    let signed = json!({ "mxid": "@alice:a.org", "token": "t", "signatures": {} });
+    for membership in ["join", "leave", "invite"] {
+        let content = json!({
+            "membership": membership, "third_party_invite": { "display_name": "x", "signed": signed },
+        });
+        let bob = b.user("bob");
+        let versions = [ruma::RoomVersionId::V11];
+        let place = (&*room, &*bob);
+        let join = crate::types::Membership::Join;
+        let template = a.app.federation.make(&b.name, join, place, Some(&versions));
+        let template = serde_json::to_value(&template.await.unwrap().event).unwrap();
+        let (_, event) = super::hostile::event("11", |event| {
+            for field in ["prev_events", "auth_events", "depth"] {
+                event[field] = template[field].clone();
+            }
+            event["room_id"] = json!(room);
+            event["sender"] = json!("@bob:b.org");
+            event["content"] = content.clone();
+        });
+        let pdus = vec![super::hostile::raw(&event)];
+        let transaction =
+            crate::federation::Transaction { id: String::from(membership), pdus, edus: Vec::new() };
+        let answer = a.app.federation.receive(&b.name, transaction).await.unwrap();
+        assert!(answer.values().all(Result::is_err), "{membership}: {answer:?}");
+        let found = a.membership(&room, &a.user("alice")).await;
+        assert_eq!(found, Some(crate::types::Membership::Join), "{membership}");
+    }
+}
+
+/// Spaces that contain each other and themselves, over two servers.
+#[tokio::test]
+async fn row_5_7_spaces_in_circles_come_to_an_end() {
+    let (_wire, [a, b, _c], _room, alice) = three().await;
+    let bob = b.met("", "POST /login", json!({
+        "type": "m.login.password", "identifier": { "type": "m.id.user", "user": "bob" }, "password": "secret",
+    }));
+    let bob = bob.await["access_token"].as_str().unwrap().to_owned();
+    let space = json!({ "preset": "public_chat", "creation_content": { "type": "m.space" } });
+    let one = a.room(&alice, "11", space.clone()).await;
+    let two = b.room(&bob, "11", space).await;
+    for (server, token, parent, child, via) in [
+        (&a, &alice, &one, &one, "a.org"),
+        (&a, &alice, &one, &two, "b.org"),
+        (&b, &bob, &two, &one, "a.org"),
+        (&b, &bob, &two, &two, "b.org"),
+    ] {
+        let path = format!("PUT /rooms/{parent}/state/m.space.child/{child}");
+        let set = server.met(token, &path, json!({ "via": [via] })).await;
+        assert!(set["event_id"].is_string(), "{set}");
+    }
+    let found = a.met(&alice, &format!("GET /_matrix/client/v1/rooms/{one}/hierarchy"), Value::Null).await;
+    let rooms = found["rooms"].as_array().unwrap();
+    assert_eq!(rooms.len(), 2, "each is told once: {found}");
+    assert!(found["next_batch"].is_null(), "{found}");
+}
