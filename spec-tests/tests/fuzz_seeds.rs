@@ -6,6 +6,8 @@ use std::{fs, path::Path};
 
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+#[path = "../fuzz/src/federation.rs"]
+mod federation;
 
 /// Pieces that texts of this kind are made of.
 const PIECES: [&str; 24] = [
@@ -110,4 +112,24 @@ fn sync_tokens_and_filters() {
 #[test]
 fn identifiers() {
     run("ids", checks::ids);
+}
+
+#[test]
+fn transactions() {
+    run("transaction", federation::transaction);
+}
+
+#[test]
+fn answers_of_other_servers() {
+    run("response", federation::response);
+}
+
+#[test]
+fn proofs_of_who_asks() {
+    run("x_matrix", federation::x_matrix);
+}
+
+#[test]
+fn names_of_servers() {
+    run("server_names", federation::server_names);
 }
