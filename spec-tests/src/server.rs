@@ -369,6 +369,7 @@ federation_custom_ca_list: ['{}']
 ip_range_blacklist: []
 federation: {{destination_min_retry_interval: 1s, destination_retry_multiplier: 1, destination_max_retry_interval: 2s}}
 allow_public_rooms_over_federation: true
+allow_device_name_lookup_over_federation: true
 room_list_publication_rules: [{{action: allow}}]
 ",
                 identity.certificate.display(),
@@ -382,7 +383,7 @@ room_list_publication_rules: [{{action: allow}}]
     let config = format!(
         "server_name: '{}'
 listeners:
-  - {{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: false, resources: [{{names: [client]}}]}}
+  - {{port: {port}, bind_addresses: ['127.0.0.1'], type: http, tls: false, resources: [{{names: [client, federation]}}]}}
 {tls}database: {{name: sqlite3, args: {{database: '{data}/homeserver.db'}}}}
 media_store_path: '{data}/media'
 signing_key_path: '{data}/signing.key'

@@ -2,6 +2,10 @@
 //!
 //! Synapse is installed by `spec-tests/clients/setup`. `FEDERATION=lockstep` runs without it.
 
+mod devices;
+mod doors;
+mod rooms;
+
 use serde_json::{Value, json};
 use spec_tests::{
     Outcome,
@@ -11,6 +15,10 @@ use spec_tests::{
     world::World,
 };
 use tokio::sync::Mutex;
+
+use devices::device_lists;
+use doors::{knock, knock_restricted, restricted_join, third_party_invite};
+use rooms::{room_upgrade, space_hierarchy};
 
 /// One pair of servers at a time: the deadlines are meant for a machine that does nothing else.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -59,6 +67,13 @@ async fn scenes(world: &mut World) -> Outcome<()> {
     scene!(history_from_before);
     scene!(catch_up);
     scene!(conflicting_state);
+    scene!(device_lists);
+    scene!(restricted_join);
+    scene!(knock);
+    scene!(knock_restricted);
+    scene!(third_party_invite);
+    scene!(space_hierarchy);
+    scene!(room_upgrade);
     match failed.is_empty() {
         true => Ok(()),
         false => Err(format!("failed: {failed:?}").into()),
