@@ -10,7 +10,7 @@ use super::Devices;
 use crate::{
     history::History,
     limits::{DEVICE_CHANGES_LOOKED_UP_MAX, SCAN_ROWS_MAX},
-    log::{Audience, Interval},
+    log::{Audience, Interval, Subscriptions},
     store::StoreError,
     types::{Fact, Lane, Membership, Position},
 };
@@ -57,7 +57,7 @@ impl Devices {
         let told = self.told(&Lane::People, span).await?;
         changed.extend(sharing(history, user, &told).await?);
         changed.extend(met);
-        let still = sharing(history, user, &parted).await?;
+        let still = still_sharing(history, &subscriptions, &parted, (rooms, span.1)).await?;
         let left: BTreeSet<OwnedUserId> = parted.difference(&still).cloned().collect();
         changed.retain(|other| !left.contains(other));
         Ok(ListChanges { changed, left })
@@ -99,6 +99,29 @@ async fn sharing(
         }
     }
     Ok(found)
+}
+
+/// Those of `parted` with whom a user is in another room at `to`. What is known of present members may be a
+/// moment behind what has just been written, so of rooms in which something happened the state is asked.
+async fn still_sharing(
+    history: &History,
+    subscriptions: &Subscriptions,
+    parted: &BTreeSet<OwnedUserId>,
+    (moved, to): (Option<&[OwnedRoomId]>, Position),
+) -> Result<BTreeSet<OwnedUserId>, StoreError> {
+    let mut still = BTreeSet::new();
+    for (lane, last) in subscriptions.latest() {
+        if still.len() == parted.len() {
+            break;
+        }
+        let (Lane::Room(room), None) = (lane, last.closed) else { continue };
+        let members = match moved.is_none_or(|moved| moved.contains(room)) {
+            true => history.members(room, history.state_at_position(room, to).await?).await?,
+            false => history.current_members(room).await?,
+        };
+        still.extend(parted.iter().filter(|other| members.is_joined(other)).cloned());
+    }
+    Ok(still)
 }
 
 /// Adds whom the user met and from whom they parted in one room.
