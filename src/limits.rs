@@ -516,3 +516,27 @@ pub const NOTIFICATION_EVENTS_MAX: usize = 2_000;
 pub const NOTIFICATIONS_MAX: usize = 100;
 /// Notifications in one answer unless the client says otherwise (ours).
 pub const NOTIFICATIONS_DEFAULT: usize = 20;
+/// Bytes of a compiled expression in the namespaces of an application service (ours; most take some KiB).
+pub const APPSERVICE_REGEX_BYTES_MAX: usize = 1 << 20;
+/// Events in one transaction to an application service (ours; Synapse sends as many).
+pub const APPSERVICE_EVENTS_MAX: usize = 100;
+/// Events of one room that are read for one transaction (ours).
+pub const APPSERVICE_LANE_EVENTS: usize = 200;
+/// Rooms that are read in one question to the store (ours).
+pub const APPSERVICE_LANES_AT_ONCE: usize = 500;
+/// To-device messages in one transaction to an application service (ours; Synapse sends as many).
+pub const APPSERVICE_MESSAGES_MAX: usize = 100;
+/// Rooms of which is known who of an application service's users is in them (ours; about 200 bytes each).
+pub const APPSERVICE_ROOMS_CACHED: usize = 50_000;
+/// How far an application service gets without being sent anything before that is written down, in positions (ours).
+pub const APPSERVICE_UNWRITTEN_MAX: u64 = 1_000;
+/// The pause of an application service after a first failure (ours; doubled with each further one).
+pub const APPSERVICE_FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause of an application service (ours; it mostly lies on the same machine).
+pub const APPSERVICE_LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Time for an application service to take a transaction (ours; bridges work on it before they answer).
+pub const APPSERVICE_SECONDS_MAX: Duration = Duration::from_secs(120);
+/// Time for an application service to answer what a user waits for (ours).
+pub const APPSERVICE_QUERY_SECONDS_MAX: Duration = Duration::from_secs(15);
+/// Largest answer of an application service, in bytes (ours).
+pub const APPSERVICE_ANSWER_BYTES_MAX: usize = 1 << 20;

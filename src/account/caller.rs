@@ -2,7 +2,11 @@
 
 use ruma::{OwnedDeviceId, OwnedUserId};
 
-/// The user and the device that an access token stands for.
+/// The id in place of a device's where there is none: no device has it.
+pub const NO_DEVICE: &str = "";
+
+/// The user and the device that an access token stands for. An application service may act without a
+/// device: see [`NO_DEVICE`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The user.

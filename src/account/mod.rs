@@ -28,7 +28,7 @@ mod uia;
 mod user;
 
 pub use accounts::{Accounts, Registration, Settings};
-pub use caller::{Caller, Standing};
+pub use caller::{Caller, NO_DEVICE, Standing};
 pub use data::DataChange;
 pub use device::{DEVICES, Device, Seen};
 pub use error::AccountError;

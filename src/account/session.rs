@@ -124,6 +124,29 @@ impl Accounts {
         Err(AccountError::Contended)
     }
 
+    /// Makes a device that has no token, for an application service that acts in the name of its user.
+    ///
+    /// # Errors
+    /// When there is one of that id, or the id or name is too long.
+    pub async fn make_device(
+        &self,
+        user_id: &OwnedUserId,
+        device_id: &OwnedDeviceId,
+        display_name: Option<String>,
+    ) -> Result<(), AccountError> {
+        let new = NewDevice { device_id: Some(device_id.clone()), display_name, refreshes: false };
+        let NewDevice { display_name, .. } = self.check_device(new)?;
+        let user = self.user(user_id).await?.ok_or(AccountError::NotFound("user"))?;
+        let owner = (user_id.clone(), device_id.clone());
+        let created_ms = self.ports.clock.now_ms();
+        let mut commit = Commit::new();
+        commit.expect_equals(&USERS, &(user_id.clone(),), &user);
+        commit.expect_absent(&DEVICES, &owner);
+        commit.put(&DEVICES, &owner, &Device { created_ms, display_name, ..Device::default() });
+        tell_people(&mut commit, user_id, [ListChange::Device(device_id)]);
+        self.log.commit(commit).await.map(drop).map_err(Into::into)
+    }
+
     /// Adds to `commit`, which makes the account `user_id`, its first login.
     pub(super) fn first_session(
         &self,

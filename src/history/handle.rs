@@ -11,12 +11,14 @@ use super::{
     chains,
     erasure::Erased,
     event,
-    tables::{ALIASES, AliasRow, FORGOTTEN, PUBLISHED, PublishedRow, ROOM_ALIASES, ROOMS, STRIPPED},
+    tables::{
+        ALIASES, AliasRow, FORGOTTEN, PUBLISHED, PUBLISHED_IN, PublishedRow, ROOM_ALIASES, ROOMS, STRIPPED,
+    },
 };
 use crate::{
     limits::{ALIASES_PER_ROOM_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError, Log},
-    store::{Expect, Key, StoreError, table::TableId},
+    store::{Expect, Key, Scan, StoreError, table::TableId},
     types::Ports,
 };
 
@@ -209,6 +211,35 @@ impl History {
     pub async fn published_rooms(&self) -> Result<Vec<OwnedRoomId>, StoreError> {
         let rows = self.0.log.db().range(&PUBLISHED, &(), SCAN_ROWS_MAX).await?;
         Ok(rows.into_iter().map(|((room,), _)| room).collect())
+    }
+
+    /// The rooms in the directory of a network beyond Matrix, at most [`SCAN_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn published_in(&self, network: &str) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let rows = self.0.log.db().range(&PUBLISHED_IN, &(network.to_owned(),), SCAN_ROWS_MAX).await?;
+        Ok(rows.into_iter().map(|((_, room), ())| room).collect())
+    }
+
+    /// All rooms that this server knows.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn rooms(&self) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let all = ROOMS.prefix(&());
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        let mut rooms: Vec<OwnedRoomId> = Vec::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = self.0.log.db().scan(&ROOMS, scan).await?;
+            let is_full = rows.len() == SCAN_ROWS_MAX;
+            rooms.extend(rows.into_iter().map(|((room,), _)| room));
+            match rooms.last() {
+                Some(last) if is_full => from = ROOMS.key(&(last.clone(),)).successor(),
+                _ => return Ok(rooms),
+            }
+        }
     }
 
     /// The stripped state of a room to which `user` is invited or where they knock.

@@ -18,6 +18,8 @@ pub const ALIASES: Rows<(OwnedRoomAliasId,), AliasRow> = Rows::new(TableId::Alia
 pub const ROOM_ALIASES: Rows<(OwnedRoomId, OwnedRoomAliasId), ()> = Rows::new(TableId::RoomAlias);
 /// Rooms in the public directory, with who put them there.
 pub const PUBLISHED: Rows<(OwnedRoomId,), PublishedRow> = Rows::new(TableId::Published);
+/// Rooms in the directories of networks beyond Matrix: the application service with the network, the room.
+pub const PUBLISHED_IN: Rows<(String, OwnedRoomId), ()> = Rows::new(TableId::PublishedIn);
 /// What an invited or knocking user may know of the room.
 pub const STRIPPED: Rows<(OwnedUserId, OwnedRoomId), StrippedRow> = Rows::new(TableId::Stripped);
 /// Rooms that a user has left and does not want to see any more.

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Audience,
-    lane::{Class, class_of, class_prefix, encode_fact, register_index, subscription_prefix},
+    lane::{Class, class_of, class_prefix, class_range, encode_fact, register_index, subscription_prefix},
 };
 use crate::{
     store::{
@@ -276,6 +276,12 @@ impl Commit {
         for from in [register_index(&inbox, &[]), OnceKey::device_prefix(user, device)] {
             self.delete_range(from.clone(), from.after_prefix());
         }
+    }
+
+    /// Removes what waits in the queue of a lane, up to `upto`.
+    pub fn drop_queued(&mut self, lane: &Lane, upto: Position) {
+        let (from, to) = class_range(lane, Class::Queue, Position::ZERO, upto);
+        self.delete_range(from, to);
     }
 
     fn stamp_slot(&mut self) -> u32 {

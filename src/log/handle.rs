@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -66,6 +66,8 @@ pub(super) struct Inner {
     pub(super) readers: Readers,
     head: AtomicU64,
     boot: Position,
+    /// Tells those who read everything that there is more.
+    heads: watch::Sender<Position>,
 }
 
 impl Inner {
@@ -75,6 +77,7 @@ impl Inner {
 
     pub(super) fn publish(&self, head: Position) {
         self.head.fetch_max(head.0, Ordering::AcqRel);
+        self.heads.send_if_modified(|told| head > std::mem::replace(told, head.max(*told)));
     }
 }
 
@@ -93,7 +96,8 @@ impl Log {
         // A position of its own, so that every token from before this start lies below it.
         let boot = db.reserve(1).await?;
         let readers = Readers::new(boot);
-        let inner = Arc::new(Inner { db, readers, head: AtomicU64::new(boot.0), boot });
+        let heads = watch::Sender::new(boot);
+        let inner = Arc::new(Inner { db, readers, head: AtomicU64::new(boot.0), boot, heads });
         let (sender, receiver) = mpsc::channel(COMMIT_QUEUE_MAX);
         tasks.spawn(committer::run(inner.clone(), receiver));
         Ok(Self { inner, queue: Arc::new(Mutex::new(Some(sender))) })
@@ -109,6 +113,21 @@ impl Log {
     #[must_use]
     pub fn head(&self) -> Position {
         self.inner.head()
+    }
+
+    /// The head as it moves, for those who read everything.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Position> {
+        self.inner.heads.subscribe()
+    }
+
+    /// The lanes that were written to above `from`; nothing if that is not known, as after a start.
+    #[must_use]
+    pub fn touched(&self, from: Position) -> Option<Vec<Lane>> {
+        match self.db().is_exclusive() {
+            true => self.inner.readers.touched(from),
+            false => None,
+        }
     }
 
     /// Where this process started: every token from before lies below, and volatile facts below are gone.

@@ -61,6 +61,12 @@ impl Heads {
         }
     }
 
+    /// The lanes that were written to above `from`; nothing if that is not known.
+    pub(super) fn since(&self, from: Position) -> Option<Vec<Lane>> {
+        let newer = || self.order.range(from.next()..).flat_map(|(_, lanes)| lanes);
+        (from >= self.floor).then(|| newer().map(|lane| Lane::clone(lane)).collect())
+    }
+
     /// Of the lanes in `subscriptions`, those that may have something above `from`. A reader that is
     /// nearly up to date is told at the price of what is new, whatever it reads.
     pub(super) fn beyond(&self, from: Position, subscriptions: &Subscriptions) -> Vec<Lane> {

@@ -137,6 +137,11 @@ impl Readers {
         self.0.lock().heads.beyond(from, subscriptions)
     }
 
+    /// The lanes that were written to above `from`; nothing if that is not known.
+    pub(super) fn touched(&self, from: Position) -> Option<Vec<Lane>> {
+        self.0.lock().heads.since(from)
+    }
+
     /// Whether there may be something for a device beyond `seen`; never wrong when it says no.
     pub(super) fn has_news(
         &self,

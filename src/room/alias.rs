@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     dag::StateId,
-    history::tables::{ALIASES, AliasRow, PUBLISHED, PublishedRow, ROOM_ALIASES},
+    history::tables::{ALIASES, AliasRow, PUBLISHED, PUBLISHED_IN, PublishedRow, ROOM_ALIASES},
     limits::{ALIASES_PER_ROOM_MAX, ID_BYTES_MAX},
     log::{Commit, CommitError},
 };
@@ -139,6 +139,24 @@ impl Rooms {
         match is_public {
             true => commit.put(&PUBLISHED, &key, &PublishedRow { by: user.to_owned() }),
             false => commit.delete(&PUBLISHED, &key),
+        }
+        self.0.history.log().commit(commit).await?;
+        Ok(())
+    }
+
+    /// Puts a room into the directory of a network beyond Matrix, or takes it out. Who may is decided before.
+    ///
+    /// # Errors
+    /// When this server does not know the room.
+    pub async fn publish_in(&self, network: &str, room: &RoomId, is_public: bool) -> Result<(), RoomError> {
+        if self.0.history.room(room).await?.is_none() {
+            return Err(RoomError::NotFound("This server does not know the room"));
+        }
+        let mut commit = Commit::new();
+        let key = (network.to_owned(), room.to_owned());
+        match is_public {
+            true => commit.put(&PUBLISHED_IN, &key, &()),
+            false => commit.delete(&PUBLISHED_IN, &key),
         }
         self.0.history.log().commit(commit).await?;
         Ok(())

@@ -32,7 +32,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use ruma::{RoomId, UserId};
+use ruma::{MilliSecondsSinceUnixEpoch, RoomId, UInt, UserId};
 use tokio_util::task::TaskTracker;
 
 pub use create::NewRoom;
@@ -93,7 +93,7 @@ pub trait Profiles: Send + Sync + 'static {
 
 /// All rooms, to be changed. Cheap to clone.
 #[derive(Clone)]
-pub struct Rooms(Arc<Inner>);
+pub struct Rooms(Arc<Inner>, Option<MilliSecondsSinceUnixEpoch>);
 
 struct Inner {
     history: History,
@@ -126,7 +126,7 @@ impl Rooms {
         profiles: Arc<dyn Profiles>,
         tasks: TaskTracker,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             history,
             peers,
             ports,
@@ -136,7 +136,23 @@ impl Rooms {
             joins: Arc::default(),
             tasks,
             last_founded: AtomicU64::new(0),
-        }))
+        };
+        Self(Arc::new(inner), None)
+    }
+
+    /// The same rooms, to be changed at another time than the present, if one is given: what is written bears
+    /// that time, though it takes its place after everything else.
+    ///
+    /// <https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging>
+    #[must_use]
+    pub fn dated(&self, moment: Option<MilliSecondsSinceUnixEpoch>) -> Self {
+        Self(self.0.clone(), moment)
+    }
+
+    /// The time that events bear.
+    fn moment(&self) -> MilliSecondsSinceUnixEpoch {
+        let now = || UInt::try_from(self.0.ports.clock.now_ms()).unwrap_or(UInt::MAX);
+        self.1.unwrap_or_else(|| MilliSecondsSinceUnixEpoch(now()))
     }
 
     /// The read side.

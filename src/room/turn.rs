@@ -6,8 +6,7 @@ use std::{
 };
 
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UInt,
-    UserId,
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UInt, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
 };
@@ -427,7 +426,6 @@ impl Turn {
 }
 
 pub(super) fn draft(rooms: &Rooms, room_id: Option<OwnedRoomId>, event: NewEvent) -> Draft {
-    let now = UInt::try_from(rooms.0.ports.clock.now_ms()).unwrap_or(UInt::MAX);
     Draft {
         room_id,
         sender: event.sender,
@@ -435,7 +433,7 @@ pub(super) fn draft(rooms: &Rooms, room_id: Option<OwnedRoomId>, event: NewEvent
         state_key: event.state_key,
         content: event.content,
         redacts: event.redacts,
-        origin_server_ts: MilliSecondsSinceUnixEpoch(now),
+        origin_server_ts: rooms.moment(),
     }
 }
 

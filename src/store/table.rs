@@ -60,6 +60,8 @@ pub enum TableId {
     Gap = 0x30,
     /// Where an event from before we were there has its place, by its id.
     BackfillPlace = 0x31,
+    /// Rooms that are published in the directories of other networks.
+    PublishedIn = 0x33,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.
@@ -128,6 +130,8 @@ pub enum TableId {
     Presence = 0x72,
     /// Pushers by what they are known by to their gateways.
     PusherKey = 0x73,
+    /// How far application services have got.
+    Appservice = 0x82,
     /// Keys of other servers.
     ServerKey = 0x90,
 }
