@@ -22,6 +22,8 @@ pub mod peer;
 
 pub mod history;
 
+pub mod appservice;
+
 pub mod account;
 
 pub mod device;

@@ -53,6 +53,9 @@ sections! {
         limits: Limits = Limits::default(),
         /// The other servers.
         federation: Federation = Federation::default(),
+        /// Registrations of application services (bridges): YAML files, or folders whose `*.yaml` and `*.yml` are
+        /// read. They are read once, at the start.
+        appservices: Vec<PathBuf> = Vec::new(),
         /// How users' phones are told of what happens.
         push: Push = Push::default(),
         /// What is served under `/.well-known/matrix/`.

@@ -1,8 +1,8 @@
 //! Couriers: whatever is owed to other servers, and to users' phones, is brought to them, page by page.
 //!
-//! Owns: the tables `Destination` and `DeliveredDevices`, and the cursors of remote servers. May use:
+//! Owns: the tables `Destination`, `DeliveredDevices` and `Appservice`, and the cursors of remote servers. May use:
 //! everything down to `push`, but neither `room` nor `federation`. Start reading at [`Couriers`] for servers,
-//! at [`Pushers`] for phones; then `dispatch` (who is served when), `courier` (one server's deliveries) and `render` (a page becomes
+//! at [`Pushers`] for phones, at [`AppserviceCouriers`] for application services; then `dispatch` (who is served when), `courier` (one server's deliveries) and `render` (a page becomes
 //! transactions).
 //!
 //! Invariants: a server's cursor advances only after the server has answered 200; a transaction is
@@ -10,6 +10,7 @@
 //! in memory for a server that is down: it costs its cursor, its outbox and a row that says when to try
 //! again; one server's trouble delays no other.
 
+mod appservices;
 mod backoff;
 mod courier;
 mod dispatch;
@@ -30,6 +31,10 @@ use serde_json::value::RawValue;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use appservices::{
+    AppserviceClient, AppserviceCouriers, AppserviceError, AppserviceRow, AppserviceTransport,
+    AppserviceTrouble,
+};
 pub use backoff::DestinationStatus;
 pub use pushers::{ByNet, Gateway, Pushers};
 pub use standing::{Standing, stored_standings};

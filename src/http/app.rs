@@ -11,17 +11,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
-    account::{self, AccountError, Accounts, Inheritance},
+    account::{self, AccountError, Accounts, Inheritance, NewUser},
+    appservice::Appservices,
     config::{self, Config, RegistrationMode},
-    delivery::{self, ByNet, ByPeers, Couriers, Pushers},
+    delivery::{self, AppserviceClient, AppserviceCouriers, ByNet, ByPeers, Couriers, Pushers},
     device::Devices,
     ephemeral::Ephemeral,
     federation::{Federation, Neighbours},
     history::History,
     keys::SigningKey,
     limits::{
-        BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE,
-        PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE, UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
+        APPSERVICE_FIRST_PAUSE, APPSERVICE_LONGEST_PAUSE, BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX,
+        COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE, PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE,
+        UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
     },
     log::Log,
     peer::{self, Net, OldKey, Peers, Slots},
@@ -48,6 +50,8 @@ pub struct Foundation {
     pub old_keys: Vec<OldKey>,
     /// The door to other servers.
     pub net: Arc<dyn Net>,
+    /// The application services.
+    pub appservices: Appservices,
     /// Every task of the server belongs to it.
     pub tasks: TaskTracker,
 }
@@ -80,6 +84,12 @@ pub struct Services {
     pub couriers: Couriers,
     /// Bring to users' phones what they are to be told of.
     pub pushers: Pushers,
+    /// The application services.
+    pub appservices: Appservices,
+    /// Asks application services.
+    pub appservice_client: AppserviceClient,
+    /// Bring to application services what they want to hear of.
+    pub appservice_couriers: AppserviceCouriers,
     /// Devices and their keys.
     pub devices: Devices,
     /// Typing, receipts and presence.
@@ -114,8 +124,8 @@ impl Services {
     /// # Errors
     /// When the store fails.
     pub async fn open(foundation: Foundation) -> Result<Self, StoreError> {
-        let Foundation { config, ports, log, signing_key, registration_secret, old_keys, net, tasks } =
-            foundation;
+        let Foundation { config, ports, log, signing_key, registration_secret, old_keys, .. } = foundation;
+        let (net, appservices, tasks) = (foundation.net, foundation.appservices, foundation.tasks);
         let others = peer_settings(&config.federation, old_keys);
         let peers = Peers::new(net.clone(), log.clone(), ports.clone(), signing_key.clone(), others);
         let name = config.server_name.clone();
@@ -134,20 +144,19 @@ impl Services {
             (&tasks, stopping.clone()),
         );
         let rooms = Rooms::new(history.clone(), peers.clone(), ports.clone(), profiles, tasks.clone());
-        let by_peers =
-            ByPeers { peers: peers.clone(), ports: ports.clone(), timeout: COURIER_ANSWER_SECONDS_MAX };
-        let patience =
-            delivery::Settings { first_pause: COURIER_FIRST_PAUSE, longest_pause: COURIER_LONGEST_PAUSE };
-        let couriers = Couriers::start(
-            (history.clone(), devices.clone()),
-            Arc::new(by_peers),
-            patience,
-            ports.clone(),
-            (&tasks, stopping.clone()),
-        );
+        let watched = (history.clone(), devices.clone());
+        let couriers = start_couriers(watched, peers.clone(), &ports, (&tasks, stopping.clone()));
         let push = Push::new(history.clone(), accounts.clone());
         let watched = (history.clone(), push.clone());
-        let pushers = start_pushers(watched, net, &ports, (&tasks, stopping.clone()));
+        let pushers = start_pushers(watched, net.clone(), &ports, (&tasks, stopping.clone()));
+        make_senders(&accounts, &appservices).await;
+        let appservice_client = AppserviceClient::new(net, ports.clone());
+        let appservice_couriers = start_appservices(
+            (&appservices, &appservice_client),
+            (history.clone(), accounts.clone(), devices.clone()),
+            &ports,
+            (&tasks, stopping.clone()),
+        );
         let federation = Federation::new(Neighbours {
             log: log.clone(),
             ports: ports.clone(),
@@ -161,6 +170,9 @@ impl Services {
         Ok(Self {
             peers,
             couriers,
+            appservices,
+            appservice_client,
+            appservice_couriers,
             pushers,
             federation,
             sync: Sync::new(
@@ -191,6 +203,40 @@ impl Services {
             tasks,
         })
     }
+}
+
+/// Every application service has a user that stands for it.
+async fn make_senders(accounts: &Accounts, appservices: &Appservices) {
+    for appservice in appservices.iter() {
+        let username = Some(String::from(appservice.sender.localpart()));
+        match accounts.create_user(NewUser { username, ..NewUser::default() }).await {
+            Ok(_) | Err(AccountError::UserInUse) => {}
+            Err(error) => tracing::error!(%error, "cannot make the user {}", appservice.sender),
+        }
+    }
+}
+
+fn start_couriers(
+    watched: (History, Devices),
+    peers: Peers,
+    ports: &Ports,
+    running: (&TaskTracker, CancellationToken),
+) -> Couriers {
+    let by_peers = ByPeers { peers, ports: ports.clone(), timeout: COURIER_ANSWER_SECONDS_MAX };
+    let patience =
+        delivery::Settings { first_pause: COURIER_FIRST_PAUSE, longest_pause: COURIER_LONGEST_PAUSE };
+    Couriers::start(watched, Arc::new(by_peers), patience, ports.clone(), running)
+}
+
+fn start_appservices(
+    (all, client): (&Appservices, &AppserviceClient),
+    watched: (History, Accounts, Devices),
+    ports: &Ports,
+    running: (&TaskTracker, CancellationToken),
+) -> AppserviceCouriers {
+    let patience =
+        delivery::Settings { first_pause: APPSERVICE_FIRST_PAUSE, longest_pause: APPSERVICE_LONGEST_PAUSE };
+    AppserviceCouriers::start(all, watched, (Arc::new(client.clone()), patience), ports.clone(), running)
 }
 
 fn start_pushers(

@@ -1,6 +1,6 @@
 //! One request on its way to a handler: path, caller, peer and body.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::body::Body as Stream;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use ruma::api::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{Failure, federation::Origin};
-use crate::{account::Caller, limits::BODY_SECONDS_MAX};
+use crate::{account::Caller, appservice::Appservice, limits::BODY_SECONDS_MAX};
 
 /// From where a request came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Peer {
     pub ip: Option<IpAddr>,
     /// What the client calls itself.
     pub user_agent: Option<String>,
+    /// The application service whose token the request bears.
+    pub appservice: Option<Arc<Appservice>>,
 }
 
 /// A request whose caller is known and whose body is read.

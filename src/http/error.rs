@@ -120,6 +120,11 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Unrecognized, "The endpoint knows other methods")
     }
 
+    /// 400 `M_EXCLUSIVE`: it belongs to an application service.
+    pub fn exclusive() -> Self {
+        Self::bad_request(ErrorKind::Exclusive, "This name is reserved by an application service")
+    }
+
     /// 413 `M_TOO_LARGE`.
     pub fn too_large(message: impl Into<Message>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message)

@@ -145,7 +145,8 @@ fn peer(headers: &HeaderMap, source: Source, trusted: &[IpAddr]) -> Peer {
     let named = forwarded.map_while(|text| text.trim().parse::<IpAddr>().ok());
     let named = if believe { named.map(|ip| ip.to_canonical()).find(|ip| !believed(ip)) } else { None };
     let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Peer { ip: named.or(direct), user_agent: user_agent.map(|text| text.chars().take(500).collect()) }
+    let user_agent = user_agent.map(|text| text.chars().take(500).collect());
+    Peer { ip: named.or(direct), user_agent, appservice: None }
 }
 
 #[cfg(test)]

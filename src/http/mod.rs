@@ -8,6 +8,7 @@
 
 pub mod admin;
 mod app;
+mod appservices;
 pub mod auth;
 mod call;
 pub mod client;
@@ -27,6 +28,7 @@ mod tests;
 mod wire;
 
 pub use app::{App, Budget, Foundation, Services, Share};
+pub(crate) use appservices::{meet_alias, meet_users};
 pub use call::{Body, Call, Peer};
 pub use error::Failure;
 pub use front::{Front, Source};

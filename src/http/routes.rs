@@ -20,7 +20,7 @@ use ruma::api::{IncomingRequest, OutgoingResponseExt, path_builder::PathBuilder}
 
 use super::{
     Access, App, Call, Failure, Handle, Peer,
-    auth::identify,
+    auth::{appservice_of, identify},
     call::{Given, read_body},
     client::server::versions,
     federation::prove,
@@ -161,7 +161,7 @@ struct Definition {
 
 impl Definition {
     async fn answer(&self, app: App, request: Request) -> Result<Response, Failure> {
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let mut peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
         let path = path_variables(&mut parts).await?;
         let budget = app.clone();
@@ -170,7 +170,8 @@ impl Definition {
             (_, Class::Poll) => budget.budget.poll()?,
             _ => budget.budget.request()?,
         };
-        let caller = match identify(app.gate.as_ref(), self.access, &parts).await? {
+        peer.appservice = appservice_of(&app.appservices, self.access, &parts);
+        let caller = match identify(&app, self.access, (&parts, peer.appservice.as_deref())).await? {
             Some((caller, standing)) => {
                 standing::judge(standing, &parts.method, (self.path, &path))?;
                 Some(caller)

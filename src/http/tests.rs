@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     account::{Caller, Standing},
+    appservice::Appservices,
     config::Config,
     keys::SigningKey,
     limits::BODY_BYTES_MAX,
@@ -67,6 +68,11 @@ pub(super) async fn services() -> Services {
 
 /// As [`services`], with other settings and another network.
 pub(super) async fn services_with(config: Config, net: Arc<dyn Net>) -> Services {
+    services_for(config, net, Appservices::default()).await
+}
+
+/// As [`services_with`], with application services.
+pub(super) async fn services_for(config: Config, net: Arc<dyn Net>, appservices: Appservices) -> Services {
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
     Services::open(Foundation {
@@ -75,6 +81,7 @@ pub(super) async fn services_with(config: Config, net: Arc<dyn Net>) -> Services
         ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
         registration_secret: String::from("secret"),
         old_keys: Vec::new(),
+        appservices,
         net,
         log,
         tasks,

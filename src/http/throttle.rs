@@ -120,6 +120,13 @@ impl Throttle {
     /// 429 with the time to wait, when there were too many.
     pub fn admit(&self, class: Class, caller: Option<&Caller>, peer: &Peer) -> Result<(), Failure> {
         let Some(buckets) = &self.0 else { return Ok(()) };
+        // <https://spec.matrix.org/v1.19/application-service-api/#registration>
+        if let Some(appservice) = &peer.appservice {
+            let is_sender = caller.is_some_and(|caller| caller.user_id == appservice.sender);
+            if is_sender || !appservice.registration.is_limited() {
+                return Ok(());
+            }
+        }
         let address = || peer.ip.map(network).map(Who::Address);
         let user = || caller.map(|caller| Who::User(caller.user_id.clone()));
         let (bucket, who) = match class {
@@ -213,7 +220,7 @@ mod tests {
     }
 
     fn peer(ip: &str) -> Peer {
-        Peer { ip: Some(ip.parse().unwrap()), user_agent: None }
+        Peer { ip: Some(ip.parse().unwrap()), ..Peer::default() }
     }
 
     #[test]

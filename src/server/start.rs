@@ -9,6 +9,7 @@ use super::{
     Folder, FolderError, ListenError, Running, connections::Serving, listener::Listener, tls::Certificate,
 };
 use crate::{
+    appservice::{Appservices, RegistrationError},
     config::{Config, Durability, Engine},
     http::{App, Foundation, Front, Services, endpoints},
     limits::{CERTIFICATES_READ_EVERY, FORGET_EVERY},
@@ -30,6 +31,9 @@ pub enum StartError {
     /// Other servers cannot be talked to.
     #[error("other servers cannot be talked to: {0}")]
     Internet(#[from] InternetError),
+    /// An application service cannot be used.
+    #[error(transparent)]
+    Appservice(#[from] RegistrationError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -83,7 +87,9 @@ async fn services(
     let signing_key = Arc::new(folder.signing_key(&config.server_name, ports.rng.as_ref())?);
     let registration_secret = folder.registration_secret(ports.rng.as_ref())?;
     let old_keys = folder.old_keys()?;
+    let appservices = Appservices::read(&config.appservices, &config.server_name)?;
     let foundation = Foundation {
+        appservices,
         config,
         ports,
         log,

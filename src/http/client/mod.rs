@@ -4,6 +4,7 @@ use super::Routes;
 
 mod account;
 mod account_data;
+mod appservice;
 mod backup;
 mod device;
 mod ephemeral;
@@ -26,6 +27,7 @@ pub fn routes(routes: &mut Routes) {
     account::routes(routes);
     profile::routes(routes);
     account_data::routes(routes);
+    appservice::routes(routes);
     moderation::routes(routes);
     push_rules::routes(routes);
     device::routes(routes);

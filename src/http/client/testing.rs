@@ -9,7 +9,7 @@ use tower::ServiceExt;
 
 use crate::{
     account::{Accounts, Registration, Settings},
-    http::{App, Routes, client, tests::services},
+    http::{App, Routes, Services, client, tests::services},
 };
 
 /// A server with every endpoint of the client-server API.
@@ -21,7 +21,11 @@ pub(super) struct Server {
 impl Server {
     /// A server whose registration is so.
     pub(super) async fn new(registration: Registration) -> Self {
-        let mut services = services().await;
+        Self::over(services().await, registration)
+    }
+
+    /// One of these services.
+    pub(super) fn over(mut services: Services, registration: Registration) -> Self {
         let registration_tokens = vec!["sesame".to_owned()];
         let settings = Settings { registration, registration_tokens, ..Settings::default() };
         let (log, ports) = (services.log.clone(), services.ports.clone());

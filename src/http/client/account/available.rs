@@ -9,6 +9,9 @@ use crate::http::{App, Failure};
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
     // On a closed server the answer would only tell strangers who has an account.
     app.accounts.check_registration()?;
-    app.accounts.available(&request.username).await?;
+    let user = app.accounts.available(&request.username).await?;
+    if app.appservices.keeps_user(&user, None) {
+        return Err(Failure::exclusive());
+    }
     Ok(Response::new(true))
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     account::{NewSession, Session},
+    appservice::Appservice,
     http::{Access, App, Call, Failure, Peer, Routes},
 };
 
@@ -46,20 +47,21 @@ async fn answer(app: App, call: Call) -> Result<axum::response::Response, Failur
 }
 
 async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
-    let LoginInfo::Password(given) = request.login_info else {
-        return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported"));
-    };
     #[expect(deprecated, reason = "old clients name the user like this")]
-    let named = match (given.identifier, given.user) {
-        (Some(UserIdentifier::Matrix(identifier)), _) => identifier.user,
-        (Some(_), _) => {
-            return Err(Failure::bad_request(ErrorKind::Unknown, "This kind of identifier is not supported"));
+    let user_id = match request.login_info {
+        LoginInfo::Password(given) => {
+            let user_id = user_id(&app, &named(given.identifier, given.user)?)?;
+            app.accounts.check_password(&user_id, &given.password).await?;
+            user_id
         }
-        (None, Some(user)) => user,
-        (None, None) => return Err(Failure::missing_param("The user is missing")),
+        LoginInfo::ApplicationService(given) => {
+            let appservice = peer.appservice.as_deref().ok_or_else(Failure::missing_token)?;
+            let user_id = user_id(&app, &named(given.identifier, given.user)?)?;
+            check_own(&app, appservice, &user_id).await?;
+            user_id
+        }
+        _ => return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported")),
     };
-    let user_id = user_id(&app, &named)?;
-    app.accounts.check_password(&user_id, &given.password).await?;
     let session = app
         .accounts
         .start_session(NewSession {
@@ -75,6 +77,38 @@ async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Fail
     response.refresh_token = refresh_token;
     response.expires_in = expires_in;
     Ok(response)
+}
+
+fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String, Failure> {
+    match (identifier, user) {
+        (Some(UserIdentifier::Matrix(identifier)), _) => Ok(identifier.user),
+        (Some(_), _) => {
+            Err(Failure::bad_request(ErrorKind::Unknown, "This kind of identifier is not supported"))
+        }
+        (None, Some(user)) => Ok(user),
+        (None, None) => Err(Failure::missing_param("The user is missing")),
+    }
+}
+
+/// Whether an application service may log in as this user.
+///
+/// <https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions>
+async fn check_own(app: &App, appservice: &Appservice, user_id: &UserId) -> Result<(), Failure> {
+    if appservice.registration.makes_devices() {
+        let message = "The application service makes devices by itself";
+        return Err(Failure::custom(
+            http::StatusCode::BAD_REQUEST,
+            "M_APPSERVICE_LOGIN_UNSUPPORTED",
+            message,
+        ));
+    }
+    if !appservice.owns(user_id) {
+        return Err(Failure::exclusive());
+    }
+    match app.accounts.user(user_id).await? {
+        Some(_) => Ok(()),
+        None => Err(Failure::forbidden("The application service has not registered this user")),
+    }
 }
 
 /// A user of this server by id or by the local part of one.

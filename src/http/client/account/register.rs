@@ -4,7 +4,7 @@
 
 use ruma::api::{
     client::account::register::{
-        RegistrationKind,
+        LoginType, RegistrationKind,
         v3::{Request, Response},
     },
     error::ErrorKind,
@@ -12,10 +12,11 @@ use ruma::api::{
 
 use crate::{
     account::{NewDevice, NewUser, Purpose},
-    http::{App, Failure},
+    appservice::Appservice,
+    http::{App, Failure, Peer},
 };
 
-pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
     match request.kind {
         RegistrationKind::User => {}
         RegistrationKind::Guest => {
@@ -24,14 +25,49 @@ pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failu
         }
         _ => return Err(Failure::invalid_param("`kind` is `user` or `guest`")),
     }
-    if request.login_type.is_some() {
-        return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported"));
+    match &request.login_type {
+        None => {
+            app.accounts.check_registration()?;
+            if let Some(username) = &request.username {
+                let user = app.accounts.available(username).await?;
+                if app.appservices.keeps_user(&user, None) {
+                    return Err(Failure::exclusive());
+                }
+            }
+            app.accounts.authorize(&Purpose::Register, request.auth.as_ref()).await?;
+        }
+        Some(LoginType::ApplicationService) => {
+            let appservice = peer.appservice.as_deref().ok_or_else(Failure::missing_token)?;
+            check_own(&app, appservice, &request).await?;
+        }
+        Some(_) => {
+            return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported"));
+        }
     }
-    app.accounts.check_registration()?;
-    if let Some(username) = &request.username {
-        app.accounts.available(username).await?;
+    make(&app, request).await
+}
+
+/// Whether an application service may make this account.
+///
+/// <https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions>
+async fn check_own(app: &App, appservice: &Appservice, request: &Request) -> Result<(), Failure> {
+    let username =
+        request.username.as_deref().ok_or_else(|| Failure::missing_param("`username` is missing"))?;
+    let user = app.accounts.available(username).await?;
+    if !appservice.owns(&user) || app.appservices.keeps_user(&user, Some(appservice)) {
+        return Err(Failure::exclusive());
     }
-    app.accounts.authorize(&Purpose::Register, request.auth.as_ref()).await?;
+    match appservice.registration.makes_devices() && !request.inhibit_login {
+        true => Err(Failure::custom(
+            http::StatusCode::BAD_REQUEST,
+            "M_APPSERVICE_LOGIN_UNSUPPORTED",
+            "The application service makes devices by itself: `inhibit_login` must be true",
+        )),
+        false => Ok(()),
+    }
+}
+
+async fn make(app: &App, request: Request) -> Result<Response, Failure> {
     let new = NewUser { username: request.username, password: request.password, admin: false };
     if request.inhibit_login {
         return Ok(Response::new(app.accounts.create_user(new).await?));

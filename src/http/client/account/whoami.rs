@@ -5,12 +5,12 @@
 use ruma::api::client::account::whoami::v3::{Request, Response};
 
 use crate::{
-    account::Caller,
+    account::{Caller, NO_DEVICE},
     http::{App, Failure},
 };
 
 pub(super) async fn handle(_: App, caller: Caller, _: Request) -> Result<Response, Failure> {
     let mut response = Response::new(caller.user_id, false);
-    response.device_id = Some(caller.device_id);
+    response.device_id = Some(caller.device_id).filter(|device| device.as_str() != NO_DEVICE);
     Ok(response)
 }

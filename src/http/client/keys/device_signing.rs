@@ -7,18 +7,24 @@ use ruma::api::client::keys::upload_signing_keys::v3;
 use crate::{
     account::{Caller, Purpose},
     device::CrossSigningKeys,
-    http::{App, Failure},
+    http::{App, Failure, Peer},
 };
 
 /// Publishes the caller's cross-signing keys. Who replaces keys has to prove who they are.
-pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: v3::Request,
+) -> Result<v3::Response, Failure> {
     let keys = CrossSigningKeys {
         master: request.master_key,
         self_signing: request.self_signing_key,
         user_signing: request.user_signing_key,
     };
     let change = app.devices.check_cross_signing(&caller.user_id, &keys).await?;
-    if change.needs_auth() {
+    // Who acts for its users has proved with its own token who it is.
+    if change.needs_auth() && peer.appservice.is_none() {
         let purpose = Purpose::Operation("device_signing", caller.user_id.clone());
         app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
     }

@@ -4,9 +4,10 @@
 
 use ruma::api::client::profile::get_profile::v3::{Request, Response};
 
-use crate::http::{App, Failure};
+use crate::http::{App, Failure, meet_users};
 
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+    meet_users(&app, std::slice::from_ref(&request.user_id)).await?;
     let profile = app.federation.profile_of(&request.user_id, None).await?;
     Ok(Response { data: profile.into_iter().collect() })
 }

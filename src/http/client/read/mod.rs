@@ -6,7 +6,6 @@ pub(in crate::http) mod hierarchy;
 mod joined_members;
 mod members;
 mod messages;
-mod protocols;
 pub(in crate::http) mod public_rooms;
 mod public_rooms_filtered;
 mod relations;
@@ -23,7 +22,7 @@ use http::Method;
 use ruma::api::{
     Metadata,
     client::{
-        context as contexts, directory, membership, message, relations as relating, room, space, thirdparty,
+        context as contexts, directory, membership, message, relations as relating, room, space,
         threads as threading, user_directory, voip,
     },
     path_builder::PathBuilder,
@@ -55,7 +54,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);
     routes.add::<user_directory::search_users::v3::Request, _>(user_search::handle);
     routes.add::<voip::get_turn_server_info::v3::Request, _>(turn_server::handle);
-    routes.add::<thirdparty::get_protocols::v3::Request, _>(protocols::handle);
 }
 
 #[cfg(test)]

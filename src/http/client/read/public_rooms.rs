@@ -20,6 +20,8 @@ use crate::{
 /// Which rooms of the directory are wanted.
 pub(in crate::http) struct Question {
     pub(in crate::http) server: Option<OwnedServerName>,
+    /// A network beyond Matrix: the id of the application service, `|`, the network.
+    pub(in crate::http) network: Option<String>,
     pub(in crate::http) limit: Option<UInt>,
     pub(in crate::http) since: Option<String>,
     pub(in crate::http) filter: Filter,
@@ -36,7 +38,7 @@ pub(in crate::http) struct Answer {
 /// Answers the request.
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let Request { server, limit, since, .. } = call.decode()?.request;
-    render(list(&app, Question { server, limit, since, filter: Filter::new() }).await?)
+    render(list(&app, Question { server, network: None, limit, since, filter: Filter::new() }).await?)
 }
 
 /// The answer to a client. By hand, because ruma leaves out the join rule of the usual rooms, and clients look
@@ -76,7 +78,10 @@ pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answe
         Some(since) => since.parse().map_err(|_| Failure::invalid_param("`since` is no token of ours"))?,
         None => 0,
     };
-    let rooms = app.history.directory().await?;
+    let rooms = match &question.network {
+        Some(network) => app.history.published_in(network).await?,
+        None => app.history.directory().await?,
+    };
     let is_filtered = question.filter.generic_search_term.is_some() || !question.filter.room_types.is_empty();
     let (mut chunk, mut total) = (Vec::new(), if is_filtered { 0 } else { rooms.len() });
     let first = if is_filtered { 0 } else { skipped };

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
 
 use ruma::{
+    RoomAliasId,
     api::client::room::{
         Visibility,
         create_room::v3::{Request, Response},
@@ -14,12 +15,24 @@ use serde_json::value::RawValue;
 
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, Peer, meet_users},
     room::NewRoom,
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
+    if let Some(name) = &request.room_alias_name {
+        let alias = RoomAliasId::parse(format!("#{name}:{}", app.server_name)).ok();
+        if alias.is_some_and(|alias| app.appservices.keeps_alias(&alias, peer.appservice.as_deref())) {
+            return Err(Failure::exclusive());
+        }
+    }
+    meet_users(&app, &request.invite).await?;
     let mut room = wanted(request)?;
     room.version.get_or_insert_with(|| app.config.default_room_version.id().clone());
     Ok(Response::new(app.rooms.create(&caller.user_id, room).await?))

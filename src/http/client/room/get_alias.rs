@@ -4,10 +4,11 @@
 
 use ruma::api::client::alias::get_alias::v3::{Request, Response};
 
-use crate::http::{App, Failure};
+use crate::http::{App, Failure, meet_alias};
 
 /// Answers the request.
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
+    meet_alias(&app, &request.room_alias).await?;
     let (room, servers) = app.rooms.alias(&request.room_alias).await?;
     Ok(Response::new(room, servers))
 }

@@ -10,7 +10,7 @@ use ruma::api::{
 
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, meet_users},
 };
 
 /// Answers the request.
@@ -19,6 +19,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         let message = "This server invites by Matrix id only";
         return Err(Failure::new(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, message));
     };
+    meet_users(&app, std::slice::from_ref(&invited.user_id)).await?;
     let reason = invited.reason.as_deref();
     app.rooms.invite(&caller.user_id, &request.room_id, &invited.user_id, reason).await?;
     Ok(Response::new())

@@ -2,12 +2,15 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias>
 
-use ruma::api::client::membership::join_room_by_id_or_alias::v3::{Request, Response};
+use ruma::{
+    RoomAliasId,
+    api::client::membership::join_room_by_id_or_alias::v3::{Request, Response},
+};
 
 use super::said;
 use crate::{
     account::Caller,
-    http::{App, Body, Failure},
+    http::{App, Body, Failure, meet_alias},
 };
 
 /// Answers the request.
@@ -17,6 +20,9 @@ pub(super) async fn handle(
     body: Body,
     request: Request,
 ) -> Result<Response, Failure> {
+    if let Ok(alias) = <&RoomAliasId>::try_from(&*request.room_id_or_alias) {
+        meet_alias(&app, alias).await?;
+    }
     let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
     app.rooms.enter(&caller.user_id, &room, &via, (request.reason.as_deref(), said(&body)?)).await?;
     Ok(Response::new(room))

@@ -10,12 +10,20 @@ use ruma::api::{
 
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, Peer},
     room::RoomError,
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
+    if app.appservices.keeps_alias(&request.room_alias, peer.appservice.as_deref()) {
+        return Err(Failure::exclusive());
+    }
     match app.rooms.put_alias(&caller.user_id, &request.room_alias, &request.room_id).await {
         Ok(()) => Ok(Response::new()),
         // Unlike the creation of a room, this endpoint answers 409.

@@ -10,12 +10,17 @@ use ruma::{
 
 use crate::{
     account::Caller,
-    http::{App, Failure, standing},
+    http::{App, Failure, Peer, standing},
     room::{Message, Txn},
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
     if request.event_type == MessageLikeEventType::RoomRedaction
         && let Ok(Some(target)) = request.body.get_field::<OwnedEventId>("redacts")
     {
@@ -26,7 +31,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         content: request.body.into_json(),
         txn: Some(Txn { device: caller.device_id, id: request.txn_id.to_string() }),
     };
-    let event_id = app.rooms.send(&caller.user_id, &request.room_id, message).await?;
+    let moment = request.timestamp.filter(|_| peer.appservice.is_some());
+    let event_id = app.rooms.dated(moment).send(&caller.user_id, &request.room_id, message).await?;
     app.ephemeral.note_event(&request.room_id, &caller.user_id).await;
     Ok(Response::new(event_id))
 }

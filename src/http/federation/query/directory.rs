@@ -4,9 +4,10 @@
 
 use ruma::api::federation::query::get_room_information::v1::{Request, Response};
 
-use crate::http::{App, Failure, federation::Origin};
+use crate::http::{App, Failure, federation::Origin, meet_alias};
 
 pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
+    meet_alias(&app, &request.room_alias).await?;
     let (room, servers) = app.federation.alias(&request.room_alias).await?;
     Ok(Response::new(room, servers))
 }

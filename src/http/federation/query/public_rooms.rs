@@ -16,7 +16,8 @@ use crate::http::{
 
 pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
     let Request { limit, since, .. } = request;
-    let answer = list(&app, Question { server: None, limit, since, filter: Filter::new() }).await?;
+    let answer =
+        list(&app, Question { server: None, network: None, limit, since, filter: Filter::new() }).await?;
     Ok(assign!(Response::new(), {
         chunk: answer.chunk,
         next_batch: answer.next_batch,

@@ -15,7 +15,7 @@ use crate::http::{
 
 pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
     let Request { limit, since, filter, .. } = request;
-    let answer = list(&app, Question { server: None, limit, since, filter }).await?;
+    let answer = list(&app, Question { server: None, network: None, limit, since, filter }).await?;
     Ok(assign!(Response::new(), {
         chunk: answer.chunk,
         next_batch: answer.next_batch,

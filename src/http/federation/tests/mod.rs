@@ -45,6 +45,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let seed = name.as_bytes()[0];
         let foundation = Foundation {
+            appservices: Default::default(),
             signing_key: Arc::new(SigningKey::from_seed(name.clone(), "1", [seed; 32]).unwrap()),
             ports: Ports {
                 clock: Arc::new(ManualClock::at(1_700_000_000_000)),

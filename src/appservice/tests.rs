@@ -1,0 +1,86 @@
+//! Registrations and namespaces by case.
+
+use ruma::{room_alias_id, server_name, user_id};
+
+use super::{Appservices, Registration};
+
+const IRC: &str = r##"
+id: irc
+url: "http://localhost:9000/"
+as_token: as_irc
+hs_token: hs_irc
+sender_localpart: irc_bot
+rate_limited: false
+de.sorunome.msc2409.push_ephemeral: true
+push_ephemeral: true
+org.matrix.msc3202: true
+something_else: [1, 2]
+namespaces:
+  users:
+    - exclusive: true
+      regex: "@irc_.*:a\\.org"
+  aliases:
+    - exclusive: true
+      regex: "#irc_.*"
+  rooms: []
+"##;
+
+fn other(id: &str, token: &str) -> String {
+    format!(
+        "id: {id}\nurl: null\nas_token: {token}\nhs_token: hs_{id}\nsender_localpart: {id}\nnamespaces:\n  users:\n    - regex: '@free_.*'\n"
+    )
+}
+
+fn open(texts: &[&str]) -> Result<Appservices, String> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.push(Registration::parse(text)?.open(server_name!("a.org"))?);
+    }
+    Appservices::new(all).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_registration_says_who_belongs_to_whom() {
+    let all = open(&[IRC, &other("second", "as_second")]).unwrap();
+    let irc = all.by_token("as_irc").unwrap();
+    assert_eq!(irc.registration.url.as_deref(), Some("http://localhost:9000"));
+    assert!(!irc.registration.is_limited() && irc.registration.wants_ephemeral());
+    assert!(irc.registration.wants_devices() && !irc.registration.makes_devices());
+    assert_eq!(irc.sender, "@irc_bot:a.org");
+    assert!(all.by_token("as_").is_none() && all.by_token("").is_none());
+    for (user, owned) in [
+        (user_id!("@irc_alice:a.org"), true),
+        (user_id!("@irc_bot:a.org"), true),
+        (user_id!("@irc_alice:b.org"), false),
+        (user_id!("@not_irc_alice:a.org"), false),
+        (user_id!("@alice:a.org"), false),
+    ] {
+        assert_eq!(irc.owns(user), owned, "{user}");
+        assert_eq!(all.keeps_user(user, None), owned, "{user}");
+        assert!(!all.keeps_user(user, Some(irc)), "{user}");
+    }
+    let second = all.by_token("as_second").unwrap();
+    assert_eq!(second.registration.url, None);
+    assert!(second.registration.is_limited());
+    let free = user_id!("@free_x:a.org");
+    assert!(second.owns(free) && !all.keeps_user(free, None), "the namespace is not exclusive");
+    assert!(all.keeps_user(user_id!("@second:a.org"), Some(irc)), "its sender is its own");
+    assert!(all.keeps_alias(room_alias_id!("#irc_x:a.org"), Some(second)));
+    assert!(!all.keeps_alias(room_alias_id!("#x:a.org"), None));
+}
+
+#[test]
+fn what_cannot_be_used_says_why() {
+    for (texts, why) in [
+        (vec![IRC.to_owned(), IRC.to_owned()], "same `id`"),
+        (vec![IRC.to_owned(), other("b", "as_irc")], "same `as_token`"),
+        (vec![IRC.replace("as_irc", "\"\"")], "`as_token` is empty"),
+        (vec![IRC.replace("#irc_.*", "#irc_(")], "regex"),
+        (vec!["id: [".to_owned()], ""),
+        (vec!["id: x".to_owned()], "missing"),
+    ] {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let told = open(&texts).unwrap_err();
+        assert!(told.contains(why), "{why}: {told}");
+    }
+}

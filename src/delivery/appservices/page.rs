@@ -1,0 +1,351 @@
+//! What of the log an application service gets next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::courier::{Courier, CourierError};
+use crate::{
+    history::{Bundles, Shape, Status, StoredEvent},
+    limits::{
+        APPSERVICE_EVENTS_MAX, APPSERVICE_LANE_EVENTS, APPSERVICE_LANES_AT_ONCE, APPSERVICE_MESSAGES_MAX,
+    },
+    log::Direction,
+    store::StoreError,
+    types::{Fact, Lane, Membership, Position, ReceiptKind},
+};
+
+/// The next piece of the log.
+#[derive(Default)]
+pub(super) struct AppservicePage {
+    /// Up to where.
+    pub(super) to: Position,
+    /// Whether that is where the log ends.
+    pub(super) is_last: bool,
+    /// The inboxes whose messages are in it, up to which position.
+    pub(super) inboxes: Vec<(OwnedUserId, OwnedDeviceId, Position)>,
+    events: Vec<Box<RawValue>>,
+    ephemeral: Vec<Value>,
+    to_device: Vec<Value>,
+    changed: Vec<OwnedUserId>,
+    key_counts: ByDevice,
+    fallback_keys: ByDevice,
+}
+
+/// A transaction as it is sent.
+#[derive(Serialize)]
+struct Body<'a> {
+    events: &'a [Box<RawValue>],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ephemeral: &'a [Value],
+    #[serde(rename = "de.sorunome.msc2409.ephemeral", skip_serializing_if = "<[_]>::is_empty")]
+    msc2409_ephemeral: &'a [Value],
+    #[serde(rename = "de.sorunome.msc2409.to_device", skip_serializing_if = "<[_]>::is_empty")]
+    to_device: &'a [Value],
+    #[serde(rename = "org.matrix.msc3202.device_lists", skip_serializing_if = "Option::is_none")]
+    changed: Option<Value>,
+    #[serde(
+        rename = "org.matrix.msc3202.device_one_time_keys_count",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    key_counts: &'a ByDevice,
+    #[serde(
+        rename = "org.matrix.msc3202.device_one_time_key_counts",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    key_counts_too: &'a ByDevice,
+    #[serde(
+        rename = "org.matrix.msc3202.device_unused_fallback_key_types",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    fallback_keys: &'a ByDevice,
+}
+
+type ByDevice = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Value>>;
+
+/// Lanes that may have something new.
+#[derive(Default)]
+struct Touched {
+    rooms: Vec<OwnedRoomId>,
+    users: Vec<OwnedUserId>,
+    inboxes: BTreeSet<(OwnedUserId, OwnedDeviceId)>,
+    people: bool,
+}
+
+type Found = (Position, OwnedRoomId, Fact);
+
+impl AppservicePage {
+    /// The body of the transaction, if there is anything in it.
+    pub(super) fn body(&self) -> Option<String> {
+        let is_empty = self.events.is_empty()
+            && self.ephemeral.is_empty()
+            && self.to_device.is_empty()
+            && self.changed.is_empty()
+            && self.key_counts.is_empty();
+        if is_empty {
+            return None;
+        }
+        let changed = (!self.changed.is_empty()).then(|| json!({ "changed": self.changed, "left": [] }));
+        let body = Body {
+            events: &self.events,
+            ephemeral: &self.ephemeral,
+            msc2409_ephemeral: &self.ephemeral,
+            to_device: &self.to_device,
+            changed,
+            key_counts: &self.key_counts,
+            key_counts_too: &self.key_counts,
+            fallback_keys: &self.fallback_keys,
+        };
+        // Our own types have string keys and no failing serializers.
+        Some(serde_json::to_string(&body).expect("a transaction serializes"))
+    }
+}
+
+impl Courier {
+    /// What comes after `from`: at most so many events as one transaction carries, and what else belongs
+    /// to that piece of the log.
+    pub(super) async fn page(&mut self, from: Position) -> Result<AppservicePage, CourierError> {
+        let head = self.couriers.log().head();
+        let mut touched = self.touched(from).await?;
+        // What did not fit into the last transaction comes now.
+        touched.inboxes.extend(std::mem::take(&mut self.left));
+        let (mut found, mut to) = self.timelines(&touched.rooms, (from, head)).await?;
+        self.add_invites(&touched.users, (from, head), &mut found).await?;
+        found.retain(|(at, ..)| *at <= to);
+        found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let events = self.wanted(found, &mut to).await?;
+        let mut page = AppservicePage { to, is_last: to == head, ..AppservicePage::default() };
+        let history = &self.couriers.0.history;
+        let mut viewer = history.viewer(&self.appservice.sender, None).await?;
+        page.events = viewer.render(&events, Shape::Full, &Bundles::new()).await?;
+        if self.appservice.registration.wants_ephemeral() {
+            for room in &touched.rooms {
+                self.add_ephemeral(&mut page, room, (from, to)).await?;
+            }
+            for (user, device) in &touched.inboxes {
+                self.add_messages(&mut page, user, device).await?;
+            }
+        }
+        if self.appservice.registration.wants_devices() {
+            self.add_devices(&mut page, &touched, (from, to)).await?;
+        }
+        Ok(page)
+    }
+
+    /// Where to look: where something was written, or everywhere if that is not known (after a start).
+    async fn touched(&self, from: Position) -> Result<Touched, CourierError> {
+        let log = self.couriers.log();
+        let history = &self.couriers.0.history;
+        let mut touched = Touched::default();
+        if let Some(lanes) = log.touched(from) {
+            for lane in lanes {
+                match lane {
+                    Lane::Room(room) => touched.rooms.push(room),
+                    Lane::Account(user) if self.appservice.owns(&user) => touched.users.push(user),
+                    Lane::Inbox(user, device) if self.appservice.owns(&user) => {
+                        touched.inboxes.insert((user, device));
+                    }
+                    Lane::People => touched.people = true,
+                    _ => {}
+                }
+            }
+            return Ok(touched);
+        }
+        touched.people = true;
+        touched.rooms = history.rooms().await?;
+        let mut last: Option<OwnedUserId> = None;
+        loop {
+            let users = self.couriers.0.accounts.users(last.as_deref(), usize::MAX).await?;
+            let Some((end, _)) = users.last() else { break };
+            last = Some(end.clone());
+            let own = users.into_iter().map(|(user, _)| user).filter(|user| self.appservice.owns(user));
+            touched.users.extend(own);
+        }
+        for user in &touched.users {
+            let devices = self.couriers.0.devices.list(user).await?;
+            touched.inboxes.extend(devices.into_iter().map(|(device, _)| (user.clone(), device)));
+        }
+        Ok(touched)
+    }
+
+    /// What was written to the timelines of `rooms`, and up to where all of it is there.
+    async fn timelines(
+        &self,
+        rooms: &[OwnedRoomId],
+        (from, head): (Position, Position),
+    ) -> Result<(Vec<Found>, Position), StoreError> {
+        let (mut found, mut to) = (Vec::new(), head);
+        for rooms in rooms.chunks(APPSERVICE_LANES_AT_ONCE) {
+            let wanted: Vec<_> = rooms.iter().map(|room| (room.clone(), from, head)).collect();
+            let limit = APPSERVICE_LANE_EVENTS;
+            let lanes = self.couriers.log().timelines(&wanted, Direction::Forward, limit + 1).await?;
+            for (room, facts) in rooms.iter().zip(lanes) {
+                if let Some((beyond, _)) = facts.get(limit) {
+                    to = to.min(Position(beyond.0.saturating_sub(1)));
+                }
+                found.extend(facts.into_iter().map(|(at, fact)| (at, room.clone(), fact)));
+            }
+            found.retain(|(at, ..)| *at <= to);
+        }
+        Ok((found, to))
+    }
+
+    /// Invites of its users into rooms that this server is not in.
+    async fn add_invites(
+        &self,
+        users: &[OwnedUserId],
+        (from, head): (Position, Position),
+        found: &mut Vec<Found>,
+    ) -> Result<(), StoreError> {
+        for user in users {
+            let lane = Lane::Account(user.clone());
+            for (at, fact) in self.couriers.log().registers(&lane, from, head).await? {
+                if let Fact::Membership { room_id, membership: Membership::Invite, event_id } = fact {
+                    let event = self.couriers.0.history.event(&event_id).await?;
+                    if event.is_some_and(|event| event.status == Status::Outlier) {
+                        found.push((at, room_id, Fact::Event { event_id }));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The events that are wanted, as many as one transaction carries; `to` goes down to where they end.
+    async fn wanted(
+        &mut self,
+        found: Vec<Found>,
+        to: &mut Position,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let history = self.couriers.0.history.clone();
+        let mut wanted = Vec::new();
+        let mut last = Position::ZERO;
+        for facts in found.chunks(APPSERVICE_EVENTS_MAX) {
+            let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(.., fact)| event_id(fact)).collect();
+            let events = history.event_map(&ids).await?;
+            for (at, room, fact) in facts {
+                if wanted.len() >= APPSERVICE_EVENTS_MAX && *at > last {
+                    *to = Position(at.0 - 1);
+                    return Ok(wanted);
+                }
+                last = *at;
+                match event_id(fact).and_then(|id| events.get(&id)) {
+                    Some(event) => {
+                        if self.interests.wants((&history, &self.appservice), event).await? {
+                            wanted.push(event.clone());
+                        }
+                    }
+                    None => self.interests.forget(room),
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Typing and receipts of a room; never private ones, which are in no room's lane.
+    async fn add_ephemeral(
+        &mut self,
+        page: &mut AppservicePage,
+        room: &OwnedRoomId,
+        (from, to): (Position, Position),
+    ) -> Result<(), StoreError> {
+        let facts = self.couriers.log().registers(&Lane::Room(room.clone()), from, to).await?;
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let history = self.couriers.0.history.clone();
+        if !self.interests.wants_room((&history, &self.appservice), room).await? {
+            return Ok(());
+        }
+        let (mut receipts, mut typing) = (json!({}), None);
+        for (_, fact) in facts {
+            match fact {
+                Fact::Receipt { kind: ReceiptKind::Read, user_id, thread_id, event_id, ts, .. } => {
+                    let mut data = json!({ "ts": ts });
+                    if let Some(thread_id) = thread_id {
+                        data["thread_id"] = thread_id.into();
+                    }
+                    receipts[event_id.as_str()]["m.read"][user_id.as_str()] = data;
+                }
+                Fact::Typing { user_ids } => {
+                    let content = json!({ "user_ids": user_ids });
+                    typing = Some(json!({ "type": "m.typing", "room_id": room, "content": content }));
+                }
+                _ => {}
+            }
+        }
+        if receipts.as_object().is_some_and(|receipts| !receipts.is_empty()) {
+            page.ephemeral.push(json!({ "type": "m.receipt", "room_id": room, "content": receipts }));
+        }
+        page.ephemeral.extend(typing);
+        Ok(())
+    }
+
+    /// What waits for a device. It is acknowledged with the transaction.
+    async fn add_messages(
+        &mut self,
+        page: &mut AppservicePage,
+        user: &OwnedUserId,
+        device: &OwnedDeviceId,
+    ) -> Result<(), StoreError> {
+        let room = APPSERVICE_MESSAGES_MAX.saturating_sub(page.to_device.len());
+        let inbox = Lane::Inbox(user.clone(), device.clone());
+        let waiting = self.couriers.log().queued(&inbox, Position::ZERO, room).await?;
+        if waiting.len() >= room {
+            self.left.push((user.clone(), device.clone()));
+            page.is_last = false;
+        }
+        if let Some((last, _)) = waiting.last() {
+            page.inboxes.push((user.clone(), device.clone(), *last));
+        }
+        for (_, fact) in waiting {
+            if let Fact::ToDevice { sender, event_type, content } = fact {
+                let content: Value = serde_json::from_str(&content).map_err(StoreError::engine)?;
+                page.to_device.push(json!({
+                    "type": event_type, "sender": sender, "content": content,
+                    "to_user_id": user, "to_device_id": device,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose devices changed, and how many keys those devices have left that something was written to.
+    async fn add_devices(
+        &self,
+        page: &mut AppservicePage,
+        touched: &Touched,
+        (from, to): (Position, Position),
+    ) -> Result<(), StoreError> {
+        if touched.people {
+            for (_, fact) in self.couriers.log().registers(&Lane::People, from, to).await? {
+                if let Fact::Devices { user_id } = fact {
+                    page.changed.push(user_id);
+                }
+            }
+        }
+        for (user, device) in &touched.inboxes {
+            let inbox = Lane::Inbox(user.clone(), device.clone());
+            if self.couriers.log().registers(&inbox, from, to).await?.is_empty() {
+                continue;
+            }
+            let counts = self.couriers.0.devices.key_counts(user, device).await?;
+            let (one_time, fallback) = (json!(counts.one_time), json!(counts.unused_fallback));
+            page.key_counts.entry(user.clone()).or_default().insert(device.clone(), one_time);
+            page.fallback_keys.entry(user.clone()).or_default().insert(device.clone(), fallback);
+        }
+        Ok(())
+    }
+}
+
+fn event_id(fact: &Fact) -> Option<OwnedEventId> {
+    match fact {
+        Fact::Event { event_id } => Some(event_id.clone()),
+        _ => None,
+    }
+}

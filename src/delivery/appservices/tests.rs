@@ -1,0 +1,392 @@
+//! Application services with a simulated transport: by case, and by a random model with crashes and lost
+//! answers.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::{Rng as _, SeedableRng, rngs::StdRng};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, server_name};
+use serde_json::{Map, Value, json, value::to_raw_value};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{AppserviceCouriers, AppserviceTransport};
+use crate::{
+    account::{Accounts, NewUser},
+    appservice::{Appservice, Appservices, Registration},
+    delivery::{Settings, TransportError},
+    device::Devices,
+    history::History,
+    keys::SigningKey,
+    log::{Commit, Log},
+    peer::{self, Isolated, Peers},
+    room::{Message, NewRoom, Rooms},
+    store::{BoxFuture, Db, memory::Memory},
+    types::{Clock, Fact, Lane, Ports, ReceiptKind, SeededRng},
+};
+
+/// The clock of the test's runtime, which stands still while anything can be done.
+struct PausedClock(tokio::time::Instant);
+
+impl Clock for PausedClock {
+    fn now_ms(&self) -> u64 {
+        1_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Takes,
+    Fails,
+    /// Takes it, but the answer is lost.
+    Loses,
+}
+
+/// A bridge that remembers transactions by their ids, as all do.
+struct Bridge {
+    mood: Mutex<Mood>,
+    /// Every transaction that came, repetitions included.
+    came: Mutex<Vec<(String, Value)>>,
+    changed: Notify,
+}
+
+impl AppserviceTransport for Bridge {
+    fn put<'a>(
+        &'a self,
+        to: &'a Appservice,
+        txn_id: &'a str,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<(), TransportError>> {
+        assert!(to.is("irc"));
+        let mood = *self.mood.lock();
+        if mood != Mood::Fails {
+            self.came.lock().push((txn_id.to_owned(), serde_json::from_slice(&body).unwrap()));
+        }
+        self.changed.notify_one();
+        Box::pin(async move {
+            match mood {
+                Mood::Takes => Ok(()),
+                _ => Err(TransportError { message: "no answer".into(), retry_after: None }),
+            }
+        })
+    }
+}
+
+impl Bridge {
+    /// The transactions that it worked on: of one id only the first, and the others were the same.
+    fn taken(&self) -> Vec<Value> {
+        let (mut known, mut taken) = (BTreeMap::new(), Vec::new());
+        for (id, body) in self.came.lock().iter() {
+            match known.get(id) {
+                Some(before) => assert_eq!(before, body, "another body with the id {id}"),
+                None => {
+                    known.insert(id.clone(), body.clone());
+                    taken.push(body.clone());
+                }
+            }
+        }
+        taken
+    }
+
+    fn events(&self) -> Vec<String> {
+        let events = self.taken().into_iter().flat_map(|body| body["events"].as_array().unwrap().clone());
+        events.map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn until(&self, what: &str, wanted: impl Fn() -> bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(7_200), async {
+            while !wanted() {
+                self.changed.notified().await;
+            }
+        });
+        assert!(waited.await.is_ok(), "never {what}: {:#?}", self.came.lock());
+    }
+}
+
+const REGISTRATION: &str = "
+id: irc
+url: http://localhost:1
+as_token: as
+hs_token: hs
+sender_localpart: irc_bot
+de.sorunome.msc2409.push_ephemeral: true
+org.matrix.msc3202: true
+namespaces:
+  users: [{ exclusive: true, regex: '@irc_.*' }]
+  aliases: [{ exclusive: true, regex: '#irc_.*' }]
+";
+
+struct World {
+    db: Db,
+    ports: Ports,
+    bridge: Arc<Bridge>,
+    log: Log,
+    accounts: Accounts,
+    rooms: Rooms,
+    couriers: AppserviceCouriers,
+    appservices: Appservices,
+    stopping: CancellationToken,
+}
+
+fn user(name: &str) -> OwnedUserId {
+    OwnedUserId::try_from(format!("@{name}:a.org")).unwrap()
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = Arc::new(PausedClock(tokio::time::Instant::now()));
+        let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
+        let bridge = Arc::new(Bridge {
+            mood: Mutex::new(Mood::Takes),
+            came: Mutex::default(),
+            changed: Notify::new(),
+        });
+        let world = Self::start(Db::new(Arc::new(Memory::new())), ports, bridge).await;
+        for name in ["alice", "irc_bot", "irc_bob"] {
+            let new = NewUser { username: Some(name.into()), ..NewUser::default() };
+            world.accounts.create_user(new).await.unwrap();
+        }
+        world
+    }
+
+    async fn start(db: Db, ports: Ports, bridge: Arc<Bridge>) -> Self {
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let log = Log::open(db.clone(), &tasks).await.unwrap();
+        let server = server_name!("a.org").to_owned();
+        let history = History::open(log.clone(), ports.clone(), server.clone()).await.unwrap();
+        let accounts = Accounts::new(log.clone(), ports.clone(), server.clone(), Default::default());
+        let devices = Devices::new(log.clone(), ports.clone(), server.clone());
+        let key = Arc::new(SigningKey::from_seed(server, "k", [1; 32]).unwrap());
+        let peers =
+            Peers::new(Arc::new(Isolated), log.clone(), ports.clone(), key, peer::Settings::default());
+        let profiles = Arc::new(accounts.clone());
+        let rooms = Rooms::new(history.clone(), peers, ports.clone(), profiles, tasks.clone());
+        let registration = Registration::parse(REGISTRATION).unwrap();
+        let appservices = Appservices::new(vec![registration.open(server_name!("a.org")).unwrap()]).unwrap();
+        let settings =
+            Settings { first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60) };
+        let couriers = AppserviceCouriers::start(
+            &appservices,
+            (history, accounts.clone(), devices),
+            (bridge.clone(), settings),
+            ports.clone(),
+            (&tasks, stopping.clone()),
+        );
+        // It begins at the present, whenever that is.
+        let appservice = appservices.by_token("as").unwrap().clone();
+        while couriers.standing(&appservice).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        Self { db, ports, bridge, log, accounts, rooms, couriers, appservices, stopping }
+    }
+
+    /// The same store, with everything in memory lost.
+    async fn crash(self) -> Self {
+        self.stopping.cancel();
+        self.log.close();
+        let Self { db, ports, bridge, .. } = self;
+        Self::start(db, ports, bridge).await
+    }
+
+    async fn room(&self) -> OwnedRoomId {
+        let room = NewRoom { is_public: true, ..NewRoom::default() };
+        self.rooms.create(&user("alice"), room).await.unwrap()
+    }
+
+    async fn join(&self, name: &str, room: &RoomId) {
+        self.rooms.join(&user(name), room, None, Map::new()).await.unwrap();
+    }
+
+    async fn say(&self, name: &str, room: &RoomId, body: &str) -> OwnedEventId {
+        let content = to_raw_value(&json!({ "msgtype": "m.text", "body": body })).unwrap();
+        let message = Message { event_type: "m.room.message".into(), content, txn: None };
+        self.rooms.send(&user(name), room, message).await.unwrap()
+    }
+
+    async fn fact(&self, lane: Lane, fact: Fact) {
+        let mut commit = Commit::new();
+        commit.fact(lane, fact);
+        self.log.commit(commit).await.unwrap();
+    }
+
+    fn bodies(&self) -> Vec<String> {
+        let taken = self.bridge.taken().into_iter();
+        let events = taken.flat_map(|body| body["events"].as_array().unwrap().clone());
+        events.filter_map(|event| Some(event["content"]["body"].as_str()?.to_owned())).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_hears_of_the_rooms_that_its_users_are_in_and_only_while_they_are() {
+    let world = World::new().await;
+    let (room, other) = (world.room().await, world.room().await);
+    world.say("alice", &room, "before").await;
+    world.say("alice", &other, "elsewhere").await;
+    world.join("irc_bob", &room).await;
+    world.say("alice", &room, "during").await;
+    world.rooms.leave(&user("irc_bob"), &room, None).await.unwrap();
+    world.say("alice", &room, "after").await;
+    // By then what came before has been looked at.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let named = ruma::room_alias_id!("#irc_lounge:a.org");
+    world.rooms.put_alias(&user("alice"), named, &other).await.unwrap();
+    let topic = to_raw_value(&json!({ "topic": "a portal" })).unwrap();
+    world.rooms.set_state(&user("alice"), &other, (&"m.room.topic".into(), ""), topic).await.unwrap();
+    world.say("alice", &other, "named").await;
+    world.rooms.leave(&user("alice"), &room, None).await.unwrap();
+    let third = world.room().await;
+    world.join("irc_bot", &third).await;
+    world.say("alice", &third, "the end").await;
+    world.bridge.until("the end", || world.bodies().last().is_some_and(|last| last == "the end")).await;
+    assert_eq!(world.bodies(), ["during", "named", "the end"]);
+    let events = world.bridge.taken().into_iter().flat_map(|body| body["events"].as_array().unwrap().clone());
+    let members: Vec<Value> = events.filter(|event| event["type"] == "m.room.member").collect();
+    let seen = |event: &Value| {
+        (event["state_key"].as_str().unwrap().to_owned(), event["content"]["membership"].clone())
+    };
+    let (bob, bot) = ("@irc_bob:a.org".to_owned(), "@irc_bot:a.org".to_owned());
+    assert_eq!(
+        members.iter().map(seen).collect::<Vec<_>>(),
+        [(bob.clone(), json!("join")), (bob, json!("leave")), (bot, json!("join"))]
+    );
+    assert!(members.iter().all(|event| event["room_id"].is_string()));
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ephemeral_data_and_messages_to_devices_come_along_and_private_receipts_do_not() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.join("irc_bob", &room).await;
+    let event_id = world.say("alice", &room, "hello").await;
+    let receipt = |kind| Fact::Receipt {
+        kind,
+        user_id: user("alice"),
+        room_id: room.clone(),
+        thread_id: None,
+        event_id: event_id.clone(),
+        ts: 5,
+    };
+    world.fact(Lane::Account(user("alice")), receipt(ReceiptKind::ReadPrivate)).await;
+    world.fact(Lane::Room(room.clone()), receipt(ReceiptKind::Read)).await;
+    world.fact(Lane::Room(room.clone()), Fact::Typing { user_ids: vec![user("alice")] }).await;
+    let device = ruma::device_id!("BRIDGE").to_owned();
+    world.accounts.make_device(&user("irc_bob"), &device, None).await.unwrap();
+    let inbox = Lane::Inbox(user("irc_bob"), device);
+    let content = json!({ "secret": 1 }).to_string();
+    let message = Fact::ToDevice { sender: user("alice"), event_type: "m.room_key".into(), content };
+    world.fact(inbox.clone(), message).await;
+    world.fact(inbox.clone(), Fact::KeyCounts).await;
+    let last = world.say("alice", &room, "last").await;
+    world.bridge.until("the last", || world.bridge.events().contains(&last.to_string())).await;
+    let gather = |field: &str| -> Vec<Value> {
+        let taken = world.bridge.taken().into_iter();
+        taken.flat_map(|body| body[field].as_array().cloned().unwrap_or_default()).collect()
+    };
+    assert_eq!(
+        gather("ephemeral"),
+        [
+            json!({ "type": "m.receipt", "room_id": room, "content": {
+                event_id.as_str(): { "m.read": { "@alice:a.org": { "ts": 5 } } } } }),
+            json!({ "type": "m.typing", "room_id": room, "content": { "user_ids": ["@alice:a.org"] } }),
+        ]
+    );
+    assert_eq!(
+        gather("de.sorunome.msc2409.to_device"),
+        [json!({ "type": "m.room_key", "sender": "@alice:a.org", "content": { "secret": 1 },
+                 "to_user_id": "@irc_bob:a.org", "to_device_id": "BRIDGE" })]
+    );
+    let all = world.bridge.taken();
+    let changed = all
+        .iter()
+        .any(|body| body["org.matrix.msc3202.device_lists"]["changed"] == json!(["@irc_bob:a.org"]));
+    assert!(changed, "{all:#?}");
+    assert!(all.iter().any(|body| {
+        body["org.matrix.msc3202.device_one_time_keys_count"]["@irc_bob:a.org"]["BRIDGE"].is_object()
+    }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(world.log.queued(&inbox, Default::default(), 10).await.unwrap().is_empty(), "it was taken");
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_comes_in_few_transactions_and_at_once_after_a_sign_of_life() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.join("irc_bob", &room).await;
+    world.bridge.until("joined", || !world.bridge.came.lock().is_empty()).await;
+    *world.bridge.mood.lock() = Mood::Fails;
+    for number in 0..250 {
+        world.say("alice", &room, &format!("{number}")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let appservice = world.appservices.by_token("as").unwrap();
+    let trouble = world.couriers.standing(appservice).await.unwrap().unwrap().trouble.unwrap();
+    assert!(trouble.failures > 5, "{trouble:?}");
+    let before = world.bridge.taken().len();
+    *world.bridge.mood.lock() = Mood::Takes;
+    let begun = tokio::time::Instant::now();
+    world.couriers.heard_from(appservice);
+    world.bridge.until("all of it", || world.bodies().len() == 250).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let expected: Vec<String> = (0..250).map(|number| number.to_string()).collect();
+    assert_eq!(world.bodies(), expected);
+    let needed = world.bridge.taken().len() - before;
+    assert!(needed <= 4, "{needed} transactions");
+    world.log.close();
+}
+
+/// Says, joins, leaves, fails, loses answers and crashes at random; in the end the bridge has had every
+/// event that it should, once and in order.
+async fn run(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut world = World::new().await;
+    let rooms = [world.room().await, world.room().await];
+    let mut inside = [false; 2];
+    let mut expected: Vec<String> = Vec::new();
+    for number in 0..60 {
+        let at = rng.random_range(0..2);
+        match rng.random_range(0..10) {
+            0..5 => {
+                let body = format!("{number}");
+                world.say("alice", &rooms[at], &body).await;
+                expected.extend(inside[at].then_some(body));
+            }
+            5 if inside[at] => {
+                world.rooms.leave(&user("irc_bob"), &rooms[at], None).await.unwrap();
+                inside[at] = false;
+            }
+            5 => {
+                world.join("irc_bob", &rooms[at]).await;
+                inside[at] = true;
+            }
+            6 => *world.bridge.mood.lock() = Mood::Takes,
+            7 => *world.bridge.mood.lock() = [Mood::Fails, Mood::Loses][rng.random_range(0..2)],
+            8 => world = world.crash().await,
+            _ => tokio::time::sleep(Duration::from_secs(rng.random_range(0..30))).await,
+        }
+        for _ in 0..rng.random_range(0..20) {
+            tokio::task::yield_now().await;
+        }
+    }
+    *world.bridge.mood.lock() = Mood::Takes;
+    world.join("irc_bob", &rooms[0]).await;
+    world.say("alice", &rooms[0], "the end").await;
+    expected.push("the end".into());
+    world.bridge.until("the end", || world.bodies().contains(&"the end".to_owned())).await;
+    assert_eq!(world.bodies(), expected, "seed {seed}");
+    world.stopping.cancel();
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_or_doubled_whatever_happens() {
+    for seed in 0..60 {
+        run(seed).await;
+    }
+}

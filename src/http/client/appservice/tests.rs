@@ -1,0 +1,244 @@
+//! What application services may do, and what they keep from others.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use ruma::{ServerName, server_name};
+use serde_json::{Value, json};
+
+use crate::{
+    account::Registration as Mode,
+    appservice::{Appservices, Registration},
+    config::Config,
+    http::{client::testing::Server, tests::services_for},
+    peer::{Bounds, Net, NetError, Purpose},
+    store::BoxFuture,
+};
+
+const IRC: &str = "
+id: irc
+url: http://bridge.example.org
+as_token: as_irc
+hs_token: hs_irc
+sender_localpart: irc_bot
+protocols: [irc]
+namespaces:
+  users: [{ exclusive: true, regex: '@irc_.*' }, { exclusive: false, regex: '@shared_.*' }]
+  aliases: [{ exclusive: true, regex: '#irc_.*' }]
+";
+const NEW: &str = "
+id: new
+url: null
+as_token: as_new
+hs_token: hs_new
+sender_localpart: new_bot
+io.element.msc4190: true
+namespaces: { users: [{ exclusive: true, regex: '@new_.*' }] }
+";
+
+/// An application service at the other end, which remembers what it is asked.
+#[derive(Default)]
+struct Bridge(Mutex<Vec<String>>);
+
+impl Net for Bridge {
+    fn exchange<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: http::Request<Bytes>,
+        _: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        Box::pin(async { Err(NetError::Timeout) })
+    }
+
+    fn visit<'a>(
+        &'a self,
+        purpose: Purpose,
+        request: http::Request<Bytes>,
+        _: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        assert_eq!(purpose, Purpose::Appservice);
+        assert_eq!(request.headers()["authorization"], "Bearer hs_irc");
+        let target = format!("{} {}", request.method(), request.uri());
+        let answer = match target.as_str() {
+            "POST http://bridge.example.org/_matrix/app/v1/ping" => json!({}),
+            "GET http://bridge.example.org/_matrix/app/v1/thirdparty/protocol/irc" => {
+                json!({ "user_fields": ["nick"], "instances": [{ "network_id": "libera" }] })
+            }
+            "GET http://bridge.example.org/_matrix/app/v1/thirdparty/user/irc?nick=bob" => {
+                json!([{ "userid": "@irc_bob:localhost", "protocol": "irc", "fields": {} }])
+            }
+            other if other.contains("/users/") || other.contains("/rooms/") => Value::Null,
+            _ => json!({}),
+        };
+        self.0.lock().push(target);
+        let status = if answer.is_null() { 404 } else { 200 };
+        let answer = http::Response::builder().status(status).body(Bytes::from(answer.to_string()));
+        Box::pin(async move { Ok(answer.unwrap()) })
+    }
+}
+
+async fn server() -> (Server, Arc<Bridge>) {
+    let open = |text| Registration::parse(text).unwrap().open(server_name!("localhost")).unwrap();
+    let appservices = Appservices::new(vec![open(IRC), open(NEW)]).unwrap();
+    let bridge = Arc::new(Bridge::default());
+    let services = services_for(Config::default(), bridge.clone(), appservices).await;
+    (Server::over(services, Mode::Open), bridge)
+}
+
+fn own(name: &str) -> Value {
+    json!({ "type": "m.login.application_service", "username": name })
+}
+
+#[tokio::test]
+async fn accounts_of_a_namespace_are_made_by_its_application_service_only() {
+    let (server, _) = server().await;
+    let register = "POST /register";
+    let made = server.met("as_irc", register, own("irc_bob")).await;
+    assert_eq!(made["user_id"], "@irc_bob:localhost");
+    assert!(made["access_token"].is_string());
+    let quiet =
+        json!({ "type": "m.login.application_service", "username": "irc_eve", "inhibit_login": true });
+    server.check("as_irc", register, (quiet, json!({ "user_id": "@irc_eve:localhost" }))).await;
+    for (token, body, expected) in [
+        ("as_irc", own("irc_bob"), "400 M_USER_IN_USE"),
+        ("as_irc", own("alice"), "400 M_EXCLUSIVE"),
+        ("as_irc", own("new_alice"), "400 M_EXCLUSIVE"),
+        ("as_new", own("irc_alice"), "400 M_EXCLUSIVE"),
+        ("as_new", own("new_alice"), "400 M_APPSERVICE_LOGIN_UNSUPPORTED"),
+        ("", own("irc_alice"), "401 M_MISSING_TOKEN"),
+        ("nonsense", own("irc_alice"), "401 M_MISSING_TOKEN"),
+        ("", json!({ "username": "irc_alice", "password": "secret" }), "400 M_EXCLUSIVE"),
+        ("", json!({ "username": "irc_bot", "password": "secret" }), "400 M_USER_IN_USE"),
+    ] {
+        server.check(token, register, (body, json!(expected))).await;
+    }
+    server.check("", "GET /register/available?username=irc_x", (Value::Null, json!("400 M_EXCLUSIVE"))).await;
+    // A namespace that is not exclusive leaves room for others.
+    server.register("shared_carol").await;
+
+    let login = |name: &str| json!({ "type": "m.login.application_service", "identifier": { "type": "m.id.user", "user": name } });
+    let session = server.met("as_irc", "POST /login", login("irc_bob")).await;
+    assert_eq!(session["user_id"], "@irc_bob:localhost");
+    for (token, name, expected) in [
+        ("as_irc", "irc_nobody", "403 M_FORBIDDEN"),
+        ("as_irc", "alice", "400 M_EXCLUSIVE"),
+        ("as_new", "new_bot", "400 M_APPSERVICE_LOGIN_UNSUPPORTED"),
+        ("", "irc_bob", "401 M_MISSING_TOKEN"),
+    ] {
+        server.check(token, "POST /login", (login(name), json!(expected))).await;
+    }
+}
+
+#[tokio::test]
+async fn it_acts_in_the_name_of_its_users_and_of_nobody_else() {
+    let (server, _) = server().await;
+    let alice = server.register("alice").await;
+    server.met("as_irc", "POST /register", own("irc_bob")).await;
+    let who = "GET /account/whoami";
+    for (query, user) in [("", "@irc_bot:localhost"), ("?user_id=@irc_bob:localhost", "@irc_bob:localhost")] {
+        let me = server.met("as_irc", &format!("{who}{query}"), Value::Null).await;
+        assert_eq!((&me["user_id"], me.get("device_id")), (&json!(user), None), "{me}");
+    }
+    for (query, expected) in [
+        ("user_id=@alice:localhost", "403 M_FORBIDDEN"),
+        ("user_id=@irc_nobody:localhost", "403 M_FORBIDDEN"),
+        ("user_id=@irc_bob:other", "403 M_FORBIDDEN"),
+        ("user_id=@new_bot:localhost", "403 M_FORBIDDEN"),
+        ("user_id=nonsense", "400 M_INVALID_PARAM"),
+        ("user_id=@irc_bob:localhost&device_id=NONE", "400 M_UNKNOWN_DEVICE"),
+    ] {
+        server.check("as_irc", &format!("{who}?{query}"), (Value::Null, json!(expected))).await;
+    }
+    // A user's own token gets no other name by it.
+    let me = server.met(&alice, &format!("{who}?user_id=@irc_bob:localhost"), Value::Null).await;
+    assert_eq!(me["user_id"], "@alice:localhost");
+
+    let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap();
+    server.met("as_irc", &format!("POST /join/{room}?user_id=@irc_bob:localhost"), json!({})).await;
+    let say = format!("PUT /rooms/{room}/send/m.room.message/1?user_id=@irc_bob:localhost&ts=1234");
+    let said = server.met("as_irc", &say, json!({ "msgtype": "m.text", "body": "from the past" })).await;
+    let event = format!("GET /rooms/{room}/event/{}", said["event_id"].as_str().unwrap());
+    let event = server.met(&alice, &event, Value::Null).await;
+    assert_eq!((&event["sender"], &event["origin_server_ts"]), (&json!("@irc_bob:localhost"), &json!(1234)));
+    // Nobody else speaks at another time.
+    let say = format!("PUT /rooms/{room}/send/m.room.message/2?ts=1234");
+    let said = server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "now" })).await;
+    let event = format!("GET /rooms/{room}/event/{}", said["event_id"].as_str().unwrap());
+    assert_ne!(server.met(&alice, &event, Value::Null).await["origin_server_ts"], 1234);
+}
+
+#[tokio::test]
+async fn devices_are_made_and_used_without_a_login() {
+    let (server, _) = server().await;
+    let quiet =
+        json!({ "type": "m.login.application_service", "username": "new_bob", "inhibit_login": true });
+    server.met("as_new", "POST /register", quiet).await;
+    let named = "user_id=@new_bob:localhost";
+    let device = json!({ "display_name": "bridge" });
+    server.check("as_new", &format!("PUT /devices/BRIDGE?{named}"), (device, json!({}))).await;
+    for device in ["device_id", "org.matrix.msc3202.device_id"] {
+        let who = format!("GET /account/whoami?{named}&{device}=BRIDGE");
+        let me = server.met("as_new", &who, Value::Null).await;
+        let expected = (&json!("@new_bob:localhost"), &json!("BRIDGE"));
+        assert_eq!((&me["user_id"], &me["device_id"]), expected, "{me}");
+    }
+    let list = server.met("as_new", &format!("GET /devices?{named}"), Value::Null).await;
+    assert_eq!(list["devices"][0]["display_name"], "bridge");
+    server.check("as_new", &format!("DELETE /devices/BRIDGE?{named}"), (json!({}), json!({}))).await;
+    let list = server.met("as_new", &format!("GET /devices?{named}"), Value::Null).await;
+    assert_eq!(list["devices"], json!([]));
+    // One that has not asked for it makes none.
+    server.check("as_irc", "PUT /devices/BRIDGE", (json!({}), json!("404 M_NOT_FOUND"))).await;
+}
+
+#[tokio::test]
+async fn aliases_pings_and_networks() {
+    let (server, bridge) = server().await;
+    let alice = server.register("alice").await;
+    let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap();
+    let alias = "PUT /directory/room/%23irc_lounge:localhost";
+    server.check(&alice, alias, (json!({ "room_id": room }), json!("400 M_EXCLUSIVE"))).await;
+    let create = json!({ "room_alias_name": "irc_lounge" });
+    server.check(&alice, "POST /createRoom", (create, json!("400 M_EXCLUSIVE"))).await;
+    server.met("as_irc", &format!("POST /join/{room}"), json!({})).await;
+    server.check("as_irc", alias, (json!({ "room_id": room }), json!({}))).await;
+    let gone = "DELETE /directory/room/%23irc_lounge:localhost";
+    server.check(&alice, gone, (json!({}), json!("400 M_EXCLUSIVE"))).await;
+
+    let ask = "GET /directory/room/%23irc_new:localhost";
+    server.check(&alice, ask, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let asked = |what: &str| bridge.0.lock().iter().any(|target| target.contains(what));
+    assert!(asked("/_matrix/app/v1/rooms/%23irc_new%3Alocalhost"));
+    server.met(&alice, &format!("POST /rooms/{room}/invite"), json!({ "user_id": "@irc_x:localhost" })).await;
+    assert!(asked("/_matrix/app/v1/users/%40irc_x%3Alocalhost"));
+
+    let ping = server.met("as_irc", "POST /_matrix/client/v1/appservice/irc/ping", json!({})).await;
+    assert!(ping["duration_ms"].is_number(), "{ping}");
+    for (token, id, expected) in [
+        ("as_irc", "new", "403 M_FORBIDDEN"),
+        ("as_new", "new", "400 M_URL_NOT_SET"),
+        (alice.as_str(), "irc", "403 M_FORBIDDEN"),
+        ("", "irc", "401 M_MISSING_TOKEN"),
+    ] {
+        let path = format!("POST /_matrix/client/v1/appservice/{id}/ping");
+        server.check(token, &path, (json!({}), json!(expected))).await;
+    }
+
+    let all = server.met(&alice, "GET /thirdparty/protocols", Value::Null).await;
+    assert_eq!(all["irc"]["instances"][0]["network_id"], "libera");
+    let one = server.met(&alice, "GET /thirdparty/protocol/irc", Value::Null).await;
+    assert_eq!(one, all["irc"]);
+    server.check(&alice, "GET /thirdparty/protocol/x", (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let found = server.met(&alice, "GET /thirdparty/user/irc?nick=bob", Value::Null).await;
+    assert_eq!(found[0]["userid"], "@irc_bob:localhost");
+
+    let list = format!("PUT /directory/list/appservice/libera/{room}");
+    server.check(&alice, &list, (json!({ "visibility": "public" }), json!("403 M_FORBIDDEN"))).await;
+    server.check("as_irc", &list, (json!({ "visibility": "public" }), json!({}))).await;
+    let ask = json!({ "third_party_instance_id": "irc|libera" });
+    let rooms = server.met(&alice, "POST /publicRooms", ask).await;
+    assert_eq!(rooms["chunk"][0]["room_id"], room);
+}
