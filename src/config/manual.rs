@@ -1,7 +1,8 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, RateLimits, Registration, Storage, WellKnown, section::Documented,
+    Config, Federation, Limits, Logging, Push, RateLimits, Registration, Storage, WellKnown,
+    section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -31,6 +32,7 @@ pub fn manual() -> String {
     page::<RateLimits>(&mut text, "rate_limits", defaults.as_ref());
     page::<Limits>(&mut text, "limits", defaults.as_ref());
     page::<Federation>(&mut text, "federation", defaults.as_ref());
+    page::<Push>(&mut text, "push", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());
     text

@@ -75,7 +75,8 @@ async fn closed_servers_and_servers_with_tokens_refuse_strangers() {
 async fn logging_in_and_out() {
     let server = Server::new(Registration::Open).await;
     let phone = server.register("alice").await;
-    let flows = json!({ "flows": [{ "type": "m.login.password" }] });
+    let flows =
+        json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.application_service" }] });
     server.check("", "GET /login", (Value::Null, flows)).await;
     for (extra, expected) in [
         (json!({ "password": "wrong" }), "403 M_FORBIDDEN"),

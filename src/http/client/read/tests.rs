@@ -228,7 +228,6 @@ async fn directories_and_spaces_are_listed() {
     let found = bob.ok("POST", "/user_directory/search", json!({"search_term": "ALI"})).await;
     assert_eq!(found["results"][0]["user_id"], "@alice:localhost");
     bob.refused("/voip/turnServer", (404, "M_NOT_FOUND")).await;
-    assert_eq!(bob.get("/thirdparty/protocols").await, json!({}));
 }
 
 #[tokio::test]
