@@ -14,7 +14,9 @@ use crate::{
     account::{self, AccountError, Accounts, Inheritance, NewUser},
     appservice::Appservices,
     config::{self, Config, RegistrationMode},
-    delivery::{self, AppserviceClient, AppserviceCouriers, ByNet, ByPeers, Couriers, Pushers},
+    delivery::{
+        self, AppserviceClient, AppserviceCouriers, AppserviceTransport, ByNet, ByPeers, Couriers, Pushers,
+    },
     device::Devices,
     ephemeral::Ephemeral,
     federation::{Federation, Neighbours},
@@ -149,14 +151,9 @@ impl Services {
         let push = Push::new(history.clone(), accounts.clone());
         let watched = (history.clone(), push.clone());
         let pushers = start_pushers(watched, net.clone(), &ports, (&tasks, stopping.clone()));
-        make_senders(&accounts, &appservices).await;
-        let appservice_client = AppserviceClient::new(net, ports.clone());
-        let appservice_couriers = start_appservices(
-            (&appservices, &appservice_client),
-            (history.clone(), accounts.clone(), devices.clone()),
-            &ports,
-            (&tasks, stopping.clone()),
-        );
+        let watched = (history.clone(), accounts.clone(), devices.clone());
+        let (appservice_client, appservice_couriers) =
+            start_appservices((&appservices, net), watched, &ports, (&tasks, stopping.clone())).await;
         let federation = Federation::new(Neighbours {
             log: log.clone(),
             ports: ports.clone(),
@@ -228,15 +225,18 @@ fn start_couriers(
     Couriers::start(watched, Arc::new(by_peers), patience, ports.clone(), running)
 }
 
-fn start_appservices(
-    (all, client): (&Appservices, &AppserviceClient),
+async fn start_appservices(
+    (all, net): (&Appservices, Arc<dyn Net>),
     watched: (History, Accounts, Devices),
     ports: &Ports,
     running: (&TaskTracker, CancellationToken),
-) -> AppserviceCouriers {
+) -> (AppserviceClient, AppserviceCouriers) {
+    make_senders(&watched.1, all).await;
+    let client = AppserviceClient::new(net, ports.clone());
     let patience =
         delivery::Settings { first_pause: APPSERVICE_FIRST_PAUSE, longest_pause: APPSERVICE_LONGEST_PAUSE };
-    AppserviceCouriers::start(all, watched, (Arc::new(client.clone()), patience), ports.clone(), running)
+    let means = (Arc::new(client.clone()) as Arc<dyn AppserviceTransport>, patience);
+    (client, AppserviceCouriers::start(all, watched, means, ports.clone(), running))
 }
 
 fn start_pushers(
