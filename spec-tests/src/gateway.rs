@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Mutex,
-    task::JoinHandle,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
@@ -39,13 +39,7 @@ struct Seen {
 pub struct Gateway {
     port: u16,
     seen: Arc<Mutex<Seen>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _listening: JoinSet<()>,
 }
 
 impl Gateway {
@@ -55,13 +49,15 @@ impl Gateway {
         let port = listener.local_addr()?.port();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let shared = seen.clone();
-        let task = tokio::spawn(async move {
+        let mut listening = JoinSet::new();
+        listening.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let seen = shared.clone();
-                tokio::spawn(async move { drop(serve(stream, seen).await) });
+                connections.spawn(async move { drop(serve(stream, seen).await) });
             }
         });
-        Ok(Self { port, seen, task })
+        Ok(Self { port, seen, _listening: listening })
     }
 
     /// Its address, as pushers name it.
