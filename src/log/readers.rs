@@ -71,7 +71,8 @@ impl Readers {
                 Arc::make_mut(known).change(change.lane.clone(), change.opens, at);
             }
         }
-        for change in commit.changes.iter().filter(|change| !change.opens) {
+        // One commit may close a lane and open it again: the last change stands.
+        for change in &commit.changes {
             state.note_change(change);
         }
     }
