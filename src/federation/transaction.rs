@@ -68,8 +68,13 @@ impl Federation {
         {
             return Ok(answered.answer);
         }
-        let (answer, ()) =
-            futures_util::join!(self.receive_pdus(origin, pdus), self.receive_edus(origin, &edus));
+        let (of_rooms, others): (Vec<_>, Vec<_>) = edus.into_iter().partition(|edu| builds_on_events(edu));
+        let events = async {
+            let answer = self.receive_pdus(origin, pdus).await;
+            self.receive_edus(origin, &of_rooms).await;
+            answer
+        };
+        let (answer, ()) = futures_util::join!(events, self.receive_edus(origin, &others));
         let answered = Answered { txn_id: id, answer };
         let bytes = serde_json::to_vec(&answered).map_err(StoreError::engine)?;
         let mut commit = Commit::new();
@@ -96,6 +101,17 @@ impl Federation {
         };
         parts.into_iter().flatten().map(word).collect()
     }
+}
+
+/// Whether an EDU makes sense only after the events that come with it: who reads an event or types in a room
+/// may have come into it just before. To-device messages and the like wait for nothing.
+fn builds_on_events(edu: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        edu_type: String,
+    }
+    let kind = serde_json::from_str::<Kind>(edu.get()).map(|kind| kind.edu_type).unwrap_or_default();
+    matches!(kind.as_str(), "m.receipt" | "m.typing" | "m.presence")
 }
 
 fn room_of(pdu: &RawValue) -> Option<OwnedRoomId> {
