@@ -448,6 +448,10 @@ pub const REMOTE_REFUSALS_MAX: usize = 3;
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(20);
 /// Time for the answer to `send_join`, which carries the room's state (ours; other servers take minutes).
 pub const SEND_JOIN_MAX: Duration = Duration::from_secs(300);
+/// Users of one question for devices of whom it is noted that they were asked for (ours).
+pub const DEVICE_LISTS_ASKED_MAX: usize = 1_000;
+/// How long events of a room wait for a user of ours who is just joining it (ours; senders wait 60 s for an answer).
+pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long a user waits for another server to hear that they reject its invite (ours).
 pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Time for a look-up that a user waits for: an alias, a profile, a directory (ours).

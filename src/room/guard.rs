@@ -35,6 +35,11 @@ impl Slots {
         RoomGuard { ahead, stay }
     }
 
+    /// Whether somebody has the room, or waits for it.
+    pub(super) fn is_taken(&self, room: &RoomId) -> bool {
+        self.0.lock().contains_key(room)
+    }
+
     fn tidy(&self, room: &RoomId, slot: Option<Arc<AsyncMutex<Ahead>>>) {
         let mut slots = self.0.lock();
         // Nobody else can get hold of the slot while the map is locked.

@@ -16,7 +16,10 @@ mod outlier;
 mod redaction;
 mod take;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ruma::{OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
@@ -29,7 +32,11 @@ use self::{
     take::{Outcome, Way},
 };
 use super::{RoomError, Rooms, turn::Turn, until_settled};
-use crate::{dag::StateId, limits::TURN_EVENTS_MAX};
+use crate::{
+    dag::StateId,
+    history::RoomRow,
+    limits::{JOIN_WAIT_MAX, TURN_EVENTS_MAX},
+};
 
 /// Why an event from outside is not in the room.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +127,21 @@ impl Rooms {
         }
     }
 
+    /// The room, if users of ours are in it. Whoever is just joining it is waited for: the others in the room
+    /// have been told, and what they send now comes once only.
+    async fn row_inside(&self, room: &RoomId) -> Result<Option<Arc<RoomRow>>, RoomError> {
+        let inside = async || {
+            let row = self.0.history.room(room).await?;
+            Ok::<_, RoomError>(row.filter(|row| row.joined > row.remote))
+        };
+        let row = inside().await?;
+        if row.is_some() || !self.0.joins.is_taken(room) {
+            return Ok(row);
+        }
+        drop(tokio::time::timeout(JOIN_WAIT_MAX, self.0.joins.lock(room)).await);
+        inside().await
+    }
+
     async fn try_receive(
         &self,
         (origin, room): (&ServerName, &RoomId),
@@ -127,9 +149,7 @@ impl Rooms {
         way: Way,
         results: &mut Results,
     ) -> Result<(), RoomError> {
-        let row = self.0.history.room(room).await?;
-        let row = row.filter(|row| row.joined > row.remote);
-        let Some(row) = row else {
+        let Some(row) = self.row_inside(room).await? else {
             let ids: Vec<OwnedEventId> = check::ids_of(&pdus).collect();
             results.extend(ids.into_iter().map(|id| (id, Err(ReceiveFailure::NotInRoom))));
             results.extend(self.receive_outside(room, pdus).await?);
