@@ -359,9 +359,9 @@ pub const DNS_POSITIVE_MIN: Duration = Duration::from_secs(30);
 /// Longest time that an answer of the DNS is kept (ours).
 pub const DNS_POSITIVE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Shortest time that a missing name is remembered (ours).
-pub const DNS_NEGATIVE_MIN: Duration = Duration::from_secs(60);
+pub const DNS_NEGATIVE_MIN: Duration = Duration::from_secs(5);
 /// Longest time that a missing name is remembered (ours).
-pub const DNS_NEGATIVE_MAX: Duration = Duration::from_secs(3_600);
+pub const DNS_NEGATIVE_MAX: Duration = Duration::from_secs(300);
 /// Delegations that are remembered (ours; about 200 bytes each).
 pub const WELL_KNOWN_CACHED: usize = 20_000;
 /// How long a delegation counts that does not say (server-server API, "Server discovery").

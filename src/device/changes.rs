@@ -50,7 +50,8 @@ impl Devices {
                 room_changes(history, room, (intervals, span), (&mut met, &mut parted)).await?;
             }
         }
-        met.remove(user);
+        // Where the user has come into a room they are among those met: their other devices may not know yet
+        // that there is somebody to share keys with.
         parted.remove(user);
         // What the user's own keys signed of others concerns nobody else, so it is told to them alone.
         let mut changed = self.told(&Lane::Account(user.to_owned()), span).await?;

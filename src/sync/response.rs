@@ -130,7 +130,6 @@ pub(super) struct RoomUpdate {
     pub(super) state_after: Option<Events>,
     #[serde(rename = "org.matrix.msc4222.state_after", skip_serializing_if = "Option::is_none")]
     pub(super) unstable_state_after: Option<Events>,
-    #[serde(skip_serializing_if = "Events::is_empty")]
     pub(super) ephemeral: Events,
     #[serde(skip_serializing_if = "Events::is_empty")]
     pub(super) account_data: Events,

@@ -34,9 +34,9 @@ impl Rooms {
         if via.is_empty() {
             // Nobody has said where to ask.
             found.extend(room.server_name().map(ToOwned::to_owned));
+            let members = history.servers_by_members(room).await?;
+            found.extend(members.into_iter().take(REMOTE_MEMBER_SERVERS_MAX));
         }
-        let members = history.servers_by_members(room).await?;
-        found.extend(members.into_iter().take(REMOTE_MEMBER_SERVERS_MAX));
         let mut servers: Vec<OwnedServerName> = Vec::new();
         for server in found {
             if server != history.server() && !servers.contains(&server) {

@@ -131,7 +131,7 @@ async fn memberships_have_their_sections() {
     }
     assert_eq!(update["summary"]["m.joined_member_count"], 2);
     assert_eq!(joins["rooms"]["invite"], Value::Null);
-    assert_eq!(joins["device_lists"]["changed"], json!(["@alice:a.org"]));
+    assert_eq!(joins["device_lists"]["changed"], json!(["@alice:a.org", "@bob:a.org"]));
     world.rooms.kick(&user("alice"), &room, &user("bob"), None).await.unwrap();
     world.say("alice", &room, "secret").await;
     let left = world.since("bob", &joins["next_batch"]).await;
