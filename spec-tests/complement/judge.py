@@ -1,0 +1,55 @@
+"""Holds what the suite printed against the list of what is known to fail.
+
+    judge.py FAILS.TSV FOLDER REGEX
+
+Only the innermost failing tests count. A failure that is not on the list is an error, and so is one on the list that passes: the list
+only shrinks.
+"""
+import csv
+import pathlib
+import re
+import sys
+
+PACKAGES = {"tests": "tests.log", "tests/csapi": "tests_csapi.log"}
+
+
+def outcomes(log):
+    """The outcome of each test; one that failed in any try has failed."""
+    found = {}
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.match(r"\s*--- (PASS|FAIL|SKIP): (\S+)", line)
+        if match and found.get(match[2]) != "FAIL":
+            found[match[2]] = match[1]
+    return found
+
+
+def innermost(tests):
+    return {test for test in tests if not any(other.startswith(test + "/") for other in tests)}
+
+
+def main(fails, folder, _only=""):
+    with open(fails, encoding="utf-8") as file:
+        known = {(row["package"], row["test"]): row["reason"] for row in csv.DictReader(file, delimiter="\t")}
+    bad = 0
+    for package, log in PACKAGES.items():
+        found = outcomes(pathlib.Path(folder, log))
+        failed = innermost({test for test, outcome in found.items() if outcome == "FAIL"})
+        passed = sum(outcome == "PASS" for outcome in found.values())
+        skipped = sum(outcome == "SKIP" for outcome in found.values())
+        print(f"{package}: {passed} passed, {len(failed)} failed (innermost), {skipped} skipped")
+        if not found:
+            print(f"  nothing ran: see {log}")
+            bad += 1
+        for test in sorted(failed):
+            if (package, test) not in known:
+                print(f"  fails and is not on the list: {test}")
+                bad += 1
+        for (listed, test), _ in sorted(known.items()):
+            if listed == package and found.get(test) == "PASS":
+                print(f"  is on the list and passes: {test}")
+                bad += 1
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
