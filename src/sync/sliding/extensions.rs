@@ -258,6 +258,8 @@ impl Sync {
         (from, rendered): (Option<Position>, Option<&Rendered>),
     ) -> Result<Vec<Fact>, SyncError> {
         let lane = Lane::Room(room.clone());
+        // The extension may come later than the room: then everything of the room is lacking.
+        let rendered = rendered.filter(|room| from.is_some() || room.result.initial == Some(true));
         let begins = rendered.map(|rendered| rendered.begins);
         let user = &turn.caller.user_id;
         // An event's receipts come after it.

@@ -68,15 +68,16 @@ impl Habits {
         match (entry.standing, entry.membership) {
             (Standing::Joined(_), _) | (Standing::Outside, Membership::Knock) => true,
             (Standing::Outside, Membership::Invite) => !entry.sender.as_ref().is_some_and(ignored),
-            (Standing::Outside, _) => was_sent() && !self.forgotten.contains(&entry.room),
-            (Standing::Left { .. }, _) => (!by_self || was_sent()) && !self.forgotten.contains(&entry.room),
+            // Whoever has the room is told that it was left, even if another device has forgotten it already.
+            (Standing::Outside, _) => was_sent(),
+            (Standing::Left { .. }, _) => was_sent() || (!by_self && !self.forgotten.contains(&entry.room)),
         }
     }
 
     /// Whether a user may subscribe to a room.
     fn admits(&self, entry: &Entry, user: &UserId, sent: &State) -> bool {
         match entry.standing {
-            Standing::Left { .. } => !self.forgotten.contains(&entry.room),
+            Standing::Left { .. } if !self.forgotten.contains(&entry.room) => true,
             _ => self.shows(entry, user, sent),
         }
     }

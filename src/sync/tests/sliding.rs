@@ -272,6 +272,9 @@ async fn memberships_have_their_forms() {
     world.say("alice", &room, "secret").await;
     let quiet = world.slide("bob", list(&left["pos"], 9)).await;
     assert_eq!((rooms(&quiet), &quiet["lists"]["a"]["count"]), (vec![], &json!(1)));
+    world.rooms.forget(&user("bob"), &room).await.unwrap();
+    let told = world.slide("bob", list(&joined["pos"], 9)).await;
+    assert_eq!(rooms(&told), sorted(&[&room]), "whoever has the room hears, even if it is forgotten");
     let fresh = world.slide("bob", list(&Value::Null, 9)).await;
     assert_eq!((rooms(&fresh), &fresh["lists"]["a"]["count"]), (vec![], &json!(0)), "left by themselves");
 }
