@@ -32,6 +32,8 @@ pub mod ephemeral;
 
 pub mod push;
 
+pub mod media;
+
 pub mod delivery;
 
 pub mod room;

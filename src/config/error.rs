@@ -115,6 +115,9 @@ impl Config {
         {
             wrong("limits", "a limit is above 0");
         }
+        if self.media.upload_mib == 0 {
+            wrong("media.upload_mib", "a limit is above 0");
+        }
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
     }

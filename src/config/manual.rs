@@ -1,7 +1,7 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, Push, RateLimits, Registration, Storage, WellKnown,
+    Config, Federation, Limits, Logging, Media, Push, RateLimits, Registration, Storage, WellKnown,
     section::Documented,
 };
 
@@ -33,6 +33,7 @@ pub fn manual() -> String {
     page::<Limits>(&mut text, "limits", defaults.as_ref());
     page::<Federation>(&mut text, "federation", defaults.as_ref());
     page::<Push>(&mut text, "push", defaults.as_ref());
+    page::<Media>(&mut text, "media", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());
     text

@@ -19,6 +19,6 @@ pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, OldVerifyKey,
-    Push, Rate, RateLimits, Registration, RegistrationMode, Storage, WellKnown,
+    Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, Media,
+    OldVerifyKey, Options, Push, Rate, RateLimits, Registration, RegistrationMode, Storage, WellKnown,
 };

@@ -58,6 +58,8 @@ sections! {
         appservices: Vec<PathBuf> = Vec::new(),
         /// How users' phones are told of what happens.
         push: Push = Push::default(),
+        /// Files that users send and receive.
+        media: Media = Media::default(),
         /// What is served under `/.well-known/matrix/`.
         well_known: WellKnown = WellKnown::default(),
         /// What the server tells about itself while it runs.
@@ -157,6 +159,26 @@ sections! {
         deny_ranges: Vec<IpRange> = Vec::new(),
     }
 
+    /// Files that users send and receive: pictures, documents, voice messages.
+    Media {
+        /// The largest file that a user may upload, in MiB.
+        upload_mib: u64 = 50,
+        /// What all files that one user has uploaded may have together, in MiB; 0: no bound.
+        quota_mib: u64 = 0,
+        /// The folder for files. Without a setting it is `media` in `data_dir`. With `url` only files on their way in are
+        /// here; each process needs one of its own.
+        folder: Option<PathBuf> = None,
+        /// An object store instead of the folder: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`.
+        /// Lockstep must have been built with the feature `s3`, `gcs` or `azure`.
+        url: Option<String> = None,
+        /// What the object store wants to be told, for example
+        /// `{ aws_access_key_id = "…", aws_secret_access_key = "…", aws_region = "…", aws_endpoint = "https://…" }`.
+        options: Options = Options::default(),
+        /// Files that came here before this moment, in milliseconds since 1970, are also given to whoever has no access
+        /// token, under the older paths; set it to the moment of the change when an older server is replaced. 0: none.
+        unauthenticated_before_ts: u64 = 0,
+    }
+
     /// What is served under `/.well-known/matrix/`, which must be reachable under the name of the server.
     WellKnown {
         /// Where other servers reach this one, `HOST:PORT`. Without a setting it is the host and the port of
@@ -218,6 +240,17 @@ pub struct OldVerifyKey {
     pub key: String,
     /// When it was used for the last time, in milliseconds since 1970.
     pub expired_ts: u64,
+}
+
+/// What an object store wants to be told. Some of it is secret, so it is never printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Options(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A token bucket.

@@ -24,10 +24,11 @@ use crate::{
     keys::SigningKey,
     limits::{
         APPSERVICE_FIRST_PAUSE, APPSERVICE_LONGEST_PAUSE, BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX,
-        COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE, PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE,
+        COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE, MEDIA_UPLOADS_MAX, PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE,
         UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
     },
     log::Log,
+    media::{self, Media, Place},
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
     room::{Profile, Profiles, Rooms},
@@ -98,6 +99,8 @@ pub struct Services {
     pub ephemeral: Ephemeral,
     /// The read side of rooms.
     pub history: History,
+    /// Files.
+    pub media: Media,
     /// The verbs of rooms.
     pub rooms: Rooms,
     /// Push rules, unread counts and the rows of pushers.
@@ -136,6 +139,7 @@ impl Services {
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
+        let media = open_media(&config, (&log, &ports, &tasks))?;
         let stopping = CancellationToken::new();
         devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
         let ephemeral = Ephemeral::new(
@@ -184,6 +188,7 @@ impl Services {
             devices,
             rooms,
             history,
+            media,
             gate: Arc::new(accounts.clone()),
             accounts,
             throttle: Throttle::new(&config.rate_limits, &ports.clock),
@@ -292,6 +297,30 @@ fn account_settings(config: &Config) -> account::Settings {
     }
 }
 
+fn open_media(
+    config: &Config,
+    (log, ports, tasks): (&Log, &Ports, &TaskTracker),
+) -> Result<Media, StoreError> {
+    let (name, settings) = (config.server_name.clone(), media_settings(config));
+    let media = Media::open(log.clone(), ports.clone(), name, settings, tasks.clone());
+    media.map_err(|error| StoreError::Unusable(error.to_string()))
+}
+
+fn media_settings(config: &Config) -> media::Settings {
+    let media = &config.media;
+    let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+    media::Settings {
+        place: Place {
+            folder: media.folder.clone().unwrap_or_else(|| config.data_dir.join("media")),
+            url: media.url.clone(),
+            options: media.options.0.clone(),
+        },
+        upload_bytes_max: bytes(media.upload_mib),
+        quota_bytes: (media.quota_mib > 0).then(|| bytes(media.quota_mib)),
+        unauthenticated_before_ms: media.unauthenticated_before_ts,
+    }
+}
+
 /// What the configuration says of other servers; `old_keys` are those that this server itself remembers.
 fn peer_settings(federation: &config::Federation, mut old_keys: Vec<OldKey>) -> peer::Settings {
     // The configuration has been checked: these are keys.
@@ -330,6 +359,7 @@ pub struct Budget {
     requests: Pool,
     polls: Pool,
     peers: Pool,
+    uploads: Pool,
     /// One permit for each large body whose sender is not known yet.
     unproven: Semaphore,
 }
@@ -354,6 +384,7 @@ impl Budget {
             requests: pool(requests),
             polls: pool(polls),
             peers: pool(requests),
+            uploads: pool(MEDIA_UPLOADS_MAX),
             unproven: Semaphore::new(UNPROVEN_BODIES_MAX),
         }
     }
@@ -390,6 +421,14 @@ impl Budget {
     /// 503 with `Retry-After` when there is none.
     pub fn request(&self) -> Result<Share<'_>, Failure> {
         self.requests.take()
+    }
+
+    /// A share for one file on its way in: it takes its time, and is no reason for others to wait.
+    ///
+    /// # Errors
+    /// 503 with `Retry-After` when there is none.
+    pub fn upload(&self) -> Result<Share<'_>, Failure> {
+        self.uploads.take()
     }
 
     /// A share for one long poll.

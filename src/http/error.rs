@@ -27,6 +27,7 @@ use crate::{
     ephemeral::EphemeralError,
     federation::FederationError,
     log::CommitError,
+    media::MediaError,
     push::PushError,
     room::{ReceiveFailure, RoomError},
     store::StoreError,
@@ -378,6 +379,34 @@ impl From<FederationError> for Failure {
             FederationError::Account(error) => error.into(),
             FederationError::Device(error) => error.into(),
             FederationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<MediaError> for Failure {
+    fn from(error: MediaError) -> Self {
+        let message = error.to_string();
+        let gateway = |status, kind, message: String| Self::new(status, kind, message);
+        match error {
+            MediaError::NotFound => Self::not_found(message),
+            MediaError::NotYetUploaded => {
+                gateway(StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded, message)
+            }
+            MediaError::CannotOverwrite => {
+                Self::new(StatusCode::CONFLICT, ErrorKind::CannotOverwriteMedia, message)
+            }
+            MediaError::TooLarge(_) | MediaError::TooManyPixels => Self::too_large(message),
+            MediaError::RemoteTooLarge(_) => gateway(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message),
+            MediaError::Forbidden(message) => Self::forbidden(message),
+            MediaError::Invalid(message) => Self::invalid_param(message),
+            MediaError::TooMany(pause) => Self::limit_exceeded(pause),
+            MediaError::Broken(_) | MediaError::NoThumbnail(_) => {
+                Self::bad_request(ErrorKind::Unknown, message)
+            }
+            MediaError::Unreachable(_) => gateway(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message),
+            MediaError::Storage(_) => Self::internal(message),
+            MediaError::Commit(error) => error.into(),
+            MediaError::Store(error) => error.into(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod call;
 pub mod client;
 mod error;
 pub mod federation;
+mod file;
 mod front;
 mod handler;
 mod metrics;

@@ -29,12 +29,24 @@ use super::{
 };
 use crate::limits::{
     BODY_BYTES_MAX, BUSY_RETRY_AFTER, FEDERATION_BODY_BYTES_MAX, FEDERATION_SECONDS_MAX, FEDERATION_WAIT_MAX,
+    MEDIA_UPLOAD_SECONDS_MAX,
 };
 
 /// An answer to come.
 type Pending = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
 /// A handler whose types are forgotten.
 type Run = Arc<dyn Fn(App, Call) -> Pending + Send + Sync>;
+/// A handler that reads the body itself.
+type RunStreamed = Arc<dyn Fn(App, Call, Body) -> Pending + Send + Sync>;
+
+/// What answers.
+#[derive(Clone)]
+enum Answering {
+    /// It is given the whole body.
+    Whole(Run),
+    /// It reads the body as it comes.
+    Streamed(RunStreamed),
+}
 
 /// The template of the path that answered: an extension of each response, for metrics.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +89,8 @@ impl Routes {
                 Access::Signed => Class::Free,
                 _ => Class::of(&R::METHOD, path, R::RATE_LIMITED),
             };
-            self.insert(R::METHOD, Definition { path, access, class, run: run.clone() });
+            let run = Answering::Whole(run.clone());
+            self.insert(R::METHOD, Definition { path, access, class, run });
         }
     }
 
@@ -92,8 +105,23 @@ impl Routes {
         Answer: Future<Output = Result<Response, Failure>> + Send + 'static,
     {
         let class = Class::of(&method, path, access != Access::Open);
-        let run: Run = Arc::new(move |app, call| Box::pin(handler(app, call)));
+        let run = Answering::Whole(Arc::new(move |app, call| Box::pin(handler(app, call))));
         self.insert(method, Definition { path, access, class, run });
+    }
+
+    /// As [`Self::raw`], for an endpoint that takes a file: its handler is given a call without a body, and the body
+    /// beside it, unread.
+    ///
+    /// # Panics
+    /// When the same method and path was added before, or the method is not an ordinary one.
+    pub fn streamed<F, Answer>(&mut self, method: Method, path: &'static str, handler: F)
+    where
+        F: Fn(App, Call, Body) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Result<Response, Failure>> + Send + 'static,
+    {
+        let class = Class::of(&method, path, true);
+        let run = Answering::Streamed(Arc::new(move |app, call, body| Box::pin(handler(app, call, body))));
+        self.insert(method, Definition { path, access: Access::Required, class, run });
     }
 
     /// Says that an unstable feature works, in `unstable_features` of `/_matrix/client/versions`.
@@ -156,7 +184,7 @@ struct Definition {
     path: &'static str,
     access: Access,
     class: Class,
-    run: Run,
+    run: Answering,
 }
 
 impl Definition {
@@ -165,9 +193,10 @@ impl Definition {
         let (mut parts, body) = request.into_parts();
         let path = path_variables(&mut parts).await?;
         let budget = app.clone();
-        let _share = match (self.access, self.class) {
-            (Access::Signed, _) => budget.budget.peer()?,
-            (_, Class::Poll) => budget.budget.poll()?,
+        let _share = match (&self.run, self.access, self.class) {
+            (Answering::Streamed(_), ..) => budget.budget.upload()?,
+            (_, Access::Signed, _) => budget.budget.peer()?,
+            (_, _, Class::Poll) => budget.budget.poll()?,
             _ => budget.budget.request()?,
         };
         peer.appservice = appservice_of(&app.appservices, self.access, &parts);
@@ -179,17 +208,30 @@ impl Definition {
             None => None,
         };
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
-        if self.access == Access::Signed {
-            let call = Call { parts, path, caller, origin: None, peer, body: Bytes::new() };
-            // In a box: what it needs would be set aside for clients too, also while they poll.
-            return Box::pin(self.answer_server(app, body, call)).await;
+        let mut call = Call { parts, path, caller, origin: None, peer, body: Bytes::new() };
+        match &self.run {
+            Answering::Whole(run) if self.access == Access::Signed => {
+                // In a box: what it needs would be set aside for clients too, also while they poll.
+                Box::pin(self.answer_server(app, body, (run, call))).await
+            }
+            Answering::Whole(run) => {
+                call.body = read_body(body, BODY_BYTES_MAX, &call.parts.headers).await?;
+                run(app, call).await
+            }
+            Answering::Streamed(run) => {
+                let answering = tokio::time::timeout(MEDIA_UPLOAD_SECONDS_MAX, run(app, call, body));
+                Box::pin(answering).await.map_err(|_| Failure::not_json("The body took too long"))?
+            }
         }
-        let body = read_body(body, BODY_BYTES_MAX, &parts.headers).await?;
-        (self.run)(app, Call { parts, path, caller, origin: None, peer, body }).await
     }
 
     /// Answers another server: who it is must be proved, and it does not get more than its share.
-    async fn answer_server(&self, app: App, body: Body, mut call: Call) -> Result<Response, Failure> {
+    async fn answer_server(
+        &self,
+        app: App,
+        body: Body,
+        (run, mut call): (&Run, Call),
+    ) -> Result<Response, Failure> {
         let services = app.clone();
         let origin = {
             // Until somebody has proved who they are, they fill little of our memory.
@@ -202,7 +244,7 @@ impl Definition {
         let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, services.slots.enter(&origin)).await;
         let _slot = entering.map_err(|_| Failure::limit_exceeded(BUSY_RETRY_AFTER))?;
         call.origin = Some(origin);
-        let answer = tokio::time::timeout(FEDERATION_SECONDS_MAX, (self.run)(app, call)).await;
+        let answer = tokio::time::timeout(FEDERATION_SECONDS_MAX, run(app, call)).await;
         answer.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?
     }
 }

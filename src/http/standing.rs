@@ -11,8 +11,15 @@ use crate::account::{AccountError, Caller, Standing};
 /// What a suspended user is refused: the method and the end of the path's template, without the names of
 /// its variables. The specification leaves the list to servers; it is the one that it recommends, with
 /// what else would let somebody speak or come in.
-const REFUSED: [(Method, &str); 13] = [
+const REFUSED: [(Method, &str); 20] = [
     (Method::POST, "/createRoom"),
+    (Method::POST, "/media/r0/upload"),
+    (Method::POST, "/media/v1/create"),
+    (Method::POST, "/media/v1/upload"),
+    (Method::POST, "/media/v3/upload"),
+    (Method::PUT, "/media/v3/upload/{}/{}"),
+    (Method::POST, "/fi.mau.msc2246/create"),
+    (Method::PUT, "/fi.mau.msc2246/upload/{}/{}"),
     (Method::POST, "/join/{}"),
     (Method::POST, "/knock/{}"),
     (Method::POST, "/rooms/{}/invite"),
@@ -88,6 +95,8 @@ mod tests {
             ("POST /_matrix/client/v3/rooms/{room_id}/leave", &["!a"], false, true),
             ("POST /_matrix/client/v3/rooms/{room_id}/invite", &["!a"], false, false),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.message", "1"], false, false),
+            ("POST /_matrix/media/v3/upload", &[], false, false),
+            ("POST /_matrix/client/v3/keys/upload", &[], false, true),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.redaction", "1"], false, true),
             ("GET /_matrix/client/v3/rooms/{r}/state/{e}/{k}", &["!a", "m.room.name", ""], false, true),
             ("PUT /_matrix/client/v3/rooms/{r}/state/{e}/{k}", &["!a", "m.room.name", ""], false, false),

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 /// What is being worked on.
-pub(super) struct Flights<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
+pub struct Flights<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
 
 impl<K, V> Default for Flights<K, V> {
     fn default() -> Self {
@@ -17,7 +17,7 @@ impl<K, V> Default for Flights<K, V> {
 impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
     /// The result of `work` for `key`, or of the same work that somebody else has begun. If that one goes away
     /// before it is done, another one who waits begins anew.
-    pub(super) async fn join<F: Future<Output = V>>(&self, key: &K, work: impl FnOnce() -> F) -> V {
+    pub async fn join<F: Future<Output = V>>(&self, key: &K, work: impl FnOnce() -> F) -> V {
         let cell = self.0.lock().entry(key.clone()).or_default().clone();
         let leave = Leave { flights: self, key, cell: &cell };
         let value = cell.get_or_init(work).await.clone();

@@ -29,6 +29,7 @@ pub use call::{Peers, Proof, Settings};
 pub use discovery::{Discovery, Locator, Place};
 pub use dns::{Dns, DnsError, Service, SystemDns};
 pub use error::PeerError;
+pub use flights::Flights;
 pub use gate::Gate;
 pub use internet::{Internet, InternetError, Reach};
 pub use key_document::{KeyReport, read_key_document};

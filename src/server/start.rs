@@ -54,6 +54,9 @@ pub(super) async fn start(
     let store_tasks = TaskTracker::new();
     let store = open_store(&config, &store_tasks).await?;
     let (app, net) = services(config, ports, &folder, (store.clone(), dns)).await?;
+    if let Err(error) = app.media.recover().await {
+        tracing::error!(%error, "what a crash has left of files that were on their way in cannot be removed");
+    }
     let accepting = CancellationToken::new();
     let cutting = CancellationToken::new();
     let connections = TaskTracker::new();

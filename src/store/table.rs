@@ -134,6 +134,24 @@ pub enum TableId {
     Appservice = 0x82,
     /// Keys of other servers.
     ServerKey = 0x90,
+    /// Files by server and media id.
+    Media = 0xA0,
+    /// The bytes of files, by their hash.
+    MediaContent = 0xA1,
+    /// What users have uploaded.
+    MediaOwned = 0xA2,
+    /// How much users have uploaded.
+    MediaUsage = 0xA3,
+    /// Media ids that wait for an upload.
+    MediaReserved = 0xA4,
+    /// Files by when they were last looked at.
+    MediaSeen = 0xA5,
+    /// Thumbnails by the hash of the image.
+    MediaThumbnail = 0xA6,
+    /// Bytes that are to be removed.
+    MediaGarbage = 0xA7,
+    /// What pages of the web say about themselves.
+    UrlPreview = 0xA8,
 }
 
 /// A table whose keys are the fields `K` and whose values are JSON of `V`.

@@ -9,6 +9,7 @@ mod backup;
 mod device;
 mod ephemeral;
 mod keys;
+mod media;
 mod moderation;
 mod profile;
 mod push;
@@ -36,6 +37,7 @@ pub fn routes(routes: &mut Routes) {
     room::routes(routes);
     read::routes(routes);
     sync::routes(routes);
+    media::routes(routes);
     push::routes(routes);
     ephemeral::routes(routes);
     thread_subscription::routes(routes);

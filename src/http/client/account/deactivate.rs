@@ -30,6 +30,7 @@ async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure>
     app.rooms.leave_all(&user_id).await?;
     if erase {
         app.history.erase(&user_id).await?;
+        app.media.delete_of(&user_id).await?;
     }
     app.accounts.deactivate(&user_id, erase).await?;
     app.devices.retire(&user_id).await?;

@@ -1,0 +1,184 @@
+//! What attackers do.
+
+use axum::body::Body;
+use image::ImageFormat;
+
+use super::{scene::Server, thumbnails::picture};
+
+/// Row 6.1: paths made of addresses.
+#[tokio::test]
+async fn row_6_1_an_address_never_becomes_a_path() {
+    let server = Server::new().await;
+    let address = server.upload("text/plain", "?filename=..%2F..%2Fx", "bait").await;
+    // A name is only ever a header.
+    let disposition = server.download(&address).await.header("content-disposition").to_owned();
+    assert!(disposition.starts_with("inline; filename=") && disposition.contains("../../x"), "{disposition}");
+    let (_, id) = address.split_once('/').unwrap();
+    for bad in [
+        format!("localhost/..%2F{id}"),
+        String::from("localhost/..%2F..%2Fsigning.key"),
+        String::from("localhost/%2e%2e"),
+        String::from("localhost/a%00b"),
+        format!("..%2F..%2Fetc/{id}"),
+        format!("localhost%2F../{id}"),
+        String::from("localhost/%F0%9F%92%A5"),
+        format!("localhost/{}", "a".repeat(256)),
+    ] {
+        for path in [
+            format!("/_matrix/client/v1/media/download/{bad}"),
+            format!("/_matrix/client/v1/media/thumbnail/{bad}?width=32&height=32"),
+            format!("/_matrix/media/v3/download/{bad}"),
+        ] {
+            let answer = server.get(&server.alice, &path).await;
+            assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+            assert!(answer.json()["errcode"].is_string(), "{path}");
+        }
+    }
+}
+
+/// Row 6.2: only formats that are known are looked into.
+#[tokio::test]
+async fn row_6_2_odd_formats_have_no_thumbnails() {
+    let server = Server::new().await;
+    let svg = br#"<svg xmlns="http://www.w3.org/2000/svg" width="900" height="900"/>"#;
+    let ico = b"\x00\x00\x01\x00\x01\x00\x10\x10\x00\x00\x01\x00\x20\x00\x68\x04\x00\x00\x16\x00\x00\x00";
+    let bmp =
+        b"BM\x1e\x00\x00\x00\x00\x00\x00\x00\x1a\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x01\x00\x01\x00\x18\x00";
+    let cut = picture(900, 900, ImageFormat::Png);
+    for bytes in [&svg[..], &ico[..], &bmp[..], b"%PDF-1.7", b"%!PS", b"", b"GIF89a", &cut[..cut.len() / 2]] {
+        let address = server.upload("image/png", "", bytes.to_vec()).await;
+        let answer = server.thumbnail(&address, "width=32&height=32").await;
+        assert_eq!(answer.refusal(), "400 M_UNKNOWN", "{:?}", &bytes[..bytes.len().min(8)]);
+    }
+}
+
+/// A PNG whose head promises `width` × `height` pixels and whose body is empty.
+fn bomb(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    let head = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 6, 0, 0, 0]].concat();
+    for (kind, data) in [(b"IHDR", &head[..]), (b"IDAT", b"\x78\x9c\x03\x00\x00\x00\x00\x01"), (b"IEND", b"")]
+    {
+        let chunk = [&kind[..], data].concat();
+        bytes.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
+        bytes.extend(&chunk);
+        bytes.extend(crc32fast::hash(&chunk).to_be_bytes());
+    }
+    bytes
+}
+
+/// Row 6.3: small files that become large images.
+#[tokio::test]
+async fn row_6_3_bombs_are_refused_by_their_heads() {
+    let server = Server::new().await;
+    for (width, height) in [(100_000, 100_000), (1, 1_000_000_000), (33 << 10, 1 << 10), (i32::MAX as u32, 1)]
+    {
+        let address = server.upload("image/png", "", bomb(width, height)).await;
+        let answer = server.thumbnail(&address, "width=32&height=32").await;
+        assert_eq!(answer.refusal(), "413 M_TOO_LARGE", "{width}x{height}");
+    }
+    // A GIF whose canvas is the largest there can be.
+    let mut gif = b"GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff".to_vec();
+    gif.extend(b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b");
+    let address = server.upload("image/gif", "", gif).await;
+    assert_eq!(server.thumbnail(&address, "width=32&height=32").await.refusal(), "413 M_TOO_LARGE");
+    for bad in
+        ["width=0&height=5", "width=5", "width=-5&height=5", "width=a&height=5", "width=5&height=5&method=x"]
+    {
+        let answer = server.thumbnail(&address, bad).await;
+        assert_eq!(answer.status, 400, "{bad}");
+    }
+}
+
+/// Row 6.4: however its type is spelt, no file is a page of ours.
+#[tokio::test]
+async fn row_6_4_headers_do_not_depend_on_how_a_type_is_spelt() {
+    let server = Server::new().await;
+    for (kind, expected) in [
+        ("text/html", "attachment"),
+        ("Text/HTML; charset=utf-8", "attachment"),
+        ("text/html;image/png", "attachment"),
+        ("image/svg+xml", "attachment"),
+        ("IMAGE/SVG+XML", "attachment"),
+        ("application/xhtml+xml", "attachment"),
+        ("text/xml", "attachment"),
+        ("application/pdf", "attachment"),
+        ("application/javascript", "attachment"),
+        ("multipart/mixed; boundary=x", "attachment"),
+        ("nonsense", "attachment"),
+        ("image/png", "inline"),
+        ("IMAGE/PNG", "inline"),
+        ("image/png; charset=\"text/html\"", "inline"),
+        (" text/plain ; charset=utf-8", "inline"),
+    ] {
+        let address = server.upload(kind, "", "<script>alert(1)</script>").await;
+        for answer in [
+            server.download(&address).await,
+            server
+                .send(
+                    &server.alice,
+                    &format!("GET /_matrix/client/v1/media/download/{address}"),
+                    (&[("range", "bytes=0-5")], Body::empty()),
+                )
+                .await,
+        ] {
+            assert_eq!(answer.header("content-disposition"), expected, "{kind}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff", "{kind}");
+            assert!(
+                answer.header("content-security-policy").starts_with("sandbox; default-src 'none'"),
+                "{kind}"
+            );
+            assert_eq!(answer.header("cross-origin-resource-policy"), "cross-origin");
+        }
+    }
+    // Names cannot break out of their header.
+    for name in ["a%0D%0Aset-cookie:%20x", "a%22;%20x=%22", "%E2%80%AEgpj.exe", "%00"] {
+        let address = server.upload("image/png", &format!("?filename={name}"), "x").await;
+        let answer = server.download(&address).await;
+        assert!(answer.header("content-disposition").starts_with("inline"), "{name}");
+        assert!(!answer.headers.contains_key("set-cookie"));
+    }
+}
+
+/// Row 6.6: nothing that is new is given to whoever has no token.
+#[tokio::test]
+async fn row_6_6_new_files_are_for_users_only() {
+    let paths = |address: &str| {
+        ["v3", "r0", "v1"].map(|version| {
+            [
+                format!("/_matrix/media/{version}/download/{address}"),
+                format!("/_matrix/media/{version}/download/{address}/name.png"),
+                format!("/_matrix/media/{version}/thumbnail/{address}?width=32&height=32"),
+            ]
+        })
+    };
+    let server = Server::with(|config| config.media.unauthenticated_before_ts = 1_700_000_001_000).await;
+    let old = server.upload("image/png", "", picture(9, 9, ImageFormat::Png)).await;
+    server.clock.advance(std::time::Duration::from_secs(1));
+    let new = server.upload("image/png", "", picture(9, 9, ImageFormat::Png)).await;
+    for path in paths(&old).iter().flatten() {
+        let answer = server.get("", path).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, "public, max-age=86400"), "{path}");
+    }
+    for path in paths(&new).iter().flatten() {
+        assert_eq!(server.get("", path).await.refusal(), "404 M_NOT_FOUND", "{path}");
+        // Not even a token opens this door: whoever has one knows the other.
+        assert_eq!(server.get(&server.alice, path).await.refusal(), "404 M_NOT_FOUND", "{path}");
+    }
+    for path in [
+        format!("/_matrix/client/v1/media/download/{new}"),
+        format!("/_matrix/client/v1/media/thumbnail/{new}?width=32&height=32"),
+    ] {
+        assert_eq!(server.get("", &path).await.refusal(), "401 M_MISSING_TOKEN");
+        let answer = server.get(&server.bob, &path).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, "private, max-age=86400"));
+    }
+    let anonymous = server.send("", "POST /_matrix/media/v3/upload", (&[], Body::from("x"))).await;
+    assert_eq!(anonymous.refusal(), "401 M_MISSING_TOKEN");
+    // Where nothing was there before, everything is new.
+    let server = Server::new().await;
+    let address = server.upload("image/png", "", "x").await;
+    assert_eq!(
+        server.get("", &format!("/_matrix/media/v3/download/{address}")).await.refusal(),
+        "404 M_NOT_FOUND"
+    );
+}

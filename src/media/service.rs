@@ -1,0 +1,178 @@
+//! The service: what it is made of, and what happens at its start.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Hash, MediaError, Place,
+    blobs::{Blobs, Sort},
+    rows::{CONTENTS, GARBAGE, THUMBNAILS},
+    thumbnail::{Job, Refusal},
+};
+use crate::{
+    limits::{MEDIA_THUMBNAILS_AT_ONCE, MEDIA_UPLOADS_OF_USER_MAX, SCAN_ROWS_MAX},
+    log::{Commit, Log},
+    peer::Flights,
+    types::Ports,
+};
+
+/// How files are kept; see the `media` part of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the bytes are.
+    pub place: Place,
+    /// The largest file that a user may upload, in bytes.
+    pub upload_bytes_max: u64,
+    /// What all files of one user may have together, in bytes.
+    pub quota_bytes: Option<u64>,
+    /// Files that came here before this moment are also given to whoever has no access token.
+    pub unauthenticated_before_ms: u64,
+}
+
+/// The files. Cheap to clone.
+#[derive(Clone)]
+pub struct Media(Arc<Inner>);
+
+/// What the service holds.
+pub struct Inner {
+    pub(super) log: Log,
+    pub(super) ports: Ports,
+    pub(super) server_name: OwnedServerName,
+    pub(super) settings: Settings,
+    pub(super) blobs: Blobs,
+    pub(super) tasks: TaskTracker,
+    /// Told when a file has been uploaded to an address that was given out before.
+    pub(super) uploaded: Notify,
+    pub(super) drawing: Semaphore,
+    pub(super) drawings: Flights<Job, Result<(), Refusal>>,
+    uploading: Mutex<HashMap<OwnedUserId, usize>>,
+}
+
+impl std::ops::Deref for Media {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Media {
+    /// Opens the files of `server_name`. Work that must not be broken off is done on `tasks`.
+    ///
+    /// # Errors
+    /// When the storage cannot be reached.
+    pub fn open(
+        log: Log,
+        ports: Ports,
+        server_name: OwnedServerName,
+        settings: Settings,
+        tasks: TaskTracker,
+    ) -> Result<Self, MediaError> {
+        let blobs = Blobs::open(&settings.place)?;
+        Ok(Self(Arc::new(Inner {
+            log,
+            ports,
+            server_name,
+            settings,
+            blobs,
+            tasks,
+            uploaded: Notify::new(),
+            drawing: Semaphore::new(MEDIA_THUMBNAILS_AT_ONCE),
+            drawings: Flights::default(),
+            uploading: Mutex::default(),
+        })))
+    }
+
+    /// How files are kept.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(super) fn is_ours(&self, server: &ServerName) -> bool {
+        *server == self.server_name
+    }
+
+    /// Removes what was on its way in when the last process died. Nothing may be on its way in meanwhile.
+    ///
+    /// # Errors
+    /// When the storage or the store fails. The server works all the same.
+    pub async fn recover(&self) -> Result<(), MediaError> {
+        for (path, name) in self.blobs.left_over().await? {
+            self.clear(&path, &name).await?;
+        }
+        Ok(())
+    }
+
+    /// A file with this name was on its way in; whether its row was written decides whether its bytes stay.
+    async fn clear(&self, path: &Path, name: &str) -> Result<(), MediaError> {
+        if let Some((sort, hash)) = Blobs::parse_name(name)
+            && !self.is_known(sort, hash, name).await?
+        {
+            self.blobs.remove(name).await?;
+        }
+        Ok(tokio::fs::remove_file(path).await?)
+    }
+
+    async fn is_known(&self, sort: Sort, hash: Hash, name: &str) -> Result<bool, MediaError> {
+        let db = self.log.db();
+        Ok(match sort {
+            Sort::Whole => {
+                db.row(&CONTENTS, &(hash.0,)).await?.is_some_and(|row| row.name.as_deref() == Some(name))
+            }
+            Sort::Thumbnail => {
+                let rows = db.range(&THUMBNAILS, &(hash.0,), SCAN_ROWS_MAX).await?;
+                rows.iter().any(|(_, row)| row.name.as_deref() == Some(name))
+            }
+        })
+    }
+
+    /// Removes the bytes that rows have let go.
+    pub(super) async fn empty_bin(&self) -> Result<(), MediaError> {
+        loop {
+            let names = self.log.db().range(&GARBAGE, &(), SCAN_ROWS_MAX.min(500)).await?;
+            if names.is_empty() {
+                return Ok(());
+            }
+            let mut commit = Commit::new();
+            for (key, _) in names {
+                self.blobs.remove(&key.0).await?;
+                commit.delete(&GARBAGE, &key);
+            }
+            self.log.commit(commit).await?;
+        }
+    }
+
+    /// A place for one more upload of `user`.
+    pub(super) fn begin_upload(&self, user: &UserId) -> Result<Uploading, MediaError> {
+        let mut uploading = self.uploading.lock();
+        let count = uploading.entry(user.to_owned()).or_default();
+        if *count >= MEDIA_UPLOADS_OF_USER_MAX {
+            return Err(MediaError::TooMany(Duration::from_secs(5)));
+        }
+        *count += 1;
+        Ok(Uploading { media: self.clone(), user: user.to_owned() })
+    }
+}
+
+/// One upload of a user, while it is under way.
+pub(super) struct Uploading {
+    media: Media,
+    user: OwnedUserId,
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        let mut uploading = self.media.uploading.lock();
+        if let Some(count) = uploading.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                uploading.remove(&self.user);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Thumbnails: made when they are first asked for, kept beside the image that they show.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#thumbnails>
+
+mod draw;
+mod shape;
+
+pub use shape::{Method, Shape};
+
+use draw::{Drawn, draw};
+use futures_util::StreamExt;
+
+use super::{
+    File, Hash, Media, MediaError, Wanted,
+    blobs::{Blobs, Sort},
+    rows::{CONTENTS, GARBAGE, THUMBNAILS, Thumbnail},
+};
+use crate::{
+    limits::{
+        MEDIA_ATTEMPTS_MAX, MEDIA_THUMBNAIL_SOURCE_BYTES_MAX, MEDIA_THUMBNAIL_WAIT_MAX,
+        MEDIA_THUMBNAILS_OF_IMAGE_MAX,
+    },
+    log::{Commit, CommitError},
+};
+
+/// A thumbnail to be made.
+pub(super) type Job = (Hash, Shape);
+
+/// Why there is no thumbnail; as [`MediaError`], for all who wait for the same one.
+#[derive(Clone, Debug)]
+pub(super) enum Refusal {
+    TooManyPixels,
+    NoThumbnail(String),
+    Gone,
+    Busy,
+    Trouble(String),
+}
+
+impl From<Refusal> for MediaError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooManyPixels => Self::TooManyPixels,
+            Refusal::NoThumbnail(why) => Self::NoThumbnail(why),
+            Refusal::Gone => Self::NotFound,
+            Refusal::Busy => Self::TooMany(MEDIA_THUMBNAIL_WAIT_MAX),
+            Refusal::Trouble(text) => Self::storage(text),
+        }
+    }
+}
+
+impl From<MediaError> for Refusal {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::NotFound => Self::Gone,
+            error => Self::Trouble(error.to_string()),
+        }
+    }
+}
+
+impl Media {
+    /// A smaller image of the file that is wanted; the file itself, if it is small enough.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; also when the file is no image, or too large a one.
+    pub async fn thumbnail(&self, wanted: Wanted<'_>, shape: Shape) -> Result<File, MediaError> {
+        let file = self.find(wanted).await?;
+        if let Some(known) = self.drawn(&file, shape).await? {
+            return Ok(known);
+        }
+        if file.size > MEDIA_THUMBNAIL_SOURCE_BYTES_MAX {
+            return Err(MediaError::TooLarge(MEDIA_THUMBNAIL_SOURCE_BYTES_MAX));
+        }
+        let job = (file.hash, shape);
+        let work = || async {
+            let (media, file) = (self.clone(), file.clone());
+            let drawing = self.tasks.spawn(async move { media.draw(&file, shape).await });
+            drawing.await.unwrap_or_else(|error| Err(Refusal::Trouble(error.to_string())))
+        };
+        self.drawings.join(&job, work).await?;
+        self.drawn(&file, shape).await?.ok_or(MediaError::NotFound)
+    }
+
+    /// The thumbnail, if it has been made.
+    async fn drawn(&self, file: &File, shape: Shape) -> Result<Option<File>, MediaError> {
+        let row = self.log.db().row(&THUMBNAILS, &(file.hash.0, shape.key())).await?;
+        Ok(row.map(|row| match row.name {
+            None => file.clone(),
+            Some(name) => {
+                let content_type = Some(row.content_type);
+                File { content_type, filename: None, size: row.size, hash: file.hash, name }
+            }
+        }))
+    }
+
+    async fn draw(&self, file: &File, shape: Shape) -> Result<(), Refusal> {
+        let waiting = tokio::time::timeout(MEDIA_THUMBNAIL_WAIT_MAX, self.drawing.acquire()).await;
+        let Ok(_share) = waiting else { return Err(Refusal::Busy) };
+        let rng = self.ports.rng.as_ref();
+        let (path, held) = self.blobs.as_file(&file.name, rng).await?;
+        let clock = self.ports.clock.clone();
+        let drawing = tokio::task::spawn_blocking(move || draw(&path, shape, clock.as_ref())).await;
+        drop(held);
+        // A decoder that panics has met an image that is none.
+        let drawn = drawing.map_err(|error| Refusal::NoThumbnail(error.to_string()))??;
+        let (bytes, content_type) = match drawn {
+            Drawn::Original => {
+                let content_type = String::new();
+                let row = Thumbnail { name: None, size: file.size, content_type };
+                return Ok(self.keep_thumbnail(file, shape, row).await?);
+            }
+            Drawn::Smaller(bytes, content_type) => (bytes, String::from(content_type)),
+        };
+        let size = bytes.len() as u64;
+        let body = futures_util::stream::once(async move { Ok(bytes::Bytes::from(bytes)) }).boxed();
+        let mut staged = self.blobs.receive(body, u64::MAX, rng).await?;
+        let name = Blobs::new_name(Sort::Thumbnail, file.hash, rng);
+        self.blobs.put(&mut staged, &name).await?;
+        let row = Thumbnail { name: Some(name.clone()), size, content_type };
+        let kept = self.keep_thumbnail(file, shape, row).await;
+        if kept.is_err() {
+            self.blobs.remove(&name).await?;
+        }
+        Ok(kept?)
+    }
+
+    /// Writes the row of a thumbnail, as long as there is the image that it shows.
+    async fn keep_thumbnail(&self, file: &File, shape: Shape, row: Thumbnail) -> Result<(), MediaError> {
+        let (db, key) = (self.log.db(), (file.hash.0,));
+        for _ in 0..MEDIA_ATTEMPTS_MAX {
+            let content = db.row(&CONTENTS, &key).await?.ok_or(MediaError::NotFound)?;
+            if content.name.as_ref() != Some(&file.name) {
+                return Err(MediaError::NotFound);
+            }
+            let mut commit = Commit::new();
+            commit.expect_equals(&CONTENTS, &key, &content);
+            commit.expect_absent(&THUMBNAILS, &(file.hash.0, shape.key()));
+            let others = db.range(&THUMBNAILS, &key, MEDIA_THUMBNAILS_OF_IMAGE_MAX).await?;
+            if others.len() == MEDIA_THUMBNAILS_OF_IMAGE_MAX
+                && let Some((key, other)) = others.into_iter().next()
+            {
+                commit.delete(&THUMBNAILS, &key);
+                if let Some(name) = other.name {
+                    commit.put(&GARBAGE, &(name,), &self.ports.clock.now_ms());
+                }
+            }
+            commit.put(&THUMBNAILS, &(file.hash.0, shape.key()), &row);
+            match self.log.commit(commit).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(MediaError::TooMany(MEDIA_THUMBNAIL_WAIT_MAX))
+    }
+}

@@ -1,0 +1,134 @@
+//! Which thumbnail: clients ask for any size, and get one out of a few.
+
+use crate::{limits::MEDIA_THUMBNAIL_SIDE_MAX, media::MediaError};
+
+/// How an image becomes smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// The middle of it, in the asked-for proportions.
+    Crop,
+    /// All of it, in its own proportions.
+    Scale,
+}
+
+/// What a thumbnail is to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) method: Method,
+    pub(super) animated: bool,
+}
+
+/// Boxes into which images are scaled: those of the specification, and two for large screens.
+const SCALED: [(u32, u32); 5] = [(320, 240), (640, 480), (800, 600), (1_280, 960), (1_920, 1_440)];
+/// Sides of the squares that images are cropped to: those of the specification, and some for sharper screens.
+const CROPPED: [u32; 6] = [32, 64, 96, 192, 320, 640];
+
+impl Shape {
+    /// The smallest usual shape that is not smaller than what is asked for.
+    ///
+    /// # Errors
+    /// When a side is 0 or too long for a thumbnail.
+    pub fn fitting(width: u64, height: u64, method: Method, animated: bool) -> Result<Self, MediaError> {
+        let side = |side: u64| u32::try_from(side).ok().filter(|side| *side > 0);
+        let (Some(width), Some(height)) = (side(width), side(height)) else {
+            return Err(MediaError::Invalid("A thumbnail has a width and a height"));
+        };
+        let (width, height) = match method {
+            Method::Scale => {
+                let fits = |other: &&(u32, u32)| width <= other.0 && height <= other.1;
+                SCALED.iter().find(fits).copied().unwrap_or((width, height))
+            }
+            Method::Crop if width == height => {
+                let side = CROPPED.iter().find(|side| width <= **side).copied().unwrap_or(width);
+                (side, side)
+            }
+            Method::Crop => (width, height),
+        };
+        let max = MEDIA_THUMBNAIL_SIDE_MAX;
+        Ok(Self { width: width.min(max), height: height.min(max), method, animated })
+    }
+
+    /// As a part of a key.
+    pub(super) fn key(self) -> String {
+        let method = match self.method {
+            Method::Crop => "crop",
+            Method::Scale => "scale",
+        };
+        let animated = if self.animated { "-animated" } else { "" };
+        format!("{}x{}-{method}{animated}", self.width, self.height)
+    }
+
+    /// What of an image of `size` is shown (x, y, width, height), and how large; nothing when the image is not larger
+    /// than what is asked for.
+    pub(super) fn plan(self, (width, height): (u32, u32)) -> Option<([u32; 4], (u32, u32))> {
+        if width <= self.width && height <= self.height {
+            return None;
+        }
+        let (w, h) = (u64::from(width), u64::from(height));
+        let (to_w, to_h) = (u64::from(self.width), u64::from(self.height));
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX).max(1);
+        let wider = w * to_h > h * to_w;
+        match self.method {
+            Method::Scale => {
+                let to = if wider { (to_w, h * to_w / w) } else { (w * to_h / h, to_h) };
+                Some(([0, 0, width, height], (small(to.0), small(to.1))))
+            }
+            Method::Crop => {
+                let (cut_w, cut_h) = if wider { (h * to_w / to_h, h) } else { (w, w * to_h / to_w) };
+                let (cut_w, cut_h) = (small(cut_w), small(cut_h));
+                let at = ((width - cut_w.min(width)) / 2, (height - cut_h.min(height)) / 2);
+                let to = (self.width.min(cut_w), self.height.min(cut_h));
+                Some(([at.0, at.1, cut_w, cut_h], to))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Method, Shape};
+
+    #[track_caller]
+    fn fits(asked: (u64, u64), method: Method, expected: &str) {
+        let shape = Shape::fitting(asked.0, asked.1, method, false);
+        assert_eq!(shape.map_or_else(|_| String::from("refused"), Shape::key), expected);
+    }
+
+    #[test]
+    fn what_is_asked_for_becomes_a_usual_size_that_is_not_smaller() {
+        fits((1, 1), Method::Scale, "320x240-scale");
+        fits((320, 240), Method::Scale, "320x240-scale");
+        fits((320, 241), Method::Scale, "640x480-scale");
+        fits((800, 600), Method::Scale, "800x600-scale");
+        fits((9_999, 1), Method::Scale, "2048x1-scale");
+        fits((30, 30), Method::Crop, "32x32-crop");
+        fits((96, 96), Method::Crop, "96x96-crop");
+        fits((97, 97), Method::Crop, "192x192-crop");
+        fits((100, 50), Method::Crop, "100x50-crop");
+        fits((u64::MAX, 50), Method::Crop, "refused");
+        fits((0, 50), Method::Crop, "refused");
+        fits((50, 0), Method::Scale, "refused");
+    }
+
+    type Plan = Option<([u32; 4], (u32, u32))>;
+
+    #[track_caller]
+    fn plan(image: (u32, u32), asked: (u32, u32), method: Method, expected: Plan) {
+        let shape = Shape { width: asked.0, height: asked.1, method, animated: false };
+        assert_eq!(shape.plan(image), expected);
+    }
+
+    #[test]
+    fn nothing_is_made_larger() {
+        plan((30, 30), (32, 32), Method::Crop, None);
+        plan((320, 240), (320, 240), Method::Scale, None);
+        plan((1_000, 1_000), (320, 240), Method::Scale, Some(([0, 0, 1_000, 1_000], (240, 240))));
+        plan((1_000, 10), (320, 240), Method::Scale, Some(([0, 0, 1_000, 10], (320, 3))));
+        plan((100_000, 1), (320, 240), Method::Scale, Some(([0, 0, 100_000, 1], (320, 1))));
+        plan((200, 100), (32, 32), Method::Crop, Some(([50, 0, 100, 100], (32, 32))));
+        plan((200, 20), (32, 32), Method::Crop, Some(([90, 0, 20, 20], (20, 20))));
+        plan((100, 200), (100, 50), Method::Crop, Some(([0, 75, 100, 50], (100, 50))));
+    }
+}
