@@ -594,3 +594,47 @@ pub const MEDIA_ANIMATION_FRAMES_MAX: usize = 300;
 pub const MEDIA_ANIMATION_PIXELS_MAX: u64 = 16 << 20;
 /// Time for making an animated thumbnail (ours; what takes longer is shown still).
 pub const MEDIA_ANIMATION_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Bytes of another server's refusal that are read (ours).
+pub const REFUSAL_BYTES_MAX: usize = 16 << 10;
+/// Head of a part of another server's answer that is read, in bytes (ours; it takes about 200).
+pub const MEDIA_PART_BYTES_MAX: usize = 64 << 10;
+/// How long another server may take until the head of its answer is here (ours; it may have to make a thumbnail).
+pub const MEDIA_FETCH_HEAD_MAX: Duration = Duration::from_secs(30);
+/// Time for fetching a file of another server (ours; 100 MiB at 4 Mbit/s take as long).
+pub const MEDIA_FETCH_SECONDS_MAX: Duration = Duration::from_secs(240);
+/// Files of other servers that are fetched at the same time (ours; each takes 300 KiB of memory).
+pub const MEDIA_FETCHES_MAX: usize = 64;
+/// Files of one other server that are fetched at the same time (ours).
+pub const MEDIA_FETCHES_EACH_MAX: usize = 8;
+/// Redirects that are followed to a file (ours).
+pub const MEDIA_REDIRECTS_MAX: usize = 3;
+/// How long it is remembered that another server has no such file (ours).
+pub const MEDIA_ABSENT_KEEP: Duration = Duration::from_secs(60);
+/// Files of which that is remembered (ours; about 150 bytes each).
+pub const MEDIA_ABSENT_MAX: usize = 10_000;
+/// How often files are looked through for what its time is over for (ours).
+pub const MEDIA_TEND_EVERY: Duration = Duration::from_secs(600);
+/// Longest address of a page that is looked at, in bytes (ours).
+pub const PREVIEW_URL_BYTES_MAX: usize = 2_048;
+/// Bytes of a page that are looked at (ours; what it says about itself stands at the beginning).
+pub const PREVIEW_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest picture of a page, in bytes (ours).
+pub const PREVIEW_IMAGE_BYTES_MAX: u64 = 8 << 20;
+/// Redirects that are followed to a page (ours).
+pub const PREVIEW_REDIRECTS_MAX: usize = 5;
+/// Time until the head of a page is here (ours).
+pub const PREVIEW_HEAD_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Time for a page with its picture (ours; a user waits).
+pub const PREVIEW_SECONDS_MAX: Duration = Duration::from_secs(20);
+/// Pages that are looked at at the same time (ours; each takes up to 3 MiB).
+pub const PREVIEWS_AT_ONCE: usize = 16;
+/// How long a preview is kept, in milliseconds (ours).
+pub const PREVIEW_KEPT_MS: u64 = 24 * 3_600 * 1_000;
+/// How long it is remembered that a page could not be had, in milliseconds (ours).
+pub const PREVIEW_FAILED_MS: u64 = 5 * 60 * 1_000;
+/// Fields of a preview (ours; pages have about ten).
+pub const PREVIEW_FIELDS_MAX: usize = 50;
+/// Longest field of a preview, in characters (ours).
+pub const PREVIEW_FIELD_CHARACTERS_MAX: usize = 1_000;
+/// Tokens of a page that are looked at (ours; 1 MiB of ordinary HTML has about 50,000).
+pub const PREVIEW_TOKENS_MAX: usize = 200_000;

@@ -118,6 +118,16 @@ impl Client {
         Ok(Answer { status: answer.status().as_u16(), bytes: answer.bytes().await? })
     }
 
+    /// Uploads a file and returns the answer.
+    pub async fn upload(&self, path: &str, kind: &str, bytes: Vec<u8>) -> Outcome<Value> {
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let answer = request.header("content-type", kind).body(bytes).send().await?;
+        match answer.status().as_u16() {
+            200 => Ok(serde_json::from_slice(&answer.bytes().await?)?),
+            status => Err(format!("upload: {status} {}", answer.text().await?).into()),
+        }
+    }
+
     /// Sends a request that must succeed, and returns the bytes of the answer.
     pub async fn bytes(&self, method: Method, path: &str, body: Option<&Value>) -> Outcome<Bytes> {
         let answer = self.ask(method.clone(), path, body).await?;

@@ -3,6 +3,7 @@
 use std::{fmt, io, path::PathBuf};
 
 use figment::error::Kind;
+use http::HeaderValue;
 use ruma::{
     ServerName,
     serde::{Base64, base64::Standard},
@@ -115,8 +116,11 @@ impl Config {
         {
             wrong("limits", "a limit is above 0");
         }
-        if self.media.upload_mib == 0 {
-            wrong("media.upload_mib", "a limit is above 0");
+        if self.media.upload_mib == 0 || self.media.remote_mib == 0 {
+            wrong("media", "a limit is above 0");
+        }
+        if HeaderValue::from_str(&self.media.url_preview_languages).is_err() {
+            wrong("media.url_preview_languages", "it is written as in the header Accept-Language");
         }
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }

@@ -174,6 +174,25 @@ sections! {
         /// What the object store wants to be told, for example
         /// `{ aws_access_key_id = "…", aws_secret_access_key = "…", aws_region = "…", aws_endpoint = "https://…" }`.
         options: Options = Options::default(),
+        /// The largest file of another server that is fetched, in MiB.
+        remote_mib: u64 = 100,
+        /// What all files of other servers, and the pictures of previews, may have together, in MiB. When there is no
+        /// more room, those go that nobody has looked at for longest; they can be had again.
+        cache_mib: u64 = 10_240,
+        /// After how many days files of our users are deleted that nobody has looked at; 0: never.
+        local_keep_days: u64 = 0,
+        /// After how many days files of other servers are removed that nobody has looked at; 0: when there is no room.
+        remote_keep_days: u64 = 0,
+        /// Whether this server looks at web pages that users name and tells what they are about. What is private does not
+        /// stay so: the site learns of the look, though not of the user.
+        url_previews: bool = false,
+        /// Sites of which no previews are made, and of nothing below them.
+        url_preview_denied_hosts: Vec<String> = Vec::new(),
+        /// Ranges of addresses (`ADDRESS/BITS`) that previews may connect to though they are private or special. Every
+        /// user can have pages there looked at.
+        url_preview_allow_ranges: Vec<IpRange> = Vec::new(),
+        /// The languages that pages are asked for in, as in the header `Accept-Language`.
+        url_preview_languages: String = String::from("en"),
         /// Files that came here before this moment, in milliseconds since 1970, are also given to whoever has no access
         /// token, under the older paths; set it to the moment of the change when an older server is replaced. 0: none.
         unauthenticated_before_ts: u64 = 0,

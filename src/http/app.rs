@@ -28,7 +28,7 @@ use crate::{
         UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
     },
     log::Log,
-    media::{self, Media, Place},
+    media::{self, Media, Place, Previews},
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
     room::{Profile, Profiles, Rooms},
@@ -139,7 +139,7 @@ impl Services {
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
-        let media = open_media(&config, (&log, &ports, &tasks))?;
+        let media = open_media(&config, (&log, &ports, &peers, &tasks))?;
         let stopping = CancellationToken::new();
         devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
         let ephemeral = Ephemeral::new(
@@ -299,12 +299,15 @@ fn account_settings(config: &Config) -> account::Settings {
 
 fn open_media(
     config: &Config,
-    (log, ports, tasks): (&Log, &Ports, &TaskTracker),
+    (log, ports, peers, tasks): (&Log, &Ports, &Peers, &TaskTracker),
 ) -> Result<Media, StoreError> {
-    let (name, settings) = (config.server_name.clone(), media_settings(config));
-    let media = Media::open(log.clone(), ports.clone(), name, settings, tasks.clone());
+    let settings = media_settings(config);
+    let media = Media::open(log.clone(), ports.clone(), peers.clone(), settings, tasks.clone());
     media.map_err(|error| StoreError::Unusable(error.to_string()))
 }
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 fn media_settings(config: &Config) -> media::Settings {
     let media = &config.media;
@@ -317,6 +320,14 @@ fn media_settings(config: &Config) -> media::Settings {
         },
         upload_bytes_max: bytes(media.upload_mib),
         quota_bytes: (media.quota_mib > 0).then(|| bytes(media.quota_mib)),
+        remote_bytes_max: bytes(media.remote_mib),
+        cache_bytes_max: bytes(media.cache_mib),
+        local_keep_ms: (media.local_keep_days > 0).then(|| media.local_keep_days.saturating_mul(DAY_MS)),
+        remote_keep_ms: (media.remote_keep_days > 0).then(|| media.remote_keep_days.saturating_mul(DAY_MS)),
+        previews: media.url_previews.then(|| Previews {
+            denied_hosts: media.url_preview_denied_hosts.clone(),
+            languages: media.url_preview_languages.clone(),
+        }),
         unauthenticated_before_ms: media.unauthenticated_before_ts,
     }
 }

@@ -75,7 +75,7 @@ impl Media {
         let address = (wanted.server.to_owned(), String::from(wanted.id));
         match self.is_ours(wanted.server) {
             true => self.find_ours(&address, wanted).await,
-            false => Err(MediaError::NotFound),
+            false => self.find_remote(&address, wanted).await,
         }
     }
 
@@ -150,7 +150,7 @@ impl Media {
 /// Whether `id` is what the specification allows as a media id.
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#content-repo-security-considerations>
-fn is_media_id(id: &str) -> bool {
+pub(super) fn is_media_id(id: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !id.is_empty() && id.len() <= MEDIA_ID_BYTES_MAX && id.bytes().all(allowed)
 }

@@ -11,17 +11,26 @@ mod blobs;
 mod error;
 mod find;
 mod keep;
+mod multipart;
 mod owned;
+mod preview;
+mod quarantine;
+mod remote;
 mod rows;
 mod service;
 mod staged;
+mod tend;
 mod thumbnail;
 mod upload;
 
 pub use blobs::{Body, Place};
 pub use error::MediaError;
 pub use find::{Door, File, Wanted};
+pub use owned::Upload;
+pub use preview::{Fields, Previews};
 pub use rows::Hash;
 pub use service::{Media, Settings};
 pub use thumbnail::{Method, Shape};
 pub use upload::{Offered, Reserved};
+
+use remote::Loss;

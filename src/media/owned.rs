@@ -4,14 +4,75 @@ use ruma::{ServerName, UserId};
 
 use super::{
     Media, MediaError,
-    rows::{OWNED, RESERVED, USAGE},
+    rows::{Kind, OWNED, RESERVED, USAGE},
 };
-use crate::log::Commit;
+use crate::{limits::SCAN_ROWS_MAX, log::Commit, store::Scan};
 
 /// Files that are looked at in one go.
 const CHUNK: usize = 200;
 
+/// One file that a user has uploaded.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Its media id.
+    pub id: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What it is, as the user says.
+    pub content_type: Option<String>,
+    /// What it is called.
+    pub filename: Option<String>,
+    /// When it came, in milliseconds since 1970.
+    pub uploaded_ms: u64,
+    /// When it was last looked at, roughly.
+    pub seen_ms: u64,
+    /// Whether nobody gets it.
+    pub is_quarantined: bool,
+}
+
 impl Media {
+    /// What `user` has uploaded from `from_ms` on, oldest first, at most `limit` files.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn uploads_of(
+        &self,
+        user: &UserId,
+        from_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Upload>, MediaError> {
+        let from = OWNED.prefix(&(user.to_owned(), from_ms));
+        let to = OWNED.prefix(&(user.to_owned(),)).after_prefix();
+        let scan = Scan { from, to, reverse: false, limit: limit.min(SCAN_ROWS_MAX) };
+        let mut found = Vec::new();
+        for ((_, _, id), _) in self.log.db().scan(&OWNED, scan).await? {
+            let item = self.item(&(self.server_name.clone(), id.clone())).await?;
+            let Some((seen_ms, is_quarantined, stored)) =
+                item.and_then(|item| Some((item.seen_ms, item.quarantined, item.stored?)))
+            else {
+                continue;
+            };
+            found.push(Upload {
+                id,
+                size: stored.size,
+                content_type: stored.content_type,
+                filename: stored.filename,
+                uploaded_ms: stored.uploaded_ms,
+                seen_ms,
+                is_quarantined,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Removes files of other servers that nobody has looked at since `before_ms`; how many they were.
+    ///
+    /// # Errors
+    /// When the storage or the store fails.
+    pub async fn purge_cache(&self, before_ms: u64) -> Result<usize, MediaError> {
+        self.end_unseen(Kind::Cached, before_ms).await
+    }
+
     /// How many bytes and how many files `user` has uploaded that are still here.
     ///
     /// # Errors
@@ -26,7 +87,11 @@ impl Media {
     /// # Errors
     /// When the storage or the store fails.
     pub async fn delete(&self, server: &ServerName, id: &str) -> Result<bool, MediaError> {
-        let ended = self.end(&(server.to_owned(), String::from(id))).await?;
+        let address = (server.to_owned(), String::from(id));
+        for thumbnail in self.thumbnails_from_there(&address).await? {
+            self.end(&thumbnail).await?;
+        }
+        let ended = self.end(&address).await?;
         self.empty_bin().await?;
         Ok(ended)
     }

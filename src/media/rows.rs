@@ -4,6 +4,7 @@ use std::fmt;
 
 use ruma::{OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
 
 use crate::store::table::{Rows, TableId};
 
@@ -23,6 +24,8 @@ pub(super) const SEEN: Rows<(String, u64, OwnedServerName, String), u64> = Rows:
 pub(super) const THUMBNAILS: Rows<([u8; 32], String), Thumbnail> = Rows::new(TableId::MediaThumbnail);
 /// Bytes that nobody needs any more, by name: since when.
 pub(super) const GARBAGE: Rows<(String,), u64> = Rows::new(TableId::MediaGarbage);
+/// What pages of the web say about themselves, by address.
+pub(super) const PREVIEWS: Rows<(String,), Preview> = Rows::new(TableId::UrlPreview);
 
 /// The SHA-256 of a file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,4 +154,13 @@ pub(super) struct Thumbnail {
     pub(super) name: Option<String>,
     pub(super) size: u64,
     pub(super) content_type: String,
+}
+
+/// What a page of the web says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Preview {
+    pub(super) fetched_ms: u64,
+    pub(super) expires_ms: u64,
+    /// None when it could not be had.
+    pub(super) data: Option<Map<String, Value>>,
 }

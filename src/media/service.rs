@@ -3,20 +3,25 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Hash, MediaError, Place,
+    Fields, Hash, Loss, MediaError, Place, Previews,
     blobs::{Blobs, Sort},
+    keep::Address,
     rows::{CONTENTS, GARBAGE, THUMBNAILS},
     thumbnail::{Job, Refusal},
 };
 use crate::{
-    limits::{MEDIA_THUMBNAILS_AT_ONCE, MEDIA_UPLOADS_OF_USER_MAX, SCAN_ROWS_MAX},
+    limits::{
+        MEDIA_ABSENT_MAX, MEDIA_FETCHES_EACH_MAX, MEDIA_FETCHES_MAX, MEDIA_THUMBNAILS_AT_ONCE,
+        MEDIA_UPLOADS_OF_USER_MAX, PREVIEWS_AT_ONCE, SCAN_ROWS_MAX,
+    },
     log::{Commit, Log},
-    peer::Flights,
+    peer::{Flights, Peers, Slots},
     types::Ports,
 };
 
@@ -29,6 +34,16 @@ pub struct Settings {
     pub upload_bytes_max: u64,
     /// What all files of one user may have together, in bytes.
     pub quota_bytes: Option<u64>,
+    /// The largest file of another server that is fetched, in bytes.
+    pub remote_bytes_max: u64,
+    /// What all files of other servers, and pictures of previews, may have together, in bytes.
+    pub cache_bytes_max: u64,
+    /// How long files of our users are kept though nobody looks at them, in milliseconds.
+    pub local_keep_ms: Option<u64>,
+    /// How long files of other servers are kept though nobody looks at them, in milliseconds.
+    pub remote_keep_ms: Option<u64>,
+    /// How previews of pages are made, if they are.
+    pub previews: Option<Previews>,
     /// Files that came here before this moment are also given to whoever has no access token.
     pub unauthenticated_before_ms: u64,
 }
@@ -45,6 +60,16 @@ pub struct Inner {
     pub(super) settings: Settings,
     pub(super) blobs: Blobs,
     pub(super) tasks: TaskTracker,
+    pub(super) peers: Peers,
+    pub(super) fetches: Flights<Address, Result<(), Loss>>,
+    pub(super) fetching: Semaphore,
+    pub(super) fetching_each: Slots,
+    /// Files that other servers have just said not to have: until when they are not asked again.
+    pub(super) absent: Cache<Address, Duration>,
+    /// How many bytes are here that can be had again, if that is known.
+    pub(super) cached: tokio::sync::Mutex<Option<u64>>,
+    pub(super) previews: Flights<String, Result<Fields, Loss>>,
+    pub(super) previewing: Semaphore,
     /// Told when a file has been uploaded to an address that was given out before.
     pub(super) uploaded: Notify,
     pub(super) drawing: Semaphore,
@@ -61,14 +86,14 @@ impl std::ops::Deref for Media {
 }
 
 impl Media {
-    /// Opens the files of `server_name`. Work that must not be broken off is done on `tasks`.
+    /// Opens the files of the server that `peers` speak for. Work that must not be broken off is done on `tasks`.
     ///
     /// # Errors
     /// When the storage cannot be reached.
     pub fn open(
         log: Log,
         ports: Ports,
-        server_name: OwnedServerName,
+        peers: Peers,
         settings: Settings,
         tasks: TaskTracker,
     ) -> Result<Self, MediaError> {
@@ -76,10 +101,18 @@ impl Media {
         Ok(Self(Arc::new(Inner {
             log,
             ports,
-            server_name,
+            server_name: peers.server_name().to_owned(),
             settings,
             blobs,
             tasks,
+            peers,
+            fetches: Flights::default(),
+            fetching: Semaphore::new(MEDIA_FETCHES_MAX),
+            fetching_each: Slots::new(MEDIA_FETCHES_EACH_MAX),
+            absent: Cache::new(MEDIA_ABSENT_MAX),
+            cached: tokio::sync::Mutex::default(),
+            previews: Flights::default(),
+            previewing: Semaphore::new(PREVIEWS_AT_ONCE),
             uploaded: Notify::new(),
             drawing: Semaphore::new(MEDIA_THUMBNAILS_AT_ONCE),
             drawings: Flights::default(),

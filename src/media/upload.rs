@@ -193,7 +193,8 @@ impl Media {
     }
 }
 
-fn uri((server, id): &Address) -> OwnedMxcUri {
+/// The address as users write it.
+pub(super) fn uri((server, id): &Address) -> OwnedMxcUri {
     format!("mxc://{server}/{id}").into()
 }
 

@@ -1,8 +1,9 @@
 //! Requests to other servers, signed by this one.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::header;
 use ruma::{
     OwnedServerName, ServerName,
@@ -16,10 +17,10 @@ use ruma::{
     serde::Base64,
 };
 
-use super::{Bounds, Net, NetError, OldKey, PeerError, XMatrix, health::Health, key_ring::KeyRing};
+use super::{Bounds, Net, NetError, OldKey, PeerError, Pieces, XMatrix, health::Health, key_ring::KeyRing};
 use crate::{
     keys::SigningKey,
-    limits::{PEER_DOWN_FIRST, PEER_DOWN_MAX},
+    limits::{PEER_DOWN_FIRST, PEER_DOWN_MAX, REFUSAL_BYTES_MAX},
     log::Log,
     types::{Clock, Ports},
 };
@@ -140,6 +141,53 @@ impl Peers {
             .map_err(|error| PeerError::BadAnswer(error.to_string()))
     }
 
+    /// Gets `target`, a path with a query, from `server`, and waits for the head of the answer, at most `timeout`. The
+    /// body comes piece by piece, however long it is.
+    ///
+    /// # Errors
+    /// See [`PeerError`]. An answer of status 400 or more is [`PeerError::Refused`].
+    pub async fn open(
+        &self,
+        server: &ServerName,
+        target: &str,
+        (signed, timeout): (bool, Duration),
+    ) -> Result<http::Response<Pieces>, PeerError> {
+        if self.0.settings.off {
+            return Err(PeerError::Forbidden(String::from("federation is switched off")));
+        }
+        let request = http::Request::get(target).body(Bytes::new());
+        let mut request = request.map_err(|error| PeerError::BadRequest(error.to_string()))?;
+        if signed {
+            let proof = XMatrix::sign(&request, &self.0.key, server);
+            let proof = proof.map_err(|error| PeerError::BadRequest(error.to_string()))?;
+            request.headers_mut().insert(header::AUTHORIZATION, proof.header());
+        }
+        let answer = self.0.net.open(server, request, timeout).await;
+        match &answer {
+            Ok(_) => self.0.health.answered(server),
+            Err(_) => self.0.health.failed(server, self.0.ports.clock.monotonic()),
+        }
+        let answer = answer?;
+        let status = answer.status();
+        if status.as_u16() < 400 {
+            return Ok(answer);
+        }
+        Err(PeerError::refused(status, &gather(answer.into_body(), timeout).await))
+    }
+
+    /// Gets what is at `request`'s address anywhere in the web, with a body that comes piece by piece. Addresses in
+    /// private ranges are refused, whatever name leads there. Redirects are answers like others.
+    ///
+    /// # Errors
+    /// See [`PeerError`].
+    pub async fn browse(
+        &self,
+        request: http::Request<()>,
+        timeout: Duration,
+    ) -> Result<http::Response<Pieces>, PeerError> {
+        Ok(self.0.net.browse(request.map(|()| Bytes::new()), timeout).await?)
+    }
+
     /// Whether `server` has just failed to answer and is not worth waiting for. For what can be done
     /// without it, or by another server; couriers have a patience of their own.
     #[must_use]
@@ -165,6 +213,22 @@ impl Peers {
         }
         answer
     }
+}
+
+/// The beginning of a refusal.
+async fn gather(mut body: Pieces, timeout: Duration) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let reading = async {
+        while let Some(Ok(piece)) = body.next().await {
+            bytes.extend(piece.iter().take(REFUSAL_BYTES_MAX.saturating_sub(bytes.len())));
+            if bytes.len() == REFUSAL_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // What has come until then is enough, or nothing is.
+    drop(tokio::time::timeout(timeout, reading).await);
+    bytes
 }
 
 /// `request` as bytes, its target a path with a query.

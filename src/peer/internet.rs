@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -20,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Bounds, Net, NetError, Purpose,
+    Bounds, Net, NetError, Pieces, Purpose,
     connect::{Connector, Mode, dial},
     discovery::{Discovery, Locator, Place},
     dns::{Dns, DnsError, SystemDns},
@@ -63,6 +64,8 @@ pub struct Reach {
     pub roots: Vec<PathBuf>,
     /// Which addresses push gateways may have.
     pub push: Gate,
+    /// Which addresses pages of the web may have that users name.
+    pub pages: Gate,
 }
 
 type HttpClient = Client<Connector, Full<Bytes>>;
@@ -72,8 +75,8 @@ pub struct Internet {
     locator: Arc<Locator>,
     discovery: Discovery,
     client: HttpClient,
-    /// For push gateways and for application services.
-    web: [HttpClient; 2],
+    /// For push gateways, for application services, and for pages.
+    web: [HttpClient; 3],
     tls: Arc<ClientConfig>,
     all: Semaphore,
     each: Slots,
@@ -102,7 +105,7 @@ impl Internet {
         let tls = Arc::new(client_config(&reach.roots)?);
         let locate = |gate| Arc::new(Locator::new(dns.clone(), gate, ports.rng.clone()));
         let locator = locate(reach.gate);
-        let web_locators = [locate(reach.push), locate(Gate::open())];
+        let web_locators = [locate(reach.push), locate(Gate::open()), locate(reach.pages)];
         let closing = CancellationToken::new();
         let executor = Tracked { tasks, closing: closing.clone() };
         let client = |mode, locator: &Arc<Locator>| {
@@ -164,12 +167,21 @@ impl Internet {
     async fn send(
         &self,
         server: &ServerName,
-        mut request: Request<Bytes>,
+        request: Request<Bytes>,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, NetError> {
         // Nobody closes the semaphore.
         let _share = self.all.acquire().await.ok();
         let _slot = self.each.enter(server).await;
+        receive(self.head(server, request).await?, bytes_max).await
+    }
+
+    /// The head of the answer to `request`; the body is yet to come.
+    async fn head(
+        &self,
+        server: &ServerName,
+        mut request: Request<Bytes>,
+    ) -> Result<Response<Incoming>, NetError> {
         let (authority, _) = self.discovery.authority(server).await;
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let uri: Result<Uri, _> = format!("https://{authority}{target}").parse();
@@ -185,7 +197,7 @@ impl Internet {
             }
             answer => answer,
         };
-        receive(answer.map_err(Lost::told)?, bytes_max).await
+        answer.map_err(Lost::told)
     }
 }
 
@@ -211,10 +223,11 @@ impl Net for Internet {
         request: Request<Bytes>,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
-        let [push, appservice] = &self.web;
+        let [push, appservice, pages] = &self.web;
         let client = match purpose {
             Purpose::Push => push,
             Purpose::Appservice => appservice,
+            Purpose::Page => pages,
         };
         Box::pin(within(bounds.timeout, async move {
             // Nobody closes the semaphore.
@@ -222,6 +235,27 @@ impl Net for Internet {
             let answer = ask(client, &request).await.map_err(Lost::told)?;
             receive(answer, bounds.bytes_max).await
         }))
+    }
+
+    fn open<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Response<Pieces>, NetError>> {
+        Box::pin(within(timeout, async move { Ok(self.head(server, request).await?.map(pieces)) }))
+    }
+
+    fn browse<'a>(
+        &'a self,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Response<Pieces>, NetError>> {
+        let [.., pages] = &self.web;
+        Box::pin(within(
+            timeout,
+            async move { Ok(ask(pages, &request).await.map_err(Lost::told)?.map(pieces)) },
+        ))
     }
 }
 
@@ -261,7 +295,7 @@ impl Lost {
 
 async fn ask(client: &HttpClient, request: &Request<Bytes>) -> Result<Response<Incoming>, Lost> {
     let mut request = request.clone().map(Full::new);
-    request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
+    request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
     client.request(request).await.map_err(|error| {
         let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
         let mut text = error.to_string();
@@ -277,6 +311,11 @@ async fn ask(client: &HttpClient, request: &Request<Bytes>) -> Result<Response<I
         }
         Lost::Failed(NetError::Unreachable(text))
     })
+}
+
+fn pieces(body: Incoming) -> Pieces {
+    let broken = |error| NetError::Unreachable(format!("its answer broke off: {error}"));
+    body.into_data_stream().map_err(broken).boxed()
 }
 
 async fn receive(answer: Response<Incoming>, bytes_max: usize) -> Result<Response<Bytes>, NetError> {

@@ -1,8 +1,9 @@
 //! The door to the network, as a trait, so that a test may put a simulated network behind it.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use ruma::ServerName;
 
 use crate::{
@@ -57,7 +58,12 @@ pub enum Purpose {
     Push,
     /// To hand over events: the operator has named it, so it may lie anywhere.
     Appservice,
+    /// To look at a page: a user, or a stranger, has named it.
+    Page,
 }
+
+/// The body of an answer, piece by piece.
+pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, NetError>> + Send>>;
 
 /// Carries requests to other servers by their names, and to web servers by their addresses.
 pub trait Net: Send + Sync + 'static {
@@ -80,6 +86,32 @@ pub trait Net: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
         drop((purpose, request, bounds));
         Box::pin(async { Err(NetError::Unreachable(String::from("there is no network"))) })
+    }
+
+    /// As [`Self::exchange`], but waits for the head of the answer only, at most `timeout`.
+    fn open<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<http::Response<Pieces>, NetError>> {
+        Box::pin(async move {
+            let answer = self.exchange(server, request, Bounds::new(timeout, PEER_ANSWER_BYTES_MAX)).await?;
+            Ok(answer.map(|body| stream::iter([Ok(body)]).boxed()))
+        })
+    }
+
+    /// As [`Self::visit`] for a page, but waits for the head of the answer only, at most `timeout`.
+    fn browse<'a>(
+        &'a self,
+        request: http::Request<Bytes>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<http::Response<Pieces>, NetError>> {
+        Box::pin(async move {
+            let bounds = Bounds::new(timeout, PEER_ANSWER_BYTES_MAX);
+            let answer = self.visit(Purpose::Page, request, bounds).await?;
+            Ok(answer.map(|body| stream::iter([Ok(body)]).boxed()))
+        })
     }
 }
 

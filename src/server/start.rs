@@ -12,7 +12,7 @@ use crate::{
     appservice::{Appservices, RegistrationError},
     config::{Config, Durability, Engine},
     http::{App, Foundation, Front, Services, endpoints},
-    limits::{CERTIFICATES_READ_EVERY, FORGET_EVERY},
+    limits::{CERTIFICATES_READ_EVERY, FORGET_EVERY, MEDIA_TEND_EVERY},
     log::Log,
     peer::{Dns, Gate, Internet, InternetError, Reach, SystemDns},
     store::{Db, Store, StoreError, embedded, memory::Memory, postgres},
@@ -75,6 +75,7 @@ pub(super) async fn start(
         connections.spawn(serving.clone().listen(listener));
     }
     app.tasks.spawn(forget_rates(app.clone()));
+    app.tasks.spawn(tend_media(app.clone()));
     Ok(Running { app, net, store, addresses, accepting, cutting, connections, store_tasks })
 }
 
@@ -118,7 +119,10 @@ pub fn internet(
     let federation = &config.federation;
     let gate = Gate { allow: federation.allow_ranges.clone(), deny: federation.deny_ranges.clone() };
     let push = Gate { allow: config.push.allow_ranges.clone(), deny: config.push.deny_ranges.clone() };
-    let reach = Reach { gate, roots: federation.roots.clone(), push };
+    // What is open to the servers of a company is not open to whoever asks for a preview.
+    let allow = config.media.url_preview_allow_ranges.clone();
+    let pages = Gate { allow, deny: federation.deny_ranges.clone() };
+    let reach = Reach { gate, roots: federation.roots.clone(), push, pages };
     let dns = match dns {
         Some(dns) => dns,
         None => Arc::new(SystemDns::open()?),
@@ -177,6 +181,25 @@ async fn forget_rates(app: App) {
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(FORGET_EVERY) => app.throttle.forget(),
+        }
+    }
+}
+
+/// Keeps files within their bounds.
+async fn tend_media(app: App) {
+    loop {
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(MEDIA_TEND_EVERY) => {}
+        }
+        // It goes on where it was when the server starts again.
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            tended = app.media.tend() => {
+                if let Err(error) = tended {
+                    tracing::error!(%error, "files whose time is over cannot be removed");
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Whole servers in this process: start, answer, stop.
 
 pub(crate) mod federation;
+mod media;
 
 use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
 """What matrix-nio has to find on a homeserver. Each function is a scenario; its first line says what it shows."""
 
 import asyncio
+import io
 
 from device import Device, World, good, same
 from driver import drive
@@ -13,10 +14,12 @@ from nio import (
     ReceiptEvent,
     RedactedEvent,
     RedactionEvent,
+    RoomEncryptedFile,
     RoomMessagesError,
     TypingNoticeEvent,
     WhoamiError,
 )
+from nio.crypto.attachments import decrypt_attachment
 
 
 async def everyone_decrypts(folder):
@@ -155,6 +158,39 @@ async def conversation(folder):
     await world.end()
 
 
+async def media(folder):
+    """Files come down as they went up; an encrypted one is read by the other user and nobody else."""
+    world = await World.create(folder)
+    phone, bob = world.phone, world.bob
+    text = b"0123456789" * 50_000
+    sent, _ = await phone.client.upload(lambda *_: io.BytesIO(text), "text/plain", "digits.txt", filesize=len(text))
+    got = good(await bob.client.download(mxc=good(sent).content_uri))
+    same((got.body == text, got.content_type, got.filename), (True, "text/plain", "digits.txt"), "the download")
+
+    sent, keys = await phone.client.upload(
+        lambda *_: io.BytesIO(text), "text/plain", "secret.txt", encrypt=True, filesize=len(text)
+    )
+    file = {**keys, "url": good(sent).content_uri}
+    heard = []
+    bob.client.add_event_callback(lambda _, event: heard.append(event), RoomEncryptedFile)
+    await phone.send(world.id, "m.room.message", {"msgtype": "m.file", "body": "secret.txt", "file": file})
+    event = await bob.until("the attachment", lambda: next(iter(heard), None))
+    got = good(await bob.client.download(mxc=event.url))
+    if got.body == text:
+        raise AssertionError("the server has the file in the clear")
+    opened = decrypt_attachment(got.body, event.key["k"], event.hashes["sha256"], event.iv)
+    same(opened == text, True, "the decrypted attachment is what was sent")
+
+    status, reserved = await phone.ask("POST", "/_matrix/media/v1/create", {})
+    same(status, 200, "create")
+    waiting = asyncio.create_task(bob.client.download(mxc=reserved["content_uri"]))
+    address = reserved["content_uri"].removeprefix("mxc://")
+    status, _ = await phone.ask("PUT", f"/_matrix/media/v3/upload/{address}", {"late": True})
+    same(status, 200, "the upload to an address that was given out before")
+    same(good(await waiting).body, b'{"late": true}', "what was waited for")
+    await world.end()
+
+
 async def emoji(folder):
     """Two devices verify each other by emoji over to-device messages."""
     world = await World.create(folder)
@@ -241,6 +277,7 @@ ALL = [
     to_device_acknowledged,
     keys_claimed_once,
     conversation,
+    media,
     emoji,
     removed_device,
     server_restart,

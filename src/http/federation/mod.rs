@@ -11,6 +11,7 @@ use super::{Access, App, Routes};
 mod echo;
 mod handshake;
 mod key;
+mod media;
 mod origin;
 mod query;
 mod room;
@@ -32,6 +33,7 @@ pub fn routes(routes: &mut Routes) {
     room::routes(routes);
     handshake::routes(routes);
     query::routes(routes);
+    media::routes(routes);
 }
 
 /// The moment that an answer bears.

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use super::{
     File, Hash, Media, MediaError, Wanted,
     blobs::{Blobs, Sort},
+    find::is_media_id,
     rows::{CONTENTS, GARBAGE, THUMBNAILS, Thumbnail},
 };
 use crate::{
@@ -63,6 +64,16 @@ impl Media {
     /// # Errors
     /// As [`Self::find`]; also when the file is no image, or too large a one.
     pub async fn thumbnail(&self, wanted: Wanted<'_>, shape: Shape) -> Result<File, MediaError> {
+        if !is_media_id(wanted.id) {
+            return Err(MediaError::NotFound);
+        }
+        let address = (wanted.server.to_owned(), String::from(wanted.id));
+        // A large file need not come here for a small picture of it.
+        if !self.is_ours(wanted.server)
+            && let Some(file) = self.remote_thumbnail(&address, shape, wanted).await?
+        {
+            return Ok(file);
+        }
         let file = self.find(wanted).await?;
         if let Some(known) = self.drawn(&file, shape).await? {
             return Ok(known);

@@ -50,8 +50,18 @@ impl Shape {
         Ok(Self { width: width.min(max), height: height.min(max), method, animated })
     }
 
+    /// As a part of a query.
+    pub(in crate::media) fn query(self) -> String {
+        let method = match self.method {
+            Method::Crop => "crop",
+            Method::Scale => "scale",
+        };
+        let Self { width, height, animated, .. } = self;
+        format!("width={width}&height={height}&method={method}&animated={animated}")
+    }
+
     /// As a part of a key.
-    pub(super) fn key(self) -> String {
+    pub(in crate::media) fn key(self) -> String {
         let method = match self.method {
             Method::Crop => "crop",
             Method::Scale => "scale",

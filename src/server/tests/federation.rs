@@ -28,6 +28,13 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Names(Mutex<BTreeMap<String, u16>>);
 
+impl Names {
+    /// From now on `name` is known, and its server listens on `port`.
+    pub(crate) fn listen(&self, name: &str, port: u16) {
+        self.0.lock().insert(String::from(name), port);
+    }
+}
+
 impl Dns for Names {
     fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, DnsError>> {
         let known = self.0.lock().contains_key(name);

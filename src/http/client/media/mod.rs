@@ -17,6 +17,7 @@ use crate::{
 mod config;
 mod create;
 mod download;
+mod preview_url;
 mod put;
 mod thumbnail;
 mod upload;
@@ -66,6 +67,7 @@ pub(super) fn routes(routes: &mut Routes) {
     upload::routes(routes);
     create::routes(routes);
     put::routes(routes);
+    preview_url::routes(routes);
     for [download, named, thumbnail, config] in CURRENT {
         routes.raw(Method::GET, download, Access::Required, |app, call| {
             download::handle(app, call, Door::User)

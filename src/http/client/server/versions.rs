@@ -8,9 +8,9 @@ use ruma::api::client::discovery::get_supported_versions::{Request, Response};
 
 use crate::http::{App, Failure, Routes};
 
-/// The versions whose whole client-server API works here. Version 1.11 needs authenticated media.
-const VERSIONS: [&str; 10] =
-    ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10"];
+/// The versions whose client-server API works here. Version 1.13 needs reports of rooms.
+const VERSIONS: [&str; 12] =
+    ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
 
 /// Adds the endpoint; the features are those that the other areas have named until then.
 pub(in crate::http) fn route(routes: &mut Routes) {

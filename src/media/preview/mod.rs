@@ -1,0 +1,160 @@
+//! What pages of the web say about themselves.
+//!
+//! The address comes from a user, and everything after it from a stranger. What a name resolves to is judged at every
+//! connection ([`crate::peer::Reach::page_gate`]), redirects and pictures included.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediapreview_url>
+
+mod fetch;
+mod html;
+
+use image::{ImageFormat, ImageReader};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{
+    Media, MediaError, Offered,
+    rows::{Item, Kind, PREVIEWS, Preview},
+    upload::{stored, uri},
+};
+use crate::{
+    limits::{
+        MEDIA_ID_CHARACTERS, PREVIEW_FAILED_MS, PREVIEW_IMAGE_BYTES_MAX, PREVIEW_KEPT_MS,
+        PREVIEW_SECONDS_MAX, PREVIEW_URL_BYTES_MAX,
+    },
+    log::Commit,
+    types::random_string,
+};
+use fetch::{Fetched, Page};
+
+/// How previews are made.
+#[derive(Clone, Debug, Default)]
+pub struct Previews {
+    /// Hosts of which none are made, nor of what is below them.
+    pub denied_hosts: Vec<String>,
+    /// In which languages pages are asked for, most wanted first.
+    pub languages: String,
+}
+
+/// Fields of a preview, as the specification calls them.
+pub type Fields = Map<String, Value>;
+
+impl Media {
+    /// What the page at `url` says about itself; nothing if it says nothing.
+    ///
+    /// # Errors
+    /// When no previews are made, the address is none, or the page cannot be had.
+    pub async fn preview(&self, url: &str) -> Result<Fields, MediaError> {
+        let settings = self.settings.previews.as_ref().ok_or(MediaError::NotFound)?;
+        if url.len() > PREVIEW_URL_BYTES_MAX {
+            return Err(MediaError::Invalid("The address is too long"));
+        }
+        let mut url = Url::parse(url).map_err(|_| MediaError::Invalid("The address is none"))?;
+        url.set_fragment(None);
+        settings.admit(&url)?;
+        let key = (String::from(url.as_str()),);
+        if let Some(known) = self.log.db().row(&PREVIEWS, &key).await?
+            && known.expires_ms > self.ports.clock.now_ms()
+        {
+            return known.data.ok_or_else(|| MediaError::Unreachable(String::from("it has just failed")));
+        }
+        let looking = self.previews.join(&key.0, || async {
+            let (media, url) = (self.clone(), url.clone());
+            let looked = self.tasks.spawn(async move { media.look(&url).await.map_err(super::Loss::from) });
+            looked.await.unwrap_or_else(|error| Err(super::Loss::Trouble(error.to_string())))
+        });
+        Ok(looking.await?)
+    }
+
+    /// Looks at a page and keeps what it says, also that it could not be had.
+    async fn look(&self, url: &Url) -> Result<Fields, MediaError> {
+        // Nobody closes the semaphore.
+        let _share = self.previewing.acquire().await.ok();
+        let looked = tokio::time::timeout(PREVIEW_SECONDS_MAX, self.fetch_fields(url)).await;
+        let looked =
+            looked.unwrap_or_else(|_| Err(MediaError::Unreachable(String::from("it took too long"))));
+        let now_ms = self.ports.clock.now_ms();
+        let kept_ms = if looked.is_ok() { PREVIEW_KEPT_MS } else { PREVIEW_FAILED_MS };
+        let data = looked.as_ref().ok().cloned();
+        let row = Preview { fetched_ms: now_ms, expires_ms: now_ms + kept_ms, data };
+        let mut commit = Commit::new();
+        commit.put(&PREVIEWS, &(String::from(url.as_str()),), &row);
+        self.log.commit(commit).await?;
+        looked
+    }
+
+    async fn fetch_fields(&self, url: &Url) -> Result<Fields, MediaError> {
+        match self.fetch_page(url).await? {
+            Fetched::Page(Page { url, text }) => {
+                let parsing = tokio::task::spawn_blocking(move || html::read(&text));
+                let mut said = parsing.await.map_err(MediaError::storage)?;
+                let picture = said.picture.take().and_then(|picture| url.join(&picture).ok());
+                let mut fields = said.fields();
+                if let Some(picture) = picture {
+                    // A page without its picture is better than none.
+                    match self.fetch_picture(&picture).await {
+                        Ok(found) => fields.extend(found),
+                        Err(error) => tracing::debug!(%error, "the picture of a preview could not be had"),
+                    }
+                }
+                Ok(fields)
+            }
+            Fetched::Picture(found) => self.keep_picture(found).await,
+            Fetched::Other => Ok(Fields::new()),
+        }
+    }
+
+    async fn fetch_picture(&self, url: &Url) -> Result<Fields, MediaError> {
+        match self.fetch_page(url).await? {
+            Fetched::Picture(found) => self.keep_picture(found).await,
+            Fetched::Page(_) | Fetched::Other => {
+                Err(MediaError::Unreachable(String::from("it is no picture")))
+            }
+        }
+    }
+
+    /// Keeps a picture like a file of another server; what a preview says of it.
+    async fn keep_picture(&self, body: super::Body) -> Result<Fields, MediaError> {
+        let rng = self.ports.rng.as_ref();
+        let staged = self.blobs.receive(body, PREVIEW_IMAGE_BYTES_MAX, rng).await?;
+        let path = staged.path().to_owned();
+        let measuring = tokio::task::spawn_blocking(move || -> Option<(&'static str, u32, u32)> {
+            let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+            let kind = match reader.format()? {
+                ImageFormat::Png => "image/png",
+                ImageFormat::Jpeg => "image/jpeg",
+                ImageFormat::Gif => "image/gif",
+                ImageFormat::WebP => "image/webp",
+                _ => return None,
+            };
+            let (width, height) = reader.into_dimensions().ok()?;
+            Some((kind, width, height))
+        });
+        let measured = measuring.await.map_err(MediaError::storage)?;
+        let (kind, width, height) =
+            measured.ok_or_else(|| MediaError::Unreachable(String::from("it is no picture")))?;
+        let now_ms = self.ports.clock.now_ms();
+        let offered = Offered { content_type: Some(String::from(kind)), ..Offered::default() };
+        let stored = stored(&staged, offered, now_ms);
+        let size = stored.size;
+        self.make_room(size).await?;
+        let address = (self.server_name.clone(), random_string(rng, MEDIA_ID_CHARACTERS));
+        let item = Item {
+            kind: Kind::Cached,
+            owner: None,
+            created_ms: now_ms,
+            seen_ms: now_ms,
+            expires_ms: None,
+            stored: Some(stored),
+            quarantined: false,
+        };
+        self.finish(staged, address.clone(), (None, item)).await?;
+        let mut fields = Fields::new();
+        fields.insert(String::from("og:image"), Value::from(uri(&address).to_string()));
+        fields.insert(String::from("og:image:type"), Value::from(kind));
+        fields.insert(String::from("og:image:width"), Value::from(width));
+        fields.insert(String::from("og:image:height"), Value::from(height));
+        fields.insert(String::from("matrix:image:size"), Value::from(size));
+        Ok(fields)
+    }
+}

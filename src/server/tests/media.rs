@@ -1,0 +1,370 @@
+//! Files of one server for the users of another, and pages of the web, over real sockets.
+
+use std::{future::Future, net::Ipv4Addr, sync::Arc};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use super::federation::Town;
+use crate::{
+    account::{NewDevice, NewUser},
+    http::endpoints,
+    server::{Running, tls},
+};
+
+async fn register(server: &Running, name: &str, admin: bool) -> String {
+    let user = NewUser { username: Some(String::from(name)), password: None, admin };
+    server.app().accounts.register(user, NewDevice::default()).await.unwrap().access_token
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    bytes: Bytes,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    fn refusal(&self) -> String {
+        format!("{} {}", self.status, self.json()["errcode"].as_str().unwrap_or("-"))
+    }
+}
+
+async fn ask(server: &Running, token: &str, request: &str, body: impl Into<Body>) -> Answer {
+    let (method, path) = request.split_once(' ').unwrap();
+    let request = Request::builder().method(method).uri(path).header("content-type", "image/png");
+    let request = request.header("authorization", format!("Bearer {token}")).body(body.into()).unwrap();
+    let response = endpoints().into_router(server.app().clone()).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, bytes }
+}
+
+async fn get(server: &Running, token: &str, what: &str) -> Answer {
+    ask(server, token, &format!("GET /_matrix/client/v1/media/{what}"), Body::empty()).await
+}
+
+fn picture(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 9]))
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
+    bytes.into_inner()
+}
+
+async fn upload(server: &Running, token: &str, query: &str, bytes: Vec<u8>) -> String {
+    let answer = ask(server, token, &format!("POST /_matrix/media/v3/upload{query}"), bytes).await;
+    answer.json()["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn files_of_another_server() {
+    let town = Town::new();
+    let a = town.start(town.config("a.test", "a.test")).await;
+    let mut config = town.config("b.test", "b.test");
+    config.media.remote_mib = 1;
+    let b = town.start(config).await;
+    let (alice, bob, root) = (
+        register(&a, "alice", false).await,
+        register(&b, "bob", false).await,
+        register(&b, "root", true).await,
+    );
+    let image = picture(900, 600);
+    let address = upload(&a, &alice, "?filename=%C3%BCber.png", image.clone()).await;
+    // A thumbnail comes without the file.
+    let small = get(&b, &bob, &format!("thumbnail/{address}?width=90&height=90&method=crop")).await;
+    assert_eq!((small.status, small.header("content-type")), (200, "image/png"));
+    assert_eq!(image::load_from_memory(&small.bytes).unwrap().width(), 96);
+    let path = format!("download/{address}");
+    let [first, second] = [get(&b, &bob, &path).await, get(&b, &bob, &path).await];
+    for answer in [&first, &second] {
+        assert_eq!((answer.status, &answer.bytes[..]), (200, &image[..]));
+        assert_eq!(answer.header("content-type"), "image/png");
+        assert_eq!(answer.header("content-disposition"), "inline; filename*=utf-8''%C3%BCber.png");
+    }
+    // Nobody has it fetched, or gets it, without a token.
+    let open = ask(&b, "", &format!("GET /_matrix/media/v3/download/{address}"), Body::empty()).await;
+    assert_eq!(open.refusal(), "404 M_NOT_FOUND");
+    let missing = get(&b, &bob, "download/a.test/unknown").await;
+    assert_eq!(missing.refusal(), "404 M_NOT_FOUND");
+    assert_eq!(get(&b, &bob, "download/nowhere.test/unknown").await.refusal(), "502 M_UNKNOWN");
+    let large = upload(&a, &alice, "", vec![1; (1 << 20) + 1]).await;
+    assert_eq!(get(&b, &bob, &format!("download/{large}")).await.refusal(), "502 M_TOO_LARGE");
+    let text = upload(&a, &alice, "", b"no picture".to_vec()).await;
+    let refused = get(&b, &bob, &format!("thumbnail/{text}?width=9&height=9")).await;
+    assert_eq!(refused.refusal(), "400 M_UNKNOWN");
+    // One that is not there yet is waited for over there.
+    let made = ask(&a, &alice, "POST /_matrix/media/v1/create", Body::empty()).await.json();
+    let later = made["content_uri"].as_str().unwrap()["mxc://".len()..].to_owned();
+    let early = get(&b, &bob, &format!("download/{later}?timeout_ms=0")).await;
+    assert_eq!(early.refusal(), "504 M_NOT_YET_UPLOADED");
+    let put = format!("PUT /_matrix/media/v3/upload/{later}");
+    let patient = format!("download/{later}?timeout_ms=30000");
+    let (waited, sent) = tokio::join!(get(&b, &bob, &patient), ask(&a, &alice, &put, "there"));
+    assert_eq!((sent.status, waited.status, &waited.bytes[..]), (200, 200, &b"there"[..]));
+    a.stop().await.unwrap();
+
+    // Row 2.17 of the list of known vulnerabilities: what is quarantined leaves by no door.
+    let paths = [path.clone(), format!("thumbnail/{address}?width=90&height=90&method=crop")];
+    let admin = |token: String, verb: &'static str| {
+        let (request, b) = (format!("POST /_synapse/admin/v1/media/{verb}/{address}"), &b);
+        async move { ask(b, &token, &request, Body::empty()).await.status }
+    };
+    assert_eq!(admin(bob.clone(), "quarantine").await, 403);
+    assert_eq!(admin(root.clone(), "quarantine").await, 200);
+    for path in &paths {
+        assert_eq!(get(&b, &bob, path).await.refusal(), "404 M_NOT_FOUND", "{path}");
+    }
+    // The same bytes under another address share the fate.
+    let again = upload(&b, &bob, "", image.clone()).await;
+    assert_eq!(get(&b, &bob, &format!("download/{again}")).await.refusal(), "404 M_NOT_FOUND");
+    assert_eq!(admin(root.clone(), "unquarantine").await, 200);
+    for path in &paths {
+        assert_eq!(get(&b, &bob, path).await.status, 200, "{path}");
+    }
+    let purge = "POST /_synapse/admin/v1/purge_media_cache?before_ts=99999999999999";
+    assert_eq!(ask(&b, &root, purge, Body::empty()).await.json(), json!({ "deleted": 4 }));
+    assert_eq!(get(&b, &bob, &path).await.status, 502, "the other server is down");
+    b.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn there_is_a_bound_for_what_other_servers_have() {
+    let town = Town::new();
+    let a = town.start(town.config("a.test", "a.test")).await;
+    let mut config = town.config("b.test", "b.test");
+    config.media.cache_mib = 1;
+    let files = config.data_dir.join("media/files");
+    let b = town.start(config).await;
+    let (alice, bob) = (register(&a, "alice", false).await, register(&b, "bob", false).await);
+    let size = || {
+        let folders = std::fs::read_dir(&files).into_iter().flatten().map(Result::unwrap);
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap));
+        files.map(|file| file.metadata().unwrap().len()).sum::<u64>()
+    };
+    for n in 0..6_u8 {
+        let address = upload(&a, &alice, "", vec![n; 300 << 10]).await;
+        assert_eq!(get(&b, &bob, &format!("download/{address}")).await.status, 200);
+        assert!(size() <= 1 << 20, "{}", size());
+    }
+    assert_eq!(size(), 900 << 10, "as much as fits is kept");
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+}
+
+/// Beginnings of paths, and what is answered there.
+type Answers<'a> = &'a [(&'a str, Vec<u8>)];
+
+/// Answers each request, whose head is written down, by its path: with the text of the longest beginning that fits.
+async fn stand(
+    listener: &TcpListener,
+    tls: Option<&TlsAcceptor>,
+    (answers, heads): (Answers<'_>, &Mutex<Vec<String>>),
+) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream: Box<dyn Stream> = match tls {
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => Box::new(stream),
+                Err(_) => continue,
+            },
+            None => Box::new(stream),
+        };
+        let mut head = Vec::new();
+        let mut buffer = [0; 1024];
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => head.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let head = String::from_utf8(head).unwrap();
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        heads.lock().push(head);
+        let fitting = answers.iter().filter(|(start, _)| path.starts_with(start));
+        let answer = fitting.max_by_key(|(start, _)| start.len());
+        let answer =
+            answer.map_or_else(|| plain(404, "application/json", b"{}"), |(_, answer)| answer.clone());
+        drop(stream.write_all(&answer).await);
+        drop(stream.shutdown().await);
+    }
+}
+
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
+
+fn plain(status: u16, kind: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn redirect(to: &str) -> Vec<u8> {
+    format!("HTTP/1.1 302 X\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
+}
+
+/// Does `test` while `stands` answer.
+async fn while_standing<T>(stands: impl Future<Output = ()>, test: impl Future<Output = T>) -> T {
+    tokio::select! {
+        () = stands => unreachable!("a stand stands for ever"),
+        done = test => done,
+    }
+}
+
+#[tokio::test]
+async fn servers_of_old_are_asked_by_the_older_way() {
+    let town = Town::new();
+    let b = town.start(town.config("b.test", "b.test")).await;
+    let bob = register(&b, "bob", false).await;
+    let (chain, key) = town.config("old.test", "old.test").listen[0].tls.clone().unwrap();
+    let tls = tls::acceptor(tls::Certificate::load(&chain, &key).unwrap()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    town.names.listen("old.test", listener.local_addr().unwrap().port());
+    let unknown = br#"{"errcode":"M_UNRECOGNIZED","error":"?"}"#;
+    let answers = [
+        ("/_matrix/federation/v1/media/", plain(404, "application/json", unknown)),
+        ("/_matrix/media/v3/download/old.test/abc", plain(200, "text/plain", b"from of old")),
+        ("/_matrix/media/v3/download/old.test/sly", redirect("https://127.0.0.1/secret")),
+        ("/_matrix/media/v3/download/old.test/sly2", redirect("http://b.test/secret")),
+    ];
+    let heads = Mutex::new(Vec::new());
+    while_standing(stand(&listener, Some(&tls), (&answers, &heads)), async {
+        let answer = get(&b, &bob, "download/old.test/abc").await;
+        assert_eq!((answer.status, &answer.bytes[..]), (200, &b"from of old"[..]));
+        let asked = std::mem::take(&mut *heads.lock());
+        assert!(
+            asked[0].starts_with("GET /_matrix/federation/v1/media/download/abc?timeout_ms=20000 "),
+            "{asked:?}"
+        );
+        assert!(asked[0].contains("X-Matrix"));
+        assert!(asked[1].contains("allow_remote=false") && !asked[1].contains("X-Matrix"), "{asked:?}");
+        // Row 4.5 of the list of known vulnerabilities: the other server sends us into our own network.
+        for id in ["sly", "sly2"] {
+            let answer = get(&b, &bob, &format!("download/old.test/{id}")).await;
+            assert_eq!(answer.refusal(), "502 M_UNKNOWN", "{id}");
+        }
+    })
+    .await;
+    b.stop().await.unwrap();
+}
+
+fn preview(url: &str) -> String {
+    let url: String = url.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("preview_url?url={url}")
+}
+
+#[tokio::test]
+async fn a_page_is_previewed_with_its_picture() {
+    let town = Town::new();
+    let mut config = town.config("b.test", "b.test");
+    config.media.url_previews = true;
+    config.media.url_preview_allow_ranges = vec!["127.0.0.0/8".parse().unwrap()];
+    let b = town.start(config).await;
+    let bob = register(&b, "bob", false).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    town.names.listen("page.test", port);
+    let page = br#"<html><head><title>A page</title><meta property="og:image" content="/cat.png">
+        <meta property="og:description" content="about cats"></head>"#;
+    let broken = br#"<title>No picture</title><meta property="og:image" content="/gone.png">"#;
+    let answers = [
+        ("/cats", plain(200, "text/html; charset=utf-8", page)),
+        ("/cat.png", plain(200, "image/png", &picture(30, 20))),
+        ("/moved", redirect("/cats")),
+        ("/round", redirect("/round")),
+        ("/broken", plain(200, "text/html", broken)),
+        ("/fake.png", plain(200, "image/png", b"<html>")),
+        ("/zip", plain(200, "application/zip", b"PK")),
+    ];
+    let heads = Mutex::new(Vec::new());
+    while_standing(stand(&listener, None, (&answers, &heads)), async {
+        let url = |path: &str| preview(&format!("http://page.test:{port}{path}"));
+        let first = get(&b, &bob, &url("/moved#part")).await;
+        let said = first.json();
+        assert_eq!((&said["og:title"], &said["og:description"]), (&json!("A page"), &json!("about cats")));
+        assert_eq!((&said["og:image:width"], &said["og:image:height"]), (&json!(30), &json!(20)));
+        let image = said["og:image"].as_str().unwrap().strip_prefix("mxc://").unwrap();
+        assert_eq!(get(&b, &bob, &format!("download/{image}")).await.bytes, picture(30, 20));
+        assert!(heads.lock()[0].contains("Lockstep/"));
+        heads.lock().clear();
+        assert_eq!(get(&b, &bob, &url("/moved")).await.json(), said);
+        assert_eq!(*heads.lock(), Vec::<String>::new(), "it is remembered");
+        assert_eq!(get(&b, &bob, &url("/broken")).await.json(), json!({ "og:title": "No picture" }));
+        assert_eq!(get(&b, &bob, &url("/zip")).await.json(), json!({}));
+        assert_eq!(get(&b, &bob, &url("/cat.png")).await.json()["og:image:type"], "image/png");
+        for bad in ["/round", "/nothing", "/fake.png"] {
+            assert_eq!(get(&b, &bob, &url(bad)).await.refusal(), "502 M_UNKNOWN", "{bad}");
+        }
+        for bad in ["ftp://page.test/", "nonsense", "file:///etc/passwd", "http://user@page.test/"] {
+            assert_eq!(get(&b, &bob, &preview(bad)).await.refusal(), "400 M_INVALID_PARAM", "{bad}");
+        }
+        assert_eq!(get(&b, &bob, "preview_url").await.refusal(), "400 M_MISSING_PARAM");
+    })
+    .await;
+    b.stop().await.unwrap();
+}
+
+/// Rows 4.1 to 4.5 of the list of known vulnerabilities: no address, name, redirect or picture leads into our network,
+/// although other servers may be there.
+#[tokio::test]
+async fn previews_do_not_look_into_our_network() {
+    let town = Town::new();
+    let mut config = town.config("b.test", "b.test");
+    config.media.url_previews = true;
+    let b = town.start(config).await;
+    let bob = register(&b, "bob", false).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    town.names.listen("page.test", port);
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let answers = [("/", plain(200, "text/html", b"<title>secret</title>"))];
+    while_standing(stand(&listener, None, (&answers, &heads)), async {
+        for host in [
+            "page.test",
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "localhost",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "0.0.0.0",
+            "[::]",
+            "169.254.169.254",
+        ] {
+            for scheme in ["http", "https"] {
+                let answer = get(&b, &bob, &preview(&format!("{scheme}://{host}:{port}/"))).await;
+                assert_eq!(answer.refusal(), "502 M_UNKNOWN", "{scheme} {host}");
+            }
+        }
+    })
+    .await;
+    assert_eq!(*heads.lock(), Vec::<String>::new(), "nobody has come");
+    b.stop().await.unwrap();
+    // Where there are none, there is no such endpoint.
+    let c = town.start(town.config("c.test", "c.test")).await;
+    let carol = register(&c, "carol", false).await;
+    assert_eq!(get(&c, &carol, &preview("https://example.org/")).await.refusal(), "404 M_UNRECOGNIZED");
+    c.stop().await.unwrap();
+}
