@@ -69,6 +69,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let foundation = Foundation {
+            appservices: crate::appservice::Appservices::default(),
             signing_key: Arc::new(
                 SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap(),
             ),
