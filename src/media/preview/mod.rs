@@ -1,7 +1,7 @@
 //! What pages of the web say about themselves.
 //!
 //! The address comes from a user, and everything after it from a stranger. What a name resolves to is judged at every
-//! connection ([`crate::peer::Reach::page_gate`]), redirects and pictures included.
+//! connection ([`crate::peer::Reach::pages`]), redirects and pictures included.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediapreview_url>
 
