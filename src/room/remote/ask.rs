@@ -31,8 +31,9 @@ impl Rooms {
             found.push(event.pdu.sender().server_name().to_owned());
         }
         found.extend(history.stripped_via(user, room).await?);
-        if via.is_empty() {
-            // Nobody has said where to ask.
+        let names_another = via.iter().any(|server| server != history.server());
+        if !names_another || self.is_here(room).await? {
+            // Nobody has said where to ask, or we know it ourselves.
             found.extend(room.server_name().map(ToOwned::to_owned));
             let members = history.servers_by_members(room).await?;
             found.extend(members.into_iter().take(REMOTE_MEMBER_SERVERS_MAX));
