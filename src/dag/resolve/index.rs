@@ -169,9 +169,6 @@ impl Shared {
                 need.citers.insert(frame.id.clone());
                 return None;
             };
-            if frame.swept == 0 && citers.found.iter().any(|citer| is_known_step(&self.known, citer)) {
-                return Some(self.conclude());
-            }
             let end = citers.found.len().min(frame.swept.saturating_add(SWEEP));
             // Those that were swept are searched before more of them are looked at.
             if frame.searched == frame.swept && frame.swept < end {
@@ -216,15 +213,6 @@ impl Shared {
         self.on_path.clear();
         true
     }
-}
-
-/// Whether a citer is one of the few that the room as a whole stands on, and known to be shared. Old power
-/// levels are many and each is named by the next; without this, each would be searched for by way of some
-/// member's later memberships.
-fn is_known_step(known: &HashMap<OwnedEventId, bool>, citer: &Citer) -> bool {
-    let is_step =
-        matches!(citer.place.event_type, StateEventType::RoomPowerLevels | StateEventType::RoomJoinRules);
-    is_step && known.get(&citer.event_id) == Some(&true)
 }
 
 /// Whether one of `citers` of `cited` is part of the common state.
