@@ -42,7 +42,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["store"]),
     ("petgraph", &["dag"]),
     ("object_store", &["media"]),
-    ("image", &["media"]),
+    // The tests of `http` and `server` make pictures.
+    ("image", &["http", "media", "server"]),
     ("html5gum", &["media"]),
     ("clap", &["cli"]),
     ("argon2", &["account"]),
