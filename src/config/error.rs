@@ -122,6 +122,21 @@ impl Config {
         if HeaderValue::from_str(&self.media.url_preview_languages).is_err() {
             wrong("media.url_preview_languages", "it is written as in the header Accept-Language");
         }
+        let voip = &self.voip;
+        let has_login = voip.turn_username.is_some() && voip.turn_password.is_some();
+        if !voip.turn_uris.is_empty() && voip.turn_shared_secret.is_none() && !has_login {
+            wrong(
+                "voip.turn_uris",
+                "`turn_shared_secret`, or `turn_username` and `turn_password`, go with it",
+            );
+        }
+        if !voip
+            .turn_uris
+            .iter()
+            .all(|uri| ["turn:", "turns:", "stun:", "stuns:"].iter().any(|it| uri.starts_with(it)))
+        {
+            wrong("voip.turn_uris", "an entry is written as turn:HOST:PORT?transport=udp");
+        }
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
     }

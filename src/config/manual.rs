@@ -1,7 +1,7 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, Media, Push, RateLimits, Registration, Storage, WellKnown,
+    Config, Federation, Limits, Logging, Media, Push, RateLimits, Registration, Storage, Voip, WellKnown,
     section::Documented,
 };
 
@@ -34,6 +34,7 @@ pub fn manual() -> String {
     page::<Federation>(&mut text, "federation", defaults.as_ref());
     page::<Push>(&mut text, "push", defaults.as_ref());
     page::<Media>(&mut text, "media", defaults.as_ref());
+    page::<Voip>(&mut text, "voip", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());
     text

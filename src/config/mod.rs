@@ -20,5 +20,5 @@ pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
     Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, Media,
-    OldVerifyKey, Options, Push, Rate, RateLimits, Registration, RegistrationMode, Storage, WellKnown,
+    OldVerifyKey, Options, Push, Rate, RateLimits, Registration, RegistrationMode, Storage, Voip, WellKnown,
 };

@@ -60,10 +60,30 @@ sections! {
         push: Push = Push::default(),
         /// Files that users send and receive.
         media: Media = Media::default(),
+        /// Calls.
+        voip: Voip = Voip::default(),
         /// What is served under `/.well-known/matrix/`.
         well_known: WellKnown = WellKnown::default(),
         /// What the server tells about itself while it runs.
         logging: Logging = Logging::default(),
+    }
+
+    /// Calls: what the server tells clients of the servers that carry sound and pictures.
+    Voip {
+        /// TURN servers, such as `turn:turn.example.org?transport=udp`. Without an entry there is none.
+        turn_uris: Vec<String> = Vec::new(),
+        /// The secret that is shared with them (`static-auth-secret` of coturn): each user is given a password of
+        /// their own that ends.
+        turn_shared_secret: Option<String> = None,
+        /// How long such a password is valid, in seconds.
+        turn_seconds: u64 = 86_400,
+        /// Name and password for all, when there is no shared secret.
+        turn_username: Option<String> = None,
+        /// See `turn_username`.
+        turn_password: Option<String> = None,
+        /// The address of the service that lets users into the calls of a LiveKit server (`lk-jwt-service`), for
+        /// Element Call.
+        livekit_service_url: Option<String> = None,
     }
 
     /// Who may register an account. In short: `registration = "open"` sets `mode`.

@@ -21,6 +21,7 @@ mod sync;
 #[cfg(test)]
 mod testing;
 mod thread_subscription;
+pub(in crate::http) mod voip;
 
 /// Adds every endpoint of the client-server API.
 pub fn routes(routes: &mut Routes) {
@@ -41,4 +42,5 @@ pub fn routes(routes: &mut Routes) {
     push::routes(routes);
     ephemeral::routes(routes);
     thread_subscription::routes(routes);
+    voip::routes(routes);
 }

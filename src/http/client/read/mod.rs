@@ -15,7 +15,6 @@ pub(in crate::http) mod scene;
 mod summary;
 mod threads;
 mod timestamp;
-mod turn_server;
 mod user_search;
 
 use http::Method;
@@ -23,7 +22,7 @@ use ruma::api::{
     Metadata,
     client::{
         context as contexts, directory, membership, message, relations as relating, room, space,
-        threads as threading, user_directory, voip,
+        threads as threading, user_directory,
     },
     path_builder::PathBuilder,
 };
@@ -53,7 +52,6 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<room::get_summary::v1::Request, _>(summary::handle);
     routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);
     routes.add::<user_directory::search_users::v3::Request, _>(user_search::handle);
-    routes.add::<voip::get_turn_server_info::v3::Request, _>(turn_server::handle);
 }
 
 #[cfg(test)]

@@ -227,7 +227,6 @@ async fn directories_and_spaces_are_listed() {
     assert_eq!((&summary["name"], &summary["membership"]), (&json!("Chess"), &json!("join")));
     let found = bob.ok("POST", "/user_directory/search", json!({"search_term": "ALI"})).await;
     assert_eq!(found["results"][0]["user_id"], "@alice:localhost");
-    bob.refused("/voip/turnServer", (404, "M_NOT_FOUND")).await;
 }
 
 #[tokio::test]
