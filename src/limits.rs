@@ -179,6 +179,8 @@ pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
 /// How often a change of a room begins anew because another was faster (ours).
 pub const ROOM_CONFLICTS_MAX: usize = 10;
+/// Patterns by which a user sorts invites that are looked at (ours; account data may be a MiB of them).
+pub const INVITE_RULES_MAX: usize = 10_000;
 /// Annotations of an event that are looked at for a double (ours).
 pub const ANNOTATIONS_LOOKED_AT_MAX: usize = 1_000;
 /// Timeline events of a room in one sync page when the client does not say (client-server API, "Filtering").

@@ -265,6 +265,19 @@ impl Profiles for Accounts {
         })
     }
 
+    fn refuses_invite<'a>(
+        &'a self,
+        user: &'a UserId,
+        inviter: &'a UserId,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            Self::refuses_invite(self, user, inviter).await.map_err(|error| match error {
+                AccountError::Store(error) => error,
+                error => StoreError::engine(error),
+            })
+        })
+    }
+
     fn inheritance<'a>(
         &'a self,
         user: &'a UserId,

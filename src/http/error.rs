@@ -174,6 +174,7 @@ impl Failure {
             | ErrorKind::Forbidden
             | ErrorKind::IncompatibleRoomVersion(_)
             | ErrorKind::InvalidParam
+            | ErrorKind::InviteBlocked
             | ErrorKind::NotFound
             | ErrorKind::UnableToAuthorizeJoin
             | ErrorKind::UnableToGrantJoin
@@ -349,6 +350,7 @@ impl From<RoomError> for Failure {
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
             RoomError::NotLeft(_) => Self::bad_request(ErrorKind::Unknown, message),
+            RoomError::InviteBlocked => Self::new(StatusCode::FORBIDDEN, ErrorKind::InviteBlocked, message),
             RoomError::AliasInUse => Self::bad_request(ErrorKind::RoomInUse, message),
             RoomError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, message),
             RoomError::DuplicateAnnotation => Self::bad_request(ErrorKind::DuplicateAnnotation, message),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ruma::{
     OwnedUserId, RoomId, UInt, UserId,
     events::{
-        StateEventType,
+        StateEventType, TimelineEventType,
         room::{
             create::RoomCreateEventContent, member::RoomMemberEventContent,
             power_levels::RoomPowerLevelsEventContent,
@@ -17,12 +17,12 @@ use ruma::{
     room_version_rules::RoomPowerLevelsRules,
     serde::Raw,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Person, Push, PushError};
 use crate::{
-    dag::{StateId, StateKey},
+    dag::{Pdu, StateId, StateKey},
     history::{RoomRow, StoredEvent},
     store::StoreError,
 };
@@ -66,6 +66,9 @@ impl Push {
     ) -> Result<Vec<Action>, PushError> {
         let pdu = &event.pdu;
         if pdu.sender() == user || person.ignored.contains(pdu.sender()) {
+            return Ok(Vec::new());
+        }
+        if is_invite_of(pdu, user) && person.overlooks(pdu.sender()) {
             return Ok(Vec::new());
         }
         let state = event.states.map_or(StateId::EMPTY, |states| states.before);
@@ -147,4 +150,15 @@ impl Push {
             RoomPowerLevelsRules::new(rules, creators),
         )))
     }
+}
+
+/// Whether an event invites `user`.
+fn is_invite_of(pdu: &Pdu, user: &UserId) -> bool {
+    let invites = || pdu.content_as::<Member>().is_ok_and(|member| member.membership == "invite");
+    *pdu.event_type() == TimelineEventType::RoomMember && pdu.state_key() == Some(user.as_str()) && invites()
+}
+
+#[derive(Deserialize)]
+struct Member {
+    membership: String,
 }

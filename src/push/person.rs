@@ -9,7 +9,10 @@ use ruma::{OwnedUserId, UserId, push::Ruleset};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Push, PushError};
-use crate::types::{Lane, Position, RegisterKey};
+use crate::{
+    account::{INVITE_PERMISSION, InvitePermission, Verdict},
+    types::{Lane, Position, RegisterKey},
+};
 
 const PUSH_RULES: &str = "m.push_rules";
 const IGNORED_USERS: &str = "m.ignored_user_list";
@@ -21,6 +24,8 @@ pub struct Person {
     pub rules: Ruleset,
     /// Users of whom nothing is shown.
     pub ignored: BTreeSet<OwnedUserId>,
+    /// Whose invites are shown.
+    pub invites: InvitePermission,
     /// When the account data behind this was last written.
     written: Vec<Option<Position>>,
 }
@@ -30,13 +35,22 @@ struct IgnoredUsers {
     ignored_users: BTreeMap<OwnedUserId, IgnoredAny>,
 }
 
+impl Person {
+    /// Whether an invite by `inviter` is kept from the user's sight.
+    #[must_use]
+    pub fn overlooks(&self, inviter: &UserId) -> bool {
+        self.ignored.contains(inviter) || self.invites.judge(inviter) != Verdict::Allow
+    }
+}
+
 impl Push {
     /// What `user` wants, kept in memory until they change it.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn person(&self, user: &UserId) -> Result<Arc<Person>, PushError> {
-        let registers = [PUSH_RULES, IGNORED_USERS].map(RegisterKey::global_data);
+        let kinds = [PUSH_RULES, IGNORED_USERS].into_iter().chain(INVITE_PERMISSION);
+        let registers: Vec<_> = kinds.map(RegisterKey::global_data).collect();
         let written = self.0.log.written(&Lane::Account(user.to_owned()), &registers).await?;
         if let Some(known) = self.0.people.get(user).filter(|known| known.written == written) {
             return Ok(known);
@@ -46,7 +60,9 @@ impl Push {
             ignored.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default();
         // Nobody can want to hear nothing of themselves.
         ignored.remove(user);
-        let person = Arc::new(Person { rules: self.0.accounts.push_rules(user).await?, ignored, written });
+        let rules = self.0.accounts.push_rules(user).await?;
+        let invites = self.0.accounts.invite_permission(user).await?;
+        let person = Arc::new(Person { rules, ignored, invites, written });
         self.0.people.insert(user.to_owned(), person.clone());
         Ok(person)
     }

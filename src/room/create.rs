@@ -121,6 +121,9 @@ impl Rooms {
         {
             return Err(RoomError::AliasInUse);
         }
+        for user in room.invite.iter().filter(|user| self.0.history.is_local(user)) {
+            self.check_invitable(user, creator).await?;
+        }
         let version = room.version.clone().unwrap_or(versions::DEFAULT);
         let rules =
             versions::rules(&version).ok_or_else(|| RoomError::UnsupportedVersion(version.clone()))?;

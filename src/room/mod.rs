@@ -79,6 +79,15 @@ pub trait Profiles: Send + Sync + 'static {
     /// The profile of a local user; empty if there is none.
     fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>>;
 
+    /// Whether a local user refuses to be invited by `inviter`.
+    fn refuses_invite<'a>(
+        &'a self,
+        _user: &'a UserId,
+        _inviter: &'a UserId,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// What a local user who joins `new` takes along from `old`, which it replaces; to be written with
     /// the join.
     fn inheritance<'a>(

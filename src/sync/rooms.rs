@@ -167,7 +167,7 @@ impl Sync {
         let Some((membership, event_id, _)) = scene.cut.memberships.get(room) else { return Ok(()) };
         let user = &scene.caller.user_id;
         match membership {
-            Membership::Invite if !self.is_from_ignored(scene, event_id).await? => {
+            Membership::Invite if !self.is_overlooked(scene, event_id).await? => {
                 let events = self.history.stripped(user, room).await?;
                 rooms.invite.insert(room.clone(), Invited { invite_state: Events { events } });
             }
@@ -186,9 +186,9 @@ impl Sync {
         Ok(())
     }
 
-    async fn is_from_ignored(&self, scene: &Scene<'_>, event_id: &EventId) -> Result<bool, SyncError> {
+    async fn is_overlooked(&self, scene: &Scene<'_>, event_id: &EventId) -> Result<bool, SyncError> {
         let event = self.history.event(event_id).await?;
-        Ok(event.is_some_and(|event| scene.person.ignored.contains(event.pdu.sender())))
+        Ok(event.is_some_and(|event| scene.person.overlooks(event.pdu.sender())))
     }
 
     /// A room that the user was invited to or knocked at, and is no more: there is one thing to see.

@@ -52,6 +52,7 @@ impl Rooms {
         if !self.0.history.is_local(&user) {
             return Err(RoomError::invalid("The invited user is not of this server"));
         }
+        self.check_invitable(&user, pdu.sender()).await?;
         check_create(&state, named.0, rules)?;
         self.check_signatures(&pdu, rules).await?;
         let is_here = self.is_here(named.0).await?;

@@ -160,6 +160,7 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::BadJson(_)) => "bad json",
         Err(RoomError::BadState(_)) => "bad state",
         Err(RoomError::NotLeft(_)) => "not left",
+        Err(RoomError::InviteBlocked) => "blocked",
         Err(RoomError::AliasInUse) => "in use",
         Err(RoomError::BadAlias(_)) => "bad alias",
         Err(RoomError::DuplicateAnnotation) => "duplicate",

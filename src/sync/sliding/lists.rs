@@ -62,12 +62,12 @@ impl Habits {
     /// Whether a room is one of those that a user's lists are made of.
     fn shows(&self, entry: &Entry, user: &UserId, sent: &State) -> bool {
         let was_sent = || sent.rooms.get(&entry.room).is_some_and(|sent| sent.room != Mark::Never);
-        let ignored =
-            |sender: &OwnedUserId| self.person.as_ref().is_some_and(|person| person.ignored.contains(sender));
+        let overlooked =
+            |sender: &OwnedUserId| self.person.as_ref().is_some_and(|person| person.overlooks(sender));
         let by_self = entry.sender.as_deref() == Some(user) && entry.membership != Membership::Ban;
         match (entry.standing, entry.membership) {
             (Standing::Joined(_), _) | (Standing::Outside, Membership::Knock) => true,
-            (Standing::Outside, Membership::Invite) => !entry.sender.as_ref().is_some_and(ignored),
+            (Standing::Outside, Membership::Invite) => !entry.sender.as_ref().is_some_and(overlooked),
             // Whoever has the room is told that it was left, even if another device has forgotten it already.
             (Standing::Outside, _) => was_sent(),
             (Standing::Left { .. }, _) => was_sent() || (!by_self && !self.forgotten.contains(&entry.room)),
