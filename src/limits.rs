@@ -181,6 +181,8 @@ pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
 pub const ROOM_CONFLICTS_MAX: usize = 10;
 /// Patterns by which a user sorts invites that are looked at (ours; account data may be a MiB of them).
 pub const INVITE_RULES_MAX: usize = 10_000;
+/// How long a room's policy server may think about an event (ours; the room stands still meanwhile).
+pub const POLICY_SECONDS_MAX: Duration = Duration::from_secs(5);
 /// Annotations of an event that are looked at for a double (ours).
 pub const ANNOTATIONS_LOOKED_AT_MAX: usize = 1_000;
 /// Timeline events of a room in one sync page when the client does not say (client-server API, "Filtering").

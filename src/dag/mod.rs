@@ -12,6 +12,7 @@ pub mod extremities;
 pub mod graph;
 pub mod judge;
 pub mod pdu;
+pub mod policy;
 pub mod power;
 pub mod redact;
 pub mod relates;
@@ -24,6 +25,7 @@ pub use auth::Denied;
 pub use build::{BuildError, Draft, Head};
 pub use judge::{Missing, RoomView, Signed, Verdict};
 pub use pdu::{FormatError, Pdu};
+pub use policy::Policy;
 pub use tree::{NeedNodes, Node, NodeId, NodeSource, StateId, StateKey, StateValue};
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod guard;
 mod ingest;
 mod join;
 mod membership;
+mod policy;
 mod power_levels;
 mod profile;
 mod record;

@@ -218,14 +218,17 @@ impl Turn {
     /// An event on top of the room as it is by now, if the rules allow it. It is not in the room yet.
     pub(super) async fn build(&self, event: NewEvent) -> Result<Pdu, RoomError> {
         let draft = draft(&self.rooms, Some(self.room_id.clone()), event);
-        let keys: Vec<StateKey> =
+        let mut keys: Vec<StateKey> =
             draft_state_keys(&draft, self.rules)?.into_iter().map(StateKey::from).collect();
+        let policy = Self::policy_place();
+        keys.push(policy.clone());
         let places = self.places(&keys).await?;
         let state = |event_type: &StateEventType, key: &str| places.get(event_type, key);
         let pdu = build::build(draft, &self.row.build_heads(), state, self.rules, self.rooms.key())?;
         // Its auth events were taken from this very state, so that checking against it says it all.
         auth::check_against(&pdu, &self.rules.authorization, state)?;
-        Ok(pdu)
+        // The policy server is not troubled with what the room does not allow anyway.
+        self.recommended(pdu, places.get(&policy.event_type, "")).await
     }
 
     /// Adds a state event unless its sender has said the same there last.
@@ -389,7 +392,7 @@ impl Turn {
         Ok(movers)
     }
 
-    async fn is_inside(&self, server: &OwnedServerName) -> Result<bool, RoomError> {
+    pub(super) async fn is_inside(&self, server: &OwnedServerName) -> Result<bool, RoomError> {
         if let Some(inside) = self.inside.get(server) {
             return Ok(*inside);
         }

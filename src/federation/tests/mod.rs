@@ -6,6 +6,7 @@ mod hostile;
 mod hydra;
 mod leaks;
 mod model;
+mod policy;
 mod rooms;
 
 use std::{
@@ -287,6 +288,7 @@ impl Node {
                 let events = federation.missing_events(from, &request.room_id, between).await;
                 write(events.map(get_missing_events::v1::Response::new))
             }
+            ["_matrix", "policy", "v1", "sign"] => self.sign_policy(request).await,
             _ => refusal(404, "M_UNRECOGNIZED"),
         }
     }

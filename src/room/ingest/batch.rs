@@ -9,7 +9,7 @@ use ruma::{OwnedEventId, RoomId};
 
 use super::Given;
 use crate::{
-    dag::{Node, NodeId, Signed, pdu::create_of_room, tree::NewNode},
+    dag::{Node, NodeId, Pdu, Signed, pdu::create_of_room, tree::NewNode},
     history::{RoomRow, Status},
     room::{RoomError, Rooms},
 };
@@ -18,7 +18,7 @@ use crate::{
 pub(in crate::room) struct Batch<'a> {
     pub(super) rooms: &'a Rooms,
     pub(super) room: &'a RoomId,
-    pub(super) row: Arc<RoomRow>,
+    pub(in crate::room) row: Arc<RoomRow>,
     events: BTreeMap<OwnedEventId, Signed>,
     given: Given,
     nodes: Vec<NewNode>,
@@ -50,6 +50,16 @@ impl<'a> Batch<'a> {
             self.events.entry(event.pdu().event_id().to_owned()).or_insert(event);
         }
         self.events.len() - before
+    }
+
+    /// The events.
+    pub(in crate::room) fn events(&self) -> impl Iterator<Item = &Pdu> {
+        self.events.values().map(Signed::pdu)
+    }
+
+    /// Takes another text of an event in place of the one that is here.
+    pub(in crate::room) fn replace(&mut self, event: Signed) {
+        self.events.insert(event.pdu().event_id().to_owned(), event);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -26,8 +26,9 @@ use serde_json::value::RawValue;
 
 pub use graft::Graft;
 
+pub(super) use batch::Batch;
+
 use self::{
-    batch::Batch,
     fetch::Fetch,
     take::{Outcome, Way},
 };
@@ -174,6 +175,9 @@ impl Rooms {
             if batch.look().await?.is_lacking() {
                 Fetch::new(&mut batch, origin).await?.complete().await?;
             }
+        }
+        if matches!(way, Way::Live { .. }) {
+            self.seek_recommendations(room, &mut batch).await?;
         }
         for (id, outcome) in self.settle(room, &batch, way).await? {
             if let Some(result) = results.get_mut(&id) {

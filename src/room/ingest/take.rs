@@ -7,7 +7,7 @@ use ruma::{EventId, OwnedEventId, events::StateEventType};
 use super::{Given, ReceiveFailure};
 use crate::{
     dag::{
-        Pdu, RoomView, Signed, StateId, StateKey, Verdict, auth, build::Head, extremities, judge,
+        Denied, Pdu, RoomView, Signed, StateId, StateKey, Verdict, auth, build::Head, extremities, judge,
         pdu::create_of_room, tree::NewNode,
     },
     history::{
@@ -164,6 +164,12 @@ impl Turn {
             (Verdict::Accepted(_) | Verdict::SoftFailed(..), None) => {
                 return Ok(Outcome::Missing);
             }
+        };
+        let refusal = match refusal {
+            None if matches!(way, Way::Live { .. }) && self.is_discouraged(&pdu).await? => {
+                Some(Denied(String::from("the room's policy server has not recommended it")))
+            }
+            refusal => refusal,
         };
         let after = self.with_event(before, &pdu).await?;
         if let Some(why) = refusal {
