@@ -183,6 +183,12 @@ pub const ROOM_CONFLICTS_MAX: usize = 10;
 pub const INVITE_RULES_MAX: usize = 10_000;
 /// How long a room's policy server may think about an event (ours; the room stands still meanwhile).
 pub const POLICY_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// Longest time for which an event sticks, in milliseconds (MSC4354).
+pub const STICKY_MS_MAX: u64 = 3_600_000;
+/// Sticky events of a room that are looked at (ours; those that end last).
+pub const STICKY_EVENTS_MAX: usize = 1_000;
+/// Sticky events in one answer of sliding sync (MSC4480 leaves it to servers).
+pub const STICKY_EVENTS_PAGE_MAX: usize = 100;
 /// Annotations of an event that are looked at for a double (ours).
 pub const ANNOTATIONS_LOOKED_AT_MAX: usize = 1_000;
 /// Timeline events of a room in one sync page when the client does not say (client-server API, "Filtering").

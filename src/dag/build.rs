@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     auth::Denied,
-    pdu::{FormatError, Pdu, within},
+    pdu::{FormatError, Pdu, STICKY, within},
 };
 use crate::{
     keys::{self, ObjectError, SigningKey},
@@ -36,6 +36,8 @@ pub struct Draft {
     pub redacts: Option<OwnedEventId>,
     /// Now.
     pub origin_server_ts: MilliSecondsSinceUnixEpoch,
+    /// See [`Pdu::sticky_ms`].
+    pub sticky_ms: Option<u64>,
 }
 
 /// An event that the new one follows.
@@ -244,8 +246,14 @@ fn unsigned_object(
         Some(room_id) => drop(put("room_id", room_id.as_str().into())),
         None => return Err(BuildError::NoRoom),
     }
-    if let Some(state_key) = draft.state_key {
-        put("state_key", state_key.into());
+    match (draft.state_key, draft.sticky_ms) {
+        (Some(state_key), _) => drop(put("state_key", state_key.into())),
+        (None, Some(sticky_ms)) => {
+            let duration = Int::try_from(sticky_ms).unwrap_or(Int::MAX).into();
+            let sticky = CanonicalJsonObject::from_iter([(String::from("duration_ms"), duration)]);
+            put(STICKY, sticky.into());
+        }
+        (None, None) => {}
     }
     let newest = newest(heads);
     let depth = newest.iter().map(|head| head.depth).max().map_or(1, |depth| depth.saturating_add(1));

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     keys,
-    limits::{AUTH_EVENTS_MAX, EVENT_BYTES_MAX, ID_BYTES_MAX, PREV_EVENTS_MAX},
+    limits::{AUTH_EVENTS_MAX, EVENT_BYTES_MAX, ID_BYTES_MAX, PREV_EVENTS_MAX, STICKY_MS_MAX},
     types::Membership,
 };
 
@@ -90,6 +90,9 @@ struct Fields<'a> {
     redacts: Option<&'a RawValue>,
 }
 
+/// The field by which an event says that it sticks.
+pub(super) const STICKY: &str = "msc4354_sticky";
+
 impl Pdu {
     /// Reads an event as another server sent it: checks the format and the size limits and computes the
     /// event id. Signatures are not looked at.
@@ -164,6 +167,29 @@ impl Pdu {
     #[must_use]
     pub fn text(&self) -> &str {
         self.event.json.get()
+    }
+
+    /// For how long its sender wants it to be told to those who come later, in milliseconds; at most
+    /// [`STICKY_MS_MAX`].
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4354>
+    #[must_use]
+    pub fn sticky_ms(&self) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Whole {
+            msc4354_sticky: Sticky,
+        }
+        #[derive(Deserialize)]
+        struct Sticky {
+            duration_ms: u64,
+        }
+        if self.state_key().is_some()
+            || memchr::memmem::find(self.text().as_bytes(), STICKY.as_bytes()).is_none()
+        {
+            return None;
+        }
+        let whole: Whole = serde_json::from_str(self.text()).ok()?;
+        Some(whole.msc4354_sticky.duration_ms.min(STICKY_MS_MAX))
     }
 
     /// [`Self::text`] as raw JSON.

@@ -103,6 +103,7 @@ impl World {
             state_key: state_key.map(String::from),
             content: to_raw_value(&content).unwrap(),
             redacts: None,
+            sticky_ms: None,
             origin_server_ts: MilliSecondsSinceUnixEpoch(uint!(0) + self.now.into()),
         };
         let heads: Vec<_> = self.heads.iter().map(|head| Head::of(head, self.rules)).collect();

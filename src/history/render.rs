@@ -179,7 +179,13 @@ fn client_text(pdu: &Pdu, shape: Shape, unsigned: &Unsigned<'_>) -> String {
     }
     out.push_str(r#","type":"#);
     string(&mut out, &pdu.event_type().to_string());
-    write_unsigned(&mut out, unsigned);
+    let sticky_ms = pdu.sticky_ms();
+    if let Some(sticky_ms) = sticky_ms {
+        number(&mut out, r#","msc4354_sticky":{"duration_ms":"#, sticky_ms);
+        out.push('}');
+    }
+    let left_ms = sticky_ms.map(|sticky_ms| sticky_ms.saturating_sub(unsigned.age));
+    write_unsigned(&mut out, (unsigned, left_ms));
     out.push('}');
     out
 }
@@ -201,8 +207,11 @@ fn content(out: &mut String, pdu: &Pdu, redacts: Option<&EventId>) {
     }
 }
 
-fn write_unsigned(out: &mut String, unsigned: &Unsigned<'_>) {
+fn write_unsigned(out: &mut String, (unsigned, sticky_left_ms): (&Unsigned<'_>, Option<u64>)) {
     number(out, r#","unsigned":{"age":"#, unsigned.age);
+    if let Some(left_ms) = sticky_left_ms {
+        number(out, r#","msc4354_sticky_duration_ttl_ms":"#, left_ms);
+    }
     if let Some(membership) = unsigned.membership {
         out.push_str(r#","membership":""#);
         out.push_str(membership.as_str());

@@ -40,6 +40,8 @@ pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::G
 /// belong, and their order among those.
 pub const BACKFILLED: Rows<(OwnedRoomId, Position, u64), OwnedEventId> = Rows::new(TableId::Backfill);
 
+/// Events that stick, by when they do not any more, in milliseconds since the epoch.
+pub const STICKY: Rows<(OwnedRoomId, u64, OwnedEventId), ()> = Rows::new(TableId::Sticky);
 /// Where a back-filled event has its place: the key of its row in [`BACKFILLED`], without the room.
 pub const PLACES: Rows<(OwnedEventId,), (Position, u64)> = Rows::new(TableId::BackfillPlace);
 
@@ -66,6 +68,9 @@ pub struct RoomRow {
     /// How many rows of [`GAPS`] the room has.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gaps: u64,
+    /// Until when the room has events in [`STICKY`], in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sticky_until_ms: u64,
 }
 
 impl RoomRow {
@@ -73,7 +78,8 @@ impl RoomRow {
     #[must_use]
     pub fn new(version: RoomVersionId, create: OwnedEventId) -> Self {
         let (heads, state) = (Vec::new(), StateId::EMPTY);
-        Self { serial: 0, version, create, heads, state, joined: 0, invited: 0, remote: 0, gaps: 0 }
+        let (joined, invited, remote, gaps, sticky_until_ms) = (0, 0, 0, 0, 0);
+        Self { serial: 0, version, create, heads, state, joined, invited, remote, gaps, sticky_until_ms }
     }
 
     /// The rules of the room's version.

@@ -103,7 +103,15 @@ pub trait Profiles: Send + Sync + 'static {
 
 /// All rooms, to be changed. Cheap to clone.
 #[derive(Clone)]
-pub struct Rooms(Arc<Inner>, Option<MilliSecondsSinceUnixEpoch>);
+pub struct Rooms(Arc<Inner>, Manner);
+
+/// How events are written that are not written as usual.
+#[derive(Clone, Copy, Debug, Default)]
+struct Manner {
+    /// When, if not now.
+    moment: Option<MilliSecondsSinceUnixEpoch>,
+    sticky_ms: Option<u64>,
+}
 
 struct Inner {
     history: History,
@@ -147,7 +155,7 @@ impl Rooms {
             tasks,
             last_founded: AtomicU64::new(0),
         };
-        Self(Arc::new(inner), None)
+        Self(Arc::new(inner), Manner::default())
     }
 
     /// The same rooms, to be changed at another time than the present, if one is given: what is written bears
@@ -156,13 +164,21 @@ impl Rooms {
     /// <https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging>
     #[must_use]
     pub fn dated(&self, moment: Option<MilliSecondsSinceUnixEpoch>) -> Self {
-        Self(self.0.clone(), moment)
+        Self(self.0.clone(), Manner { moment, ..self.1 })
+    }
+
+    /// The same rooms; what is said in them is told for so long to those who come later.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4354>
+    #[must_use]
+    pub fn sticky(&self, sticky_ms: Option<u64>) -> Self {
+        Self(self.0.clone(), Manner { sticky_ms, ..self.1 })
     }
 
     /// The time that events bear.
     fn moment(&self) -> MilliSecondsSinceUnixEpoch {
         let now = || UInt::try_from(self.0.ports.clock.now_ms()).unwrap_or(UInt::MAX);
-        self.1.unwrap_or_else(|| MilliSecondsSinceUnixEpoch(now()))
+        self.1.moment.unwrap_or_else(|| MilliSecondsSinceUnixEpoch(now()))
     }
 
     /// The read side.

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     dag::tree::{Change, NewNode},
     history::{
-        History, RoomRow, StoredEvent,
-        tables::{BACKFILLED, FORGOTTEN, PLACES, ROOMS, STRIPPED, StrippedRow},
+        History, RoomRow, StoredEvent, sticky_until_ms,
+        tables::{BACKFILLED, FORGOTTEN, PLACES, ROOMS, STICKY, STRIPPED, StrippedRow},
     },
     log::{Audience, Commit, CommitError, OnceKey},
     types::{Fact, Lane, Membership, Position},
@@ -136,6 +136,12 @@ impl Turn {
                     true => commit.open(audience, lane),
                     false => commit.close(audience, lane),
                 }
+            }
+            let now_ms = self.rooms.0.ports.clock.now_ms();
+            if let Some(until_ms) = sticky_until_ms(&written.event.pdu, now_ms) {
+                let (room, id) = (self.room_id.clone(), written.event.pdu.event_id().to_owned());
+                commit.delete_range(STICKY.prefix(&(room.clone(),)), STICKY.prefix(&(room.clone(), now_ms)));
+                commit.put(&STICKY, &(room, until_ms, id), &());
             }
             if let Some(related) = &written.related {
                 related.record(commit, &self.room_id, &written.event.pdu);

@@ -21,7 +21,7 @@ use crate::{
         power::Power,
         tree::{self, Change, NewNode, entry_of},
     },
-    history::{EventNotes, RoomRow, States, Status, StoredEvent, tables::StrippedRow},
+    history::{EventNotes, RoomRow, States, Status, StoredEvent, sticky_until_ms, tables::StrippedRow},
     log::{Audience, Commit},
     types::{Lane, Membership, Position},
 };
@@ -348,6 +348,8 @@ impl Turn {
         self.fresh.insert(event.pdu.event_id().to_owned(), event.clone());
         let stripped = stripped::of(self, &event.pdu).await?;
         let related = self.relate(&event.pdu).await?;
+        let until_ms = sticky_until_ms(&event.pdu, self.rooms.0.ports.clock.now_ms());
+        self.row.sticky_until_ms = self.row.sticky_until_ms.max(until_ms.unwrap_or_default());
         let nodes = std::mem::take(&mut self.new_nodes);
         self.written.push(Written { event, nodes, changes, servers, stripped, related, egress });
         Ok(())
@@ -437,6 +439,7 @@ pub(super) fn draft(rooms: &Rooms, room_id: Option<OwnedRoomId>, event: NewEvent
         content: event.content,
         redacts: event.redacts,
         origin_server_ts: rooms.moment(),
+        sticky_ms: rooms.1.sticky_ms,
     }
 }
 

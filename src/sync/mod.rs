@@ -17,6 +17,7 @@ mod rooms;
 mod sections;
 mod sliding;
 mod state;
+mod sticky;
 mod summary;
 mod timeline;
 mod unread;

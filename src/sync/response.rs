@@ -133,6 +133,8 @@ pub(super) struct RoomUpdate {
     pub(super) ephemeral: Events,
     #[serde(skip_serializing_if = "Events::is_empty")]
     pub(super) account_data: Events,
+    #[serde(rename = "msc4354_sticky", skip_serializing_if = "Events::is_empty")]
+    pub(super) sticky: Events,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unread_notifications: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +153,7 @@ impl RoomUpdate {
             && self.summary.is_none()
             && self.ephemeral.is_empty()
             && self.account_data.is_empty()
+            && self.sticky.is_empty()
             && !self.counts_changed
     }
 }

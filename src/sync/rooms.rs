@@ -223,6 +223,7 @@ impl Sync {
                 update.summary = Some(self.summary(scene, &place.room, span).await?);
             }
             put_state(scene.request, &mut update, Events { events: state.events });
+            update.sticky = Events { events: self.sticky(scene, place, span).await? };
             updates.push((place, update));
         }
         self.add_counts(scene, &mut updates).await?;

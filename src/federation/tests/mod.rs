@@ -324,6 +324,7 @@ impl Node {
             state_key: state_key.map(String::from),
             content: to_raw_value(&content).unwrap(),
             redacts: None,
+            sticky_ms: None,
             origin_server_ts: ruma::MilliSecondsSinceUnixEpoch(
                 self.federation.ports.clock.now_ms().try_into().unwrap(),
             ),

@@ -59,6 +59,7 @@ impl Sync {
         }
         results.typing = self.typing_of(turn, shown)?;
         results.receipts = self.receipts_of(turn, shown).await?;
+        results.sticky = self.sticky_events(turn, shown).await?;
         let threads = self.threads_of(turn).await?;
         match turn.request.shape {
             Shape::Final => results.thread_subscriptions = threads,

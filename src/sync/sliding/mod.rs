@@ -16,6 +16,7 @@ mod response;
 mod rooms;
 mod roster;
 mod state;
+mod sticky;
 mod traits;
 mod wanted;
 

@@ -116,7 +116,7 @@ pub(super) struct Filters {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Extensions {
     #[serde(default)]
-    pub(super) to_device: ToDevice,
+    pub(super) to_device: Stream,
     #[serde(default)]
     pub(super) e2ee: Scope,
     #[serde(default)]
@@ -127,10 +127,13 @@ pub(super) struct Extensions {
     pub(super) typing: Scope,
     #[serde(default, alias = "io.element.msc4308.thread_subscriptions")]
     pub(super) thread_subscriptions: Threads,
+    #[serde(default, alias = "org.matrix.msc4354.sticky_events")]
+    pub(super) sticky: Stream,
 }
 
+/// An extension with a token of its own.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct ToDevice {
+pub(super) struct Stream {
     #[serde(default)]
     pub(super) enabled: Option<bool>,
     pub(super) limit: Option<u64>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedEventId, OwnedMxcUri, OwnedRoomId, OwnedUserId};
 use serde::Serialize;
 
-use super::request::Shape;
+use super::{request::Shape, sticky::StickyResult};
 use crate::sync::response::{Counts, DeviceLists, Json};
 
 /// The answer.
@@ -138,6 +138,8 @@ pub(super) struct ExtensionResults {
     pub(super) thread_subscriptions: Option<ThreadsResult>,
     #[serde(rename = "io.element.msc4308.thread_subscriptions", skip_serializing_if = "Option::is_none")]
     pub(super) unstable_thread_subscriptions: Option<ThreadsResult>,
+    #[serde(rename = "org.matrix.msc4354.sticky_events", skip_serializing_if = "Option::is_none")]
+    pub(super) sticky: Option<StickyResult>,
 }
 
 impl ExtensionResults {
@@ -150,6 +152,7 @@ impl ExtensionResults {
                 .all(|rooms| rooms.as_ref().is_none_or(|rooms| rooms.rooms.is_empty()))
             && self.thread_subscriptions.is_none()
             && self.unstable_thread_subscriptions.is_none()
+            && self.sticky.as_ref().is_none_or(StickyResult::is_empty)
     }
 }
 
