@@ -179,6 +179,18 @@ pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
 /// How often a change of a room begins anew because another was faster (ours).
 pub const ROOM_CONFLICTS_MAX: usize = 10;
+/// Longest time that an event can be delayed, in milliseconds (ours; MSC4140 wants a limit).
+pub const DELAYED_EVENT_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
+/// Delayed events of one user that wait at the same time (ours; MSC4140 wants a limit).
+pub const DELAYED_EVENTS_PER_USER_MAX: usize = 100;
+/// How long it can be asked what came of a delayed event, in milliseconds (ours).
+pub const DELAYED_EVENT_KEEP_MS: u64 = 24 * 3_600 * 1_000;
+/// When a delayed event is tried again that the server could not send, in milliseconds (ours).
+pub const DELAYED_EVENT_RETRY_MS: u64 = 5_000;
+/// Longest wait for the next delayed event, in case that the machine's clock is set (MSC4140: at most 30 s late).
+pub const DELAYED_EVENT_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Random characters of the id of a delayed event, which is a secret (ours; 190 bits).
+pub const DELAYED_ID_CHARS: usize = 32;
 /// Patterns by which a user sorts invites that are looked at (ours; account data may be a MiB of them).
 pub const INVITE_RULES_MAX: usize = 10_000;
 /// How long a room's policy server may think about an event (ours; the room stands still meanwhile).

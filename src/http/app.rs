@@ -31,7 +31,7 @@ use crate::{
     media::{self, Media, Place, Previews},
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
-    room::{Profile, Profiles, Rooms},
+    room::{Delayed, Profile, Profiles, Rooms},
     store::{BoxFuture, StoreError},
     sync::Sync,
     types::Ports,
@@ -93,6 +93,8 @@ pub struct Services {
     pub appservice_client: AppserviceClient,
     /// Bring to application services what they want to hear of.
     pub appservice_couriers: AppserviceCouriers,
+    /// Events that are to be sent later.
+    pub delayed: Delayed,
     /// Devices and their keys.
     pub devices: Devices,
     /// Typing, receipts and presence.
@@ -150,6 +152,7 @@ impl Services {
             (&tasks, stopping.clone()),
         );
         let rooms = Rooms::new(history.clone(), peers.clone(), ports.clone(), profiles, tasks.clone());
+        let delayed = Delayed::start(rooms.clone(), accounts.clone(), (&tasks, stopping.clone())).await?;
         let watched = (history.clone(), devices.clone());
         let couriers = start_couriers(watched, peers.clone(), &ports, (&tasks, stopping.clone()));
         let push = Push::new(history.clone(), accounts.clone());
@@ -185,6 +188,7 @@ impl Services {
             ),
             push,
             ephemeral,
+            delayed,
             devices,
             rooms,
             history,

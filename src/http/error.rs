@@ -29,7 +29,7 @@ use crate::{
     log::CommitError,
     media::MediaError,
     push::PushError,
-    room::{ReceiveFailure, RoomError},
+    room::{DelayedError, ReceiveFailure, RoomError},
     store::StoreError,
     sync::SyncError,
 };
@@ -360,6 +360,22 @@ impl From<RoomError> for Failure {
             RoomError::Conflict => Self::busy(Duration::from_secs(1)),
             RoomError::Closed => Self::busy(Duration::from_secs(5)),
             RoomError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DelayedError> for Failure {
+    fn from(error: DelayedError) -> Self {
+        let message = error.to_string();
+        match error {
+            DelayedError::NotFound => Self::not_found(message),
+            DelayedError::Ended(_) => Self::new(StatusCode::CONFLICT, ErrorKind::Unknown, message),
+            DelayedError::TooLong => Self::invalid_param(message),
+            DelayedError::TooMany => Self::limit_exceeded(Duration::from_secs(60)),
+            DelayedError::Room(error) => error.into(),
+            DelayedError::Account(error) => error.into(),
+            DelayedError::Commit(error) => error.into(),
+            DelayedError::Store(error) => error.into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::account::{AccountError, Caller, Standing};
 /// What a suspended user is refused: the method and the end of the path's template, without the names of
 /// its variables. The specification leaves the list to servers; it is the one that it recommends, with
 /// what else would let somebody speak or come in.
-const REFUSED: [(Method, &str); 20] = [
+const REFUSED: [(Method, &str); 21] = [
     (Method::POST, "/createRoom"),
     (Method::POST, "/media/r0/upload"),
     (Method::POST, "/media/v1/create"),
@@ -25,6 +25,7 @@ const REFUSED: [(Method, &str); 20] = [
     (Method::POST, "/rooms/{}/invite"),
     (Method::POST, "/rooms/{}/join"),
     (Method::POST, "/rooms/{}/upgrade"),
+    (Method::PUT, "/rooms/{}/delayed_event/{}/{}"),
     (Method::PUT, "/rooms/{}/send/{}/{}"),
     (Method::PUT, "/rooms/{}/state/{}"),
     (Method::PUT, "/rooms/{}/state/{}/"),
@@ -95,6 +96,7 @@ mod tests {
             ("POST /_matrix/client/v3/rooms/{room_id}/leave", &["!a"], false, true),
             ("POST /_matrix/client/v3/rooms/{room_id}/invite", &["!a"], false, false),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.message", "1"], false, false),
+            ("PUT /_matrix/client/v1/rooms/{r}/delayed_event/{e}/{t}", &["!a", "m.x", "1"], false, false),
             ("POST /_matrix/media/v3/upload", &[], false, false),
             ("POST /_matrix/client/v3/keys/upload", &[], false, true),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.redaction", "1"], false, true),

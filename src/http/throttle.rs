@@ -55,7 +55,9 @@ impl Class {
             "POST" if last == "login" => Self::Login,
             "POST" if last == "register" => Self::Registration,
             "GET" if last == "sync" => Self::Poll,
-            "PUT" if has("rooms") && (has("send") || has("redact") || has("state")) => Self::Message,
+            "PUT" if has("rooms") && ["delayed_event", "redact", "send", "state"].into_iter().any(has) => {
+                Self::Message
+            }
             "POST" if has("join") || has("knock") => Self::Join,
             "POST" if last == "invite" => Self::Invite,
             _ if limited => Self::General,

@@ -5,10 +5,11 @@
 //! Start reading at [`Rooms`], then `turn`: a verb takes the room, adds events, and finishes in one
 //! commit; when another was faster it begins anew. Invariants: an event that the rules of the room do
 //! not allow is never written; memberships, subscriptions and counts of members follow from the
-//! difference of states, in the commit that makes it.
+//! difference of states, in the commit that makes it; a delayed event is sent once.
 
 mod alias;
 mod create;
+mod delayed;
 mod error;
 mod guard;
 mod ingest;
@@ -37,6 +38,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, RoomId, UInt, UserId};
 use tokio_util::task::TaskTracker;
 
 pub use create::NewRoom;
+pub use delayed::{Action, Delayed, DelayedError, Intent, Outcome, Row as DelayedRow};
 pub use error::RoomError;
 pub use ingest::{Graft, ReceiveFailure};
 pub use remote::Invitation;

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    RoomError, Rooms,
+    RoomError, Rooms, Txn,
     join::AUTHORISED_VIA,
     turn::{NewEvent, Turn},
     until_settled,
 };
-use crate::dag::Pdu;
+use crate::{dag::Pdu, log::OnceKey};
 
 impl Rooms {
     /// Sets a state event; answers with its id. Setting what the user has set there last changes
@@ -27,10 +27,28 @@ impl Rooms {
         &self,
         user: &UserId,
         room: &RoomId,
-        (event_type, state_key): (&StateEventType, &str),
+        place: (&StateEventType, &str),
         content: Box<RawValue>,
     ) -> Result<OwnedEventId, RoomError> {
-        until_settled!(self.try_set_state(user, room, (event_type, state_key), &content))
+        until_settled!(self.try_set_state(user, room, place, (&content, None)))
+    }
+
+    /// As [`Self::set_state`]; a repeated transaction takes effect once.
+    ///
+    /// # Errors
+    /// Why it cannot be set.
+    pub(super) async fn set_state_once(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        place: (&StateEventType, &str),
+        (content, txn): (&RawValue, &Txn),
+    ) -> Result<OwnedEventId, RoomError> {
+        let once = self.once(user, Some(txn), &format!("state/{room}/{}/{}", place.0, place.1));
+        if let Some(answer) = self.answered(once.as_ref()).await? {
+            return Ok(answer);
+        }
+        until_settled!(self.try_set_state(user, room, place, (content, once.clone())))
     }
 
     async fn try_set_state(
@@ -38,7 +56,7 @@ impl Rooms {
         user: &UserId,
         room: &RoomId,
         (event_type, state_key): (&StateEventType, &str),
-        content: &RawValue,
+        (content, once): (&RawValue, Option<OnceKey>),
     ) -> Result<OwnedEventId, RoomError> {
         if *event_type == StateEventType::RoomCreate {
             return Err(RoomError::invalid("A room is created once"));
@@ -47,6 +65,11 @@ impl Rooms {
             let content: Map<String, Value> =
                 serde_json::from_str(content.get()).map_err(|error| RoomError::BadJson(error.to_string()))?;
             return self.invite_remote(user, room, &invited, content).await;
+        }
+        if *event_type == StateEventType::RoomMember
+            && let Some(invited) = invitee(state_key, content)
+        {
+            self.check_invitable(&invited, user).await?;
         }
         let mut turn = Turn::begin_as_member(self, room).await?;
         let content = match event_type {
@@ -66,7 +89,7 @@ impl Rooms {
         let id = turn.add_state(event).await?;
         match turn.written.is_empty() {
             true => Ok(id),
-            false => turn.finish(None).await,
+            false => turn.finish(once).await,
         }
     }
 }
@@ -78,12 +101,9 @@ impl Rooms {
         (event_type, state_key): (&StateEventType, &str),
         content: &RawValue,
     ) -> Option<OwnedUserId> {
-        let content: Value = serde_json::from_str(content.get()).ok()?;
-        let is_invite = content.get("membership").and_then(Value::as_str) == Some("invite");
-        let user = OwnedUserId::try_from(state_key).ok()?;
-        let is_wanted =
-            *event_type == StateEventType::RoomMember && is_invite && !self.0.history.is_local(&user);
-        is_wanted.then_some(user)
+        let is_member = *event_type == StateEventType::RoomMember;
+        let user = is_member.then(|| invitee(state_key, content)).flatten();
+        user.filter(|user| !self.0.history.is_local(user))
     }
 }
 
@@ -125,6 +145,13 @@ impl Turn {
         }
         Ok(())
     }
+}
+
+/// Whom the content of an `m.room.member` event at this key invites.
+fn invitee(state_key: &str, content: &RawValue) -> Option<OwnedUserId> {
+    let content: Value = serde_json::from_str(content.get()).ok()?;
+    let is_invite = content.get("membership").and_then(Value::as_str) == Some("invite");
+    OwnedUserId::try_from(state_key).ok().filter(|_| is_invite)
 }
 
 /// A content without one of its fields.

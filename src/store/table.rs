@@ -62,6 +62,8 @@ pub enum TableId {
     BackfillPlace = 0x31,
     /// Rooms that are published in the directories of other networks.
     PublishedIn = 0x33,
+    /// Events that are to be sent later.
+    Delayed = 0x34,
     /// Events that are told to those who come later, by room and by when that ends.
     Sticky = 0x35,
     /// Local users.

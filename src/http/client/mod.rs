@@ -6,6 +6,7 @@ mod account;
 mod account_data;
 mod appservice;
 mod backup;
+pub(in crate::http) mod delayed;
 mod device;
 mod ephemeral;
 mod keys;
@@ -43,4 +44,5 @@ pub fn routes(routes: &mut Routes) {
     ephemeral::routes(routes);
     thread_subscription::routes(routes);
     voip::routes(routes);
+    delayed::routes(routes);
 }

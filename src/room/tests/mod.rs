@@ -1,5 +1,6 @@
 //! Rooms on the memory engine.
 
+mod delayed;
 mod model;
 mod reading;
 mod verbs;

@@ -24,12 +24,18 @@ mod state_event;
 mod unban;
 mod upgrade;
 
-use ruma::api::client::{
-    alias, directory, knock as knocking, membership, message, redact as redaction, room, state as states,
+use axum::response::Response;
+use http::Method;
+use ruma::api::{
+    IncomingRequest,
+    client::{
+        alias, directory, knock as knocking, membership, message, redact as redaction, room, state as states,
+    },
+    path_builder::PathBuilder,
 };
 use serde_json::{Map, Value};
 
-use crate::http::{Body, Failure, Routes};
+use crate::http::{Access, App, Body, Call, Failure, Routes};
 
 /// The paths under which the empty state key may be left out.
 const STATE: [&str; 4] = [
@@ -46,6 +52,16 @@ fn said(body: &Body) -> Result<Map<String, Value>, Failure> {
         fields.remove(taken);
     }
     Ok(fields)
+}
+
+/// Binds `handler` to every path of `R`.
+fn by_hand<R: IncomingRequest, Answer>(routes: &mut Routes, handler: fn(App, Call) -> Answer)
+where
+    Answer: Future<Output = Result<Response, Failure>> + Send + 'static,
+{
+    for path in R::PATH_BUILDER.all_paths() {
+        routes.raw(R::METHOD, path, Access::Required, handler);
+    }
 }
 
 /// Adds the endpoints of this area.
@@ -67,13 +83,15 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<alias::create_alias::v3::Request, _>(put_alias::handle);
     routes.add::<directory::set_room_visibility::v3::Request, _>(put_visibility::handle);
     routes.add::<redaction::redact_event::v3::Request, _>(redact::handle);
-    routes.add::<message::send_message_event::v3::Request, _>(send::handle);
-    routes.add::<states::send_state_event::v3::Request, _>(set_state::handle);
+    by_hand::<message::send_message_event::v3::Request, _>(routes, send::handle);
+    by_hand::<states::send_state_event::v3::Request, _>(routes, set_state::handle);
     routes.add::<states::get_state_events::v3::Request, _>(state::handle);
     routes.add::<states::get_state_event_for_key::v3::Request, _>(state_event::handle);
     routes.add::<membership::unban_user::v3::Request, _>(unban::handle);
     routes.add::<room::upgrade_room::v3::Request, _>(upgrade::handle);
-    routes.add_at::<states::send_state_event::v3::Request, _>(&STATE, set_state::handle);
+    for path in STATE {
+        routes.raw(Method::PUT, path, Access::Required, set_state::handle);
+    }
     routes.add_at::<states::get_state_event_for_key::v3::Request, _>(&STATE, state_event::handle);
 }
 

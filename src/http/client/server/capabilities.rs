@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     dag::versions::SUPPORTED,
     http::{Access, App, Call, Failure, Routes},
+    limits::{DELAYED_EVENT_MS_MAX, DELAYED_EVENTS_PER_USER_MAX},
 };
 
 /// Adds the endpoint.
@@ -32,6 +33,14 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": false },
     });
+    let delayed =
+        json!({ "max_delay_ms": DELAYED_EVENT_MS_MAX, "max_scheduled": DELAYED_EVENTS_PER_USER_MAX });
+    if let Some(object) = capabilities.as_object_mut() {
+        // <https://github.com/matrix-org/matrix-spec-proposals/pull/4140>
+        for name in ["m.delayed_events", "org.matrix.msc4140.delayed_events"] {
+            object.insert(name.to_owned(), delayed.clone());
+        }
+    }
     if app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin)
         && let Some(object) = capabilities.as_object_mut()
     {

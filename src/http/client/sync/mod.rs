@@ -10,3 +10,6 @@ pub(super) fn routes(routes: &mut Routes) {
     v3::route(routes);
     sliding::route(routes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What a client finds in a sync, from the outside.
+
+use serde_json::{Value, json};
+
+use crate::{account::Registration, http::client::testing::Server};
+
+async fn room(server: &Server, token: &str) -> String {
+    let created = server.met(token, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    created["room_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_sticky_event_is_told_to_those_who_come_later() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = room(&server, &alice).await;
+    let send = |txn: &str, query: &str| format!("PUT /rooms/{room}/send/m.x/{txn}{query}");
+    let sticky = "?org.matrix.msc4354.sticky_duration_ms=600000";
+    let sent = server.met(&alice, &send("a", sticky), json!({ "body": "sticks" })).await;
+    let redacted = server.met(&alice, &send("b", sticky), json!({ "body": "gone" })).await;
+    let redact = format!("PUT /rooms/{room}/redact/{}/r", redacted["event_id"].as_str().unwrap());
+    server.met(&alice, &redact, json!({})).await;
+    server
+        .check(
+            &alice,
+            &send("c", "?org.matrix.msc4354.sticky_duration_ms=x"),
+            (json!({}), json!("400 M_INVALID_PARAM")),
+        )
+        .await;
+    for number in 0..30 {
+        server.met(&alice, &send(&number.to_string(), ""), json!({})).await;
+    }
+    server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    let first = server.met(&bob, "GET /sync", Value::Null).await;
+    let found = &first["rooms"]["join"][&room]["msc4354_sticky"]["events"];
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    assert_eq!(found[0]["event_id"], sent["event_id"]);
+    assert_eq!(found[0]["msc4354_sticky"], json!({ "duration_ms": 600_000 }));
+    assert!(
+        found[0]["unsigned"]["msc4354_sticky_duration_ttl_ms"].as_u64().is_some_and(|left| left <= 600_000)
+    );
+    server.met(&alice, &send("d", sticky), json!({ "body": "in the timeline" })).await;
+    let since = first["next_batch"].as_str().unwrap();
+    let next = server.met(&bob, &format!("GET /sync?since={since}"), Value::Null).await;
+    let update = &next["rooms"]["join"][&room];
+    assert_eq!(update["timeline"]["events"][0]["msc4354_sticky"], json!({ "duration_ms": 600_000 }));
+    assert!(update["msc4354_sticky"].is_null(), "nothing is told twice: {update}");
+
+    let path = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let list = json!({ "ranges": [[0, 0]], "timeline_limit": 1, "required_state": [] });
+    let extensions = json!({ "org.matrix.msc4354.sticky_events": { "enabled": true } });
+    let slid = server.met(&bob, path, json!({ "lists": { "all": list }, "extensions": extensions })).await;
+    let result = &slid["extensions"]["org.matrix.msc4354.sticky_events"];
+    assert_eq!(result["rooms"][&room]["events"][0]["event_id"], sent["event_id"], "{slid}");
+    assert_eq!(result["rooms"][&room]["events"].as_array().map(Vec::len), Some(1), "{slid}");
+    let since = &result["next_batch"];
+    let extensions = json!({ "org.matrix.msc4354.sticky_events": { "enabled": true, "since": since } });
+    let pos = slid["pos"].as_str().unwrap();
+    let body = json!({ "lists": { "all": list }, "extensions": extensions });
+    let slid = server.met(&bob, &format!("{path}?pos={pos}"), body).await;
+    assert_eq!(slid["extensions"]["org.matrix.msc4354.sticky_events"]["rooms"], json!({}), "{slid}");
+}
+
+#[tokio::test]
+async fn an_unwanted_invite_is_refused_or_overlooked() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let id = server.met(&bob, "GET /account/whoami", Value::Null).await["user_id"].clone();
+    let room = room(&server, &alice).await;
+    let invite = format!("POST /rooms/{room}/invite");
+    let set = |kind: &str| format!("PUT /user/{}/account_data/{kind}", id.as_str().unwrap());
+    let block = json!({ "default_action": "block" });
+    server.check(&bob, &set("m.invite_permission_config"), (block, json!({}))).await;
+    let refused = json!("403 M_INVITE_BLOCKED");
+    server.check(&alice, &invite, (json!({ "user_id": id }), refused.clone())).await;
+    let state = format!("PUT /rooms/{room}/state/m.room.member/{}", id.as_str().unwrap());
+    server.check(&alice, &state, (json!({ "membership": "invite" }), refused.clone())).await;
+    server.check(&alice, "POST /createRoom", (json!({ "invite": [id] }), refused)).await;
+    server.check(&bob, &set("m.invite_permission_config"), (json!({}), json!({}))).await;
+
+    let ignore = json!({ "ignored_users": ["@alice:*"] });
+    let kind = "org.matrix.msc4155.invite_permission_config";
+    server.check(&bob, &set(kind), (ignore, json!({}))).await;
+    server.check(&alice, &invite, (json!({ "user_id": id }), json!({}))).await;
+    let synced = server.met(&bob, "GET /sync", Value::Null).await;
+    assert!(synced["rooms"]["invite"].is_null(), "{synced}");
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let lists =
+        json!({ "lists": { "all": { "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] } } });
+    assert_eq!(server.met(&bob, slide, lists.clone()).await["rooms"], json!({}));
+    server.check(&bob, &set(kind), (json!({}), json!({}))).await;
+    let synced = server.met(&bob, "GET /sync", Value::Null).await;
+    assert!(synced["rooms"]["invite"][&room].is_object(), "{synced}");
+    assert!(server.met(&bob, slide, lists).await["rooms"][&room].is_object());
+}

@@ -1,0 +1,146 @@
+//! The task that sends what is due.
+
+use std::{sync::Weak, time::Duration};
+
+use ruma::{OwnedRoomId, events::TimelineEventType};
+use tokio_util::sync::CancellationToken;
+
+use super::{DELAYED, Delayed, DelayedError, Inner, Outcome, Row, errcode, sending};
+use crate::{
+    account::Standing,
+    limits::{DELAYED_EVENT_RETRY_MS, DELAYED_EVENT_WAIT_MAX},
+    log::Commit,
+    room::{Message, RoomError},
+};
+
+/// Runs until `stopping`, or until nobody holds the service.
+pub(super) async fn run(inner: Weak<Inner>, stopping: CancellationToken) {
+    loop {
+        let Some(service) = inner.upgrade().map(Delayed) else { return };
+        let next_ms = service.turn();
+        // Not longer than a while: the clock of the machine may be set.
+        let wait =
+            next_ms.map(|next_ms| Duration::from_millis(next_ms.saturating_sub(service.now_ms()).max(1)));
+        let wait = wait.unwrap_or(DELAYED_EVENT_WAIT_MAX).min(DELAYED_EVENT_WAIT_MAX);
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = service.0.sooner.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+impl Delayed {
+    /// Has everything sent that is due; tells when there is more.
+    fn turn(&self) -> Option<u64> {
+        let due = self.0.desk.lock().line_up(self.now_ms());
+        for room in due.rooms {
+            self.0.tasks.spawn(self.clone().serve(room));
+        }
+        if !due.old.is_empty() {
+            self.0.tasks.spawn(self.clone().forget(due.old));
+        }
+        due.next_ms
+    }
+
+    /// Does everything that is due, before it returns.
+    #[cfg(test)]
+    pub(in crate::room) async fn turn_through(&self) {
+        let due = self.0.desk.lock().line_up(self.now_ms());
+        for room in due.rooms {
+            self.clone().serve(room).await;
+        }
+        self.clone().forget(due.old).await;
+    }
+
+    /// Sends what stands in the line of `room`, one after the other.
+    async fn serve(self, room: OwnedRoomId) {
+        loop {
+            let next = self.0.desk.lock().next_of(&room);
+            let Some(id) = next else { return };
+            if self.0.stopping.is_cancelled() {
+                continue;
+            }
+            if let Err(error) = self.serve_one(&id).await {
+                tracing::warn!(%error, %room, "a delayed event could not be sent yet");
+                self.0.desk.lock().put_off(&id, self.now_ms().saturating_add(DELAYED_EVENT_RETRY_MS));
+                self.0.sooner.notify_one();
+            }
+        }
+    }
+
+    async fn serve_one(&self, id: &str) -> Result<(), DelayedError> {
+        let Some(turn) = self.0.desk.lock().turn_of(id) else { return Ok(()) };
+        let _turn = turn.lock().await;
+        let row = match self.row(id).await {
+            Err(DelayedError::NotFound) => return Ok(()),
+            row => row?,
+        };
+        // While it stood in the line somebody may have cancelled it, or had it wait again.
+        match row.end.is_none() && row.due_ms() <= self.now_ms() {
+            true => self.send(id, row).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends it and writes down what came of it.
+    pub(super) async fn send(&self, id: &str, row: Row) -> Result<Outcome, DelayedError> {
+        let outcome = match self.try_send(id, &row).await {
+            Ok(event_id) => Outcome::Sent(event_id),
+            Err(DelayedError::Room(
+                error @ (RoomError::Conflict | RoomError::Closed | RoomError::Store(_)),
+            )) => {
+                return Err(error.into());
+            }
+            Err(DelayedError::Room(error)) => {
+                Outcome::Failed { errcode: errcode(&error).errcode().to_string(), error: error.to_string() }
+            }
+            Err(error) => return Err(error),
+        };
+        self.end(id, row, outcome.clone()).await?;
+        Ok(outcome)
+    }
+
+    pub(in crate::room) async fn try_send(
+        &self,
+        id: &str,
+        row: &Row,
+    ) -> Result<ruma::OwnedEventId, DelayedError> {
+        let account = self.0.accounts.user(&row.user_id).await?;
+        if account.is_none_or(|user| user.deactivated || user.standing() != Standing::Good) {
+            return Err(RoomError::forbidden("The account may not send anything").into());
+        }
+        let (rooms, intent) = (&self.0.rooms, &row.intent);
+        let sent = match &intent.state_key {
+            Some(key) => {
+                let place = (&intent.event_type.as_str().into(), key.as_str());
+                rooms
+                    .set_state_once(&row.user_id, &intent.room_id, place, (&intent.content, &sending(id)))
+                    .await
+            }
+            None => {
+                let message = Message {
+                    event_type: TimelineEventType::from(intent.event_type.clone()),
+                    content: intent.content.clone(),
+                    txn: Some(sending(id)),
+                };
+                rooms.sticky(intent.sticky_ms).send(&row.user_id, &intent.room_id, message).await
+            }
+        };
+        Ok(sent?)
+    }
+
+    /// Removes the rows of what ended long ago.
+    async fn forget(self, ids: Vec<String>) {
+        let mut commit = Commit::new();
+        for id in &ids {
+            commit.delete(&DELAYED, &(id.clone(),));
+        }
+        if let Err(error) = self.0.rooms.0.history.log().commit(commit).await {
+            tracing::warn!(%error, "delayed events that ended long ago are kept until the next start");
+            return;
+        }
+        let mut desk = self.0.desk.lock();
+        ids.iter().for_each(|id| desk.forget(id));
+    }
+}

@@ -1,0 +1,161 @@
+//! Delayed events by a clock that the test moves.
+
+use std::time::Duration;
+
+use ruma::OwnedRoomId;
+use serde_json::{json, value::to_raw_value};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{World, user};
+use crate::{
+    account::{Accounts, NewUser, Settings},
+    limits::{DELAYED_EVENT_KEEP_MS, DELAYED_EVENTS_PER_USER_MAX},
+    room::delayed::{Action, Delayed, DelayedError, Intent, Outcome},
+};
+
+impl World {
+    async fn delayed(&self) -> (Delayed, Accounts) {
+        let log = self.history().log().clone();
+        let accounts = Accounts::new(
+            log,
+            self.ports.clone(),
+            ruma::server_name!("a.org").to_owned(),
+            Settings::default(),
+        );
+        for name in ["alice", "bob"] {
+            let new = NewUser { username: Some(name.to_owned()), ..NewUser::default() };
+            drop(accounts.create_user(new).await);
+        }
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        (Delayed::idle(self.rooms.clone(), accounts.clone(), (&tasks, stopping)), accounts)
+    }
+}
+
+fn intent(room: &OwnedRoomId, body: &str, delay_ms: u64) -> Intent {
+    Intent {
+        room_id: room.clone(),
+        event_type: "m.room.message".to_owned(),
+        state_key: None,
+        content: to_raw_value(&json!({ "body": body })).unwrap(),
+        delay_ms,
+        sticky_ms: None,
+    }
+}
+
+fn topic(room: &OwnedRoomId, topic: &str, delay_ms: u64) -> Intent {
+    Intent {
+        event_type: "m.room.topic".to_owned(),
+        state_key: Some(String::new()),
+        content: to_raw_value(&json!({ "topic": topic })).unwrap(),
+        ..intent(room, "", delay_ms)
+    }
+}
+
+impl Delayed {
+    async fn outcome(&self, id: &str) -> Option<Outcome> {
+        self.get(&user("alice"), id).await.unwrap().end.map(|end| end.outcome)
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_is_sent_in_order_and_once() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let alice = user("alice");
+    let late = delayed.schedule(&alice, topic(&room, "late", 200), None).await.unwrap();
+    let early = delayed.schedule(&alice, topic(&room, "early", 100), None).await.unwrap();
+    world.clock.advance(Duration::from_millis(99));
+    delayed.turn_through().await;
+    assert_eq!(delayed.outcome(&early).await, None);
+    world.clock.advance(Duration::from_millis(101));
+    delayed.turn_through().await;
+    assert_eq!(world.now(&room, "m.room.topic", "").await, json!({ "topic": "late" }));
+    let Some(Outcome::Sent(first)) = delayed.outcome(&early).await else { panic!("not sent") };
+    let Some(Outcome::Sent(second)) = delayed.outcome(&late).await else { panic!("not sent") };
+    let depth = async |id| world.history().event(id).await.unwrap().unwrap().pdu.depth();
+    assert!(depth(&first).await < depth(&second).await);
+}
+
+#[tokio::test]
+async fn a_restart_sends_what_became_due_meanwhile_and_nothing_twice() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let alice = user("alice");
+    let (before, _) = world.delayed().await;
+    let due = before.schedule(&alice, intent(&room, "due", 100), None).await.unwrap();
+    let waits = before.schedule(&alice, intent(&room, "waits", 10_000), None).await.unwrap();
+    let row = before.get(&alice, &due).await.unwrap();
+    // The server dies after the event is written and before the row says so.
+    let sent = before.try_send(&due, &row).await.unwrap();
+    drop(before);
+    world.clock.advance(Duration::from_millis(500));
+    let (after, _) = world.delayed().await;
+    after.load().await.unwrap();
+    after.turn_through().await;
+    assert_eq!(after.outcome(&due).await, Some(Outcome::Sent(sent)));
+    assert_eq!(after.outcome(&waits).await, None);
+    assert_eq!(after.of(&alice).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restarted_one_waits_its_whole_time_again() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let id = delayed.schedule(&user("alice"), intent(&room, "x", 100), None).await.unwrap();
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_millis(90));
+        delayed.act(&id, Action::Restart).await.unwrap();
+        delayed.turn_through().await;
+        assert_eq!(delayed.outcome(&id).await, None);
+    }
+    world.clock.advance(Duration::from_millis(100));
+    delayed.turn_through().await;
+    assert!(matches!(delayed.outcome(&id).await, Some(Outcome::Sent(_))));
+}
+
+#[tokio::test]
+async fn who_may_not_speak_any_more_does_not_speak_late() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, accounts) = world.delayed().await;
+    let id = delayed.schedule(&user("alice"), intent(&room, "x", 100), None).await.unwrap();
+    accounts.change_user(&user("alice"), |user| user.suspended = true).await.unwrap();
+    world.clock.advance(Duration::from_millis(100));
+    delayed.turn_through().await;
+    let Some(Outcome::Failed { errcode, .. }) = delayed.outcome(&id).await else { panic!("it was sent") };
+    assert_eq!(errcode, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn what_came_of_it_can_be_asked_for_a_day() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let id = delayed.schedule(&user("alice"), intent(&room, "x", 100), None).await.unwrap();
+    delayed.act(&id, Action::Cancel).await.unwrap();
+    world.clock.advance(Duration::from_millis(DELAYED_EVENT_KEEP_MS - 1));
+    delayed.turn_through().await;
+    assert_eq!(delayed.outcome(&id).await, Some(Outcome::Cancelled));
+    world.clock.advance(Duration::from_millis(1));
+    delayed.turn_through().await;
+    assert!(matches!(delayed.get(&user("alice"), &id).await, Err(DelayedError::NotFound)));
+    assert!(matches!(delayed.act(&id, Action::Cancel).await, Err(DelayedError::NotFound)));
+}
+
+#[tokio::test]
+async fn there_is_an_end_to_how_many_may_wait() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let alice = user("alice");
+    for _ in 0..DELAYED_EVENTS_PER_USER_MAX {
+        delayed.schedule(&alice, intent(&room, "x", 100), None).await.unwrap();
+    }
+    let more = delayed.schedule(&alice, intent(&room, "x", 100), None).await;
+    assert!(matches!(more, Err(DelayedError::TooMany)), "{more:?}");
+    let (first, _) = delayed.of(&alice).await.unwrap().swap_remove(0);
+    delayed.act(&first, Action::Cancel).await.unwrap();
+    delayed.schedule(&alice, intent(&room, "x", 100), None).await.unwrap();
+}
