@@ -58,6 +58,19 @@ impl PusherId {
     }
 }
 
+/// How a pusher is to be, beside what the client says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct PusherSetting {
+    /// Other users of the same app on the same phone keep theirs.
+    pub append: bool,
+    /// It is there and tells of nothing.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3881>
+    pub disabled: bool,
+    /// Now, in milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
 /// How a pusher stands whose gateway did not take something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
@@ -78,6 +91,9 @@ pub struct PusherRow {
     pub device_id: OwnedDeviceId,
     /// What the client said, in the form of `GET /pushers`.
     pub pusher: String,
+    /// Whether it is switched off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
     /// When the client last said so, in milliseconds since the epoch.
     pub set_ms: u64,
     /// Up to where the log has been told of.
@@ -162,8 +178,9 @@ impl Push {
         &self,
         caller: &Caller,
         pusher: &Pusher,
-        (append, now_ms): (bool, u64),
+        setting: PusherSetting,
     ) -> Result<(), PushError> {
+        let PusherSetting { append, disabled, now_ms } = setting;
         let text = check(pusher)?;
         let owner = (caller.user_id.clone(), caller.device_id.clone());
         let PusherIds { pushkey, app_id, .. } = pusher.ids.clone();
@@ -181,7 +198,8 @@ impl Push {
             let cursor = match &before {
                 Some(before) => {
                     commit.expect_equals(&PUSHERS, &id.key(), before);
-                    before.cursor
+                    // What came while it was switched off is not told of.
+                    if before.disabled { self.0.log.head() } else { before.cursor }
                 }
                 None => {
                     commit.expect_absent(&PUSHERS, &id.key());
@@ -191,6 +209,7 @@ impl Push {
             let row = PusherRow {
                 device_id: caller.device_id.clone(),
                 pusher: text.clone(),
+                disabled,
                 set_ms: now_ms,
                 cursor,
                 badge: before.and_then(|before| before.badge),

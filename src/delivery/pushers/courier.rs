@@ -63,6 +63,9 @@ impl Courier<'_> {
             self.pushers.0.desk.lock().take_news(self.id);
             let Some(row) = push.pusher(self.id).await? else { return Ok(Step::Gone) };
             let Some(gateway) = row.gateway()? else { return Ok(Step::Done) };
+            if row.disabled {
+                return Ok(Step::Done);
+            }
             self.cursor = self.cursor.max(row.cursor);
             let page = log.page(&reader, Cursor::at(self.cursor), &LIMITS).await?;
             let mut notices = push.notices(&self.id.user_id, &page).await?;

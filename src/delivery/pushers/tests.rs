@@ -23,7 +23,7 @@ use crate::{
     keys::SigningKey,
     log::Log,
     peer::{self, Isolated, Peers},
-    push::Push,
+    push::{Push, PusherSetting},
     room::{Message, NewRoom, Rooms},
     store::{BoxFuture, Db, memory::Memory},
     types::{Clock, Ports, SeededRng},
@@ -215,7 +215,8 @@ impl World {
 
     async fn set(&self, device: &str, pusher: &Pusher, append: bool) {
         let caller = Caller { user_id: user("alice"), device_id: device.into() };
-        self.push.set_pusher(&caller, pusher, (append, 5_000)).await.unwrap();
+        let setting = PusherSetting { append, disabled: false, now_ms: 5_000 };
+        self.push.set_pusher(&caller, pusher, setting).await.unwrap();
     }
 
     async fn say(&self, name: &str, room: &RoomId, body: &str) -> OwnedEventId {
@@ -272,6 +273,27 @@ async fn event_id_only_tells_little() {
     fields.sort();
     assert_eq!(fields, ["counts", "devices", "event_id", "room_id"]);
     assert!(!told.to_string().contains("secret"));
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pusher_that_is_switched_off_tells_nothing_and_of_what_comes_later_only() {
+    let world = World::new().await;
+    let room = world.room().await;
+    let (caller, switched) =
+        (Caller { user_id: user("alice"), device_id: "PHONE".into() }, pusher("key", None));
+    for (disabled, body) in [(false, "one"), (true, "two"), (true, "three"), (false, "four")] {
+        let setting = PusherSetting { append: false, disabled, now_ms: 5_000 };
+        world.push.set_pusher(&caller, &switched, setting).await.unwrap();
+        world.say("bob", &room, body).await;
+        if !disabled {
+            world
+                .phones
+                .until(body, |taken| taken.last().is_some_and(|(_, it)| it["content"]["body"] == body))
+                .await;
+        }
+    }
+    assert_eq!(world.phones.events().len(), 2);
     world.log.close();
 }
 

@@ -12,6 +12,12 @@ fn pusher(key: &str) -> Value {
     })
 }
 
+/// A pusher as it is listed.
+fn listed(key: &str) -> Value {
+    let listed = with(pusher(key), "org.matrix.msc3881.enabled", json!(true));
+    with(listed, "org.matrix.msc3881.device_id", json!("PHONE"))
+}
+
 fn with(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
     body
@@ -24,15 +30,21 @@ async fn pushers_are_set_listed_and_removed() {
     let set = "POST /pushers/set";
     server.check(&alice, "GET /pushers", (Value::Null, json!({ "pushers": [] }))).await;
     server.check(&alice, set, (pusher("a"), json!({}))).await;
-    server.check(&alice, "GET /pushers", (Value::Null, json!({ "pushers": [pusher("a")] }))).await;
+    server.check(&alice, "GET /pushers", (Value::Null, json!({ "pushers": [listed("a")] }))).await;
     server.check(&bob, "GET /pushers", (Value::Null, json!({ "pushers": [] }))).await;
 
     // Beside another user's on the same phone, or in its place.
     server.check(&bob, set, (with(pusher("a"), "append", json!(true)), json!({}))).await;
-    server.check(&alice, "GET /pushers", (Value::Null, json!({ "pushers": [pusher("a")] }))).await;
+    server.check(&alice, "GET /pushers", (Value::Null, json!({ "pushers": [listed("a")] }))).await;
     server.check(&bob, set, (pusher("a"), json!({}))).await;
     server.check(&alice, "GET /pushers", (Value::Null, json!({ "pushers": [] }))).await;
-    server.check(&bob, "GET /pushers", (Value::Null, json!({ "pushers": [pusher("a")] }))).await;
+    server.check(&bob, "GET /pushers", (Value::Null, json!({ "pushers": [listed("a")] }))).await;
+
+    let off = |value: Value| with(pusher("a"), "org.matrix.msc3881.enabled", value);
+    server.check(&bob, set, (off(json!(false)), json!({}))).await;
+    let met = server.met(&bob, "GET /pushers", Value::Null).await;
+    assert_eq!(met["pushers"][0]["org.matrix.msc3881.enabled"], false);
+    server.check(&bob, set, (off(json!("x")), json!("400 M_BAD_JSON"))).await;
 
     let gone = json!({ "app_id": "org.example.app", "pushkey": "a", "kind": null });
     server.check(&bob, set, (gone.clone(), json!({}))).await;
@@ -61,7 +73,7 @@ async fn pushers_go_with_their_device() {
     server.check(&phone, "POST /pushers/set", (pusher("a"), json!({}))).await;
     server.check(&tablet, "POST /pushers/set", (pusher("b"), json!({}))).await;
     server.check(&tablet, "POST /logout", (json!({}), json!({}))).await;
-    server.check(&phone, "GET /pushers", (Value::Null, json!({ "pushers": [pusher("a")] }))).await;
+    server.check(&phone, "GET /pushers", (Value::Null, json!({ "pushers": [listed("a")] }))).await;
 }
 
 #[tokio::test]
