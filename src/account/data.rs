@@ -10,7 +10,7 @@ use crate::{
     limits::{
         ACCOUNT_ATTEMPTS_MAX, ACCOUNT_DATA_BYTES_MAX, ID_BYTES_MAX, PUSH_RULES_BYTES_MAX, SCAN_ROWS_MAX,
     },
-    log::{Commit, CommitError},
+    log::{Commit, CommitError, Log},
     store::{
         KeyFields, Scan, StoreError,
         table::{Rows, TableId},
@@ -226,6 +226,26 @@ impl Accounts {
         let content = self.data(user, None, event_type).await?;
         Ok(content.and_then(|content| serde_json::from_str(content.get()).ok()))
     }
+}
+
+/// Adds to `commit` the removal of global account data, if there is any, and the fact that tells all devices of the
+/// user.
+///
+/// # Errors
+/// When the store fails.
+pub async fn forget_data(
+    log: &Log,
+    commit: &mut Commit,
+    user: &UserId,
+    event_type: &str,
+) -> Result<(), StoreError> {
+    let key = (user.to_owned(), room_field(None), event_type.to_owned());
+    if log.db().row(&ACCOUNT_DATA, &key).await?.is_some() {
+        commit.delete(&ACCOUNT_DATA, &key);
+        let fact = Fact::AccountData { room_id: None, event_type: event_type.to_owned() };
+        commit.fact(Lane::Account(user.to_owned()), fact);
+    }
+    Ok(())
 }
 
 pub(super) fn room_field(room: Option<&RoomId>) -> String {

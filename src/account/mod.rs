@@ -30,7 +30,7 @@ mod user;
 
 pub use accounts::{Accounts, Registration, Settings};
 pub use caller::{Caller, NO_DEVICE, Standing};
-pub use data::DataChange;
+pub use data::{DataChange, forget_data};
 pub use device::{DEVICES, Device, Seen};
 pub use error::AccountError;
 pub use inheritance::Inheritance;

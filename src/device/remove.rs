@@ -10,7 +10,7 @@ use super::{
     upload::{drop_one_time_keys, drop_signatures_on},
 };
 use crate::{
-    account::{DEVICES, ListChange, tell_people},
+    account::{DEVICES, ListChange, forget_data, tell_people},
     limits::{DEVICE_ATTEMPTS_MAX, SCAN_ROWS_MAX},
     log::Commit,
     store::{
@@ -25,6 +25,12 @@ const PUSHERS: Rows<(ruma::OwnedUserId,), CanonicalJsonObject> = Rows::new(Table
 
 /// The rows belong to `sync`, which stands above; here only that their keys begin with user and device.
 const CONNECTIONS: Rows<(ruma::OwnedUserId, OwnedDeviceId), ()> = Rows::new(TableId::Connection);
+
+/// Account data about one device, whose id follows.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/3890>
+const NOTIFICATION_SETTINGS: [&str; 2] =
+    ["m.local_notification_settings", "org.matrix.msc3890.local_notification_settings"];
 
 /// The part of a pusher's row that says which device made it.
 #[derive(Deserialize)]
@@ -110,6 +116,9 @@ impl Devices {
         drop_signatures_on(commit, user, device.as_str());
         self.drop_signatures_by(commit, user, &ed25519(device.as_str())).await?;
         self.drop_pushers(commit, user, device).await?;
+        for kind in NOTIFICATION_SETTINGS {
+            forget_data(&self.log, commit, user, &format!("{kind}.{device}")).await?;
+        }
         if let Some(row) = self.log.db().row(&DEHYDRATED, &(user.to_owned(),)).await?
             && row.device_id == device
         {

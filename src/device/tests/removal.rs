@@ -7,10 +7,11 @@ use serde_json::{json, value::to_raw_value};
 
 use super::{Signer, World, one_time_keys, raw, user};
 use crate::{
+    account::{Accounts, DataChange},
     device::{CrossSigningKeys, Sending},
     log::Commit,
     store::{Key, Scan, table::TableId},
-    types::Lane,
+    types::{Fact, Lane},
 };
 
 /// All rows whose key or value names `needle`, but for the one that lets other servers be told that it is gone.
@@ -115,4 +116,27 @@ async fn nothing_of_a_user_who_leaves_for_good_is_left() {
         assert!(world.log.db().scan_many(&[scan]).await.unwrap()[0].is_empty(), "{table:?}");
     }
     assert_eq!(world.changed(Lane::People, at).await, [user("bob")]);
+}
+
+#[tokio::test]
+async fn what_was_said_of_its_notifications_goes_with_it() {
+    let world = World::new().await;
+    let server = ruma::server_name!("a.org").to_owned();
+    let accounts = Accounts::new(world.log.clone(), world.devices.ports.clone(), server, Default::default());
+    fill(&world, "LEAVES").await;
+    let kinds =
+        ["LEAVES", "STAYS"].map(|device| format!("org.matrix.msc3890.local_notification_settings.{device}"));
+    for kind in &kinds {
+        let content = to_raw_value(&json!({ "is_silenced": true })).unwrap();
+        let change = DataChange { room_id: None, event_type: kind.clone(), content };
+        accounts.set_data(&user("bob"), change).await.unwrap();
+    }
+    let at = world.log.head();
+    world.devices.remove(&user("bob"), &["LEAVES".into()]).await.unwrap();
+    assert!(accounts.data(&user("bob"), None, &kinds[0]).await.unwrap().is_none());
+    assert!(accounts.data(&user("bob"), None, &kinds[1]).await.unwrap().is_some());
+    let told = world.log.registers(&Lane::Account(user("bob")), at, world.log.head()).await.unwrap();
+    let is_told =
+        |fact: &Fact| matches!(fact, Fact::AccountData { event_type, .. } if *event_type == kinds[0]);
+    assert!(told.iter().any(|(_, fact)| is_told(fact)));
 }
