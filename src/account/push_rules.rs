@@ -2,7 +2,14 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#push-rules-api>
 
-use ruma::{UserId, push::Ruleset};
+use ruma::{
+    UserId,
+    push::{
+        Action, ConditionalPushRule, ConditionalPushRuleInit, EventMatchConditionData, PushCondition,
+        RoomMemberCountConditionData, Ruleset, SoundTweakValue, Tweak,
+    },
+    uint,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -46,13 +53,77 @@ impl Accounts {
     }
 }
 
+/// The rules that everybody has until they change them: those of the specification, those about polls, and one
+/// by which a client has every encrypted event brought to it, to judge by itself; that one is off.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/3930>
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4028>
+fn server_default(user: &UserId) -> Ruleset {
+    let mut rules = Ruleset::server_default(user);
+    let notify = || vec![Action::Notify];
+    let sound = || vec![Action::Notify, Action::SetTweak(Tweak::Sound(SoundTweakValue::Default))];
+    let encrypted = rule(".org.matrix.msc4028.encrypted_event", "m.room.encrypted", notify());
+    rules.override_.insert(ConditionalPushRule { enabled: false, ..encrypted });
+    let poll = |name: &str, moment: &str, actions| {
+        let id = format!(".org.matrix.msc3930.rule.poll_{name}");
+        rule(&id, &format!("org.matrix.msc3381.poll.{moment}"), actions)
+    };
+    rules.override_.insert(poll("response", "response", Vec::new()));
+    for moment in ["start", "end"] {
+        let mut of_two = poll(&format!("{moment}_one_to_one"), moment, sound());
+        let two = RoomMemberCountConditionData::new(uint!(2).into());
+        of_two.conditions.push(PushCondition::RoomMemberCount(two));
+        rules.underride.insert(of_two);
+        rules.underride.insert(poll(moment, moment, notify()));
+    }
+    rules
+}
+
+/// A default rule about events of a type.
+fn rule(id: &str, event_type: &str, actions: Vec<Action>) -> ConditionalPushRule {
+    let of_type = EventMatchConditionData::new("type".to_owned(), event_type.to_owned());
+    let conditions = vec![PushCondition::EventMatch(of_type)];
+    let rule_id = id.to_owned();
+    ConditionalPushRuleInit { actions, default: true, enabled: true, rule_id, conditions }.into()
+}
+
 fn rules_of(user: &UserId, content: Option<&RawValue>) -> Ruleset {
-    let defaults = Ruleset::server_default(user);
+    let defaults = server_default(user);
     match content.and_then(|content| serde_json::from_str::<PushRules>(content.get()).ok()) {
         Some(PushRules { mut global }) => {
             global.update_with_server_default(defaults);
             global
         }
         None => defaults,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+    use serde_json::json;
+
+    use super::{rules_of, server_default};
+
+    #[test]
+    fn what_a_user_changed_stays_when_defaults_are_added() {
+        let user = user_id!("@a:b");
+        let mut stored = ruma::push::Ruleset::server_default(user);
+        stored.set_enabled(ruma::push::RuleKind::Underride, ".m.rule.message", false).unwrap();
+        let content = serde_json::value::to_raw_value(&json!({ "global": stored })).unwrap();
+        let rules = rules_of(user, Some(&content));
+        let ids = |rules: &ruma::push::Ruleset| -> Vec<String> {
+            let rules = rules.override_.iter().chain(&rules.underride);
+            rules.map(|rule| rule.rule_id.clone()).collect()
+        };
+        assert_eq!(ids(&rules), ids(&server_default(user)));
+        let rule = |id: &str| {
+            let mut all = rules.override_.iter().chain(&rules.underride);
+            all.find(|rule| rule.rule_id == id).unwrap_or_else(|| panic!("no {id}")).clone()
+        };
+        assert!(!rule(".m.rule.message").enabled);
+        assert!(!rule(".org.matrix.msc4028.encrypted_event").enabled);
+        assert!(rule(".org.matrix.msc3930.rule.poll_response").actions.is_empty());
+        assert_eq!(rule(".org.matrix.msc3930.rule.poll_end_one_to_one").conditions.len(), 2);
     }
 }

@@ -16,6 +16,8 @@ use crate::http::{Failure, Routes};
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
+    routes.feature("org.matrix.msc3930");
+    routes.feature("org.matrix.msc4028");
     routes.add(delete_rule::handle);
     routes.add(get_actions::handle);
     routes.add(get_all::handle);
