@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::body::Body as Stream;
 use bytes::Bytes;
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, Method, Uri, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ruma::api::{
     IncomingRequest, IncomingRequestExt,
@@ -52,6 +52,8 @@ pub struct Given<R> {
     pub origin: Option<Origin>,
     /// From where.
     pub peer: Peer,
+    /// The target, for what ruma's type leaves out of the query.
+    pub uri: Uri,
     /// The request.
     pub request: R,
     /// The body that it was read from.
@@ -103,9 +105,10 @@ impl Call {
             return Err(reject_json(body, "The body must be a JSON object"));
         }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let uri = parts.uri.clone();
         let request = R::try_from_http_request(http::Request::from_parts(parts, body), &path)
             .map_err(|error| rejection(error, body))?;
-        Ok(Given { caller, origin, peer, request, body: Body(whole) })
+        Ok(Given { caller, origin, peer, uri, request, body: Body(whole) })
     }
 }
 

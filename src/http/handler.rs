@@ -1,5 +1,6 @@
 //! The shapes of function that can answer a request.
 
+use http::Uri;
 use ruma::api::{
     IncomingRequest,
     auth_scheme::{AccessTokenOptional, AppserviceTokenOptional, NoAccessToken, NoAuthentication},
@@ -129,6 +130,20 @@ where
     async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
         let caller = given.caller.ok_or_else(Failure::missing_token)?;
         self(app, caller, given.body, given.request).await
+    }
+}
+
+impl<R, F, Answer> Handle<R, fn(App, Caller, Uri, R)> for F
+where
+    R: IncomingRequest + Send + 'static,
+    F: Fn(App, Caller, Uri, R) -> Answer + Clone + Send + Sync + 'static,
+    Answer: Future<Output = Result<R::OutgoingResponse, Failure>> + Send,
+{
+    const ACCESS: Access = Access::Required;
+
+    async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
+        let caller = given.caller.ok_or_else(Failure::missing_token)?;
+        self(app, caller, given.uri, given.request).await
     }
 }
 

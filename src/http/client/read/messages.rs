@@ -4,13 +4,17 @@
 
 use std::collections::BTreeSet;
 
+use http::Uri;
 use ruma::{
     RoomId,
     api::client::message::get_message_events::v3::{Request, Response},
     assign,
 };
 
-use super::scene::{Scene, direction, is_lazy, page_limit, place, place_token};
+use super::{
+    relation_filter::RelationFilter,
+    scene::{Scene, direction, is_lazy, page_limit, place, place_token},
+};
 use crate::{
     account::Caller,
     history::{Boundary, PastPage, StoredEvent, Stroll},
@@ -21,7 +25,13 @@ use crate::{
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    uri: Uri,
+    request: Request,
+) -> Result<Response, Failure> {
+    let relations = RelationFilter::of(&uri);
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let direction = direction(request.dir);
     let given = |token: &Option<String>| token.as_deref().map(place).transpose();
@@ -43,6 +53,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     };
     let lazy = is_lazy(&request.filter);
     let wanted = scene.wanted(request.filter);
+    let wanted = |event: &StoredEvent| wanted(event) && relations.passes(&event.pdu);
     let page = page(&app, &mut scene, &request.room_id, stroll, &wanted).await?;
     let members = match lazy {
         true => scene.senders(&page.events).await?,

@@ -8,6 +8,7 @@ mod members;
 mod messages;
 pub(in crate::http) mod public_rooms;
 mod public_rooms_filtered;
+mod relation_filter;
 mod relations;
 mod relations_of_kind;
 mod relations_of_type;
@@ -31,6 +32,7 @@ use crate::http::{Access, Routes};
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
+    routes.feature("org.matrix.msc3874");
     routes.add::<message::get_message_events::v3::Request, _>(messages::handle);
     routes.add::<contexts::get_context::v3::Request, _>(context::handle);
     routes.add::<room::get_room_event::v3::Request, _>(event::handle);

@@ -169,6 +169,14 @@ async fn relations_and_threads_are_found() {
     }
     let of_edit = json!({"m.relates_to": {"rel_type": "m.reference", "event_id": edit}, "body": "y"});
     let indirect = alice.say(&room, 7, of_edit).await;
+    let filtered = async |filter: &str| {
+        let filter = filter.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+        ids(&alice.get(&format!("/rooms/{room}/messages?dir=f&filter={filter}")).await["chunk"])
+    };
+    let threads = r#"{"org.matrix.msc3874.rel_types":["m.thread","m.reference"]}"#;
+    assert_eq!(filtered(threads).await, [&replies[..], std::slice::from_ref(&indirect)].concat());
+    let others = r#"{"types":["m.room.message"],"org.matrix.msc3874.not_rel_types":["m.thread"]}"#;
+    assert_eq!(filtered(others).await, [root.clone(), edit.clone(), indirect.clone()]);
     let base = format!("/rooms/{room}/relations/{root}");
     let first = alice.get(&format!("{base}/m.thread?limit=3")).await;
     assert_eq!(ids(&first["chunk"]), [replies[4].clone(), replies[3].clone(), replies[2].clone()]);
