@@ -10,6 +10,7 @@ import {
     SyncState,
     createClient,
 } from "matrix-js-sdk";
+import { SlidingSync } from "matrix-js-sdk/lib/sliding-sync.js";
 import { decodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { Bell, check, within } from "./check.js";
 
@@ -39,15 +40,15 @@ export class Device {
     syncs = 0;
     limited = 0;
 
-    constructor(session, name) {
-        Object.assign(this, { session, name });
+    constructor(session, name, slides = false) {
+        Object.assign(this, { session, name, slides });
         this.userId = session.user_id;
         this.deviceId = session.device_id;
         this.url = homeOf(name);
     }
 
-    /** Registers a new user; `name` gets a suffix of this run. */
-    static async register(name) {
+    /** Registers a new user; `name` gets a suffix of this run. The device may use sliding sync. */
+    static async register(name, slides = false) {
         const username = `${name}_${RUN}_${++names}`;
         const anonymous = createClient({ baseUrl: homeOf(name), logger: quiet });
         const request = {
@@ -62,7 +63,7 @@ export class Device {
                 const auth = { type: "m.login.dummy", session: error.data.session };
                 return anonymous.registerRequest({ ...request, auth });
             });
-        return new Device(session, username).start();
+        return new Device(session, username, slides).start();
     }
 
     /** A further device of the same user. */
@@ -104,7 +105,9 @@ export class Device {
         this.client.on(HttpApiEvent.SessionLoggedOut, (error) => (this.loggedOut = error));
         await this.store.startup();
         await this.client.initRustCrypto({ cryptoDatabasePrefix: database });
+        this.sliding = this.slides ? this.#window([0, 1]) : undefined;
         await this.client.startClient({
+            slidingSync: this.sliding,
             initialSyncLimit: TIMELINE_LIMIT,
             lazyLoadMembers: true,
             threadSupport: true,
@@ -113,6 +116,20 @@ export class Device {
         const from = this.syncs;
         await this.until("sync", () => this.syncs > from && this.client.getSyncState() === SyncState.Syncing);
         return this;
+    }
+
+    /** One list of all rooms, seen through a window that may be moved. */
+    #window(range) {
+        const wanted = {
+            timeline_limit: TIMELINE_LIMIT,
+            required_state: [
+                ["*", "*"],
+                ["m.room.member", "$ME"],
+                ["m.room.member", "$LAZY"],
+            ],
+        };
+        const lists = new Map([["all", { ...wanted, ranges: [range] }]]);
+        return new SlidingSync(this.url, lists, wanted, this.client, 10_000);
     }
 
     /** Goes away as a closed app does: what it knows stays on its disk. */
@@ -133,7 +150,8 @@ export class Device {
         const text = await answer.text();
         const body = JSON.parse(text);
         this.syncs += 1;
-        for (const event of body.to_device?.events ?? []) this.toDevice.push(event);
+        const slid = body.extensions?.to_device?.events;
+        for (const event of slid ?? body.to_device?.events ?? []) this.toDevice.push(event);
         for (const room of Object.values(body.rooms?.join ?? {})) this.limited += room.timeline?.limited ? 1 : 0;
         return new Response(text, { status: answer.status, headers: answer.headers });
     }
@@ -196,6 +214,8 @@ export class Device {
             const page = this.client.paginateEventTimeline(oldest, { backwards: true, limit: 20 });
             await within(page, "page of older messages");
         }
+        // With sliding sync the SDK decrypts older events only when somebody looks at them.
+        if (this.slides) await this.client.getRoom(roomId).decryptAllEvents();
         await this.until("decryption of the history", () => this.events(roomId).every((e) => !e.isBeingDecrypted()));
         return this.bodies(roomId);
     }
