@@ -20,8 +20,31 @@ pub(super) struct Pending {
 /// Runs until every sender is gone and the queue is empty.
 pub(super) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Pending>) {
     let mut group = Vec::with_capacity(COMMIT_GROUP_MAX);
+    let mut is_crowded = false;
     while queue.recv_many(&mut group, COMMIT_GROUP_MAX).await > 0 {
+        is_crowded |= group.len() > 1;
+        if is_crowded {
+            gather(&mut group, &mut queue).await;
+        }
+        is_crowded = group.len() > 1;
         write(&inner, std::mem::take(&mut group)).await;
+    }
+}
+
+/// Lets whoever can run go first, as long as that brings more commits: a group costs a sync and some changes of
+/// threads, however many are in it.
+async fn gather(group: &mut Vec<Pending>, queue: &mut mpsc::Receiver<Pending>) {
+    loop {
+        let before = group.len();
+        tokio::task::yield_now().await;
+        while group.len() < COMMIT_GROUP_MAX
+            && let Ok(pending) = queue.try_recv()
+        {
+            group.push(pending);
+        }
+        if group.len() == before || group.len() >= COMMIT_GROUP_MAX {
+            return;
+        }
     }
 }
 
