@@ -112,6 +112,8 @@ impl Need {
 pub(super) trait Lore {
     /// The auth events of an event, if it is at hand.
     fn auth_events(&self, id: &EventId) -> Option<&[OwnedEventId]>;
+    /// The depth of an event, as its server says, if it is at hand.
+    fn depth(&self, id: &EventId) -> Option<u64>;
     /// Those that name an event.
     fn citers(&self, id: &EventId) -> Option<&Citers>;
     /// What stands at a place of the state that all have in common.
@@ -158,6 +160,25 @@ impl Shared {
         self.search(lore, need)
     }
 
+    /// Takes a search that waited for something further.
+    pub(super) fn go_on(&mut self, lore: &impl Lore, need: &mut Need) {
+        if !self.path.is_empty() {
+            self.search(lore, need);
+        }
+    }
+
+    /// `id` is in all auth chains, and so is all that it stands on: as good as being shared.
+    pub(super) fn learn(&mut self, id: &OwnedEventId) {
+        self.known.insert(id.clone(), true);
+    }
+
+    /// Forgets which events are not shared, after something was learned of which they may be a part.
+    pub(super) fn forget_others(&mut self) {
+        self.known.retain(|_, is_shared| *is_shared);
+        self.path.clear();
+        self.on_path.clear();
+    }
+
     fn enter(&mut self, id: OwnedEventId) {
         self.on_path.insert(id.clone());
         self.path.push(Frame { id, swept: 0, searched: 0 });
@@ -165,6 +186,9 @@ impl Shared {
 
     fn search(&mut self, lore: &impl Lore, need: &mut Need) -> Option<bool> {
         while let Some(frame) = self.path.last_mut() {
+            if self.known.get(&frame.id) == Some(&true) {
+                return Some(self.conclude());
+            }
             let Some(citers) = lore.citers(&frame.id) else {
                 need.citers.insert(frame.id.clone());
                 return None;

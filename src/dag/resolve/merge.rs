@@ -90,7 +90,7 @@ impl<'r> Merge<'r> {
         }
         if self.forks.is_none() {
             let forks = Forks::of(source, &self.states)?;
-            self.difference = Difference::from(forks.values.values().flat_map(BTreeMap::keys));
+            self.difference = Difference::new(forks.roots(), self.states.len());
             self.between =
                 Some(Between::new(forks.values.values().flat_map(BTreeMap::keys).cloned().collect()));
             self.forks = Some(forks);
@@ -110,7 +110,7 @@ impl<'r> Merge<'r> {
             if !need.is_empty() {
                 return Err(MergeStop::Need(need));
             }
-            extra = self.difference.end(&forks.roots(), self.states.len());
+            extra = self.difference.end();
         }
         let subgraph = self.subgraph.clone().unwrap_or_default();
         let resolved = view.resolve(self.rules, extra, subgraph)?;
@@ -129,6 +129,10 @@ struct View<'a, S> {
 impl<S: NodeSource> Lore for View<'_, S> {
     fn auth_events(&self, id: &EventId) -> Option<&[OwnedEventId]> {
         self.at_hand.events.get(id).map(Pdu::auth_events)
+    }
+
+    fn depth(&self, id: &EventId) -> Option<u64> {
+        self.at_hand.events.get(id).map(Pdu::depth)
     }
 
     fn citers(&self, id: &EventId) -> Option<&Citers> {
@@ -236,10 +240,10 @@ impl Forks {
     }
 
     /// Which state has which of the events in which they differ.
-    fn roots(&self) -> HashMap<&OwnedEventId, Bits> {
-        let mut roots: HashMap<&OwnedEventId, Bits> = HashMap::new();
+    fn roots(&self) -> HashMap<OwnedEventId, Bits> {
+        let mut roots: HashMap<OwnedEventId, Bits> = HashMap::new();
         for (id, bits) in self.values.values().flatten() {
-            roots.entry(id).and_modify(|known| known.add(bits)).or_insert_with(|| bits.clone());
+            roots.entry(id.clone()).or_default().add(bits);
         }
         roots
     }
