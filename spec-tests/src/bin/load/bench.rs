@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use spec_tests::{
     Outcome,
     measure::{own_cpu, quantile},
@@ -237,6 +238,13 @@ impl Row {
             of(self.cpu, base.cpu)
         )
     }
+}
+
+/// Runs all of the futures at once and fails with the first error.
+pub(crate) async fn all<T>(
+    futures: impl IntoIterator<Item = impl Future<Output = Outcome<T>>>,
+) -> Outcome<Vec<T>> {
+    join_all(futures).await.into_iter().collect()
 }
 
 /// A number of things as a divisor.

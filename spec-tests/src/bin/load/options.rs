@@ -6,7 +6,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "load")]
 pub(crate) struct Options {
-    /// "lockstep", "synapse" or an address with the process id: http://127.0.0.1:8008#1234
+    /// "lockstep", "synapse", the path of a Lockstep, or an address with the process id: http://127.0.0.1:8008#1234
     #[arg(default_value = "lockstep")]
     pub(crate) servers: Vec<String>,
     /// Small sizes: a few seconds for a look, too few for figures.

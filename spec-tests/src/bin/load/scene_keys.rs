@@ -12,10 +12,9 @@ use spec_tests::{
 use tokio::time::Instant;
 
 use crate::{
-    bench::{Bench, Scene, Work},
+    bench::{Bench, Scene, Work, all},
     options::Sizes,
     scene_sync::{quiet_sync, since_now},
-    start::all,
     target::Target,
 };
 

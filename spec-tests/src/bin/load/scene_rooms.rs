@@ -9,11 +9,10 @@ use spec_tests::{Outcome, matrix::Client};
 use tokio::time::Instant;
 
 use crate::{
-    bench::{Bench, Scene, Work},
+    bench::{Bench, Scene, Work, all},
     options::Sizes,
     scene_send::send_many,
     scene_sync::quiet_sync,
-    start::all,
     target::{SETUP_PARALLEL, Target},
 };
 

@@ -10,9 +10,8 @@ use spec_tests::{
 use tokio::time::Instant;
 
 use crate::{
-    bench::{Bench, Scene, Work, approximate},
+    bench::{Bench, Scene, Work, all, approximate},
     options::Sizes,
-    start::all,
     target::Target,
 };
 

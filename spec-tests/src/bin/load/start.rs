@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt, future::join_all, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use reqwest::Method;
 use spec_tests::{Outcome, matrix::Client, measure};
 use tokio::{
@@ -20,9 +20,14 @@ use crate::{
 /// Starts of the same folder after the first one.
 const RESTARTS: usize = 3;
 /// How long the idle polls wait on the server.
-const POLL_MS: u32 = 60_000;
+const POLL_MS: u32 = 90_000;
 /// How long connecting all of them may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+/// Memory has settled when it has not fallen by a step for this long ..
+const MEMORY_WINDOW: Duration = Duration::from_secs(8);
+const MEMORY_STEP_KIB: f64 = 64.0;
+/// .. or after this long.
+const MEMORY_DEADLINE: Duration = Duration::from_secs(40);
 
 /// Starts every target that is ours; their first start is the first line of the table.
 pub(crate) async fn measure(targets: &mut [Target], bench: &mut Bench) -> Outcome<()> {
@@ -82,8 +87,7 @@ async fn idle_polls(count: usize, target: &mut Target) -> Outcome<f64> {
         .buffered(SETUP_PARALLEL)
         .collect()
         .await;
-    target.settled_cpu().await?;
-    let before = resident_kib(pid)?;
+    let before = settled_kib(target, pid).await?;
     let sockets = open_files(pid);
     let mut polls = JoinSet::new();
     for (user, since) in users.into_iter().zip(tokens) {
@@ -93,11 +97,26 @@ async fn idle_polls(count: usize, target: &mut Target) -> Outcome<f64> {
     while open_files(pid) < sockets + count * 9 / 10 && begun.elapsed() < CONNECT_DEADLINE {
         sleep(Duration::from_millis(20)).await;
     }
-    target.settled_cpu().await?;
     let waiting = polls.len();
-    let after = resident_kib(pid)?;
+    let after = settled_kib(target, pid).await?;
     polls.shutdown().await;
     Ok((after - before) / approximate(waiting))
+}
+
+/// The memory once the server is idle and has given back what it needed to get there.
+async fn settled_kib(target: &Target, pid: u32) -> Outcome<f64> {
+    target.settled_cpu().await?;
+    let begun = Instant::now();
+    let mut least = resident_kib(pid)?;
+    let mut since = begun;
+    while since.elapsed() < MEMORY_WINDOW && begun.elapsed() < MEMORY_DEADLINE {
+        sleep(MEMORY_WINDOW / 20).await;
+        let now = resident_kib(pid)?;
+        if now + MEMORY_STEP_KIB < least {
+            (least, since) = (now, Instant::now());
+        }
+    }
+    resident_kib(pid)
 }
 
 async fn poll(user: Client, since: String) -> Outcome<()> {
@@ -106,11 +125,4 @@ async fn poll(user: Client, since: String) -> Outcome<()> {
 
 fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
-}
-
-/// Runs all of the futures at once and fails with the first error.
-pub(crate) async fn all<T>(
-    futures: impl IntoIterator<Item = impl Future<Output = Outcome<T>>>,
-) -> Outcome<Vec<T>> {
-    join_all(futures).await.into_iter().collect()
 }

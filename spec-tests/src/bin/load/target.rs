@@ -1,6 +1,9 @@
 //! One server under load, with the users that the scenes share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
@@ -32,11 +35,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts the named server, or takes the address of one that runs.
+    /// Starts the named server or binary of Lockstep, or takes the address of one that runs.
     pub(crate) async fn open(name: &str) -> Outcome<Self> {
         let kind = match name {
             "lockstep" => Kind::lockstep()?,
             "synapse" => Kind::synapse()?,
+            path if Path::new(path).is_file() => Kind::Lockstep(std::fs::canonicalize(path)?),
             address => {
                 let (base, pid) = address.split_once('#').unwrap_or((address, ""));
                 let nobody = Client::anonymous(base)?;
