@@ -28,6 +28,8 @@ pub mod account;
 
 pub mod device;
 
+pub mod oauth;
+
 pub mod ephemeral;
 
 pub mod push;

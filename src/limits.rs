@@ -3,10 +3,12 @@
 //! Uses nothing.
 
 mod media;
+mod oauth;
 
 use std::time::Duration;
 
 pub use media::*;
+pub use oauth::*;
 
 /// Largest body of an ordinary request, in bytes (ours; a whole key backup fits).
 pub const BODY_BYTES_MAX: usize = 16 << 20;

@@ -342,6 +342,7 @@ fn lockstep(binary: &Path, folder: &Path, port: u16) -> Command {
         .env("LOCKSTEP_SERVER_NAME", format!("localhost:{port}"))
         .env("LOCKSTEP_DATA_DIR", folder.join("data"))
         .env("LOCKSTEP_LISTEN", format!("127.0.0.1:{port}"))
+        .env("LOCKSTEP_PUBLIC_BASE_URL", format!("http://127.0.0.1:{port}"))
         .env("LOCKSTEP_REGISTRATION", "open")
         .env("LOCKSTEP_RATE_LIMITS", "off");
     command

@@ -189,6 +189,10 @@ fn judge(answer: &Answer, expected: Expected) -> Option<String> {
         502 if expected.is_empty() && found["errcode"].is_string() => None,
         // Interactive authentication has an answer of its own.
         401 if expected.is_empty() && found["flows"].is_array() => None,
+        // A page for people, whose answers are pages too; and a mistake in the words of RFC 6749.
+        303 if expected.is_empty() => None,
+        400..=499 if expected.is_empty() && answer.bytes.starts_with(b"<!DOCTYPE html>") => None,
+        400 | 401 if expected.is_empty() && found["error_description"].is_string() => None,
         400..=499 if found["errcode"].as_str().is_none_or(str::is_empty) => {
             Some(format!("no errcode: {}", shown()))
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccountError, Accounts,
-    token::{REFRESH_TOKENS, TOKENS, TokenHash},
+    token::{FAMILIES, REFRESH_TOKENS, TOKENS, TokenHash},
 };
 use crate::{
     limits::LAST_SEEN_KEEP_MS,
@@ -34,6 +34,33 @@ pub struct Device {
     /// The hashes of its refresh tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refresh_tokens: Vec<TokenHash>,
+    /// The client that was authorised to log it in, if that went through the OAuth 2.0 API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<DeviceClient>,
+    /// What the refresh tokens of its session have in common, if it was logged in by the OAuth 2.0 API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Family>,
+}
+
+/// A client of the OAuth 2.0 API, as far as its sessions have to know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceClient {
+    /// Its `client_id`.
+    pub id: String,
+    /// What it calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its page.
+    pub uri: String,
+}
+
+/// The refresh tokens of one session, of which each but the newest has been replaced by another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// The hash of the part that all of them begin with.
+    pub hash: TokenHash,
+    /// The generation of which the client is known to have its token.
+    pub confirmed: u64,
 }
 
 /// When and from where a device was last heard of.
@@ -54,6 +81,13 @@ pub(super) struct SeenMark {
 }
 
 impl Device {
+    /// Notes that the client has the refresh token of this generation.
+    pub(super) fn confirm(&mut self, generation: u64) {
+        if let Some(family) = &mut self.family {
+            family.confirmed = family.confirmed.max(generation);
+        }
+    }
+
     /// Adds to `commit` the removal of everything that lets this device in.
     pub fn forget_tokens(&self, commit: &mut Commit) {
         for hash in &self.tokens {
@@ -61,6 +95,9 @@ impl Device {
         }
         for hash in &self.refresh_tokens {
             commit.delete(&REFRESH_TOKENS, &(hash.clone(),));
+        }
+        if let Some(family) = &self.family {
+            commit.delete(&FAMILIES, &(family.hash.clone(),));
         }
     }
 

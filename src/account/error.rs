@@ -2,6 +2,7 @@
 
 use ruma::api::client::uiaa::UiaaInfo;
 
+use super::Caller;
 use crate::{log::CommitError, store::StoreError};
 
 /// Why a request about an account cannot be met.
@@ -19,6 +20,9 @@ pub enum AccountError {
     /// The password is wrong, or there is no such user: which of the two is not told.
     #[error("Invalid user name or password")]
     WrongPassword,
+    /// The login token stands for nobody, has been used, or its time is over.
+    #[error("The login token is not valid")]
+    WrongLoginToken,
     /// Somebody proved that they are another user than the one who makes the request.
     #[error("The user is not the one who makes the request")]
     NotTheCaller,
@@ -34,6 +38,12 @@ pub enum AccountError {
         /// The device is still there, and the client may log in to it again.
         soft: bool,
     },
+    /// A refresh token came back that its client has replaced: somebody else has it, and the session must end.
+    #[error("The refresh token has been used before")]
+    Replayed(Box<Caller>),
+    /// The session was authorised by the OAuth 2.0 API, which leaves this to the account page.
+    #[error("This is done on the account page of the server")]
+    AccountPage,
     /// There is no such thing; the text names the kind of thing.
     #[error("No such {0}")]
     NotFound(&'static str),

@@ -1,7 +1,7 @@
 //! Users, passwords, sessions and tokens, user-interactive authentication, profiles, account data,
 //! filters, push rules as stored.
 //!
-//! Owns: the tables `User`, `Token`, `RefreshToken`, `OpenIdToken`, `Device` (its row; its keys belong
+//! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `Device` (its row; its keys belong
 //! to `device`), `DeviceSeen`, `Profile`, `AccountData` and `Filter`. May use: `types`, `limits`,
 //! `config`, `store`, `log`. Start reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
 //! looked up in the store at every request, so that one that was removed is out at once; account data
@@ -16,8 +16,10 @@ mod filter;
 mod inheritance;
 mod invites;
 mod list_change;
+mod login_token;
 mod openid;
 mod password;
+mod policy;
 mod profile;
 mod push_rules;
 mod register;
@@ -31,7 +33,7 @@ mod user;
 pub use accounts::{Accounts, Registration, Settings};
 pub use caller::{Caller, NO_DEVICE, Standing};
 pub use data::{DataChange, forget_data};
-pub use device::{DEVICES, Device, Seen};
+pub use device::{DEVICES, Device, DeviceClient, Family, Seen};
 pub use error::AccountError;
 pub use inheritance::Inheritance;
 pub use invites::{INVITE_PERMISSION, InvitePermission, Verdict};
@@ -40,6 +42,7 @@ pub use profile::ProfileField;
 pub use register::NewUser;
 pub use session::{NewDevice, NewSession, Session};
 pub use shared_secret::SharedSecretUser;
+pub use token::{Ticket, TicketKey, hash as token_hash};
 pub use uia::{Purpose, Stage};
 pub use user::User;
 

@@ -60,15 +60,25 @@ impl Accounts {
         }
     }
 
+    /// Whether `user` has a password to sign in with.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_password(&self, user: &UserId) -> Result<bool, AccountError> {
+        Ok(self.user(user).await?.is_some_and(|user| user.password_hash.is_some()))
+    }
+
     /// Gives `user` another password.
     ///
     /// # Errors
     /// When there is no such user, or the password is empty or too long.
     pub async fn set_password(&self, user: &UserId, password: &str) -> Result<(), AccountError> {
         let hash = self.hash_password(password).await?;
+        let now_ms = self.ports.clock.now_ms();
         self.change_user(user, |row| {
             if !row.deactivated {
                 row.password_hash = Some(hash.clone());
+                row.signed_out_ms = now_ms;
             }
         })
         .await

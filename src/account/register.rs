@@ -4,7 +4,7 @@
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, NewDevice, Registration, Session, User, user::USERS};
+use super::{AccountError, Accounts, NewDevice, Session, User, user::USERS};
 use crate::{
     limits::ID_BYTES_MAX,
     log::{Commit, CommitError},
@@ -77,17 +77,6 @@ impl Accounts {
         match self.log.commit(commit).await {
             Err(CommitError::Conflict(_)) => Err(AccountError::UserInUse),
             other => Ok(other.map(|_| ())?),
-        }
-    }
-
-    /// Whether accounts can be made by the public endpoint at all.
-    ///
-    /// # Errors
-    /// When registration is closed.
-    pub fn check_registration(&self) -> Result<(), AccountError> {
-        match self.settings.registration {
-            Registration::Closed => Err(AccountError::RegistrationRefused("Registration is closed")),
-            Registration::Token | Registration::Open => Ok(()),
         }
     }
 

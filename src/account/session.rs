@@ -12,15 +12,18 @@ use std::time::Duration;
 use ruma::{OwnedDeviceId, OwnedUserId};
 
 use super::{
-    AccountError, Accounts,
-    device::{DEVICES, Device},
+    AccountError, Accounts, Caller,
+    device::{DEVICES, Device, DeviceClient, Family},
     list_change::{ListChange, tell_people},
     password::new_device_id,
-    token::{REFRESH_TOKENS, RefreshRow, TOKENS, TokenHash, TokenRow, hash, new_token},
+    token::{
+        FAMILIES, Lineage, REFRESH_PREFIX, REFRESH_TOKENS, RefreshRow, TOKENS, TokenHash, TokenRow, hash,
+        new_token,
+    },
     user::USERS,
 };
 use crate::{
-    limits::{ACCOUNT_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, ID_BYTES_MAX},
+    limits::{ACCESS_TOKEN_LIFETIME, ACCOUNT_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, ID_BYTES_MAX},
     log::{Commit, CommitError},
 };
 
@@ -35,6 +38,8 @@ pub struct NewSession {
     pub display_name: Option<String>,
     /// Whether the client can refresh its token.
     pub refreshes: bool,
+    /// The client that was authorised by the OAuth 2.0 API, if this login is of that kind.
+    pub client: Option<DeviceClient>,
 }
 
 /// On which device somebody logs in, and how.
@@ -64,12 +69,21 @@ pub struct Session {
 }
 
 /// What tells one way of issuing tokens from another.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Terms {
     /// The client can refresh its access token.
     refreshes: bool,
     /// The tokens come out of a refresh.
     renewed: bool,
+    /// The place of the refresh token among those of its session, where that is kept.
+    lineage: Option<Lineage>,
+}
+
+impl Terms {
+    /// Those of a login that knows nothing of lineages.
+    fn first(refreshes: bool) -> Self {
+        Self { refreshes, renewed: false, lineage: None }
+    }
 }
 
 impl Accounts {
@@ -78,19 +92,28 @@ impl Accounts {
     /// # Errors
     /// When the account is not in use, or the id or name of the device is too long.
     pub async fn start_session(&self, new: NewSession) -> Result<Session, AccountError> {
-        let NewSession { user_id, device_id, display_name, refreshes } = new;
+        self.start_session_with(new, |_| ()).await
+    }
+
+    /// Logs in, in the same commit as what `also` adds.
+    ///
+    /// # Errors
+    /// As [`Accounts::start_session`], and [`AccountError::Contended`] when what `also` expects does not hold.
+    pub async fn start_session_with(
+        &self,
+        new: NewSession,
+        also: impl Fn(&mut Commit),
+    ) -> Result<Session, AccountError> {
+        let NewSession { user_id, device_id, display_name, refreshes, client } = new;
         let new = self.check_device(NewDevice { device_id, display_name, refreshes })?;
         let device_id = new.device_id.unwrap_or_else(|| new_device_id(&*self.ports.rng).into());
         let (account, owner) = ((user_id.clone(),), (user_id, device_id));
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let user = self.user(&account.0).await?.ok_or(AccountError::NotFound("user"))?;
-            match (user.deactivated, user.locked) {
-                (true, _) => return Err(AccountError::Deactivated),
-                (_, true) => return Err(AccountError::Locked),
-                (false, false) => {}
-            }
+            user.admit()?;
             let before = self.log.db().row(&DEVICES, &owner).await?;
             let mut commit = Commit::new();
+            also(&mut commit);
             // Whoever is deactivated at this moment gets no device.
             commit.expect_equals(&USERS, &account, &user);
             match &before {
@@ -105,6 +128,8 @@ impl Accounts {
             let mut device = before.unwrap_or(Device { created_ms, ..Device::default() });
             device.tokens.clear();
             device.refresh_tokens.clear();
+            device.family = None;
+            device.client.clone_from(&client);
             let is_named = device.display_name.is_none() && new.display_name.is_some();
             if is_named {
                 device.display_name.clone_from(&new.display_name);
@@ -113,7 +138,13 @@ impl Accounts {
             if is_new || is_named {
                 tell_people(&mut commit, &owner.0, [ListChange::Device(&owner.1)]);
             }
-            let terms = Terms { refreshes, renewed: false };
+            let lineage = client.is_some().then(|| Lineage::begin(&*self.ports.rng));
+            if let Some(lineage) = &lineage {
+                let family = hash(&lineage.family);
+                commit.put(&FAMILIES, &(family.clone(),), &owner);
+                device.family = Some(Family { hash: family, confirmed: 0 });
+            }
+            let terms = Terms { lineage, ..Terms::first(refreshes) };
             let session = self.issue(&mut commit, &owner, &mut device, terms);
             commit.put(&DEVICES, &owner, &device);
             match self.log.commit(commit).await {
@@ -159,42 +190,45 @@ impl Accounts {
         let owner = (user_id.clone(), device_id);
         let created_ms = self.ports.clock.now_ms();
         let mut device = Device { created_ms, display_name, ..Device::default() };
-        let terms = Terms { refreshes, renewed: false };
-        let session = self.issue(commit, &owner, &mut device, terms);
+        let session = self.issue(commit, &owner, &mut device, Terms::first(refreshes));
         commit.expect_absent(&DEVICES, &owner);
         commit.put(&DEVICES, &owner, &device);
         Ok(session)
     }
 
-    /// Gives out new tokens for a refresh token. The old access token ends when a new one is used.
+    /// Gives out new tokens for a refresh token. The old access token ends when a new one is used. `client` is the
+    /// client of the OAuth 2.0 API that asks, or nothing for a client of the older API.
     ///
     /// # Errors
-    /// When the refresh token stands for nobody, or has been replaced by one that was used.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Session, AccountError> {
+    /// When the refresh token stands for nobody, or has been replaced by one that was used, or belongs to another
+    /// client; [`AccountError::Replayed`] when somebody has it who should not.
+    pub async fn refresh(&self, refresh_token: &str, client: Option<&str>) -> Result<Session, AccountError> {
         let unknown = || AccountError::UnknownToken { soft: false };
         let used = hash(refresh_token);
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let db = self.log.db();
-            let row = db.row(&REFRESH_TOKENS, &(used.clone(),)).await?.ok_or_else(unknown)?;
+            let Some(row) = db.row(&REFRESH_TOKENS, &(used.clone(),)).await? else {
+                return Err(self.explain_stale(refresh_token).await?);
+            };
             let owner = (row.user_id, row.device_id);
             let before = db.row(&DEVICES, &owner).await?.ok_or_else(unknown)?;
-            match self.user(&owner.0).await? {
-                Some(user) if user.locked => return Err(AccountError::Locked),
-                Some(user) if !user.deactivated => {}
-                _ => return Err(unknown()),
-            }
-            if !before.refresh_tokens.contains(&used) {
+            let user = self.user(&owner.0).await?.filter(|user| !user.deactivated).ok_or_else(unknown)?;
+            user.admit()?;
+            let is_own = before.client.as_ref().map(|client| client.id.as_str()) == client;
+            if !is_own || !before.refresh_tokens.contains(&used) {
                 return Err(unknown());
             }
             let mut device = before.clone();
             let mut commit = Commit::new();
             commit.expect_equals(&DEVICES, &owner, &before);
             keep_only(&mut commit, &mut device, (&row.renews, &used));
+            device.confirm(row.generation);
             if let Some(token) = db.row(&TOKENS, &(row.renews.clone(),)).await? {
                 // It may not have been used yet; what came before it has just ended all the same.
                 commit.put(&TOKENS, &(row.renews,), &TokenRow { renewed: false, ..token });
             }
-            let terms = Terms { refreshes: true, renewed: true };
+            let lineage = before.family.as_ref().and(Lineage::of(refresh_token)).map(Lineage::next);
+            let terms = Terms { refreshes: true, renewed: true, lineage };
             let session = self.issue(&mut commit, &owner, &mut device, terms);
             commit.put(&DEVICES, &owner, &device);
             match self.log.commit(commit).await {
@@ -203,6 +237,33 @@ impl Accounts {
             }
         }
         Err(AccountError::Contended)
+    }
+
+    /// Why a refresh token is not known: whether it never was, or is one that its client has replaced long ago.
+    async fn explain_stale(&self, refresh_token: &str) -> Result<AccountError, AccountError> {
+        let unknown = AccountError::UnknownToken { soft: false };
+        let Some(lineage) = Lineage::of(refresh_token) else { return Ok(unknown) };
+        let db = self.log.db();
+        let Some(owner) = db.row(&FAMILIES, &(hash(&lineage.family),)).await? else { return Ok(unknown) };
+        let family = db.row(&DEVICES, &owner).await?.and_then(|device| device.family);
+        // A token of the generation that is not confirmed may be one whose answer came late.
+        match family.is_some_and(|family| lineage.generation < family.confirmed) {
+            true => Ok(AccountError::Replayed(Box::new(Caller { user_id: owner.0, device_id: owner.1 }))),
+            false => Ok(unknown),
+        }
+    }
+
+    /// Whose session an access or refresh token belongs to, whether or not its time is over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn owner_of(&self, token: &str) -> Result<Option<Caller>, AccountError> {
+        let (db, key) = (self.log.db(), (hash(token),));
+        if let Some(TokenRow { user_id, device_id, .. }) = db.row(&TOKENS, &key).await? {
+            return Ok(Some(Caller { user_id, device_id }));
+        }
+        let row = db.row(&REFRESH_TOKENS, &key).await?;
+        Ok(row.map(|RefreshRow { user_id, device_id, .. }| Caller { user_id, device_id }))
     }
 
     /// A renewed token has arrived, so what came before it is of no more use.
@@ -216,16 +277,21 @@ impl Accounts {
         let keys: Vec<_> = before.refresh_tokens.iter().map(|known| (known.clone(),)).collect();
         let refresh = db.rows(&REFRESH_TOKENS, &keys).await?;
         let renews = |row: &Option<RefreshRow>| row.as_ref().is_some_and(|row| row.renews == *token);
-        let own = refresh.iter().position(renews).map(|at| keys[at].0.clone()).unwrap_or_default();
+        let own = refresh.iter().position(renews);
+        let generation = own.and_then(|at| refresh[at].as_ref()).map(|row| row.generation);
+        let own = own.map(|at| keys[at].0.clone()).unwrap_or_default();
         let mut device = before.clone();
+        device.confirm(generation.unwrap_or_default());
         let mut commit = Commit::new();
         commit.expect_equals(&DEVICES, &owner, &before);
         keep_only(&mut commit, &mut device, (token, &own));
         commit.put(&DEVICES, &owner, &device);
         commit.put(&TOKENS, &(token.clone(),), &TokenRow { renewed: false, ..row.clone() });
-        // If it is lost, the next request does it.
-        self.log.commit_later(commit);
-        Ok(())
+        match self.log.commit(commit).await {
+            // Another request has done it.
+            Err(CommitError::Conflict(_)) => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
     }
 
     fn check_device(&self, new: NewDevice) -> Result<NewDevice, AccountError> {
@@ -250,7 +316,10 @@ impl Accounts {
         let (user_id, device_id) = (user_id.clone(), device_id.clone());
         let access_token = new_token(&*self.ports.rng, "lka_");
         let renews = hash(&access_token);
-        let expires_in = self.settings.access_token_lifetime.filter(|_| terms.refreshes);
+        let lifetime = self.settings.access_token_lifetime;
+        // The OAuth 2.0 API knows no tokens that are valid for ever.
+        let lifetime = lifetime.or(terms.lineage.is_some().then_some(ACCESS_TOKEN_LIFETIME));
+        let expires_in = lifetime.filter(|_| terms.refreshes);
         let expires_ms = expires_in.map(|lifetime| {
             self.ports.clock.now_ms().saturating_add(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
         });
@@ -259,9 +328,13 @@ impl Accounts {
         commit.put(&TOKENS, &(renews.clone(),), &row);
         device.tokens.push(renews.clone());
         let refresh_token = terms.refreshes.then(|| {
-            let refresh_token = new_token(&*self.ports.rng, "lkr_");
+            let lineage = terms.lineage.as_ref();
+            let prefix = lineage.map_or_else(|| REFRESH_PREFIX.to_owned(), Lineage::prefix);
+            let generation = lineage.map(|lineage| lineage.generation).unwrap_or_default();
+            let refresh_token = new_token(&*self.ports.rng, &prefix);
             let known = hash(&refresh_token);
-            let row = RefreshRow { user_id: user_id.clone(), device_id: device_id.clone(), renews };
+            let (user_id, device_id) = (user_id.clone(), device_id.clone());
+            let row = RefreshRow { user_id, device_id, renews, generation };
             commit.put(&REFRESH_TOKENS, &(known.clone(),), &row);
             device.refresh_tokens.push(known);
             refresh_token

@@ -12,8 +12,9 @@ use ruma::{
         error::{ErrorKind, StandardErrorBody},
     },
 };
+use serde_json::{Map, Value, json};
 
-use super::{AccountError, Accounts, Registration};
+use super::{AccountError, Accounts, Caller, device::DEVICES};
 use crate::{
     limits::{UIA_SESSION_MS, UIA_SESSIONS_MAX},
     types::random_string,
@@ -29,7 +30,7 @@ pub enum Purpose {
 }
 
 /// One step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// `m.login.dummy`
     Dummy,
@@ -37,16 +38,48 @@ pub enum Stage {
     Password,
     /// `m.login.registration_token`
     RegistrationToken,
+    /// `m.oauth`
+    Oauth {
+        /// Where the user allows what is asked for.
+        url: String,
+    },
 }
 
 impl Stage {
-    fn auth_type(self) -> AuthType {
+    /// Whether `auth` is an attempt to pass it.
+    fn is_tried_by(&self, auth: &AuthData) -> bool {
+        match self {
+            Self::Dummy => matches!(auth, AuthData::Dummy(_)),
+            Self::Password => matches!(auth, AuthData::Password(_)),
+            Self::RegistrationToken => matches!(auth, AuthData::RegistrationToken(_)),
+            // Clients send nothing but the session when the user says to have been on the page.
+            Self::Oauth { .. } => matches!(auth, AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_)),
+        }
+    }
+
+    fn auth_type(&self) -> AuthType {
         match self {
             Self::Dummy => AuthType::Dummy,
             Self::Password => AuthType::Password,
             Self::RegistrationToken => AuthType::RegistrationToken,
+            Self::Oauth { .. } => AuthType::OAuth,
         }
     }
+}
+
+/// The operation that replaces cross-signing keys.
+const CROSS_SIGNING: &str = "device_signing";
+
+/// What a client has to know for the stages of a flow.
+fn params(flow: &[Stage]) -> Map<String, Value> {
+    let mut params = Map::new();
+    for stage in flow {
+        if let Stage::Oauth { url } = stage {
+            params.insert("m.oauth".to_owned(), json!({ "url": url }));
+            params.insert("org.matrix.cross_signing_reset".to_owned(), json!({ "url": url }));
+        }
+    }
+    params
 }
 
 #[derive(Default)]
@@ -65,33 +98,66 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Uia`] with what is missing, or what was wrong.
     pub async fn authorize(&self, purpose: &Purpose, auth: Option<&AuthData>) -> Result<(), AccountError> {
-        let flow = self.flow(purpose);
+        let flow = self.flow(purpose)?;
+        self.authorize_by(&flow, purpose, auth).await
+    }
+
+    /// As [`Accounts::authorize`], for an operation of somebody who is logged in. Whoever was logged in by the
+    /// OAuth 2.0 API shows no password to a client: the account page of the server, which begins with `account_page`,
+    /// is where they allow it.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#oauth-authentication>
+    ///
+    /// # Errors
+    /// As [`Accounts::authorize`]; [`AccountError::AccountPage`] for what can only be done there.
+    pub async fn authorize_caller(
+        &self,
+        operation: &'static str,
+        caller: &Caller,
+        auth: Option<&AuthData>,
+        account_page: Option<&str>,
+    ) -> Result<(), AccountError> {
+        let purpose = Purpose::Operation(operation, caller.user_id.clone());
+        let owner = (caller.user_id.clone(), caller.device_id.clone());
+        let device = self.log.db().row(&DEVICES, &owner).await?;
+        if device.is_none_or(|device| device.client.is_none()) {
+            return self.authorize(&purpose, auth).await;
+        }
+        match (operation, account_page) {
+            (CROSS_SIGNING, Some(page)) => {
+                let stage = Stage::Oauth { url: format!("{page}?action=org.matrix.cross_signing_reset") };
+                self.authorize_by(&[stage], &purpose, auth).await
+            }
+            _ => Err(AccountError::AccountPage),
+        }
+    }
+
+    async fn authorize_by(
+        &self,
+        flow: &[Stage],
+        purpose: &Purpose,
+        auth: Option<&AuthData>,
+    ) -> Result<(), AccountError> {
         let Some(auth) = auth else {
             let session = self.begin(purpose);
-            return Err(self.incomplete(&flow, session, Vec::new(), None));
+            return Err(self.incomplete(flow, session, Vec::new(), None));
         };
         let session = auth.session().map(str::to_owned);
         let Some((session, mut passed)) = self.resume(purpose, session.as_deref()) else {
             let session = self.begin(purpose);
             let error = (ErrorKind::Unknown, "The authentication session is unknown or its time is over");
-            return Err(self.incomplete(&flow, session, Vec::new(), Some(error)));
+            return Err(self.incomplete(flow, session, Vec::new(), Some(error)));
         };
-        let stage = match auth {
-            AuthData::Dummy(_) => Some(Stage::Dummy),
-            AuthData::Password(_) => Some(Stage::Password),
-            AuthData::RegistrationToken(_) => Some(Stage::RegistrationToken),
-            _ => None,
-        };
-        let Some(stage) = stage.filter(|stage| flow.contains(stage)) else {
+        let Some(stage) = flow.iter().find(|stage| stage.is_tried_by(auth)).cloned() else {
             let error = (ErrorKind::Unrecognized, "The stage is not part of any flow");
-            return Err(self.incomplete(&flow, session, passed, Some(error)));
+            return Err(self.incomplete(flow, session, passed, Some(error)));
         };
         if let Err(message) = self.pass(purpose, auth).await? {
             let kind = match stage {
                 Stage::RegistrationToken => ErrorKind::Unauthorized,
                 _ => ErrorKind::Forbidden,
             };
-            return Err(self.incomplete(&flow, session, passed, Some((kind, message))));
+            return Err(self.incomplete(flow, session, passed, Some((kind, message))));
         }
         if !passed.contains(&stage) {
             passed.push(stage);
@@ -105,14 +171,13 @@ impl Accounts {
             attempt.passed.clone_from(&passed);
         }
         drop(attempts);
-        Err(self.incomplete(&flow, session, passed, None))
+        Err(self.incomplete(flow, session, passed, None))
     }
 
-    fn flow(&self, purpose: &Purpose) -> Vec<Stage> {
-        match (purpose, self.settings.registration) {
-            (Purpose::Register, Registration::Token) => vec![Stage::RegistrationToken],
-            (Purpose::Register, _) => vec![Stage::Dummy],
-            (Purpose::Operation(..), _) => vec![Stage::Password],
+    fn flow(&self, purpose: &Purpose) -> Result<Vec<Stage>, AccountError> {
+        match purpose {
+            Purpose::Register => self.newcomer_stages(),
+            Purpose::Operation(..) => Ok(vec![Stage::Password]),
         }
     }
 
@@ -136,6 +201,13 @@ impl Accounts {
                     Ok(_) => Ok(Ok(())),
                     Err(AccountError::WrongPassword) => Ok(Err("Invalid password")),
                     Err(error) => Err(error),
+                }
+            }
+            (AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_), Purpose::Operation(_, user)) => {
+                let until_ms = self.user(user).await?.map(|user| user.cross_signing_reset_until_ms);
+                match until_ms.is_some_and(|until_ms| until_ms > self.ports.clock.now_ms()) {
+                    true => Ok(Ok(())),
+                    false => Ok(Err("This has to be allowed on the account page of the server first")),
                 }
             }
             _ => Ok(Err("The stage is not part of any flow")),
@@ -186,11 +258,11 @@ impl Accounts {
         passed: Vec<Stage>,
         error: Option<(ErrorKind, &str)>,
     ) -> AccountError {
-        let stages = flow.iter().map(|stage| stage.auth_type()).collect();
+        let stages = flow.iter().map(Stage::auth_type).collect();
         let mut info = UiaaInfo::new(vec![AuthFlow::new(stages)]);
         info.session = Some(session);
-        info.completed = passed.iter().map(|stage| stage.auth_type()).collect();
-        info.params = serde_json::value::to_raw_value(&serde_json::json!({})).ok();
+        info.completed = passed.iter().map(Stage::auth_type).collect();
+        info.params = serde_json::value::to_raw_value(&params(flow)).ok();
         info.auth_error =
             error.map(|(kind, message)| Box::new(StandardErrorBody { kind, message: message.to_owned() }));
         AccountError::Uia(Box::new(info))

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::Standing;
 use crate::store::table::{Rows, TableId};
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 pub(super) const USERS: Rows<(OwnedUserId,), User> = Rows::new(TableId::User);
 
 /// What is known of a local user.
@@ -29,6 +34,14 @@ pub struct User {
     /// Has left for good; the name is never given to anybody else.
     #[serde(default)]
     pub deactivated: bool,
+    /// Browsers that signed in to the server's pages before this moment are signed out, in milliseconds since the
+    /// epoch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub signed_out_ms: u64,
+    /// Until when cross-signing keys may be replaced, because the user has allowed it on the account page; in
+    /// milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cross_signing_reset_until_ms: u64,
     /// Asked for their messages to be hidden from those who join later.
     #[serde(default)]
     pub erased: bool,

@@ -1,8 +1,8 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, Media, Push, RateLimits, Registration, Storage, Voip, WellKnown,
-    section::Documented,
+    Config, Federation, Limits, Logging, Media, Oauth, Push, RateLimits, Registration, Storage, Voip,
+    WellKnown, section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -28,6 +28,7 @@ pub fn manual() -> String {
     let mut text = String::from(INTRODUCTION);
     page::<Config>(&mut text, "", defaults.as_ref());
     page::<Registration>(&mut text, "registration", defaults.as_ref());
+    page::<Oauth>(&mut text, "oauth", defaults.as_ref());
     page::<Storage>(&mut text, "store", defaults.as_ref());
     page::<RateLimits>(&mut text, "rate_limits", defaults.as_ref());
     page::<Limits>(&mut text, "limits", defaults.as_ref());

@@ -19,6 +19,6 @@ pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, Media,
+    Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, Media, Oauth,
     OldVerifyKey, Options, Push, Rate, RateLimits, Registration, RegistrationMode, Storage, Voip, WellKnown,
 };

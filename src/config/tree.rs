@@ -45,6 +45,8 @@ sections! {
         access_token_seconds: u64 = ACCESS_TOKEN_LIFETIME.as_secs(),
         /// Who may register an account.
         registration: Registration = Registration::default(),
+        /// Signing in on pages of this server, which most clients prefer.
+        oauth: Oauth = Oauth::default(),
         /// Where everything is kept.
         store: Storage = Storage::default(),
         /// How often one client may ask for the same kind of thing.
@@ -97,6 +99,15 @@ sections! {
         /// `/_synapse/admin/v1/register`. Without a setting it is `registration.secret` in `data_dir`,
         /// and is created at the first start.
         shared_secret_file: Option<PathBuf> = None,
+    }
+
+    /// Signing in on pages of this server (the OAuth 2.0 API of Matrix), under `/_matrix/oauth2/`. Clients that know it
+    /// use it instead of asking for the password themselves; those that do not are served as before. In short:
+    /// `oauth = "off"` sets `enabled`.
+    Oauth {
+        /// Whether clients are offered it. It takes a `public_base_url` with `https`, or one with `http` on this machine;
+        /// without one it is off.
+        enabled: bool = true,
     }
 
     /// Where everything is kept. In short: `store = "memory"` sets `engine`.

@@ -199,6 +199,7 @@ impl World {
             device_id: Some(OwnedDeviceId::from(device)),
             display_name: Some(format!("{device}'s name")),
             refreshes: false,
+            client: None,
         };
         self.accounts.start_session(session).await.unwrap();
     }

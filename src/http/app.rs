@@ -29,6 +29,7 @@ use crate::{
     },
     log::Log,
     media::{self, Media, Place, Previews},
+    oauth::{Oauth, Site},
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
     room::{Delayed, Profile, Profiles, Rooms},
@@ -97,6 +98,8 @@ pub struct Services {
     pub delayed: Delayed,
     /// Devices and their keys.
     pub devices: Devices,
+    /// The OAuth 2.0 API, and browsers that are signed in.
+    pub oauth: Oauth,
     /// Typing, receipts and presence.
     pub ephemeral: Ephemeral,
     /// The read side of rooms.
@@ -136,11 +139,11 @@ impl Services {
         let others = peer_settings(&config.federation, old_keys);
         let peers = Peers::new(net.clone(), log.clone(), ports.clone(), signing_key.clone(), others);
         let name = config.server_name.clone();
-        let settings = account_settings(&config);
-        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
+        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), account_settings(&config));
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
+        let oauth = open_oauth(&config, (&log, &ports), (&accounts, &devices));
         let media = open_media(&config, (&log, &ports, &peers, &tasks))?;
         let stopping = CancellationToken::new();
         devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
@@ -190,6 +193,7 @@ impl Services {
             ephemeral,
             delayed,
             devices,
+            oauth,
             rooms,
             history,
             media,
@@ -312,6 +316,16 @@ fn account_settings(config: &Config) -> account::Settings {
             seconds => Some(Duration::from_secs(seconds)),
         },
     }
+}
+
+fn open_oauth(
+    config: &Config,
+    (log, ports): (&Log, &Ports),
+    (accounts, devices): (&Accounts, &Devices),
+) -> Oauth {
+    let base_url = config.public_base_url.as_deref().filter(|_| config.oauth.enabled);
+    let site = base_url.and_then(Site::new);
+    Oauth::new((log.clone(), ports.clone()), accounts.clone(), devices.clone(), site)
 }
 
 fn open_media(

@@ -28,6 +28,7 @@ use crate::{
     federation::FederationError,
     log::CommitError,
     media::MediaError,
+    oauth::OauthError,
     push::PushError,
     room::{DelayedError, ReceiveFailure, RoomError},
     store::StoreError,
@@ -202,6 +203,12 @@ impl Failure {
         self.0.status
     }
 
+    /// The text for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
@@ -308,6 +315,7 @@ impl From<AccountError> for Failure {
             AccountError::UserInUse => Self::bad_request(ErrorKind::UserInUse, message),
             AccountError::RegistrationRefused(_)
             | AccountError::WrongPassword
+            | AccountError::WrongLoginToken
             | AccountError::NotTheCaller => Self::forbidden(message),
             AccountError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, message)
@@ -316,6 +324,8 @@ impl From<AccountError> for Failure {
                 Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message).with("soft_logout", true)
             }
             AccountError::UnknownToken { soft } => Self::unknown_token(soft),
+            AccountError::Replayed(_) => Self::unknown_token(false),
+            AccountError::AccountPage => Self::forbidden(message),
             AccountError::NotFound(_) => Self::not_found(message),
             AccountError::BadJson(_) => Self::bad_json(message),
             AccountError::Invalid(_) => Self::invalid_param(message),
@@ -329,6 +339,18 @@ impl From<AccountError> for Failure {
             AccountError::Contended => Self::busy(Duration::from_secs(1)),
             AccountError::Commit(error) => error.into(),
             AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<OauthError> for Failure {
+    fn from(error: OauthError) -> Self {
+        match error {
+            OauthError::Refused(_, text) => Self::bad_request(ErrorKind::Unknown, text),
+            OauthError::Account(error) => error.into(),
+            OauthError::Device(error) => error.into(),
+            OauthError::Commit(error) => error.into(),
+            OauthError::Store(error) => error.into(),
         }
     }
 }

@@ -113,7 +113,9 @@ fn allow_browsers(headers: &mut HeaderMap) {
     );
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("X-Requested-With, Content-Type, Authorization, Date"),
+        HeaderValue::from_static(
+            "X-Requested-With, Content-Type, Authorization, Date, If-Match, If-None-Match",
+        ),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
 }

@@ -4,7 +4,8 @@
 //! them. Start reading at [`Routes`], which binds ruma's request types to handlers, then [`App`], what
 //! every handler is given, and [`Failure`], what it answers when it cannot. One endpoint is one file,
 //! `client/<area>/<endpoint>.rs`. Invariants: handlers contain no storage access; every answer of
-//! 400 or more is the specification's JSON; no secret reaches a log.
+//! 400 or more is the specification's JSON, or on the pages
+//! that people look at a page; no secret reaches a log.
 
 pub mod admin;
 mod app;
@@ -18,7 +19,9 @@ mod file;
 mod front;
 mod handler;
 mod metrics;
+mod oauth;
 mod operate;
+mod prove;
 mod routes;
 mod standing;
 mod throttle;
@@ -36,6 +39,7 @@ pub use front::{Front, Source};
 pub use handler::{Access, Anonymous, Handle};
 pub use metrics::Metrics;
 pub use operate::DESTINATIONS;
+use prove::prove;
 pub use routes::Routes;
 pub use throttle::{Class, Throttle};
 #[cfg(test)]
@@ -47,6 +51,7 @@ pub fn endpoints() -> Routes {
     let mut routes = Routes::default();
     operate::routes(&mut routes);
     client::routes(&mut routes);
+    oauth::routes(&mut routes);
     federation::routes(&mut routes);
     admin::routes(&mut routes);
     routes

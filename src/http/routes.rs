@@ -24,7 +24,7 @@ use super::{
     call::{Given, read_body},
     client::server::versions,
     federation::prove,
-    standing,
+    oauth, standing,
     throttle::Class,
 };
 use crate::limits::{
@@ -90,7 +90,7 @@ impl Routes {
                 _ => Class::of(&R::METHOD, path, R::RATE_LIMITED),
             };
             let run = Answering::Whole(run.clone());
-            self.insert(R::METHOD, Definition { path, access, class, run });
+            self.insert(R::METHOD, Definition { path, access, class, run, is_page: false });
         }
     }
 
@@ -106,7 +106,21 @@ impl Routes {
     {
         let class = Class::of(&method, path, access != Access::Open);
         let run = Answering::Whole(Arc::new(move |app, call| Box::pin(handler(app, call))));
-        self.insert(method, Definition { path, access, class, run });
+        self.insert(method, Definition { path, access, class, run, is_page: false });
+    }
+
+    /// As [`Self::raw`], for a page that people look at: what goes wrong is told by a page too.
+    ///
+    /// # Panics
+    /// When the same method and path was added before, or the method is not an ordinary one.
+    pub fn page<F, Answer>(&mut self, method: Method, path: &'static str, handler: F)
+    where
+        F: Fn(App, Call) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = Result<Response, Failure>> + Send + 'static,
+    {
+        let class = Class::of(&method, path, true);
+        let run = Answering::Whole(Arc::new(move |app, call| Box::pin(handler(app, call))));
+        self.insert(method, Definition { path, access: Access::Open, class, run, is_page: true });
     }
 
     /// As [`Self::raw`], for an endpoint that takes a file: its handler is given a call without a body, and the body
@@ -121,7 +135,7 @@ impl Routes {
     {
         let class = Class::of(&method, path, true);
         let run = Answering::Streamed(Arc::new(move |app, call, body| Box::pin(handler(app, call, body))));
-        self.insert(method, Definition { path, access: Access::Required, class, run });
+        self.insert(method, Definition { path, access: Access::Required, class, run, is_page: false });
     }
 
     /// Says that an unstable feature works, in `unstable_features` of `/_matrix/client/versions`.
@@ -185,6 +199,8 @@ struct Definition {
     access: Access,
     class: Class,
     run: Answering,
+    /// People look at it, so that failures are pages.
+    is_page: bool,
 }
 
 impl Definition {
@@ -265,7 +281,10 @@ impl Handler<(), App> for Endpoint {
     fn call(self, request: Request, app: App) -> Self::Future {
         Box::pin(async move {
             let answer = self.0.answer(app, request).await;
-            let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+            let mut response = answer.unwrap_or_else(|failure| match self.0.is_page {
+                true => oauth::failure_page(&failure),
+                false => failure.into_response(),
+            });
             response.extensions_mut().insert(RouteLabel(self.0.path));
             response
         })

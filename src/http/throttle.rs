@@ -53,6 +53,8 @@ impl Class {
         let has = |name: &str| segments.contains(&name);
         match method.as_str() {
             "POST" if last == "login" => Self::Login,
+            // Pages on which a password or a code can be guessed.
+            "POST" if has("oauth2") && (last == "link" || last == "password") => Self::Login,
             "POST" if last == "register" => Self::Registration,
             "GET" if last == "sync" => Self::Poll,
             "PUT" if has("rooms") && ["delayed_event", "redact", "send", "state"].into_iter().any(has) => {
@@ -60,7 +62,7 @@ impl Class {
             }
             "POST" if has("join") || has("knock") => Self::Join,
             "POST" if last == "invite" => Self::Invite,
-            _ if limited => Self::General,
+            _ if limited || has("oauth2") => Self::General,
             _ => Self::Free,
         }
     }
@@ -201,6 +203,10 @@ mod tests {
             ("POST", "/_matrix/client/v3/login", Class::Login),
             ("GET", "/_matrix/client/v3/login", Class::General),
             ("POST", "/_matrix/client/r0/register", Class::Registration),
+            ("POST", "/_matrix/oauth2/login", Class::Login),
+            ("POST", "/_matrix/oauth2/account/password", Class::Login),
+            ("POST", "/_matrix/oauth2/link", Class::Login),
+            ("POST", "/_matrix/oauth2/register", Class::Registration),
             ("GET", "/_matrix/client/v3/sync", Class::Poll),
             ("PUT", "/_matrix/client/v3/rooms/{room_id}/send/{event_type}/{txn_id}", Class::Message),
             ("PUT", "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/{state_key}", Class::Message),

@@ -92,6 +92,20 @@ pub enum TableId {
     Report = 0x4B,
     /// Local users by the room they share, and other membership indexes.
     UserRoom = 0x4C,
+    /// Sessions by what their refresh tokens have in common.
+    TokenFamily = 0x50,
+    /// Clients of the OAuth 2.0 API.
+    OauthClient = 0x51,
+    /// Authorisation codes of the OAuth 2.0 API.
+    OauthCode = 0x52,
+    /// Device codes of the OAuth 2.0 API.
+    OauthDeviceCode = 0x53,
+    /// Device codes by the code that a user types.
+    OauthUserCode = 0x54,
+    /// Browsers that are signed in to the server's pages.
+    BrowserSession = 0x55,
+    /// Where two devices meet to sign one of them in by a QR code.
+    Rendezvous = 0x56,
     /// Devices by user.
     Device = 0x60,
     /// Device keys.

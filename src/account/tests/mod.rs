@@ -64,6 +64,7 @@ impl World {
             device_id: Some(device.into()),
             display_name: None,
             refreshes,
+            client: None,
         };
         self.accounts.start_session(new).await.unwrap()
     }
@@ -115,6 +116,9 @@ fn refusal(error: &AccountError) -> &'static str {
         AccountError::Contended => "contended",
         AccountError::Commit(_) => "commit",
         AccountError::Store(_) => "store",
+        AccountError::WrongLoginToken => "wrong login token",
+        AccountError::Replayed(_) => "replayed",
+        AccountError::AccountPage => "account page",
     }
 }
 

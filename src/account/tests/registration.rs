@@ -145,7 +145,7 @@ async fn an_account_that_has_ended_keeps_nothing_but_its_name() {
 
     assert_eq!(world.meets(&session.access_token).await, "unknown token");
     assert_eq!(
-        outcome(&world.accounts.refresh(&session.refresh_token.clone().unwrap()).await),
+        outcome(&world.accounts.refresh(&session.refresh_token.clone().unwrap(), None).await),
         "unknown token"
     );
     assert_eq!(outcome(&world.accounts.check_password(alice, "secret").await), "deactivated");
@@ -156,8 +156,13 @@ async fn an_account_that_has_ended_keeps_nothing_but_its_name() {
     world.accounts.set_password(alice, "again").await.unwrap();
     let user = world.accounts.user(alice).await.unwrap().unwrap();
     assert_eq!((user.password_hash, user.erased), (None, true));
-    let login =
-        super::NewSession { user_id: alice.clone(), device_id: None, display_name: None, refreshes: false };
+    let login = super::NewSession {
+        user_id: alice.clone(),
+        device_id: None,
+        display_name: None,
+        refreshes: false,
+        client: None,
+    };
     assert_eq!(outcome(&world.accounts.start_session(login).await), "deactivated");
     let nobody = ruma::owned_user_id!("@nobody:here");
     assert_eq!(outcome(&world.accounts.deactivate(&nobody, false).await), "not found");

@@ -23,7 +23,8 @@ async fn a_token_stands_for_one_device() {
     assert_eq!(world.meets(&phone.access_token).await, "unknown token", "the device logged in anew");
     let world = world.restart().await;
     assert_eq!(world.meets(&again.access_token).await, "@alice:here PHONE");
-    let made_up = NewSession { user_id: alice, device_id: None, display_name: None, refreshes: false };
+    let made_up =
+        NewSession { user_id: alice, device_id: None, display_name: None, refreshes: false, client: None };
     let session = world.accounts.start_session(made_up).await.unwrap();
     assert_eq!(session.device_id.as_str().len(), 10);
 }
@@ -40,7 +41,7 @@ async fn a_removed_device_is_out_at_once() {
     row.forget(&mut commit, &owner);
     world.log.commit(commit).await.unwrap();
     assert_eq!(world.meets(&session.access_token).await, "unknown token");
-    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&session)).await), "unknown token");
+    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&session), None).await), "unknown token");
     assert_eq!(world.accounts.last_seen(&alice, &[device("PHONE")]).await.unwrap(), [None]);
 }
 
@@ -52,13 +53,20 @@ async fn whether_an_account_is_in_use_decides_every_way_in() {
     world.change(&alice, |user| user.locked = true).await;
     assert_eq!(world.meets(&session.access_token).await, "locked");
     assert!(world.accounts.recognize(&session.access_token).await.unwrap().1.locked, "may log out");
-    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&session)).await), "locked");
-    let login = NewSession { user_id: alice.clone(), device_id: None, display_name: None, refreshes: false };
+    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&session), None).await), "locked");
+    let login = NewSession {
+        user_id: alice.clone(),
+        device_id: None,
+        display_name: None,
+        refreshes: false,
+        client: None,
+    };
     assert_eq!(outcome(&world.accounts.start_session(login).await), "locked");
     world.change(&alice, |user| user.locked = false).await;
     assert_eq!(world.meets(&session.access_token).await, "@alice:here PHONE");
     let stranger = ruma::owned_user_id!("@nobody:here");
-    let login = NewSession { user_id: stranger, device_id: None, display_name: None, refreshes: false };
+    let login =
+        NewSession { user_id: stranger, device_id: None, display_name: None, refreshes: false, client: None };
     assert_eq!(outcome(&world.accounts.start_session(login).await), "not found");
 }
 
@@ -72,7 +80,7 @@ async fn tokens_that_can_be_refreshed_expire_softly() {
     assert_eq!(world.meets(&first.access_token).await, "@alice:here PHONE");
     world.clock.advance(Duration::from_millis(1));
     assert_eq!(world.meets(&first.access_token).await, "soft logout");
-    let second = world.accounts.refresh(refresh_token(&first)).await.unwrap();
+    let second = world.accounts.refresh(refresh_token(&first), None).await.unwrap();
     assert_eq!(world.meets(&second.access_token).await, "@alice:here PHONE");
     assert_eq!(world.meets(&first.access_token).await, "unknown token");
 }
@@ -82,17 +90,17 @@ async fn what_came_before_a_refresh_ends_when_the_new_token_is_used() {
     let world = World::new().await;
     let alice = world.user("alice").await;
     let first = world.login(&alice, "PHONE", true).await;
-    let second = world.accounts.refresh(refresh_token(&first)).await.unwrap();
+    let second = world.accounts.refresh(refresh_token(&first), None).await.unwrap();
     assert_eq!(world.meets(&first.access_token).await, "@alice:here PHONE", "the answer may be lost");
     // The answer was lost: the client asks again, and again.
-    let third = world.accounts.refresh(refresh_token(&first)).await.unwrap();
+    let third = world.accounts.refresh(refresh_token(&first), None).await.unwrap();
     assert_eq!(world.meets(&second.access_token).await, "unknown token", "replaced");
-    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&second)).await), "unknown token");
+    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&second), None).await), "unknown token");
     assert_eq!(world.meets(&third.access_token).await, "@alice:here PHONE");
     for (session, expected) in [(&first, "unknown token"), (&third, "@alice:here PHONE")] {
         assert_eq!(world.meets(&session.access_token).await, expected);
     }
-    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&first)).await), "unknown token", "used");
+    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&first), None).await), "unknown token", "used");
     let row = world.log.db().row(&DEVICES, &(alice, device("PHONE"))).await.unwrap().unwrap();
     assert_eq!((row.tokens.len(), row.refresh_tokens.len()), (1, 1));
 }
@@ -102,10 +110,10 @@ async fn a_new_refresh_token_ends_what_came_before_too() {
     let world = World::new().await;
     let alice = world.user("alice").await;
     let first = world.login(&alice, "PHONE", true).await;
-    let second = world.accounts.refresh(refresh_token(&first)).await.unwrap();
-    let third = world.accounts.refresh(refresh_token(&second)).await.unwrap();
+    let second = world.accounts.refresh(refresh_token(&first), None).await.unwrap();
+    let third = world.accounts.refresh(refresh_token(&second), None).await.unwrap();
     assert_eq!(world.meets(&first.access_token).await, "unknown token");
-    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&first)).await), "unknown token");
+    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&first), None).await), "unknown token");
     assert_eq!(world.meets(&second.access_token).await, "@alice:here PHONE");
     assert_eq!(world.meets(&third.access_token).await, "@alice:here PHONE", "its own use settles it");
     assert_eq!(world.meets(&second.access_token).await, "unknown token");
@@ -117,7 +125,7 @@ async fn many_refreshes_leave_two_pairs_at_most() {
     let alice = world.user("alice").await;
     let first = world.login(&alice, "PHONE", true).await;
     for _ in 0..20 {
-        world.accounts.refresh(refresh_token(&first)).await.unwrap();
+        world.accounts.refresh(refresh_token(&first), None).await.unwrap();
     }
     let row = world.log.db().row(&DEVICES, &(alice, device("PHONE"))).await.unwrap().unwrap();
     assert_eq!((row.tokens.len(), row.refresh_tokens.len()), (2, 2));
@@ -158,6 +166,7 @@ async fn names_of_devices_are_kept_and_bounded() {
         device_id: Some(device_id.into()),
         display_name: Some(name.to_owned()),
         refreshes: false,
+        client: None,
     };
     for (id, name, expected) in [
         ("PHONE", "my phone", "ok"),

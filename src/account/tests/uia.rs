@@ -35,7 +35,7 @@ fn word(result: &Result<(), Box<UiaaInfo>>) -> String {
 }
 
 async fn with_alice() -> (World, OwnedUserId) {
-    let world = World::new().await;
+    let world = World::with(Settings { registration: Registration::Open, ..Settings::default() }).await;
     let new = NewUser {
         username: Some("alice".to_owned()),
         password: Some("secret".to_owned()),

@@ -164,6 +164,7 @@ impl World {
                 device_id: Some(device.into()),
                 display_name: None,
                 refreshes: false,
+                client: None,
             };
             world.accounts.start_session(session).await.unwrap();
         }

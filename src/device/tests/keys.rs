@@ -224,6 +224,7 @@ async fn a_query_sees_every_change_since_the_one_before() {
         device_id: Some(bob.device.clone()),
         display_name: Some("tablet".into()),
         refreshes: false,
+        client: None,
     };
     world.accounts.start_session(session).await.unwrap();
     assert_eq!(names().await, [is("DEV", Some("tablet"))], "a login gave it a name");

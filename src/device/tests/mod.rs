@@ -54,6 +54,7 @@ impl World {
             device_id: Some(owner.1.clone()),
             display_name: None,
             refreshes: true,
+            client: None,
         };
         self.accounts.start_session(session).await.unwrap();
         owner

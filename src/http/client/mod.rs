@@ -2,7 +2,7 @@
 
 use super::Routes;
 
-mod account;
+pub(in crate::http) mod account;
 mod account_data;
 mod appservice;
 mod backup;
@@ -12,10 +12,11 @@ mod ephemeral;
 mod keys;
 mod media;
 mod moderation;
-mod profile;
+pub(in crate::http) mod profile;
 mod push;
 mod push_rules;
 pub(in crate::http) mod read;
+mod rendezvous;
 mod room;
 pub(in crate::http) mod server;
 mod sync;
@@ -38,6 +39,7 @@ pub fn routes(routes: &mut Routes) {
     backup::routes(routes);
     room::routes(routes);
     read::routes(routes);
+    rendezvous::routes(routes);
     sync::routes(routes);
     media::routes(routes);
     push::routes(routes);

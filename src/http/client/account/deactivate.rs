@@ -11,18 +11,22 @@ use ruma::{
 };
 
 use crate::{
-    account::{Caller, Purpose},
-    http::{App, Failure},
+    account::Caller,
+    http::{App, Failure, prove},
 };
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let purpose = Purpose::Operation("account/deactivate", caller.user_id.clone());
-    app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
-    // A client that hangs up now does not stop it halfway.
-    let ending = app.tasks.spawn(end(app.clone(), caller.user_id, request.erase));
-    ending.await.map_err(Failure::internal)??;
+    prove(&app, ("account/deactivate", &caller), request.auth.as_ref()).await?;
+    deactivate(&app, caller.user_id, request.erase).await?;
     // There are no identifiers to unbind, which the specification calls a success.
     Ok(Response::new(ThirdPartyIdRemovalStatus::Success))
+}
+
+/// Ends an account.
+pub(in crate::http) async fn deactivate(app: &App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
+    // A client that hangs up now does not stop it halfway.
+    let ending = app.tasks.spawn(end(app.clone(), user_id, erase));
+    ending.await.map_err(Failure::internal)?
 }
 
 /// The rooms come first, so that whoever is cut off can ask again; from then on no token is good.

@@ -19,7 +19,7 @@ use ruma::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    account::{NewSession, Session},
+    account::{NewDevice, NewSession, Session},
     appservice::Appservice,
     http::{Access, App, Call, Failure, Peer, Routes},
 };
@@ -47,6 +47,11 @@ async fn answer(app: App, call: Call) -> Result<axum::response::Response, Failur
 }
 
 async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
+    let device = NewDevice {
+        device_id: request.device_id,
+        display_name: request.initial_device_display_name,
+        refreshes: request.refresh_token,
+    };
     #[expect(deprecated, reason = "old clients name the user like this")]
     let user_id = match request.login_info {
         LoginInfo::Password(given) => {
@@ -60,23 +65,25 @@ async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Fail
             check_own(&app, appservice, &user_id).await?;
             user_id
         }
+        LoginInfo::Token(given) => {
+            let session = app.accounts.start_session_by_token(&given.token, device).await?;
+            return Ok(respond(&app, &peer, session));
+        }
         _ => return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported")),
     };
-    let session = app
-        .accounts
-        .start_session(NewSession {
-            user_id,
-            device_id: request.device_id,
-            display_name: request.initial_device_display_name,
-            refreshes: request.refresh_token,
-        })
-        .await?;
+    let NewDevice { device_id, display_name, refreshes } = device;
+    let new = NewSession { user_id, device_id, display_name, refreshes, client: None };
+    let session = app.accounts.start_session(new).await?;
+    Ok(respond(&app, &peer, session))
+}
+
+fn respond(app: &App, peer: &Peer, session: Session) -> Response {
     app.accounts.note_seen(&session.user_id, &session.device_id, peer.ip.map(|ip| ip.to_string()));
     let Session { user_id, device_id, access_token, refresh_token, expires_in } = session;
     let mut response = Response::new(user_id, access_token, device_id);
     response.refresh_token = refresh_token;
     response.expires_in = expires_in;
-    Ok(response)
+    response
 }
 
 fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String, Failure> {
@@ -112,7 +119,7 @@ async fn check_own(app: &App, appservice: &Appservice, user_id: &UserId) -> Resu
 }
 
 /// A user of this server by id or by the local part of one.
-fn user_id(app: &App, named: &str) -> Result<OwnedUserId, Failure> {
+pub(in crate::http) fn user_id(app: &App, named: &str) -> Result<OwnedUserId, Failure> {
     let unknown = || Failure::forbidden("Invalid user name or password");
     let user_id =
         UserId::parse_with_server_name(named.to_lowercase(), &app.server_name).map_err(|_| unknown())?;

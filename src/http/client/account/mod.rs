@@ -1,8 +1,9 @@
 //! Registration, login, sessions.
 
 mod available;
-mod deactivate;
-mod login;
+pub(in crate::http) mod deactivate;
+mod get_token;
+pub(in crate::http) mod login;
 mod login_flows;
 mod logout;
 mod logout_all;
@@ -24,6 +25,8 @@ use crate::http::Routes;
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(available::handle);
     routes.add(deactivate::handle);
+    routes.add(get_token::handle);
+    routes.feature("org.matrix.msc3882");
     login::route(routes);
     routes.add(login_flows::handle);
     routes.add(logout::handle);

@@ -5,13 +5,12 @@
 use ruma::api::client::account::change_password::v3::{Request, Response};
 
 use crate::{
-    account::{Caller, Purpose},
-    http::{App, Failure},
+    account::Caller,
+    http::{App, Failure, prove},
 };
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    let purpose = Purpose::Operation("account/password", caller.user_id.clone());
-    app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+    prove(&app, ("account/password", &caller), request.auth.as_ref()).await?;
     app.accounts.set_password(&caller.user_id, &request.new_password).await?;
     if request.logout_devices {
         app.devices.remove_all(&caller.user_id, Some(&caller.device_id)).await?;

@@ -75,8 +75,8 @@ async fn closed_servers_and_servers_with_tokens_refuse_strangers() {
 async fn logging_in_and_out() {
     let server = Server::new(Registration::Open).await;
     let phone = server.register("alice").await;
-    let flows =
-        json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.application_service" }] });
+    let flows = json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.token", "get_login_token": true },
+            { "type": "m.login.application_service" }] });
     server.check("", "GET /login", (Value::Null, flows)).await;
     for (extra, expected) in [
         (json!({ "password": "wrong" }), "403 M_FORBIDDEN"),
@@ -396,4 +396,20 @@ async fn what_was_set_for_a_room_goes_with_its_upgrade() {
     }
     let none = (Value::Null, json!({ "tags": {} }));
     server.check(&carol, &format!("GET /user/@carol:localhost/rooms/{new}/tags"), none).await;
+}
+
+#[tokio::test]
+async fn a_login_token_lets_another_device_in_once() {
+    let server = Server::new(Registration::Open).await;
+    let phone = server.register("alice").await;
+    let ask = "POST /_matrix/client/v1/login/get_token";
+    server.check(&phone, ask, (json!({}), json!("401 -"))).await;
+    let told = server.met(&phone, ask, json!({ "auth": password("secret") })).await;
+    assert_eq!(told["expires_in_ms"], 120_000, "{told}");
+    let by_token = |token: &Value| json!({ "type": "m.login.token", "token": token, "device_id": "DESK" });
+    let session = server.met("", "POST /login", by_token(&told["login_token"])).await;
+    assert_eq!((&session["user_id"], &session["device_id"]), (&json!("@alice:localhost"), &json!("DESK")));
+    for token in [&told["login_token"], &json!("lkt_9999999999999_x"), &json!(phone), &json!("")] {
+        server.check("", "POST /login", (by_token(token), json!("403 M_FORBIDDEN"))).await;
+    }
 }

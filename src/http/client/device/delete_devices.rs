@@ -5,8 +5,8 @@
 use ruma::api::client::device::delete_devices::v3;
 
 use crate::{
-    account::{Caller, Purpose},
-    http::{App, Failure, Peer},
+    account::Caller,
+    http::{App, Failure, Peer, prove},
 };
 
 /// Removes some of the caller's devices, once the caller has proved who they are.
@@ -18,8 +18,7 @@ pub(super) async fn handle(
 ) -> Result<v3::Response, Failure> {
     // Who acts for its users has proved with its own token who it is.
     if peer.appservice.is_none() {
-        let purpose = Purpose::Operation("delete_devices", caller.user_id.clone());
-        app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+        prove(&app, ("delete_devices", &caller), request.auth.as_ref()).await?;
     }
     app.devices.remove(&caller.user_id, &request.devices).await?;
     Ok(v3::Response::new())

@@ -39,6 +39,7 @@ impl Client {
                 device_id: Some((*device).into()),
                 display_name: Some(format!("the {device}")),
                 refreshes: false,
+                client: None,
             };
             let token = app.accounts.start_session(session).await.unwrap().access_token;
             clients.push(Self { router: router.clone(), token });

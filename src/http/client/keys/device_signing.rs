@@ -5,9 +5,9 @@
 use ruma::api::client::keys::upload_signing_keys::v3;
 
 use crate::{
-    account::{Caller, Purpose},
+    account::Caller,
     device::CrossSigningKeys,
-    http::{App, Failure, Peer},
+    http::{App, Failure, Peer, prove},
 };
 
 /// Publishes the caller's cross-signing keys. Who replaces keys has to prove who they are.
@@ -25,8 +25,7 @@ pub(super) async fn handle(
     let change = app.devices.check_cross_signing(&caller.user_id, &keys).await?;
     // Who acts for its users has proved with its own token who it is.
     if change.needs_auth() && peer.appservice.is_none() {
-        let purpose = Purpose::Operation("device_signing", caller.user_id.clone());
-        app.accounts.authorize(&purpose, request.auth.as_ref()).await?;
+        prove(&app, ("device_signing", &caller), request.auth.as_ref()).await?;
     }
     app.devices.apply_cross_signing(change).await?;
     Ok(v3::Response::new())

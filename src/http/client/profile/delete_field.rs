@@ -11,6 +11,6 @@ use crate::{
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     super::own(&caller, &request.user_id)?;
-    super::change(&app, &caller, request.field.as_str(), None).await?;
+    super::change(&app, &caller.user_id, request.field.as_str(), None).await?;
     Ok(Response::new())
 }

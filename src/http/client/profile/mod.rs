@@ -30,10 +30,15 @@ fn own(caller: &Caller, user: &UserId) -> Result<(), Failure> {
 }
 
 /// Sets or removes a field.
-async fn change(app: &App, caller: &Caller, name: &str, value: Option<Value>) -> Result<(), Failure> {
-    app.accounts.set_profile_field(&caller.user_id, name, value).await?;
+pub(in crate::http) async fn change(
+    app: &App,
+    user_id: &UserId,
+    name: &str,
+    value: Option<Value>,
+) -> Result<(), Failure> {
+    app.accounts.set_profile_field(user_id, name, value).await?;
     if matches!(name, "displayname" | "avatar_url") {
-        app.rooms.update_member_profile(&caller.user_id).await?;
+        app.rooms.update_member_profile(user_id).await?;
     }
     Ok(())
 }

@@ -13,6 +13,6 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let name = request.value.field_name().as_str().to_owned();
     super::own(&caller, &request.user_id)?;
     let value = request.value.value().into_owned();
-    super::change(&app, &caller, &name, Some(value)).await?;
+    super::change(&app, &caller.user_id, &name, Some(value)).await?;
     Ok(Response::new())
 }

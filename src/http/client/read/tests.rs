@@ -30,8 +30,13 @@ async fn clients<const N: usize>(names: [&str; N]) -> [Client; N] {
     for name in names {
         let new = NewUser { username: Some(name.into()), password: Some("secret".into()), admin: false };
         let user_id = app.accounts.create_user(new).await.unwrap();
-        let session =
-            NewSession { user_id, device_id: Some("D".into()), display_name: None, refreshes: false };
+        let session = NewSession {
+            user_id,
+            device_id: Some("D".into()),
+            display_name: None,
+            refreshes: false,
+            client: None,
+        };
         let token = app.accounts.start_session(session).await.unwrap().access_token;
         clients.push(Client { router: router.clone(), token });
     }

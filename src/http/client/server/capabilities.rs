@@ -31,7 +31,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
         "m.3pid_changes": { "enabled": false },
-        "m.get_login_token": { "enabled": false },
+        "m.get_login_token": { "enabled": true },
     });
     let delayed =
         json!({ "max_delay_ms": DELAYED_EVENT_MS_MAX, "max_scheduled": DELAYED_EVENTS_PER_USER_MAX });

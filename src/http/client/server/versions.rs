@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ruma::api::client::discovery::get_supported_versions::{Request, Response};
 
-use crate::http::{App, Failure, Routes};
+use crate::http::{App, Failure, Routes, client::rendezvous};
 
 /// The versions whose client-server API works here. Version 1.13 needs reports of rooms.
 const VERSIONS: [&str; 12] =
@@ -16,9 +16,12 @@ const VERSIONS: [&str; 12] =
 pub(in crate::http) fn route(routes: &mut Routes) {
     let features: BTreeMap<String, bool> =
         routes.features().iter().map(|name| (String::from(*name), true)).collect();
-    routes.add::<Request, _>(move |_: App, _: Request| {
+    routes.add::<Request, _>(move |app: App, _: Request| {
         let versions = VERSIONS.iter().map(|version| String::from(*version)).collect();
-        let unstable_features = features.clone();
+        let mut unstable_features = features.clone();
+        if app.oauth.site().is_none() {
+            unstable_features.retain(|name, _| !rendezvous::FEATURES.contains(&name.as_str()));
+        }
         async move { Ok::<_, Failure>(Response { versions, unstable_features }) }
     });
 }

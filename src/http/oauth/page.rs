@@ -1,0 +1,115 @@
+//! What all pages have in common: frame, style, headers.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use maud::{DOCTYPE, Markup, html};
+
+use crate::{http::Failure, oauth::PAGES};
+
+/// A page for people.
+pub(super) struct Page {
+    /// What it is about.
+    pub(super) title: String,
+    /// Its content.
+    pub(super) body: Markup,
+    /// 200, unless something is wrong.
+    pub(super) status: StatusCode,
+    /// Where its forms lead beside this server, as a source of `Content-Security-Policy`: browsers judge redirects
+    /// after a form by it too.
+    pub(super) leads_to: Option<String>,
+}
+
+impl Page {
+    /// A page of this server alone.
+    pub(super) fn new(title: impl Into<String>, body: Markup) -> Self {
+        Self { title: title.into(), body, status: StatusCode::OK, leads_to: None }
+    }
+
+    /// The same page with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let Self { title, body, status, leads_to } = self;
+        let style = format!("{PAGES}/style.css");
+        let text = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="robots" content="noindex";
+                    title { (title) }
+                    link rel="stylesheet" href=(style);
+                }
+                body { main { h1 { (title) } (body) } }
+            }
+        };
+        let mut response = Response::new(Body::from(text.into_string()));
+        *response.status_mut() = status;
+        protect(&mut response, leads_to.as_deref());
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, html);
+        response
+    }
+}
+
+/// Headers that leave a page no more than it needs.
+fn protect(response: &mut Response, leads_to: Option<&str>) {
+    let leads_to = leads_to.unwrap_or_default();
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
+    );
+    // What is led to comes out of a URL that has been parsed, so that it has no characters that a header must not have.
+    let policy = HeaderValue::from_str(&policy)
+        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // The addresses of pages may hold codes.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// Sends the browser to another page with `GET`.
+pub(super) fn go_to(url: &str) -> Result<Response, Failure> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    protect(&mut response, None);
+    let url = HeaderValue::from_str(url).map_err(|_| Failure::invalid_param("The address is not valid"))?;
+    response.headers_mut().insert(header::LOCATION, url);
+    Ok(response)
+}
+
+/// A page that says that something did not work.
+pub(super) fn sorry(title: &str, text: &str, status: StatusCode) -> Page {
+    Page::new(title, html! { p { (text) } }).with_status(status)
+}
+
+/// What people see where programs are told of a failure.
+pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
+    let text = match failure.status() {
+        StatusCode::TOO_MANY_REQUESTS => "That was too often. Please wait a little and try again.",
+        StatusCode::SERVICE_UNAVAILABLE => "The server has too much to do. Please try again.",
+        StatusCode::INTERNAL_SERVER_ERROR => "Something went wrong inside the server.",
+        _ => failure.message(),
+    };
+    sorry("That did not work", text, failure.status()).into_response()
+}
+
+/// A hidden field.
+pub(super) fn hidden(name: &str, value: &str) -> Markup {
+    html! { input type="hidden" name=(name) value=(value); }
+}
+
+/// Text that something is wrong with what was entered.
+pub(super) fn complaint(text: Option<&str>) -> Markup {
+    html! { @if let Some(text) = text { p.wrong role="alert" { (text) } } }
+}

@@ -1,0 +1,127 @@
+//! What other people's pages, and people who make things up, get out of the pages: nothing.
+
+use serde_json::json;
+
+use super::{Browser, SITE, Scene, authorize};
+use crate::config::RegistrationMode;
+
+/// Rows 6.5 (CVE-2020-26891 and CVE-2021-21332, scripts through parameters; ea26e9a9, clickjacking).
+#[tokio::test]
+async fn cve_2020_26891_pages_show_parameters_as_text_and_run_nothing() {
+    let scene = Scene::new(RegistrationMode::Open).await;
+    scene.user("alice").await;
+    let evil = "\"><script>alert(1)</script>'&lt;";
+    let escaped = serde_html_form::to_string([("x", evil)]).unwrap().replacen("x=", "", 1);
+    let client = scene.client(json!({ "client_name": evil })).await;
+    let mut browser = Browser::default();
+    let mut pages = vec![
+        browser.get(&scene, &format!("/_matrix/oauth2/login?next={escaped}")).await,
+        browser.get(&scene, &format!("/_matrix/oauth2/register?next={escaped}")).await,
+        browser.get(&scene, &format!("/_matrix/oauth2/authorize?client_id={escaped}")).await,
+    ];
+    let asked = browser.get(&scene, &authorize(&client, "%22%3E%3Cscript%3E", "")).await;
+    let onwards = browser.sign_in(&scene, asked.location(), "alice").await;
+    pages.push(browser.get(&scene, &onwards).await);
+    pages.push(browser.get(&scene, &format!("/_matrix/oauth2/link?user_code={escaped}")).await);
+    let view = format!("/_matrix/oauth2/account?action=org.matrix.device_view&device_id={escaped}");
+    pages.push(browser.get(&scene, &view).await);
+    let csrf = pages[4].field("csrf");
+    pages.push(browser.post(&scene, "link", &[("csrf", &csrf), ("user_code", evil)]).await);
+    for page in pages {
+        assert!(page.text.starts_with("<!DOCTYPE html>"), "{}", page.text);
+        assert!(!page.text.contains("<script"), "{}", page.text);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"]
+        {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{policy}");
+        for (name, value) in [
+            ("x-frame-options", "DENY"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(page.headers[name], value);
+        }
+    }
+}
+
+#[tokio::test]
+async fn forms_of_other_sites_do_nothing() {
+    let scene = Scene::new(RegistrationMode::Open).await;
+    scene.user("alice").await;
+    let client = scene.client(json!({})).await;
+    let mut browser = Browser::default();
+    let asked = browser.get(&scene, &authorize(&client, "PHONE", "")).await;
+    let onwards = browser.sign_in(&scene, asked.location(), "alice").await;
+    let mut stranger = Browser::default();
+    let foreign = stranger.get(&scene, "/_matrix/oauth2/login").await.field("csrf");
+    for csrf in ["", "x", &foreign] {
+        for (page, more) in [
+            (&*onwards, [("decision", "allow"), ("x", "")]),
+            ("login", [("next", ""), ("username", "alice")]),
+            ("logout", [("next", ""), ("x", "")]),
+            ("link", [("user_code", "x"), ("decision", "allow")]),
+            ("account/profile", [("displayname", "x"), ("x", "")]),
+            ("account/device", [("device_id", "PHONE"), ("change", "remove")]),
+            ("account/cross_signing", [("x", ""), ("y", "")]),
+            ("account/deactivate", [("confirmed", "@alice:localhost"), ("x", "")]),
+        ] {
+            let fields = [("csrf", csrf), ("password", "secret"), more[0], more[1]];
+            let answer = browser.post(&scene, page, &fields).await;
+            assert_eq!(answer.status, 403, "{page} {csrf}: {}", answer.text);
+        }
+    }
+    assert_eq!(browser.get(&scene, "/_matrix/oauth2/account").await.status, 200, "still signed in");
+}
+
+/// Row 7.3 (tuwunel 1.5.1, audit): a browser that signs in gets another cookie, and goes only where it was going.
+#[tokio::test]
+async fn tuwunel_1_5_1_no_open_redirect_and_no_fixed_session() {
+    let scene = Scene::new(RegistrationMode::Open).await;
+    scene.user("alice").await;
+    let account = format!("{SITE}/_matrix/oauth2/account");
+    for next in [
+        "https://evil.org/",
+        "//evil.org/",
+        "/_matrix/oauth2//evil.org",
+        "/_matrix/oauth2/../../evil",
+        "/_matrix/oauth2/authorize@evil.org",
+        "/_matrix/oauth2/token",
+        "/_matrix/oauth2/link?\r\nx: y",
+        "",
+    ] {
+        let mut browser = Browser::default();
+        let page = browser.get(&scene, "/_matrix/oauth2/login").await;
+        let before = browser.cookie.clone();
+        let fields =
+            [("csrf", &*page.field("csrf")), ("next", next), ("username", "Alice"), ("password", "secret")];
+        let answer = browser.post(&scene, "login", &fields).await;
+        assert_eq!((answer.status, answer.location()), (303, &*account), "{next}");
+        assert_ne!(browser.cookie, before);
+        let mut fixed = Browser { cookie: before };
+        assert_eq!(
+            fixed.get(&scene, "/_matrix/oauth2/account").await.status,
+            303,
+            "the old cookie is nobody's"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_comes_twice_and_a_body_that_is_no_form_are_mistakes() {
+    let scene = Scene::new(RegistrationMode::Open).await;
+    for page in ["token", "revoke", "device"] {
+        let twice = [("token", "a"), ("token", "b"), ("client_id", "a"), ("client_id", "b")];
+        let answer = scene.form(page, &twice).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_request")), "{page}");
+        let path = format!("POST /_matrix/oauth2/{page}");
+        let answer = scene.json(&path, ("", json!({ "token": "a", "client_id": "a" }))).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("invalid_request")), "{page}");
+    }
+    let unknown = scene.form("device", &[("client_id", "nobody"), ("scope", "x")]).await;
+    assert_eq!((unknown.status, &unknown.json()["error"]), (401, &json!("invalid_client")));
+    let clients = scene.json("POST /_matrix/oauth2/clients", ("", json!([]))).await;
+    assert_eq!((clients.status, &clients.json()["error"]), (400, &json!("invalid_client_metadata")));
+}

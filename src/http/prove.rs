@@ -1,0 +1,21 @@
+//! Has somebody who is logged in prove that it is them, before what cannot be undone.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api>
+
+use ruma::api::client::uiaa::AuthData;
+
+use super::{App, Failure};
+use crate::account::Caller;
+
+/// Passes when `auth` completes what `operation` asks of its caller.
+///
+/// # Errors
+/// 401 with what is missing; 403 for what sessions of the OAuth 2.0 API leave to the account page.
+pub(super) async fn prove(
+    app: &App,
+    (operation, caller): (&'static str, &Caller),
+    auth: Option<&AuthData>,
+) -> Result<(), Failure> {
+    let page = app.oauth.site().map(|site| site.url("account"));
+    Ok(app.accounts.authorize_caller(operation, caller, auth, page.as_deref()).await?)
+}

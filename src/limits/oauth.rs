@@ -1,0 +1,43 @@
+//! Numbers of signing in: the OAuth 2.0 API, the server's pages, login tokens.
+
+/// How long an authorisation code is good, in milliseconds (RFC 6749, 4.1.2: at most ten minutes; ours: a phone
+/// may have to start the client anew).
+pub const OAUTH_CODE_MS: u64 = 5 * 60 * 1_000;
+/// How long a device code is good, in milliseconds (ours; RFC 8628 shows 30 minutes).
+pub const OAUTH_DEVICE_CODE_MS: u64 = 15 * 60 * 1_000;
+/// How often a client may ask whether a device code has been granted, in seconds (RFC 8628, 3.2: the default).
+pub const OAUTH_POLL_SECONDS: u64 = 5;
+/// Device codes whose last question is remembered (ours; about 150 bytes each).
+pub const OAUTH_POLLS_MAX: usize = 10_000;
+/// Characters of the code that a user types (RFC 8628, 6.1: eight out of twenty).
+pub const OAUTH_USER_CODE_CHARS: usize = 8;
+/// How long a browser is signed in to the server's pages, in milliseconds (ours).
+pub const BROWSER_SESSION_MS: u64 = 24 * 3_600 * 1_000;
+/// How long ago a user may have shown who they are for what cannot be undone, in milliseconds (ours).
+pub const BROWSER_PROOF_MS: u64 = 10 * 60 * 1_000;
+/// How long cross-signing keys may be replaced once it was allowed, in milliseconds (ours; as Synapse has it).
+pub const CROSS_SIGNING_RESET_MS: u64 = 10 * 60 * 1_000;
+/// After how long a client is forgotten that nobody uses, in milliseconds (ours).
+pub const OAUTH_CLIENT_KEEP_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// How exactly it is known when a client was last used, in milliseconds (ours).
+pub const OAUTH_CLIENT_USED_MS: u64 = 24 * 3_600 * 1_000;
+/// Clients, or device codes, that are looked at when another one comes, to remove what is old (ours).
+pub const OAUTH_SWEEP_ROWS: usize = 20;
+/// Redirect URIs of a client (ours).
+pub const OAUTH_REDIRECTS_MAX: usize = 20;
+/// Longest URI of a client, in bytes (ours).
+pub const OAUTH_URI_BYTES_MAX: usize = 2_048;
+/// Longest name of a client, in characters (ours).
+pub const OAUTH_NAME_CHARS_MAX: usize = 100;
+/// Longest `state` of an authorisation request, in bytes (ours).
+pub const OAUTH_STATE_BYTES_MAX: usize = 4_096;
+/// How long a login token is good, in milliseconds (client-server API, "login/get_token": recommended).
+pub const LOGIN_TOKEN_MS: u64 = 2 * 60 * 1_000;
+/// How long a rendezvous session lasts after it was last written to, in milliseconds (MSC4388: at least 120 seconds).
+pub const RENDEZVOUS_IDLE_MS: u64 = 2 * 60 * 1_000;
+/// How long a rendezvous session lasts at most, in milliseconds (ours; the user has to sign in meanwhile).
+pub const RENDEZVOUS_MS: u64 = 10 * 60 * 1_000;
+/// Largest payload of a rendezvous session, in bytes (MSC4108 and MSC4388: at least 4 KiB).
+pub const RENDEZVOUS_BYTES_MAX: usize = 4 << 10;
+/// Rendezvous sessions that are begun within a minute (ours; with the one above it bounds what strangers fill).
+pub const RENDEZVOUS_PER_MINUTE: u32 = 1_000;

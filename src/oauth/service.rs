@@ -1,0 +1,53 @@
+//! The service: what it is made of.
+
+use std::{ops::Deref, sync::Arc};
+
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+use super::{Code, OauthError, Site};
+use crate::{account::Accounts, device::Devices, limits::OAUTH_POLLS_MAX, log::Log, types::Ports};
+
+/// The built-in OAuth 2.0 API. Cheap to clone.
+#[derive(Clone)]
+pub struct Oauth(Arc<Inner>);
+
+/// What the service holds.
+pub struct Inner {
+    pub(super) log: Log,
+    pub(super) ports: Ports,
+    pub(super) accounts: Accounts,
+    pub(super) devices: Devices,
+    /// When device codes were last asked for, by their hashes.
+    pub(super) polls: Cache<String, u64>,
+    /// How many rendezvous sessions were begun in which minute.
+    pub(super) meetings: Mutex<(u64, u32)>,
+    site: Option<Site>,
+}
+
+impl Deref for Oauth {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Oauth {
+    /// The API of the server whose pages are at `site`; it is off without one.
+    #[must_use]
+    pub fn new((log, ports): (Log, Ports), accounts: Accounts, devices: Devices, site: Option<Site>) -> Self {
+        let (polls, meetings) = (Cache::new(OAUTH_POLLS_MAX), Mutex::default());
+        Self(Arc::new(Inner { log, ports, accounts, devices, polls, meetings, site }))
+    }
+
+    /// Where the server's pages are, unless the API is off.
+    #[must_use]
+    pub fn site(&self) -> Option<&Site> {
+        self.site.as_ref()
+    }
+
+    pub(super) fn needed_site(&self) -> Result<&Site, OauthError> {
+        self.site().ok_or_else(|| OauthError::refused(Code::InvalidRequest, "The OAuth 2.0 API is off"))
+    }
+}
