@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("appservice", &["config", "store", "log", "keys", "dag", "peer", "history"]),
     ("account", &["dag", "peer", "appservice"]),
     ("device", &["dag", "appservice"]),
-    ("oauth", &["config", "keys", "dag", "peer", "history", "appservice"]),
+    ("oauth", &["config", "keys", "dag", "history", "appservice"]),
     ("ephemeral", &["dag", "device", "oauth", "peer", "appservice"]),
     ("push", &["device", "oauth", "ephemeral", "peer", "appservice"]),
     (
@@ -62,6 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("html5gum", &["media"]),
     ("clap", &["cli"]),
     ("maud", &["http"]),
+    ("jsonwebtoken", &["oauth"]),
     ("argon2", &["account"]),
     ("serde_saphyr", &["appservice"]),
     ("regex", &["appservice"]),

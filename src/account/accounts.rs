@@ -40,6 +40,8 @@ pub struct Settings {
     pub registration: Registration,
     /// The registration tokens.
     pub registration_tokens: Vec<String>,
+    /// Whether those get an account whom a provider of identities knows, whatever `registration` says.
+    pub provider_registration: bool,
     /// How long an access token that can be refreshed is valid.
     pub access_token_lifetime: Option<Duration>,
 }
@@ -49,6 +51,7 @@ impl Default for Settings {
         Self {
             registration: Registration::default(),
             registration_tokens: Vec::new(),
+            provider_registration: true,
             access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),
         }
     }

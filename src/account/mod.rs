@@ -1,7 +1,8 @@
 //! Users, passwords, sessions and tokens, user-interactive authentication, profiles, account data,
 //! filters, push rules as stored.
 //!
-//! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `Device` (its row; its keys belong
+//! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `ProviderLink`,
+//! `UserLink`, `Device` (its row; its keys belong
 //! to `device`), `DeviceSeen`, `Profile`, `AccountData` and `Filter`. May use: `types`, `limits`,
 //! `config`, `store`, `log`. Start reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
 //! looked up in the store at every request, so that one that was removed is out at once; account data
@@ -15,6 +16,7 @@ mod error;
 mod filter;
 mod inheritance;
 mod invites;
+mod link;
 mod list_change;
 mod login_token;
 mod openid;
@@ -37,6 +39,7 @@ pub use device::{DEVICES, Device, DeviceClient, Family, Seen};
 pub use error::AccountError;
 pub use inheritance::Inheritance;
 pub use invites::{INVITE_PERMISSION, InvitePermission, Verdict};
+pub use link::Identity;
 pub use list_change::{DEVICE_CHANGES, ListChange, read_change, tell_people};
 pub use profile::ProfileField;
 pub use register::NewUser;

@@ -27,6 +27,17 @@ impl Accounts {
         self.newcomer_stages().map(drop)
     }
 
+    /// Whether somebody gets an account whom a provider of identities knows.
+    ///
+    /// # Errors
+    /// When the operator lets nobody in like this.
+    pub fn check_provider_registration(&self) -> Result<(), AccountError> {
+        match self.settings().provider_registration {
+            true => Ok(()),
+            false => Err(AccountError::RegistrationRefused("No accounts are made for newcomers")),
+        }
+    }
+
     /// The row of a user who may sign in.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl Accounts {
         self.commit_user(commit).await.map(|()| session)
     }
 
-    async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
+    pub(super) async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
         let username =
             new.username.unwrap_or_else(|| random_string(&*self.ports.rng, 12).to_ascii_lowercase());
         let user_id = self.available(&username).await?;
@@ -73,7 +73,7 @@ impl Accounts {
         Ok((commit, user_id))
     }
 
-    async fn commit_user(&self, commit: Commit) -> Result<(), AccountError> {
+    pub(super) async fn commit_user(&self, commit: Commit) -> Result<(), AccountError> {
         match self.log.commit(commit).await {
             Err(CommitError::Conflict(_)) => Err(AccountError::UserInUse),
             other => Ok(other.map(|_| ())?),

@@ -1,6 +1,6 @@
 //! Mistakes in the configuration, told so that they can be put right.
 
-use std::{fmt, io, path::PathBuf};
+use std::{collections::BTreeSet, fmt, io, path::PathBuf};
 
 use figment::error::Kind;
 use http::HeaderValue;
@@ -137,9 +137,31 @@ impl Config {
         {
             wrong("voip.turn_uris", "an entry is written as turn:HOST:PORT?transport=udp");
         }
+        self.check_sso(&mut wrong);
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
     }
+    fn check_sso(&self, wrong: &mut impl FnMut(&str, &str)) {
+        let ids: BTreeSet<&str> = self.sso.providers.iter().map(|provider| &*provider.id).collect();
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+        if ids.len() < self.sso.providers.len()
+            || !ids.iter().all(|id| !id.is_empty() && id.bytes().all(plain))
+        {
+            wrong("sso.providers", "each has an `id` of its own, of a-z, 0-9, - and _");
+        }
+        for provider in &self.sso.providers {
+            if !provider.issuer.starts_with("https://") && !provider.issuer.starts_with("http://") {
+                wrong("sso.providers", "an `issuer` is written as https://host/path");
+            }
+            if !provider.scopes.iter().any(|scope| scope == "openid") {
+                wrong("sso.providers", "`scopes` contain `openid`");
+            }
+        }
+        if !self.sso.trusted_clients.iter().all(|client| url::Url::parse(client).is_ok()) {
+            wrong("sso.trusted_clients", "an entry is written as https://host/path");
+        }
+    }
+
     fn check_federation(&self, wrong: &mut impl FnMut(&str, &str)) {
         let federation = &self.federation;
         let is_key = |text: &str| {

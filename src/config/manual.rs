@@ -1,7 +1,7 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, Media, Oauth, Push, RateLimits, Registration, Storage, Voip,
+    Config, Federation, Limits, Logging, Media, Oauth, Push, RateLimits, Registration, Sso, Storage, Voip,
     WellKnown, section::Documented,
 };
 
@@ -29,6 +29,7 @@ pub fn manual() -> String {
     page::<Config>(&mut text, "", defaults.as_ref());
     page::<Registration>(&mut text, "registration", defaults.as_ref());
     page::<Oauth>(&mut text, "oauth", defaults.as_ref());
+    page::<Sso>(&mut text, "sso", defaults.as_ref());
     page::<Storage>(&mut text, "store", defaults.as_ref());
     page::<RateLimits>(&mut text, "rate_limits", defaults.as_ref());
     page::<Limits>(&mut text, "limits", defaults.as_ref());

@@ -20,5 +20,6 @@ pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
     Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, Media, Oauth,
-    OldVerifyKey, Options, Push, Rate, RateLimits, Registration, RegistrationMode, Storage, Voip, WellKnown,
+    OldVerifyKey, Options, Provider, Push, Rate, RateLimits, Registration, RegistrationMode, Sso, Storage,
+    Voip, WellKnown,
 };

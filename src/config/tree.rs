@@ -47,6 +47,8 @@ sections! {
         registration: Registration = Registration::default(),
         /// Signing in on pages of this server, which most clients prefer.
         oauth: Oauth = Oauth::default(),
+        /// Signing in by other providers of identities.
+        sso: Sso = Sso::default(),
         /// Where everything is kept.
         store: Storage = Storage::default(),
         /// How often one client may ask for the same kind of thing.
@@ -108,6 +110,22 @@ sections! {
         /// Whether clients are offered it. It takes a `public_base_url` with `https`, or one with `http` on this machine;
         /// without one it is off.
         enabled: bool = true,
+    }
+
+    /// Signing in by other providers of identities, on the pages of this server: it takes what `oauth` takes.
+    Sso {
+        /// The providers (OpenID Connect), each a table `[[sso.providers]]` with `id` (part of addresses: `a-z`, `0-9`,
+        /// `-`, `_`), `name` (for people), `issuer`, `client_id`, and as needed `client_secret` or
+        /// `client_secret_file`, `scopes` (`["openid", "profile", "email"]`) and `localpart` (the user name that is
+        /// proposed, with claims in braces: `"{preferred_username}"`). The redirect URI to register there is
+        /// `PUBLIC_BASE_URL/_matrix/oauth2/callback/ID`.
+        providers: Vec<Provider> = Vec::new(),
+        /// Whether somebody whom a provider knows gets an account here at the first sign-in, whatever `registration`
+        /// says. Without, only those come in who connect an account that they have.
+        registers: bool = true,
+        /// Addresses of clients, such as `https://app.example.org/`, that get a login token without a question when a user
+        /// signs in by the older way (`m.login.sso`). What lies below them is trusted too.
+        trusted_clients: Vec<String> = Vec::new(),
     }
 
     /// Where everything is kept. In short: `store = "memory"` sets `engine`.
@@ -290,6 +308,48 @@ pub struct OldVerifyKey {
     pub key: String,
     /// When it was used for the last time, in milliseconds since 1970.
     pub expired_ts: u64,
+}
+
+/// A provider of identities. Its secret is never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Part of addresses.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// The issuer identifier.
+    pub issuer: String,
+    /// What this server is called there.
+    pub client_id: String,
+    /// How this server proves that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// A file with the secret instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_file: Option<PathBuf>,
+    /// What is asked for.
+    #[serde(default = "Provider::usual_scopes")]
+    pub scopes: Vec<String>,
+    /// The user name that is proposed.
+    #[serde(default = "Provider::usual_localpart")]
+    pub localpart: String,
+}
+
+impl Provider {
+    fn usual_scopes() -> Vec<String> {
+        ["openid", "profile", "email"].map(String::from).to_vec()
+    }
+
+    fn usual_localpart() -> String {
+        String::from("{preferred_username}")
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("id", &self.id).field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 /// What an object store wants to be told. Some of it is secret, so it is never printed.

@@ -29,7 +29,7 @@ use crate::{
     },
     log::Log,
     media::{self, Media, Place, Previews},
-    oauth::{Oauth, Site},
+    oauth::{self, Oauth, ProviderSettings, Site},
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
     room::{Delayed, Profile, Profiles, Rooms},
@@ -143,7 +143,7 @@ impl Services {
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
-        let oauth = open_oauth(&config, (&log, &ports), (&accounts, &devices));
+        let oauth = open_oauth(&config, (&log, &ports, &net), (&accounts, &devices))?;
         let media = open_media(&config, (&log, &ports, &peers, &tasks))?;
         let stopping = CancellationToken::new();
         devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
@@ -311,6 +311,7 @@ fn account_settings(config: &Config) -> account::Settings {
             RegistrationMode::Open => account::Registration::Open,
         },
         registration_tokens: registration.tokens.clone(),
+        provider_registration: config.sso.registers,
         access_token_lifetime: match config.access_token_seconds {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
@@ -320,12 +321,41 @@ fn account_settings(config: &Config) -> account::Settings {
 
 fn open_oauth(
     config: &Config,
-    (log, ports): (&Log, &Ports),
+    (log, ports, net): (&Log, &Ports, &Arc<dyn Net>),
     (accounts, devices): (&Accounts, &Devices),
-) -> Oauth {
+) -> Result<Oauth, StoreError> {
     let base_url = config.public_base_url.as_deref().filter(|_| config.oauth.enabled);
-    let site = base_url.and_then(Site::new);
-    Oauth::new((log.clone(), ports.clone()), accounts.clone(), devices.clone(), site)
+    let providers: Result<_, _> = config.sso.providers.iter().map(provider_settings).collect();
+    Ok(Oauth::new(oauth::Foundation {
+        log: log.clone(),
+        ports: ports.clone(),
+        net: net.clone(),
+        accounts: accounts.clone(),
+        devices: devices.clone(),
+        site: base_url.and_then(Site::new),
+        providers: providers?,
+    }))
+}
+
+fn provider_settings(provider: &config::Provider) -> Result<ProviderSettings, StoreError> {
+    let secret = match (&provider.client_secret, &provider.client_secret_file) {
+        (Some(secret), _) => Some(secret.clone()),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|error| StoreError::Unusable(format!("{}: {error}", file.display())))?;
+            Some(text.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    Ok(ProviderSettings {
+        id: provider.id.clone(),
+        name: provider.name.clone(),
+        issuer: provider.issuer.clone(),
+        client_id: provider.client_id.clone(),
+        client_secret: secret,
+        scopes: provider.scopes.clone(),
+        localpart: provider.localpart.clone(),
+    })
 }
 
 fn open_media(

@@ -1,5 +1,7 @@
 //! Numbers of signing in: the OAuth 2.0 API, the server's pages, login tokens.
 
+use std::time::Duration;
+
 /// How long an authorisation code is good, in milliseconds (RFC 6749, 4.1.2: at most ten minutes; ours: a phone
 /// may have to start the client anew).
 pub const OAUTH_CODE_MS: u64 = 5 * 60 * 1_000;
@@ -41,3 +43,15 @@ pub const RENDEZVOUS_MS: u64 = 10 * 60 * 1_000;
 pub const RENDEZVOUS_BYTES_MAX: usize = 4 << 10;
 /// Rendezvous sessions that are begun within a minute (ours; with the one above it bounds what strangers fill).
 pub const RENDEZVOUS_PER_MINUTE: u32 = 1_000;
+/// How long metadata and keys of a provider of identities are believed, in milliseconds (ours).
+pub const PROVIDER_KNOWN_MS: u64 = 3_600 * 1_000;
+/// How long a provider may take to answer (ours; a user waits).
+pub const PROVIDER_SECONDS_MAX: Duration = Duration::from_secs(15);
+/// Largest answer of a provider, in bytes (ours; key sets are the largest).
+pub const PROVIDER_ANSWER_BYTES_MAX: usize = 256 << 10;
+/// How far the clocks of a provider and this server may differ, in milliseconds (ours).
+pub const PROVIDER_SKEW_MS: u64 = 60 * 1_000;
+/// How long a browser may stay at a provider, in milliseconds (ours).
+pub const PROVIDER_AWAY_MS: u64 = 15 * 60 * 1_000;
+/// How long somebody may take to choose a user name, in milliseconds (ours).
+pub const PROVIDER_NEWCOMER_MS: u64 = 30 * 60 * 1_000;

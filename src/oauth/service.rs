@@ -5,8 +5,29 @@ use std::{ops::Deref, sync::Arc};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-use super::{Code, OauthError, Site};
-use crate::{account::Accounts, device::Devices, limits::OAUTH_POLLS_MAX, log::Log, types::Ports};
+use super::{
+    Code, OauthError, Site,
+    provider::{Provider, ProviderSettings},
+};
+use crate::{account::Accounts, device::Devices, limits::OAUTH_POLLS_MAX, log::Log, peer::Net, types::Ports};
+
+/// What the service stands on.
+pub struct Foundation {
+    /// The log.
+    pub log: Log,
+    /// Time and randomness.
+    pub ports: Ports,
+    /// The door to the network, for providers.
+    pub net: Arc<dyn Net>,
+    /// Whom sessions are of.
+    pub accounts: Accounts,
+    /// What sessions are on.
+    pub devices: Devices,
+    /// Where the server's pages are; the API is off without.
+    pub site: Option<Site>,
+    /// Providers of identities.
+    pub providers: Vec<ProviderSettings>,
+}
 
 /// The built-in OAuth 2.0 API. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +43,8 @@ pub struct Inner {
     pub(super) polls: Cache<String, u64>,
     /// How many rendezvous sessions were begun in which minute.
     pub(super) meetings: Mutex<(u64, u32)>,
+    pub(super) net: Arc<dyn Net>,
+    pub(super) providers: Vec<Provider>,
     site: Option<Site>,
 }
 
@@ -34,11 +57,13 @@ impl Deref for Oauth {
 }
 
 impl Oauth {
-    /// The API of the server whose pages are at `site`; it is off without one.
+    /// Builds it.
     #[must_use]
-    pub fn new((log, ports): (Log, Ports), accounts: Accounts, devices: Devices, site: Option<Site>) -> Self {
+    pub fn new(foundation: Foundation) -> Self {
+        let Foundation { log, ports, net, accounts, devices, site, providers } = foundation;
+        let providers = providers.into_iter().map(Provider::new).collect();
         let (polls, meetings) = (Cache::new(OAUTH_POLLS_MAX), Mutex::default());
-        Self(Arc::new(Inner { log, ports, accounts, devices, polls, meetings, site }))
+        Self(Arc::new(Inner { log, ports, accounts, devices, polls, meetings, net, providers, site }))
     }
 
     /// Where the server's pages are, unless the API is off.

@@ -75,7 +75,7 @@ pub struct Internet {
     locator: Arc<Locator>,
     discovery: Discovery,
     client: HttpClient,
-    /// For push gateways, for application services, and for pages.
+    /// For push gateways, for application services and providers of identities, and for pages.
     web: [HttpClient; 3],
     tls: Arc<ClientConfig>,
     all: Semaphore,
@@ -226,7 +226,7 @@ impl Net for Internet {
         let [push, appservice, pages] = &self.web;
         let client = match purpose {
             Purpose::Push => push,
-            Purpose::Appservice => appservice,
+            Purpose::Appservice | Purpose::Provider => appservice,
             Purpose::Page => pages,
         };
         Box::pin(within(bounds.timeout, async move {

@@ -58,6 +58,8 @@ pub enum Purpose {
     Push,
     /// To hand over events: the operator has named it, so it may lie anywhere.
     Appservice,
+    /// To ask who somebody is: the operator has named it, so it may lie anywhere.
+    Provider,
     /// To look at a page: a user, or a stranger, has named it.
     Page,
 }

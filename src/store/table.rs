@@ -106,6 +106,14 @@ pub enum TableId {
     BrowserSession = 0x55,
     /// Where two devices meet to sign one of them in by a QR code.
     Rendezvous = 0x56,
+    /// Users by the identities that providers know them by.
+    ProviderLink = 0x57,
+    /// Identities by user.
+    UserLink = 0x58,
+    /// Browsers that are away at a provider of identities.
+    ProviderAway = 0x59,
+    /// Those whom a provider knows and this server does not.
+    ProviderNewcomer = 0x5A,
     /// Devices by user.
     Device = 0x60,
     /// Device keys.

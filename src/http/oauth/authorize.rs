@@ -156,7 +156,7 @@ fn destination(redirect_uri: &str) -> String {
 }
 
 /// Where a redirect URI leads, for browsers: a source of `Content-Security-Policy`.
-fn form_target(redirect_uri: &str) -> Option<String> {
+pub(super) fn form_target(redirect_uri: &str) -> Option<String> {
     let url = Url::parse(redirect_uri).ok()?;
     match (url.scheme(), url.host()) {
         // Sources have no IPv6 addresses.

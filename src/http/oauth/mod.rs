@@ -18,9 +18,12 @@ mod page;
 mod register;
 mod reply;
 mod revoke;
+mod sso;
 mod style;
 mod token;
+mod upstream;
 mod visitor;
+mod welcome;
 
 #[cfg(test)]
 mod tests;
@@ -43,5 +46,8 @@ pub(super) fn routes(routes: &mut Routes) {
     logout::route(routes);
     register::routes(routes);
     account::routes(routes);
+    sso::routes(routes);
+    upstream::routes(routes);
+    welcome::routes(routes);
     style::route(routes);
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Characters of the cookie of a browser that is not signed in.
 const COOKIE_CHARS: usize = 40;
 /// Pages that a browser may be sent on to.
-const ONWARDS: [&str; 3] = ["authorize", "link", "account"];
+const ONWARDS: [&str; 4] = ["authorize", "link", "account", "sso"];
 
 /// A browser.
 pub(super) struct Visitor {
@@ -63,11 +63,7 @@ impl Visitor {
 
     /// Shows a page.
     pub(super) fn show(&self, page: Page) -> Response {
-        let mut response = page.into_response();
-        if self.is_new {
-            self.set_cookie(&mut response, &self.cookie);
-        }
-        response
+        self.keep_cookie(page.into_response())
     }
 
     /// Sends the browser on, signed in with another cookie than before, so that nobody knows it who gave it that one.
@@ -75,6 +71,19 @@ impl Visitor {
         let mut response = go_to(url)?;
         self.set_cookie(&mut response, cookie);
         Ok(response)
+    }
+
+    /// What tells this browser from others.
+    pub(super) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// The same answer, with the cookie for a browser that has none yet.
+    pub(super) fn keep_cookie(&self, mut response: Response) -> Response {
+        if self.is_new {
+            self.set_cookie(&mut response, &self.cookie);
+        }
+        response
     }
 
     /// Signs the browser out.
@@ -86,6 +95,12 @@ impl Visitor {
     pub(super) fn login_url(&self, next: &str) -> String {
         let query = serde_html_form::to_string([("next", next)]).unwrap_or_default();
         format!("{}?{query}", self.site.url("login"))
+    }
+
+    /// Where somebody signs in with a provider who then goes on to `next`.
+    pub(super) fn upstream_url(&self, provider: &str, next: &str) -> String {
+        let query = serde_html_form::to_string([("next", next)]).unwrap_or_default();
+        format!("{}?{query}", self.site.url(&format!("upstream/{provider}")))
     }
 
     /// Where somebody makes an account who then goes on to `next`.

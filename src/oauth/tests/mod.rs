@@ -1,6 +1,7 @@
 //! The OAuth 2.0 API by table, on the memory engine, with a clock that moves when told.
 
 mod binding;
+mod provider;
 mod registering;
 
 use std::{sync::Arc, time::Duration};
@@ -11,11 +12,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 
-use super::{Authorization, AuthorizationParams, Granted, Misled, Oauth, OauthError, Site, TokenParams};
+use super::{
+    Authorization, AuthorizationParams, Foundation, Granted, Misled, Oauth, OauthError, ProviderSettings,
+    Site, TokenParams,
+};
 use crate::{
     account::{Accounts, NewUser, Settings},
     device::Devices,
     log::Log,
+    peer::{Isolated, Net},
     store::{Db, Scan, Store, memory::Memory},
     types::{ManualClock, Ports, SeededRng},
 };
@@ -33,14 +38,26 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Arc::new(Isolated), Vec::new(), Settings::default()).await
+    }
+
+    async fn with(net: Arc<dyn Net>, providers: Vec<ProviderSettings>, settings: Settings) -> Self {
         let (store, clock) = (Arc::new(Memory::new()), Arc::new(ManualClock::at(1_000_000)));
         let log = Log::open(Db::new(store.clone()), &TaskTracker::new()).await.unwrap();
         let ports = Ports { clock: clock.clone(), rng: Arc::new(SeededRng::new(7)) };
         let name = owned_server_name!("here");
-        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), Settings::default());
+        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), settings);
         let devices = Devices::new(log.clone(), ports.clone(), name);
         let site = Site::new("https://matrix.here");
-        let oauth = Oauth::new((log, ports), accounts.clone(), devices.clone(), site);
+        let oauth = Oauth::new(Foundation {
+            log,
+            ports,
+            net,
+            accounts: accounts.clone(),
+            devices: devices.clone(),
+            site,
+            providers,
+        });
         Self { oauth, accounts, devices, clock, store }
     }
 

@@ -154,3 +154,59 @@ async fn a_device_without_a_browser_is_signed_in_by_its_code() {
     let me = scene.json("GET /_matrix/client/v3/account/whoami", (token, Value::Null)).await.json();
     assert_eq!(me["device_id"], "TV");
 }
+
+#[tokio::test]
+async fn the_older_way_by_browser_ends_with_a_login_token() {
+    let mut config = Config { public_base_url: Some(SITE.to_owned()), ..Config::default() };
+    config.sso.trusted_clients = vec![String::from("https://trusted.example.org/")];
+    let scene = Scene::with(config).await;
+    scene.user("alice").await;
+    let flows = scene.json("GET /_matrix/client/v3/login", ("", Value::Null)).await.json();
+    let sso = flows["flows"].as_array().unwrap().iter().find(|flow| flow["type"] == "m.login.sso");
+    assert_eq!(sso.unwrap()["oauth_aware_preferred"], true, "{flows}");
+    let redirect = "/_matrix/client/v3/login/sso/redirect?redirectUrl=";
+    let mut browser = Browser::default();
+    for wrong in ["", "nonsense", "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd"] {
+        assert_eq!(browser.get(&scene, &format!("{redirect}{wrong}")).await.status, 400, "{wrong}");
+    }
+    let other = redirect.replace('?', "/nobody?");
+    assert_eq!(browser.get(&scene, &format!("{other}https://app.example.org/")).await.status, 404);
+    let asked = browser.get(&scene, &format!("{redirect}https%3A%2F%2Fapp.example.org%2F%3Fa%3Db")).await;
+    let confirm = browser.sign_in(&scene, asked.location(), "alice").await;
+    let page = browser.get(&scene, &confirm).await;
+    assert!(page.status == 200 && page.text.contains("app.example.org"), "{}", page.text);
+    let csrf = page.field("csrf");
+    assert_eq!(browser.post(&scene, &confirm, &[("csrf", "x")]).await.status, 403);
+    let back = browser.post(&scene, &confirm, &[("csrf", &csrf)]).await;
+    assert!(back.location().starts_with("https://app.example.org/?a=b&loginToken="), "{}", back.location());
+    let token = parameter(back.location(), "loginToken");
+    let login = json!({ "type": "m.login.token", "token": token });
+    let session = scene.json("POST /_matrix/client/v3/login", ("", login.clone())).await;
+    assert_eq!(session.json()["user_id"], "@alice:localhost");
+    assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", login)).await.status, 403, "good once");
+}
+
+/// Row 7.4 (b2bd54a2, Synapse 1.11.1: the login token leaks to whoever sends a link): nobody but the clients that the
+/// operator trusts gets one without a question, and none at all before somebody signs in.
+#[tokio::test]
+async fn b2bd54a2_login_tokens_go_only_where_the_user_says() {
+    let mut config = Config { public_base_url: Some(SITE.to_owned()), ..Config::default() };
+    config.sso.trusted_clients = vec![String::from("https://trusted.example.org/")];
+    let scene = Scene::with(config).await;
+    scene.user("alice").await;
+    let sso = |url: &str| format!("/_matrix/oauth2/sso?redirectUrl={url}");
+    let mut browser = Browser::default();
+    let nobody = browser.get(&scene, &sso("https://trusted.example.org/")).await;
+    browser.sign_in(&scene, nobody.location(), "alice").await;
+    for (url, asks) in [
+        ("https://trusted.example.org/deep", false),
+        ("https://trusted.example.org.evil.org/", true),
+        ("https://trusted.example.org@evil.org/", true),
+        ("http://trusted.example.org/", true),
+        ("https://evil.org/?https://trusted.example.org/", true),
+    ] {
+        let answer = browser.get(&scene, &sso(url)).await;
+        assert_eq!(answer.status == 200, asks, "{url}");
+        assert_eq!(answer.headers.contains_key("location"), !asks, "{url}");
+    }
+}
