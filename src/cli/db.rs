@@ -13,6 +13,8 @@ use tokio_util::task::TaskTracker;
 use super::{Stop, print};
 use crate::{
     config::Config,
+    http::media_place,
+    media,
     server::Place,
     store::{
         Store, StoreError,
@@ -25,7 +27,7 @@ use crate::{
 /// Looks after the store.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum DbVerb {
-    /// Reads everything and says what is damaged.
+    /// Reads everything, media too, and says what is damaged.
     Check {
         /// Makes the index of the embedded store anew from its log first.
         #[arg(long)]
@@ -59,6 +61,7 @@ pub(super) fn obey(config: &Config, verb: DbVerb) -> Result<(), Stop> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let place = Place::of(config);
     let bar = Bar::new();
+    let checks = matches!(verb, DbVerb::Check { .. });
     let done = runtime.map_err(Stop::failed)?.block_on(async {
         match place {
             Place::Memory => Err(Stop::wrong("the memory engine keeps nothing to look after")),
@@ -66,8 +69,28 @@ pub(super) fn obey(config: &Config, verb: DbVerb) -> Result<(), Stop> {
             Place::Postgres(settings) => in_database(settings, verb, &bar).await,
         }
     });
+    let done = done.and_then(|done| match checks {
+        true => Ok(done + &check_files(config, &bar)?),
+        false => Ok(done),
+    });
     bar.0.finish_and_clear();
     print(&done?)
+}
+
+/// Media are in the data folder too, beside the store.
+fn check_files(config: &Config, bar: &Bar) -> Result<String, Stop> {
+    let tell = |done, total| bar.tell(Progress { what: "reading media", done, total: Some(total) });
+    let media::Checked { files, bytes, damaged } =
+        media::check(&media_place(config), &tell).map_err(Stop::failed)?;
+    if damaged.is_empty() {
+        return Ok(format!("So it is with media: {files} files with {bytes} bytes.\n"));
+    }
+    let paths: Vec<String> = damaged.iter().map(|path| path.display().to_string()).collect();
+    Err(Stop::failed(format!(
+        "The store is well, but {} of {files} files of media are not what was uploaded:\n{}",
+        paths.len(),
+        paths.join("\n")
+    )))
 }
 
 /// A progress bar, where there is a terminal to draw it on.

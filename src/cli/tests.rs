@@ -50,6 +50,10 @@ fn a_store_goes_through_an_export_and_back() {
     check(&["-O", &other, "db", "compact"], 0);
     check(&["-O", &other, "db", "check"], 0);
     check(&["-O", &other, "-O", "server_name=example.com", "db", "check"], 1);
+    let shelf = folder.path().join("other/media/files/00");
+    std::fs::create_dir_all(&shelf).unwrap();
+    std::fs::write(shelf.join(format!("f{}-x", "0".repeat(64))), "not what it was").unwrap();
+    check(&["-O", &other, "db", "check"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -370,15 +370,22 @@ fn open_media(
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
+/// Where the files are that a configuration names.
+#[must_use]
+pub fn media_place(config: &Config) -> Place {
+    let media = &config.media;
+    Place {
+        folder: media.folder.clone().unwrap_or_else(|| config.data_dir.join("media")),
+        url: media.url.clone(),
+        options: media.options.0.clone(),
+    }
+}
+
 fn media_settings(config: &Config) -> media::Settings {
     let media = &config.media;
     let bytes = |mib: u64| mib.saturating_mul(1 << 20);
     media::Settings {
-        place: Place {
-            folder: media.folder.clone().unwrap_or_else(|| config.data_dir.join("media")),
-            url: media.url.clone(),
-            options: media.options.0.clone(),
-        },
+        place: media_place(config),
         upload_bytes_max: bytes(media.upload_mib),
         quota_bytes: (media.quota_mib > 0).then(|| bytes(media.quota_mib)),
         remote_bytes_max: bytes(media.remote_mib),

@@ -31,7 +31,7 @@ mod tests;
 #[cfg(test)]
 mod wire;
 
-pub use app::{App, Budget, Foundation, Services, Share};
+pub use app::{App, Budget, Foundation, Services, Share, media_place};
 pub(crate) use appservices::{meet_alias, meet_users};
 pub use call::{Body, Call, Peer};
 pub use error::Failure;

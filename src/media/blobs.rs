@@ -41,6 +41,13 @@ pub struct Place {
     pub options: BTreeMap<String, String>,
 }
 
+impl Place {
+    /// The folder with the files, unless they are in an object store.
+    pub(super) fn files(&self) -> PathBuf {
+        self.folder.join("files")
+    }
+}
+
 /// What the bytes of a name are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
@@ -77,7 +84,7 @@ impl Blobs {
     pub(super) fn open(place: &Place) -> Result<Self, MediaError> {
         let incoming = place.folder.join("incoming");
         let Some(url) = &place.url else {
-            let files = place.folder.join("files");
+            let files = place.files();
             let store = Arc::new(LocalFileSystem::new().with_fsync(true));
             return Ok(Self { store, prefix: Path::default(), incoming, files: Some(files) });
         };

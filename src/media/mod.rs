@@ -8,6 +8,7 @@
 //! stranger has written becomes part of a path; whatever is quarantined leaves by no door.
 
 mod blobs;
+mod check;
 mod error;
 mod find;
 mod keep;
@@ -24,6 +25,7 @@ mod thumbnail;
 mod upload;
 
 pub use blobs::{Body, Place};
+pub use check::{Checked, check};
 pub use error::MediaError;
 pub use find::{Door, File, Wanted};
 pub use owned::Upload;
