@@ -1,24 +1,21 @@
 //! One server's deliveries, until it has everything or cannot be reached.
 
-use ruma::{OwnedServerName, OwnedTransactionId, OwnedUserId};
+use ruma::{OwnedServerName, OwnedTransactionId};
 
 use super::{
     Couriers, DeliveryError, DestinationStatus, Transaction, TransportError, backoff, dispatch::Errand,
     render::Parcel,
 };
 use crate::{
+    device::TOLD,
     limits::{COURIER_QUEUE_MAX, COURIER_TRIES, COURIER_TRY_PAUSE, TRANSACTION_PDUS_MAX},
-    log::{Commit, PageLimits},
-    store::table::{Rows, TableId},
+    log::{Commit, CommitError, PageLimits},
     types::{Cursor, Reader, random_string},
 };
 
 /// What one delivery carries.
 pub(super) const LIMITS: PageLimits =
     PageLimits { append: TRANSACTION_PDUS_MAX, queue: COURIER_QUEUE_MAX, before_opening: false };
-
-/// The last update of a user's devices that a server has acknowledged: the next one's `prev_id`.
-pub(super) const DELIVERED: Rows<(OwnedServerName, OwnedUserId), u64> = Rows::new(TableId::DeliveredDevices);
 
 /// Runs an errand, and says at the desk how it went.
 pub(super) async fn serve(couriers: Couriers, errand: Errand) {
@@ -67,7 +64,8 @@ impl Courier<'_> {
             }
             cursor = to;
             if is_last && !carries && !self.couriers.0.desk.lock().take_news(self.server) {
-                return Ok(());
+                // What could not be delivered may be owed no more, as who has ceased to type.
+                return Ok(self.forget_trouble().await?);
             }
         }
     }
@@ -95,16 +93,22 @@ impl Courier<'_> {
         if !parcel.told.is_empty() {
             let mut commit = Commit::new();
             for (user, at) in &parcel.told {
-                commit.put(&DELIVERED, &(self.server.clone(), user.clone()), &at.0);
+                commit.put(&TOLD, &(self.server.clone(), user.clone()), &at.0);
             }
             self.couriers.log().commit(commit).await?;
         }
         self.couriers.log().ack(reader, to).await?;
-        if self.trouble.take().is_some() {
-            backoff::keep(self.couriers.log(), self.server, None).await?;
+        if self.trouble.is_some() {
             tracing::info!("{} is reached again", self.server);
         }
-        Ok(())
+        Ok(self.forget_trouble().await?)
+    }
+
+    async fn forget_trouble(&mut self) -> Result<(), CommitError> {
+        match self.trouble.take() {
+            Some(_) => backoff::keep(self.couriers.log(), self.server, None).await,
+            None => Ok(()),
+        }
     }
 
     async fn fail(&mut self, error: DeliveryError) -> DestinationStatus {

@@ -1,7 +1,7 @@
 //! Who is served when: a courier for each server with news, and not before its pause is over.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use crate::limits::{COURIER_IDLE_MAX, COURIER_STORE_PAUSE};
 pub(super) struct Desk {
     /// What an earlier run has left is taken up.
     is_loaded: bool,
-    servers: HashMap<OwnedServerName, Place>,
+    servers: BTreeMap<OwnedServerName, Place>,
 }
 
 /// One server's place at the desk.
@@ -130,6 +130,7 @@ async fn serve(couriers: Couriers) {
         let pause_ms = next_ms.map(|next| next.saturating_sub(couriers.now_ms()).max(1));
         let pause = pause_ms.map_or(COURIER_IDLE_MAX, Duration::from_millis).min(COURIER_IDLE_MAX);
         tokio::select! {
+            biased;
             news = couriers.log().news() => {
                 if news.is_empty() {
                     return;

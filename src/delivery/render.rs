@@ -9,14 +9,11 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::{
-    DeliveryError,
-    courier::{Courier, DELIVERED},
-};
+use super::{DeliveryError, courier::Courier};
 use crate::{
-    device::{DeviceUpdate, ListUpdates},
-    limits::{TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX},
-    log::{Page, Slice},
+    device::{DeviceUpdate, ListUpdates, TOLD},
+    limits::{SCAN_ROWS_MAX, TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX},
+    log::{Audience, Page, Slice},
     store::StoreError,
     types::{Fact, Lane, Position, ReceiptKind},
 };
@@ -87,6 +84,7 @@ impl Courier<'_> {
             events.extend(of_slice);
         }
         self.add_events(&mut parcel, events).await?;
+        self.add_missed(&mut parcel, (since, page.to.log)).await?;
         for slice in rest {
             match slice.lane.clone() {
                 Lane::Egress(room) => self.add_room(&mut parcel, &room, slice)?,
@@ -163,6 +161,7 @@ impl Courier<'_> {
         let mut presence = Vec::new();
         for (at, fact) in slice.facts {
             match fact {
+                Fact::Devices { user_id } if parcel.told.iter().any(|(told, _)| *told == user_id) => {}
                 Fact::Devices { user_id } if self.concerns(&user_id).await? => {
                     let updates = self.couriers.0.devices.list_updates(&user_id, (since, at)).await?;
                     self.add_updates(parcel, user_id, updates).await?;
@@ -185,6 +184,39 @@ impl Courier<'_> {
         Ok(())
     }
 
+    /// What has changed, since the server asked for them, of the devices of users whom it shares a room with from
+    /// this page on, as far as is known here: it was not told of that.
+    async fn add_missed(
+        &self,
+        parcel: &mut Parcel,
+        (from, to): (Position, Position),
+    ) -> Result<(), DeliveryError> {
+        let log = self.couriers.log();
+        let rooms = log.subscriptions(&Audience::Server(self.server.clone())).await?;
+        let opened: Vec<&OwnedRoomId> = rooms
+            .latest()
+            .filter(|(_, interval)| {
+                interval.closed.is_none() && interval.opened > from && interval.opened <= to
+            })
+            .filter_map(|(lane, _)| if let Lane::Egress(room) = lane { Some(room) } else { None })
+            .collect();
+        if opened.is_empty() {
+            return Ok(());
+        }
+        let asked = log.db().range(&TOLD, &(self.server.clone(),), SCAN_ROWS_MAX).await?;
+        for ((_, user), told) in asked {
+            let mut is_met = false;
+            for room in &opened {
+                is_met |= self.couriers.0.history.is_joined(room, &user).await?;
+            }
+            if is_met {
+                let updates = self.couriers.0.devices.list_updates(&user, (Position(told), to)).await?;
+                self.add_updates(parcel, user, updates).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a user is one of ours who shares a room with the server.
     async fn concerns(&self, user: &OwnedUserId) -> Result<bool, StoreError> {
         if !self.couriers.0.history.is_local(user) {
@@ -200,7 +232,7 @@ impl Courier<'_> {
         user: OwnedUserId,
         updates: ListUpdates,
     ) -> Result<(), DeliveryError> {
-        let told = self.couriers.log().db().row(&DELIVERED, &(self.server.clone(), user.clone())).await?;
+        let told = self.couriers.log().db().row(&TOLD, &(self.server.clone(), user.clone())).await?;
         let mut before = told;
         for DeviceUpdate { device_id, at, is_gone, display_name, keys } in updates.devices {
             let mut content = json!({

@@ -25,6 +25,7 @@ mod rows;
 mod send;
 mod shown;
 mod signatures;
+mod told;
 mod turns;
 mod updates;
 mod upload;
@@ -45,6 +46,7 @@ pub use remote::Told;
 pub use rows::KeyCounts;
 pub use send::{Messages, Sending};
 pub use signatures::{SignatureFailure, SignatureFailures, SignedKeys};
+pub(crate) use told::TOLD;
 pub use updates::{DeviceUpdate, ListUpdates, PublicCrossSigning};
 pub use upload::KeyUpload;
 

@@ -13,7 +13,6 @@ use crate::{
     account::AccountError,
     device::{ClaimedKeys, QueriedKeys},
     log::Direction,
-    types::{Lane, RegisterKey},
 };
 
 /// A room as a server may see it in a hierarchy, with the rooms below it.
@@ -121,31 +120,37 @@ impl Federation {
         near.ok_or(FederationError::NotFound("There is no event on that side of the time"))
     }
 
-    /// The devices of a local user, with their keys.
+    /// The devices of a local user, with their keys, for `origin`.
     ///
     /// # Errors
     /// When there is no such user here.
-    pub async fn device_list(&self, user: &UserId) -> Result<DeviceList, FederationError> {
+    pub async fn device_list(
+        &self,
+        origin: &ServerName,
+        user: &OwnedUserId,
+    ) -> Result<DeviceList, FederationError> {
         self.local_only(user)?;
         if !self.accounts.is_active(user).await? {
             return Err(AccountError::NotFound("user").into());
         }
-        let changed = self.log.written(&Lane::People, &[RegisterKey::devices(user)]).await?;
-        let changed = changed.first().copied().flatten();
         let wanted = BTreeMap::from([(user.to_owned(), Vec::new())]);
+        self.devices.note_asked(origin, wanted.keys()).await?;
+        let changed = self.devices.last_change(user).await?;
         let keys = self.devices.query_keys(None, &wanted).await?;
-        Ok(DeviceList { stream_id: changed.map_or(0, |position| position.0), keys })
+        Ok(DeviceList { stream_id: changed.0, keys })
     }
 
-    /// The keys of local users; others are left out.
+    /// The keys of local users, for `origin`; others are left out.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn keys(
         &self,
+        origin: &ServerName,
         mut wanted: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
     ) -> Result<QueriedKeys, FederationError> {
         wanted.retain(|user, _| self.history.is_local(user));
+        self.devices.note_asked(origin, wanted.keys()).await?;
         Ok(self.devices.query_keys(None, &wanted).await?)
     }
 

@@ -50,7 +50,10 @@ impl Servers {
     pub(super) fn change(&mut self, server: &OwnedServerName, lane: &Lane, opens: bool) {
         let (Some(rooms), Lane::Egress(room)) = (&mut self.rooms, lane) else { return };
         if opens {
-            rooms.entry(room.clone()).or_default().insert(server.clone());
+            // It may have asked for devices before, and be owed what has changed of them.
+            if rooms.entry(room.clone()).or_default().insert(server.clone()) {
+                self.news.servers.insert(server.clone());
+            }
         } else if let Some(servers) = rooms.get_mut(room) {
             servers.remove(server);
             if servers.is_empty() {

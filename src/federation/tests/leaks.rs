@@ -6,7 +6,7 @@ use ruma::OwnedEventId;
 use serde_json::{json, value::RawValue};
 
 use super::{Between, Node, Wire, user};
-use crate::federation::FederationError;
+use crate::{federation::FederationError, history::Status};
 
 fn tells(text: &RawValue) -> bool {
     text.get().contains("\"body\"")
@@ -88,8 +88,8 @@ async fn row_2_9_cve_2023_43796_only_what_is_ours_is_told_of_users() {
     let others = (&federation.peers, &federation.history);
     federation.devices.query_others(others, &user("alice@a"), &wanted, (None, &mut found)).await.unwrap();
     assert_eq!(found.device_keys[&bob].len(), 1, "they are known here");
-    assert!(federation.keys(wanted).await.unwrap().device_keys.is_empty());
-    assert!(matches!(federation.device_list(&bob).await, Err(FederationError::NotFound(_))));
+    assert!(federation.keys(&b.name, wanted).await.unwrap().device_keys.is_empty());
+    assert!(matches!(federation.device_list(&b.name, &bob).await, Err(FederationError::NotFound(_))));
     assert!(matches!(federation.profile(&bob, None).await, Err(FederationError::NotFound(_))));
     let claim = BTreeMap::from([("DEV".into(), ruma::OneTimeKeyAlgorithm::SignedCurve25519)]);
     let claimed = federation.claim_keys(BTreeMap::from([(bob, claim)])).await.unwrap();
@@ -119,5 +119,42 @@ async fn row_2_12_and_2_13_cve_2024_6302_who_may_not_redact_does_not() {
             let event = a.history().event(target).await.unwrap().unwrap();
             assert_eq!(tells(event.pdu.json()), stays, "version {version}: {}", event.pdu.text());
         }
+    }
+}
+
+/// What is stored without its place in the room is told to those in the room only, and of messages no more than
+/// a redaction would leave: who may read them cannot be said.
+#[tokio::test]
+async fn row_2_3_outliers_are_told_to_nobody() {
+    let wire = Wire::new(&["a", "b", "c", "d"]).await;
+    let (a, b, c, d) = (wire.node("a"), wire.node("b"), wire.node("c"), wire.node("d"));
+    let room = a.create("alice@a", "11").await;
+    for (node, who) in [(&b, "bob@b"), (&c, "carol@c")] {
+        node.join_through(&a, &room, who).await.unwrap();
+        wire.drive().await;
+    }
+    let secret = a.say("alice@a", &room, "secret").await.unwrap();
+    let last = a.say("alice@a", &room, "last").await.unwrap();
+    let last = a.history().event(&last).await.unwrap().unwrap();
+    // b learns of the message only as of something that comes before the last one.
+    wire.lies.lock().push((a.name.clone(), "get_missing_events", Some(json!({ "events": [] }))));
+    assert_eq!(b.receive(&a, &[&last.pdu]).await, ["ok"]);
+    assert_eq!(b.status(&secret).await, Some(Status::Outlier));
+    assert!(!tells(&b.federation.event(&c.name, &secret).await.unwrap()));
+    assert!(matches!(b.federation.event(&d.name, &secret).await, Err(FederationError::NotFound(_))));
+    assert!(matches!(
+        b.federation.state_ids(&c.name, &room, &secret).await,
+        Err(FederationError::NotFound(_))
+    ));
+    for texts in [
+        b.federation.backfill(&c.name, &room, vec![secret.clone()], 10).await.unwrap(),
+        missing(&b, &c, &room, &secret).await,
+        missing(&b, &c, &room, &last.pdu.event_id().to_owned()).await,
+    ] {
+        assert!(texts.iter().all(|text| !text.get().contains("secret")), "{texts:?}");
+    }
+    // Nor is the state told to strangers, part by part.
+    for id in b.state(&room).await.into_values() {
+        assert!(matches!(b.federation.event(&d.name, &id).await, Err(FederationError::NotFound(_))));
     }
 }

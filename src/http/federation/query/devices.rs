@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::http::{App, Failure, federation::Origin};
 
-pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
     let user = request.user_id;
-    let mut found = app.federation.device_list(&user).await?;
+    let mut found = app.federation.device_list(&origin, &user).await?;
     let devices = found.keys.device_keys.remove(&user).unwrap_or_default();
     let devices = devices.into_iter().map(|(device, keys)| {
         let name = display_name(&keys);

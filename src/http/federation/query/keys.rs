@@ -9,8 +9,8 @@ use ruma::{
 
 use crate::http::{App, Failure, federation::Origin};
 
-pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
-    let found = app.federation.keys(request.device_keys).await?;
+pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
+    let found = app.federation.keys(&origin, request.device_keys).await?;
     Ok(assign!(Response::new(found.device_keys), {
         master_keys: found.master_keys,
         self_signing_keys: found.self_signing_keys,
