@@ -2,6 +2,7 @@
 
 pub(crate) mod federation;
 mod media;
+mod world;
 
 use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
