@@ -245,3 +245,44 @@ async fn a_great_backlog_is_cut_to_the_newest() {
     assert_eq!(number(&page.slices[0].facts[0].1), COURIER_LANE_BACKLOG_MAX as u64 + 3);
     log.close();
 }
+
+/// Events that come together may take the last user of a server out of a room and another one in. Neither the
+/// server nor a user who waits may be forgotten by that.
+#[tokio::test]
+async fn a_lane_that_one_commit_closes_and_opens_again_is_read() {
+    let log = open().await;
+    let (egress, room) = (egress(1), Lane::Room(OwnedRoomId::try_from("!r1:here").unwrap()));
+    let readers = [(Audience::Server(server(1)), egress.clone()), (Audience::Account(user(1)), room.clone())];
+    let mut commit = Commit::new();
+    commit.fact(egress.clone(), event(1));
+    readers.iter().for_each(|(audience, lane)| commit.open(audience.clone(), lane.clone()));
+    log.commit(commit).await.unwrap();
+    log.load_servers().await.unwrap();
+
+    let (reader, start) = (Reader::Device(user(1), "DEVICE".into()), Cursor::at(log.head()));
+    let mut waiting = std::pin::pin!(log.wait(&reader, start));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let mut commit = Commit::new();
+    commit.fact(egress.clone(), event(2));
+    readers.iter().for_each(|(audience, lane)| commit.close(audience.clone(), lane.clone()));
+    commit.fact(egress.clone(), event(3));
+    readers.iter().for_each(|(audience, lane)| commit.open(audience.clone(), lane.clone()));
+    log.commit(commit).await.unwrap();
+    assert_eq!(log.news().await.servers, BTreeSet::from([server(1)]));
+
+    let from = Cursor::at(log.head());
+    let mut waiting = std::pin::pin!(log.wait(&reader, from));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let mut commit = Commit::new();
+    commit.fact(egress.clone(), event(4));
+    commit.fact(room, event(4));
+    log.commit(commit).await.unwrap();
+    assert!(futures_util::poll!(&mut waiting).is_ready(), "a user who waits is woken");
+    assert!(log.servers_of(&OwnedRoomId::try_from("!r1:here").unwrap()).contains(&server(1)));
+    let mut got = Vec::new();
+    for slice in log.page(&Reader::Server(server(1)), start, &LIMITS).await.unwrap().slices {
+        got.extend(slice.facts.iter().map(|(_, fact)| number(fact)));
+    }
+    assert_eq!(got, [2, 3, 4]);
+    log.close();
+}

@@ -6,6 +6,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use super::{Server, via};
 use crate::{
+    federation::Transaction,
     http::Wire,
     keys::SigningKey,
     peer::{Bounds, Net, XMatrix},
@@ -129,6 +130,39 @@ async fn row_2_20_private_receipts_never_leave() {
         let receipts = owed.iter().filter(|(_, fact)| matches!(fact, Fact::Receipt { .. })).count();
         assert_eq!(receipts > 0, leaves, "{kind}");
     }
+}
+
+/// Who reads an event, or types, may have come into the room just before, by the same transaction.
+#[tokio::test]
+async fn receipts_and_typing_come_after_the_events_of_their_transaction() {
+    let (wire, [a, b, _c], room, _alice) = three().await;
+    let token = b.register("ben").await;
+    let sender = "@ben:b.org";
+    // Nobody but this transaction tells a of the join.
+    wire.cut(&a.name);
+    let joined = b.met(&token, &format!("POST /join/{}", via(&room, &[])), json!({})).await;
+    assert_eq!(joined, json!({ "room_id": room }));
+    let path = format!("PUT /rooms/{room}/send/m.room.message/1");
+    let said = b.met(&token, &path, json!({ "body": "x" })).await;
+    let said = said["event_id"].as_str().unwrap().to_owned();
+    let join =
+        b.app.history.current_members(&room).await.unwrap().get(&b.user("ben")).unwrap().event_id.clone();
+    let mut pdus = Vec::new();
+    for id in [join, said.as_str().try_into().unwrap()] {
+        pdus.push(b.app.history.event(&id).await.unwrap().unwrap().pdu.json().to_owned());
+    }
+    let edus = about(sender, &room, &said).into_iter().take(2);
+    let edus = edus.map(|(edu_type, content)| {
+        to_raw_value(&json!({ "edu_type": edu_type, "content": content })).unwrap()
+    });
+    let transaction = Transaction { id: String::from("t"), pdus, edus: edus.collect() };
+    let answer = a.app.federation.receive(&b.name, transaction).await.unwrap();
+    assert!(answer.values().all(Result::is_ok), "{answer:?}");
+    let facts = told(&a, &room).await;
+    let is_read = |fact: &Fact| matches!(fact, Fact::Receipt { user_id, .. } if user_id == sender);
+    assert!(facts.iter().any(|(_, fact)| is_read(fact)), "{facts:?}");
+    let types = |fact: &Fact| matches!(fact, Fact::Typing { user_ids, .. } if user_ids.iter().any(|user| user == sender));
+    assert!(facts.iter().any(|(_, fact)| types(fact)), "{facts:?}");
 }
 
 /// Some servers leave out `pdus` when there are none.
