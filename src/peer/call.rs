@@ -141,6 +141,34 @@ impl Peers {
             .map_err(|error| PeerError::BadAnswer(error.to_string()))
     }
 
+    /// Puts `body`, which is JSON, at `target`, a path: a signed request that ruma's types do not express. The body of
+    /// the answer.
+    ///
+    /// # Errors
+    /// As for [`Self::call`].
+    pub async fn put(
+        &self,
+        server: &ServerName,
+        target: &str,
+        body: Vec<u8>,
+        bounds: Bounds,
+    ) -> Result<Bytes, PeerError> {
+        if self.0.settings.off {
+            return Err(PeerError::Forbidden(String::from("federation is switched off")));
+        }
+        let request = http::Request::put(target).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Bytes::from(body));
+        let mut request = request.map_err(|error| PeerError::BadRequest(error.to_string()))?;
+        let proof = XMatrix::sign(&request, &self.0.key, server);
+        let proof = proof.map_err(|error| PeerError::BadRequest(error.to_string()))?;
+        request.headers_mut().insert(header::AUTHORIZATION, proof.header());
+        let answer = self.exchange(server, request, bounds).await?;
+        match answer.status() {
+            status if status.is_success() => Ok(answer.into_body()),
+            status => Err(PeerError::refused(status, answer.body())),
+        }
+    }
+
     /// Gets `target`, a path with a query, from `server`, and waits for the head of the answer, at most `timeout`. The
     /// body comes piece by piece, however long it is.
     ///

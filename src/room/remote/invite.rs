@@ -2,9 +2,13 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room>
 
+use http::StatusCode;
 use ruma::{
     OwnedEventId, OwnedUserId, RoomId, RoomVersionId, UserId,
-    api::federation::membership::{RawStrippedState, create_invite},
+    api::{
+        error::ErrorKind,
+        federation::membership::{RawStrippedState, create_invite},
+    },
     room_version_rules::RoomVersionRules,
 };
 use serde::Deserialize;
@@ -13,7 +17,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use crate::{
     dag::{Pdu, Signed},
     limits::HANDSHAKE_MAX,
-    peer::Bounds,
+    peer::{Bounds, PeerError},
     room::{
         RoomError, Rooms,
         membership::member_content,
@@ -96,6 +100,7 @@ impl Rooms {
         let (server, peers) = (user.server_name(), &self.0.peers);
         let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
         let state = told.iter().cloned().map(RawStrippedState::Pdu).collect();
+        let is_old = matches!(version, RoomVersionId::V1 | RoomVersionId::V2);
         let request = create_invite::v2::Request::new(
             room.clone(),
             id.clone(),
@@ -103,7 +108,14 @@ impl Rooms {
             event.json().to_owned(),
             state,
         );
-        let signed = peers.call(server, request, bounds).await?.event;
+        let signed = match peers.call(server, request, bounds).await {
+            Err(PeerError::Refused {
+                status, errcode: ErrorKind::Unrecognized | ErrorKind::Unknown, ..
+            }) if is_old && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
+                self.invite_by_first_version(server, (&event, &told), bounds).await?
+            }
+            answer => answer?.event,
+        };
         let event = self.with_signature_of(server, event, (&signed, rules)).await?;
         self.take_ours(&room, Signed::ours(event)).await?;
         Ok(id)

@@ -8,6 +8,7 @@
 
 mod ask;
 mod invite;
+mod invite_v1;
 mod invited;
 mod join;
 mod knock;

@@ -23,6 +23,7 @@ use crate::{
 
 const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
 const SEND_LEAVE_V1: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
+const ONBIND: &str = "/_matrix/federation/v1/3pid/onbind";
 const INVITE_V2: &str = "/_matrix/federation/v2/invite/{room_id}/{event_id}";
 const INVITE_V1: &str = "/_matrix/federation/v1/invite/{room_id}/{event_id}";
 
@@ -36,6 +37,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(send_join::handle);
     routes.add(send_knock::handle);
     routes.add(send_leave::handle);
+    routes.raw(Method::POST, ONBIND, Access::Open, onbind::handle_post);
     routes.raw(Method::PUT, SEND_JOIN_V1, Access::Signed, send_join::handle_v1);
     routes.raw(Method::PUT, SEND_LEAVE_V1, Access::Signed, send_leave::handle_v1);
     routes.raw(Method::PUT, INVITE_V2, Access::Signed, invite::handle);

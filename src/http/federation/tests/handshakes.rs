@@ -1,10 +1,16 @@
 //! Users of one server in the rooms of another.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use ruma::{
-    CanonicalJsonObject, EventId, RoomId, RoomVersionId,
-    api::federation::membership::{create_join_event, prepare_join_event},
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedUserId, RoomId, RoomVersionId, ServerName,
+    api::federation::{
+        membership::{create_join_event, prepare_join_event},
+        transactions::send_transaction_message,
+    },
+    server_name, uint,
 };
 use serde_json::{Value, json};
 
@@ -13,7 +19,9 @@ use crate::{
     dag::{Pdu, versions},
     http::Wire,
     keys::SigningKey,
-    peer::Bounds,
+    peer::{Bounds, Net, NetError},
+    room::Message,
+    store::BoxFuture,
     types::Membership,
 };
 
@@ -227,6 +235,130 @@ async fn the_next_server_helps_when_one_fails() {
     let token = dave.register("dave").await;
     assert_eq!(dave.met(&token, &join, json!({})).await, "502 M_UNKNOWN");
     assert_eq!(dave.met(&token, "POST /join/!nowhere", json!({})).await, "404 M_NOT_FOUND");
+}
+
+/// A wire on which the answer to a join comes late, after something else has happened.
+struct Late {
+    wire: Wire,
+    meanwhile: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl Net for Late {
+    fn exchange<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        Box::pin(async move {
+            let joins = request.uri().path().contains("/send_join/");
+            let answer = self.wire.exchange(server, request, bounds).await;
+            if joins {
+                (self.meanwhile)().await;
+            }
+            answer
+        })
+    }
+}
+
+/// The others in the room send what happens there as soon as they have let a user in, and send it once.
+#[tokio::test]
+async fn what_is_said_while_a_join_is_under_way_is_not_lost() {
+    let wire = Wire::default();
+    let a = Server::new("a.org", &wire).await;
+    let alice = a.register("alice").await;
+    let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    let said = Arc::new(Mutex::new(None));
+    let (app, place, slot) = (a.app.clone(), room.clone(), said.clone());
+    let meanwhile = move || -> BoxFuture<'static, ()> {
+        let (app, room, said) = (app.clone(), place.clone(), slot.clone());
+        Box::pin(async move {
+            let content = serde_json::value::to_raw_value(&json!({ "body": "meanwhile" })).unwrap();
+            let message = Message { event_type: "m.room.message".into(), content, txn: None };
+            let alice = OwnedUserId::try_from("@alice:a.org").unwrap();
+            let id = app.rooms.send(&alice, &room, message).await.unwrap();
+            let pdu = app.history.event(&id).await.unwrap().unwrap().pdu.json().to_owned();
+            let moment = MilliSecondsSinceUnixEpoch(uint!(1));
+            let from = app.server_name.clone();
+            let mut request = send_transaction_message::v1::Request::new("t".into(), from, moment);
+            request.pdus = vec![pdu];
+            let peers = app.peers.clone();
+            let sending = app.tasks.spawn(async move {
+                let bounds = Bounds::new(Duration::from_secs(60), 1 << 20);
+                peers.call(server_name!("b.org"), request, bounds).await.unwrap()
+            });
+            // It is at b before b hears that it is in the room.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!sending.is_finished(), "b has answered before it knew");
+            *said.lock() = Some((id, sending));
+        })
+    };
+    let net = Arc::new(Late { wire: wire.clone(), meanwhile: Box::new(meanwhile) });
+    let b = Server::behind("b.org", &wire, net).await;
+    let bob = b.register("bob").await;
+    let joined = b.met(&bob, &format!("POST /join/{}", via(&room, &[&a])), json!({})).await;
+    assert_eq!(joined, json!({ "room_id": room }));
+    let (id, sending) = said.lock().take().unwrap();
+    let answer = sending.await.unwrap();
+    assert_eq!(answer.pdus.get(&id), Some(&Ok(())));
+    assert!(b.app.history.event(&id).await.unwrap().unwrap().is_shown());
+}
+
+/// Servers of old know only the first version of the endpoint.
+#[tokio::test]
+async fn an_invite_goes_by_the_first_version_where_the_second_is_not_known() {
+    for (version, expected) in [("1", json!({})), ("2", json!({})), ("11", json!("404 M_NOT_FOUND"))] {
+        let wire = Wire::default();
+        let net = Arc::new(Old(wire.clone()));
+        let (a, b) = (Server::behind("a.org", &wire, net).await, Server::new("b.org", &wire).await);
+        let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+        let room = a.room(&alice, version, json!({ "preset": "private_chat" })).await;
+        let invite = format!("POST /rooms/{room}/invite");
+        let invited = a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await;
+        assert_eq!(invited, expected, "{version}");
+        if expected == json!({}) {
+            let sync = b.met(&bob, "GET /sync", Value::Null).await;
+            let events = &sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"];
+            let names = events.as_array().unwrap().iter().any(|event| event["type"] == "m.room.name");
+            assert!(names, "{version}: {sync}");
+            let joined = b.met(&bob, &format!("POST /rooms/{room}/join"), json!({})).await;
+            assert_eq!(joined, json!({ "room_id": room }), "{version}");
+        }
+    }
+}
+
+/// A wire to servers that know nothing of the second version of invites.
+struct Old(Wire);
+
+impl Net for Old {
+    fn exchange<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        Box::pin(async move {
+            if request.uri().path().starts_with("/_matrix/federation/v2/invite/") {
+                let body = json!({ "errcode": "M_UNRECOGNIZED", "error": "" }).to_string();
+                return Ok(http::Response::builder().status(404).body(Bytes::from(body)).unwrap());
+            }
+            self.0.exchange(server, request, bounds).await
+        })
+    }
+}
+
+/// The specification has `PUT` here and `POST` there; identity servers use the latter.
+#[tokio::test]
+async fn an_identity_server_tells_of_an_address_by_either_method() {
+    let (_, a, _) = two().await;
+    for method in ["PUT", "POST"] {
+        let path = format!("{method} /_matrix/federation/v1/3pid/onbind");
+        let body = json!({ "medium": "email", "address": "a@b.c", "mxid": "@alice:a.org", "invites": [] });
+        assert_eq!(a.met("", &path, body).await, json!({}), "{method}");
+        assert_eq!(a.met("", &path, json!({ "medium": 5 })).await, "400 M_BAD_JSON", "{method}");
+    }
 }
 
 #[tokio::test]
