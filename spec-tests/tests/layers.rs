@@ -241,3 +241,23 @@ fn no_test_is_ignored() {
     }
     assert_none(&wrong);
 }
+
+/// Row 4.2 of the list of known vulnerabilities (CVE-2021-21273): whatever this server asks others goes through
+/// the one door that knows where it may lead.
+#[test]
+fn row_4_2_cve_2021_21273_connections_are_made_in_one_place() {
+    const OPENERS: &[&str] =
+        &["TcpStream::connect(", "TcpSocket", "UdpSocket", "legacy::Client", "reqwest::", "client::conn"];
+    let src = root().join("src");
+    let mut found = BTreeSet::new();
+    for (_, file, text) in sources() {
+        let is_test = file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");
+        let code = code(&text);
+        if !is_test && OPENERS.iter().any(|opener| code.contains(opener)) {
+            found
+                .insert(file.strip_prefix(&src).expect("the file was found below src").display().to_string());
+        }
+    }
+    let expected = ["peer/connect.rs", "peer/internet.rs"].map(String::from);
+    assert_eq!(found, BTreeSet::from(expected));
+}

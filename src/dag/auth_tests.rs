@@ -224,3 +224,71 @@ fn a_create_event_stands_alone() {
     let foreign = world.send("bob:b.org", "m.room.create", Some(""), json!({"creator": BOB}));
     assert!(foreign.unwrap_err().0.contains("server name"));
 }
+
+/// Row 3.9 (CVE-2022-36009): the level that events need where none is named for them.
+#[test]
+fn row_3_9_cve_2022_36009_the_default_level_of_events_counts() {
+    for (version, names_creator) in ALL.map(|version| (version, version != "12")) {
+        let levels = |mut content: Value| {
+            if names_creator {
+                content["users"]["@alice:a.org"] = json!(100);
+            }
+            powers(content)
+        };
+        let cases = [
+            (json!({}), ""),
+            (json!({ "events_default": 0 }), ""),
+            (json!({ "events_default": 1 }), "power"),
+            (json!({ "events_default": 100 }), "power"),
+            (json!({ "events_default": -1 }), ""),
+            (json!({ "events_default": 50, "users_default": 50 }), ""),
+            (json!({ "events_default": 50, "users": { "@bob:b.org": 50 } }), ""),
+            (json!({ "events_default": 50, "events": { "m.room.message": 0 } }), ""),
+            (json!({ "events_default": 0, "events": { "m.room.message": 50 } }), "power"),
+            (json!({ "users_default": -1 }), "power"),
+        ];
+        for (content, expected) in cases {
+            check(&[version], &[bob_joins(), levels(content), hello("bob:b.org")], expected);
+        }
+    }
+    // Numbers in strings count in the versions that take them.
+    let text = json!({ "users": { "@alice:a.org": 100 }, "events_default": "50" });
+    check(&ALL[..9], &[bob_joins(), powers(text.clone()), hello("bob:b.org")], "power");
+    check(&["10", "11"], &[powers(text)], "events_default");
+}
+
+/// Row 3.8 (CVE-2022-31152): rules that a server has applied otherwise than the others.
+#[test]
+fn row_3_8_cve_2022_31152_rules_that_servers_have_got_wrong() {
+    // Aliases are of the sender's server, as long as there is a rule for them.
+    let aliases = |key| ("bob:b.org", "m.room.aliases", key, json!({ "aliases": [] }));
+    check(&["1", "3", "5"], &[bob_joins(), aliases("b.org")], "");
+    check(&["1", "3", "5"], &[bob_joins(), aliases("a.org")], "server");
+    check(&["6", "11", "12"], &[bob_joins(), aliases("b.org")], "power");
+    // Invites by address need the power to invite, and not that of the state.
+    let by_address = || ("bob:b.org", "m.room.third_party_invite", "token", json!({ "display_name": "c" }));
+    let levels = |version: &str, invite: i64| {
+        let mut content = json!({ "invite": invite, "state_default": 50 });
+        if version != "12" {
+            content["users"] = json!({ "@alice:a.org": 100 });
+        }
+        powers(content)
+    };
+    for version in ALL {
+        check(&[version], &[bob_joins(), levels(version, 0), by_address()], "");
+        check(&[version], &[bob_joins(), levels(version, 10), by_address()], "power");
+    }
+    // A membership that nobody knows, or none, is no membership.
+    for content in [json!({}), json!({ "membership": "owner" }), json!({ "membership": 1 })] {
+        for version in ALL {
+            let mut world = World::new(version);
+            assert!(
+                world.send("bob:b.org", "m.room.member", Some(BOB), content.clone()).is_err(),
+                "{version}"
+            );
+        }
+    }
+    // Nobody knocks for another.
+    let for_another = || ("bob:b.org", "m.room.member", CAROL, json!({ "membership": "knock" }));
+    check(&ALL[6..], &[bob_joins(), rule("knock"), for_another()], "knock");
+}

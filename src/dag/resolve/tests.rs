@@ -288,3 +288,51 @@ fn check_index(
     }
     panic!("loading did not end");
 }
+
+/// What stands at `key` where one branch is taken to have `old` in its place, as servers believe that were given
+/// an outdated state.
+fn with_outdated(base: &World, old: &Pdu) -> Option<Pdu> {
+    let position = old.state_position().unwrap();
+    let mut outdated = base.clone();
+    outdated.state.insert(position.clone(), old.clone());
+    resolved(&[base.clone(), outdated]).get(&(position.0.to_string(), position.1)).cloned()
+}
+
+/// Row 8 (f): what has gone on from the unconflicted state must not judge what is older than it.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4297-state-resolution-v2_1.md>
+#[test]
+fn row_8_f_who_has_left_has_set_the_join_rules_all_the_same() {
+    for (version, stays) in [("11", false), ("12", true)] {
+        let mut world = World::new(version);
+        let old = world.at(&"m.room.join_rules".into(), "").unwrap();
+        world.join("bob:b.org");
+        world.send("alice", "m.room.power_levels", Some(""), power(version, 100)).unwrap();
+        let rule = json!({ "join_rule": "public", "new": true });
+        let new = world.send("alice", "m.room.join_rules", Some(""), rule).unwrap();
+        world.send("alice", "m.room.member", Some("@alice:a.org"), json!({ "membership": "leave" })).unwrap();
+        world.join("carol:c.org");
+        let found = with_outdated(&world, &old).map(|pdu| pdu.event_id().to_owned());
+        assert_eq!(found, stays.then(|| new.event_id().to_owned()), "version {version}");
+    }
+}
+
+/// Row 8 (f): what lies between conflicting events is replayed with them.
+#[test]
+fn row_8_f_who_was_promoted_has_promoted_others_all_the_same() {
+    for (version, stays) in [("11", false), ("12", true)] {
+        let mut world = World::new(version);
+        let old = world.at(&"m.room.power_levels".into(), "").unwrap();
+        world.join("bob:b.org");
+        world.join("carol:c.org");
+        world.send("alice", "m.room.power_levels", Some(""), power(version, 100)).unwrap();
+        let mut levels = power(version, 100);
+        levels["users"]["@carol:c.org"] = json!(50);
+        let new = world.send("bob:b.org", "m.room.power_levels", Some(""), levels).unwrap();
+        // Both branches know of all of it, by what this stands on.
+        world.join("dan:c.org");
+        let found = with_outdated(&world, &old).map(|pdu| pdu.event_id().to_owned());
+        let expected = if stays { new.event_id() } else { old.event_id() };
+        assert_eq!(found.as_deref(), Some(expected), "version {version}");
+    }
+}

@@ -3,10 +3,11 @@
 use ruma::OwnedEventId;
 use serde_json::json;
 
-use super::{Between, Wire, hostile::forged, user};
+use super::{Between, Node, Wire, hostile::forged, user};
 use crate::{
     history::Status,
     limits::{AUTH_EVENTS_MAX, BACKFILL_SERVED_MAX, MISSING_EVENTS_SERVED_MAX, PREV_EVENTS_MAX},
+    store::{Key, Scan},
 };
 
 /// As long as the work grows with the length of list and name only, this takes milliseconds.
@@ -96,4 +97,53 @@ async fn row_5_6_answers_have_a_limit_whatever_is_asked_for() {
     let between = Between { earliest: Vec::new(), latest: last, limit: usize::MAX, min_depth: 0 };
     let missing = a.federation.missing_events(&b.name, &room, between).await.unwrap();
     assert_eq!(missing.len(), MISSING_EVENTS_SERVED_MAX);
+}
+
+/// Bytes in a node's store.
+async fn stored(node: &Node) -> usize {
+    let (mut from, to) = (Key(Vec::new()), Key(vec![0xff; 8]));
+    let mut bytes = 0;
+    loop {
+        let scan = Scan { from: from.clone(), to: to.clone(), reverse: false, limit: 10_000 };
+        let rows = node.federation.log.db().scan_many(&[scan]).await.unwrap().pop().unwrap();
+        let Some((last, _)) = rows.last() else { return bytes };
+        from = Key([last.0.as_slice(), &[0]].concat());
+        bytes += rows.iter().map(|(key, value)| key.0.len() + value.len()).sum::<usize>();
+    }
+}
+
+/// Whatever shape somebody gives to the graph of auth events, it costs no more than its events are long.
+#[tokio::test]
+async fn row_5_1_cve_2024_31208_odd_auth_chains_fill_no_disk() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let before = stored(&a).await;
+    let begun = tokio::time::Instant::now();
+    let mut bytes = 0;
+    // Each new join of bob's names the one before it, or a random older one: a chain, then a comb.
+    let mut joins: Vec<OwnedEventId> = Vec::new();
+    for number in 0..300_usize {
+        let content = json!({ "membership": "join", "displayname": format!("bob {number}") });
+        let join = (&user("bob@b"), "m.room.member", Some("@bob:b.org"), content);
+        let honest = b.build(&b, &room, join).await;
+        let mut auth: Vec<String> = honest.auth_events().iter().map(ToString::to_string).collect();
+        if number > 150 {
+            let own = b.state(&room).await["m.room.member @bob:b.org"].to_string();
+            let other = joins[(number * 7919) % joins.len()].to_string();
+            auth.iter_mut().filter(|id| **id == own).for_each(|id| *id = other.clone());
+        }
+        let text = forged(&honest, &b, "11", json!({ "auth_events": auth }));
+        bytes += text.get().len();
+        for node in [&a, &b] {
+            let results = node.rooms().receive(&b.name, &room, vec![text.clone()]).await;
+            joins.extend(results.into_iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| id));
+        }
+    }
+    let spent = stored(&a).await - before;
+    assert!(joins.len() >= 300, "{}", joins.len());
+    assert!(spent < 8 * bytes, "{spent} bytes for {bytes}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
 }

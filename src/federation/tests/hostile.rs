@@ -2,13 +2,16 @@
 
 use ruma::RoomId;
 use serde_json::{Value, json, value::RawValue};
+use tokio_util::task::TaskTracker;
 
 use super::{Node, Transaction, Wire, server, user};
 use crate::{
     dag::Pdu,
     federation::FederationError,
-    history::Status,
+    history::{History, Status},
     keys::{canonical_text, parse_object},
+    log::Log,
+    room::Graft,
 };
 
 /// A room of alice's at a, with bob of the hostile server b in it.
@@ -369,4 +372,72 @@ async fn what_cannot_be_fetched_is_not_judged() {
     wire.mend();
     assert_eq!(a.receive(&b, &[&second.pdu]).await, ["ok"]);
     assert_eq!(a.status(&first).await, Some(Status::Timeline));
+}
+
+/// A room is of the version in which it was made, whatever becomes of its create event.
+#[tokio::test]
+async fn row_3_12_a_redacted_create_event_changes_nothing() {
+    for version in ["1", "3", "6", "10", "11", "12"] {
+        let wire = Wire::new(&["a", "b", "c"]).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let room = a.create("alice@a", version).await;
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        wire.drive().await;
+        let create = a.history().room(&room).await.unwrap().unwrap().create.clone();
+        let before = a.history().event(&create).await.unwrap().unwrap().pdu.text().to_owned();
+        let denied = a.rooms().redact(&user("alice@a"), &room, &create, (None, None)).await;
+        assert!(denied.is_err(), "version {version}");
+        // Her server does it all the same.
+        let content = json!({ "redacts": create });
+        let redaction = a.build(&a, &room, (&user("alice@a"), "m.room.redaction", None, content)).await;
+        let redaction = forged(&redaction, &a, version, json!({ "redacts": create }));
+        let results = b.rooms().receive(&a.name, &room, vec![redaction]).await;
+        assert!(results.iter().all(|(_, result)| result.is_ok()), "version {version}: {results:?}");
+        assert_eq!(
+            b.history().event(&create).await.unwrap().unwrap().pdu.text(),
+            before,
+            "version {version}"
+        );
+        assert_eq!(b.history().room(&room).await.unwrap().unwrap().version.as_str(), version);
+        wire.node("c").join_through(&b, &room, "carol@c").await.unwrap();
+        b.say("bob@b", &room, "still").await.unwrap();
+    }
+}
+
+/// Neither a room without a create event nor an event without a room stops what comes with it, or the next start.
+#[tokio::test]
+async fn row_3_17_a_room_without_a_create_event_stops_nothing() {
+    for version in ["1", "6", "11", "12"] {
+        let (wire, room) = scene(version).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let honest = message(&b, &room, "bob@b", "x").await;
+        let join = json!({
+            "room_id": "!nowhere:b.org", "type": "m.room.member", "state_key": "@bob:b.org",
+            "content": { "membership": "join" }, "prev_events": [], "auth_events": [], "depth": 1,
+        });
+        let texts = vec![
+            forged(&honest, &b, version, json!({ "room_id": "!nowhere:b.org" })),
+            forged(&honest, &b, version, join),
+            forged(&honest, &b, version, json!({ "prev_events": [], "auth_events": [] })),
+            forged(&honest, &b, version, json!({ "room_id": "nowhere" })),
+        ];
+        let answers = send(&wire, &room, texts).await;
+        assert!(answers.iter().all(|answer| answer != "ok"), "version {version}: {answers:?}");
+        let graft = Graft {
+            origin: b.name.clone(),
+            version: version.try_into().unwrap(),
+            event: honest,
+            state: Vec::new(),
+            auth_chain: Vec::new(),
+        };
+        let graft = Graft { event: message(&a, &room, "alice@a", "x").await, ..graft };
+        let state = a.state(&room).await;
+        drop(a.rooms().graft(graft).await);
+        assert_eq!(a.state(&room).await, state, "version {version}");
+        // Another life on the same store.
+        let log = Log::open(a.federation.log.db().clone(), &TaskTracker::new()).await.unwrap();
+        let history = History::open(log, a.federation.ports.clone(), a.name.clone()).await.unwrap();
+        let room = history.room(&room).await.unwrap().unwrap();
+        assert!(!history.state_of(room.state, None).await.unwrap().is_empty());
+    }
 }

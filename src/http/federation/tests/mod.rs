@@ -5,6 +5,7 @@ mod entrance;
 mod handshakes;
 mod hostile;
 mod questions;
+mod surface;
 
 use std::sync::Arc;
 
