@@ -4,11 +4,13 @@
 
 mod media;
 mod oauth;
+mod unjudged;
 
 use std::time::Duration;
 
 pub use media::*;
 pub use oauth::*;
+pub use unjudged::*;
 
 /// Largest body of an ordinary request, in bytes (ours; a whole key backup fits).
 pub const BODY_BYTES_MAX: usize = 16 << 20;

@@ -45,6 +45,16 @@ pub const STICKY: Rows<(OwnedRoomId, u64, OwnedEventId), ()> = Rows::new(TableId
 /// Where a back-filled event has its place: the key of its row in [`BACKFILLED`], without the room.
 pub const PLACES: Rows<(OwnedEventId,), (Position, u64)> = Rows::new(TableId::BackfillPlace);
 
+/// Events of a room that could not be judged when they came, by what they are to it (see [`Part`]).
+pub const UNJUDGED: Rows<(OwnedRoomId, u64, OwnedEventId), UnjudgedRow> = Rows::new(TableId::Unjudged);
+
+/// When the events of a room are tried again that could not be judged, each part by itself.
+pub const RETRIES: Rows<(OwnedRoomId, u64), RetryRow> = Rows::new(TableId::UnjudgedRetry);
+
+/// State events of a room that were found good after states had been made without them: they belong into
+/// every such state in which nothing else stands in their place.
+pub const AMENDMENTS: Rows<(OwnedRoomId, OwnedEventId), AmendmentRow> = Rows::new(TableId::Amendment);
+
 /// A room as it is now. Every commit that moves it expects the row to be as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {
@@ -71,15 +81,28 @@ pub struct RoomRow {
     /// Until when the room has events in [`STICKY`], in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sticky_until_ms: u64,
+    /// How many rows of [`AMENDMENTS`] the room has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub amended: u64,
 }
 
 impl RoomRow {
     /// A room of which nothing but its create event is known.
     #[must_use]
     pub fn new(version: RoomVersionId, create: OwnedEventId) -> Self {
-        let (heads, state) = (Vec::new(), StateId::EMPTY);
-        let (joined, invited, remote, gaps, sticky_until_ms) = (0, 0, 0, 0, 0);
-        Self { serial: 0, version, create, heads, state, joined, invited, remote, gaps, sticky_until_ms }
+        Self {
+            serial: 0,
+            version,
+            create,
+            heads: Vec::new(),
+            state: StateId::EMPTY,
+            joined: 0,
+            invited: 0,
+            remote: 0,
+            gaps: 0,
+            sticky_until_ms: 0,
+            amended: 0,
+        }
     }
 
     /// The rules of the room's version.
@@ -125,6 +148,59 @@ pub struct GapRow {
     /// The position after which what fills the gap belongs; none if it is the one right before `child`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Position>,
+}
+
+/// What an event that could not be judged is to its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Something that happened.
+    News,
+    /// Part of a state, or of the auth chain of one, that another server gave.
+    State,
+    /// Not waiting for a judgement any more: a late part of the state; see [`AMENDMENTS`].
+    Amendment,
+}
+
+impl Part {
+    /// The number in keys.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::News => 0,
+            Self::State => 1,
+            Self::Amendment => 2,
+        }
+    }
+}
+
+/// An event that could not be judged when it came, because keys or events that it needs could not be had.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnjudgedRow {
+    /// Who gave it.
+    pub origin: OwnedServerName,
+    /// The event as it came, without its `unsigned`.
+    pub text: Box<RawValue>,
+    /// When it came, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// Whether it belongs into the state, and not only into the auth chain.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_state: bool,
+}
+
+/// How the attempts stand to judge what could not be judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryRow {
+    /// How often it was tried in vain.
+    pub failures: u32,
+    /// When it is tried again, in milliseconds since the epoch.
+    pub retry_at_ms: u64,
+}
+
+/// A late part of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AmendmentRow {
+    /// When it was found good, in milliseconds since the epoch.
+    pub at_ms: u64,
 }
 
 /// Where an alias points.

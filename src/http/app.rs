@@ -141,7 +141,6 @@ impl Services {
         let name = config.server_name.clone();
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), account_settings(&config));
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
-        let profiles = Arc::new(accounts.clone());
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
         let oauth = open_oauth(&config, (&log, &ports, &net), (&accounts, &devices))?;
         let media = open_media(&config, (&log, &ports, &peers, &tasks))?;
@@ -154,7 +153,8 @@ impl Services {
             config.presence,
             (&tasks, stopping.clone()),
         );
-        let rooms = Rooms::new(history.clone(), peers.clone(), ports.clone(), profiles, tasks.clone());
+        let watched = (history.clone(), peers.clone());
+        let rooms = start_rooms(watched, &accounts, &ports, (&tasks, stopping.clone()));
         let delayed = Delayed::start(rooms.clone(), accounts.clone(), (&tasks, stopping.clone())).await?;
         let watched = (history.clone(), devices.clone());
         let couriers = start_couriers(watched, peers.clone(), &ports, (&tasks, stopping.clone()));
@@ -224,6 +224,17 @@ async fn make_senders(accounts: &Accounts, appservices: &Appservices) {
             Err(error) => tracing::error!(%error, "cannot make the user {}", appservice.sender),
         }
     }
+}
+
+fn start_rooms(
+    (history, peers): (History, Peers),
+    accounts: &Accounts,
+    ports: &Ports,
+    (tasks, stopping): (&TaskTracker, CancellationToken),
+) -> Rooms {
+    let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
+    rooms.keep_judging(stopping);
+    rooms
 }
 
 fn start_couriers(

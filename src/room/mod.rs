@@ -35,6 +35,7 @@ use std::{
 };
 
 use ruma::{MilliSecondsSinceUnixEpoch, RoomId, UInt, UserId};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub use create::NewRoom;
@@ -125,6 +126,8 @@ struct Inner {
     fetches: Arc<guard::Slots>,
     /// Held while users of ours join a room through another server, one after the other.
     joins: Arc<guard::Slots>,
+    /// Woken when there is something that could not be judged.
+    unjudged: Notify,
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
@@ -154,6 +157,7 @@ impl Rooms {
             slots: Arc::default(),
             fetches: Arc::default(),
             joins: Arc::default(),
+            unjudged: Notify::new(),
             tasks,
             last_founded: AtomicU64::new(0),
         };

@@ -111,6 +111,8 @@ impl Turn {
             Some(base) => commit.expect_equals(&ROOMS, &key, base),
             None => commit.expect_absent(&ROOMS, &key),
         }
+        // An amended state is that of the room once an event tells of it.
+        self.row.state = self.shown;
         commit.put(&ROOMS, &key, &self.row);
         let was_remote = self.base.as_ref().is_some_and(|base| base.remote > 0);
         for written in &self.written {

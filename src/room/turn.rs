@@ -13,7 +13,7 @@ use ruma::{
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{RoomError, Rooms, guard::RoomGuard, relation::Related, stripped};
+use super::{RoomError, Rooms, guard::RoomGuard, ingest::Amendments, relation::Related, stripped};
 use crate::{
     dag::{
         Draft, Node, NodeId, Pdu, StateId, StateKey, StateValue, auth,
@@ -109,6 +109,11 @@ pub(super) struct Turn {
     pub(super) nodes: HashMap<NodeId, Arc<Node>>,
     /// The events of this turn.
     pub(super) fresh: HashMap<OwnedEventId, StoredEvent>,
+    /// The current state that readers of the room have been told of; that of [`Self::row`] may have been
+    /// amended, which is told with the next event.
+    pub(super) shown: StateId,
+    /// Late parts of the state, once they were looked for.
+    pub(super) amendments: Option<Amendments>,
     /// Servers that this turn lets in or out.
     inside: HashMap<OwnedServerName, bool>,
 }
@@ -139,7 +144,10 @@ impl Turn {
         };
         let base = base.ok_or(RoomError::NotFound("This server does not know the room"))?;
         let row = RoomRow { serial: base.serial + 1, ..(*base).clone() };
-        Ok(Self { base: Some(base), guard: Some(guard), ..Self::empty(rooms, room.to_owned(), row) })
+        let mut turn =
+            Self { base: Some(base), guard: Some(guard), ..Self::empty(rooms, room.to_owned(), row) };
+        turn.row.state = turn.amended(turn.row.state).await?;
+        Ok(turn)
     }
 
     /// Waits for a room that this server does not know yet, and takes it.
@@ -157,6 +165,7 @@ impl Turn {
             rooms: rooms.clone(),
             room_id,
             rules: row.rules(),
+            shown: row.state,
             row,
             base: None,
             guard: None,
@@ -168,6 +177,7 @@ impl Turn {
             new_nodes: Vec::new(),
             nodes: HashMap::new(),
             fresh: HashMap::new(),
+            amendments: None,
             inside: HashMap::new(),
         }
     }
@@ -339,7 +349,7 @@ impl Turn {
     /// state becoming the one that the event brings.
     pub(super) async fn show(&mut self, event: StoredEvent, egress: bool) -> Result<(), RoomError> {
         let current = event.states.map_or(self.row.state, |states| states.current);
-        let from = self.row.state;
+        let from = std::mem::replace(&mut self.shown, current);
         let history = &self.rooms.0.history;
         let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, from, current)).await?;
         self.row.state = current;

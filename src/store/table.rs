@@ -60,6 +60,12 @@ pub enum TableId {
     Gap = 0x30,
     /// Where an event from before we were there has its place, by its id.
     BackfillPlace = 0x31,
+    /// Events that could not be judged when they came, by room.
+    Unjudged = 0x36,
+    /// When they are tried again.
+    UnjudgedRetry = 0x37,
+    /// State events that were found good only after states had been made without them, by room.
+    Amendment = 0x38,
     /// Rooms that are published in the directories of other networks.
     PublishedIn = 0x33,
     /// Events that are to be sent later.

@@ -4,6 +4,7 @@ mod costs;
 mod devices;
 mod hostile;
 mod hydra;
+mod later;
 mod leaks;
 mod model;
 mod policy;

@@ -25,6 +25,8 @@ pub(in crate::room) struct Checked {
     pub(in crate::room) known: Vec<OwnedEventId>,
     /// Events with good signatures.
     pub(in crate::room) events: Vec<Signed>,
+    /// Events whose keys could not be had: nothing is said about them. They are among the failures too.
+    pub(in crate::room) unverified: Vec<Pdu>,
     /// Events that are dropped.
     pub(in crate::room) failures: Vec<(OwnedEventId, ReceiveFailure)>,
 }
@@ -134,6 +136,7 @@ impl Rooms {
         for task in tasks {
             let part = task.await.map_err(|_| RoomError::Closed)?;
             checked.events.extend(part.events);
+            checked.unverified.extend(part.unverified);
             checked.failures.extend(part.failures);
         }
         Ok(())
@@ -143,8 +146,13 @@ impl Rooms {
 impl Checked {
     fn note(&mut self, pdu: Pdu, keys: &PublicKeyMap, rules: &RoomVersionRules) {
         let id = pdu.event_id().to_owned();
-        match Signed::verify(pdu, keys, rules) {
+        match Signed::verify(pdu.clone(), keys, rules) {
             Ok(event) => self.events.push(event),
+            Err(error @ ReceiveError::Verify(VerifyError::MissingKeys(_))) => {
+                tracing::debug!(event.id = %id, %error, "left {id} unverified");
+                self.unverified.push(pdu);
+                self.failures.push((id, ReceiveFailure::Unverified(error.to_string())));
+            }
             Err(error) => {
                 tracing::debug!(event.id = %id, %error, "dropped {id} for its signatures");
                 self.failures.push((id, ReceiveFailure::Signatures(error.to_string())));

@@ -54,7 +54,10 @@ impl Fetch<'_, '_> {
         self.deepen(&mut events).await?;
         let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
         outlier::store(rooms, room, row.clone(), events).await?;
-        let stored = rooms.history().events(&answer.pdu_ids).await?;
+        let mut ids = answer.pdu_ids;
+        // One dead server must not keep everybody from the room's past: its members are left out.
+        ids.retain(|id| !self.is_unverified_member(id));
+        let stored = rooms.history().events(&ids).await?;
         let Some(mut state) = sound_state(&stored, room, &row.create) else { return Ok(false) };
         let itself = rooms.history().event(event).await?;
         let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };

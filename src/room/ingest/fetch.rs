@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use ruma::{
-    OwnedEventId, OwnedServerName, ServerName, UInt,
+    EventId, OwnedEventId, OwnedServerName, ServerName, UInt,
     api::{
         OutgoingRequest,
         federation::{
@@ -26,7 +26,8 @@ use super::{
     outlier,
 };
 use crate::{
-    dag::Signed,
+    dag::{Pdu, Signed},
+    history::tables::Part,
     limits::{
         CLAIMED_STATES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX, FETCH_MAX, FETCH_REQUESTS_MAX,
         FETCH_SOURCES_MAX, GAP_ANSWER_EVENTS_LEAST, GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX,
@@ -44,6 +45,8 @@ pub(in crate::room) struct Fetch<'b, 'a> {
     /// By the clock that never goes back.
     deadline: Duration,
     requests: usize,
+    /// What came and could not be checked.
+    unverified: Vec<Pdu>,
 }
 
 impl<'b, 'a> Fetch<'b, 'a> {
@@ -63,14 +66,30 @@ impl<'b, 'a> Fetch<'b, 'a> {
         }
         sources.retain(|server| server != inner.history.server());
         let deadline = inner.ports.clock.monotonic() + FETCH_MAX;
-        Ok(Self { batch, sources, deadline, requests: FETCH_REQUESTS_MAX })
+        Ok(Self { batch, sources, deadline, requests: FETCH_REQUESTS_MAX, unverified: Vec::new() })
     }
 
     /// Gets as much as can be had. What is lacking afterwards could not be had now.
     pub(in crate::room) async fn complete(&mut self) -> Result<(), RoomError> {
         self.close_gaps().await?;
+        self.keep_unverified(Part::News).await?;
         self.claim_states().await?;
+        self.unverified.retain(|pdu| pdu.membership().is_some());
+        self.keep_unverified(Part::State).await?;
         self.complete_auth().await
+    }
+
+    /// Has what could not be checked tried again later.
+    async fn keep_unverified(&mut self, part: Part) -> Result<(), RoomError> {
+        let unverified = std::mem::take(&mut self.unverified);
+        let Some(origin) = self.sources.first() else { return Ok(()) };
+        let from = (self.batch.room, &**origin);
+        self.batch.rooms.keep_unjudged(from, (part, part == Part::State), &unverified).await
+    }
+
+    /// Whether the keys for a membership could not be had, so that a state may be taken without it.
+    pub(super) fn is_unverified_member(&self, id: &EventId) -> bool {
+        self.unverified.iter().any(|pdu| pdu.event_id() == id && pdu.membership().is_some())
     }
 
     /// Gets the states at the events before those of the batch that could not be had.
@@ -264,8 +283,10 @@ impl<'b, 'a> Fetch<'b, 'a> {
         self.sources.clone()
     }
 
-    pub(super) async fn check(&self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
-        Ok(self.batch.rooms.check(self.batch.room, self.batch.row.rules(), texts).await?.events)
+    pub(super) async fn check(&mut self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
+        let checked = self.batch.rooms.check(self.batch.room, self.batch.row.rules(), texts).await?;
+        self.unverified.extend(checked.unverified);
+        Ok(checked.events)
     }
 
     fn spend(&mut self, bytes_max: usize) -> Option<Bounds> {

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     dag::{Pdu, Signed, StateId, build::Head, tree},
-    history::{EventNotes, RoomRow, States, Status, StoredEvent, tables::HeadRow},
+    history::{
+        EventNotes, RoomRow, States, Status, StoredEvent,
+        tables::{AMENDMENTS, HeadRow, Part, RETRIES},
+    },
     limits::STATE_EVENTS_MAX,
     room::{RoomError, Rooms, turn::Turn, until_settled},
     types::Position,
@@ -52,7 +55,8 @@ impl Rooms {
         }
         let state_ids = ids_in(&state, rules);
         let texts: Vec<Box<RawValue>> = state.into_iter().chain(auth_chain).collect();
-        let events = self.check(&room, rules, texts).await?.events;
+        let checked = self.check(&room, rules, texts).await?;
+        let (events, mut unjudged) = (checked.events, checked.unverified);
         let create = events.iter().map(Signed::pdu).find(|pdu| {
             *pdu.event_type() == TimelineEventType::RoomCreate && state_ids.contains(pdu.event_id())
         });
@@ -65,15 +69,28 @@ impl Rooms {
         if row.version != version {
             return Err(unsound("the room has another version"));
         }
+        let pdus: Vec<Pdu> = events.iter().map(|event| event.pdu().clone()).collect();
         outlier::store(self, &room, row.clone(), events).await?;
+        unjudged.extend(self.not_stored(pdus).await?);
+        let (of_state, of_chain): (Vec<Pdu>, Vec<Pdu>) =
+            unjudged.into_iter().partition(|pdu| state_ids.contains(pdu.event_id()));
+        self.keep_unjudged((&room, &origin), (Part::State, true), &of_state).await?;
+        self.keep_unjudged((&room, &origin), (Part::State, false), &of_chain).await?;
         let state_ids: Vec<OwnedEventId> = state_ids.into_iter().collect();
-        // An event whose signatures are bad, or whose keys cannot be had, is left out of the state: one
-        // dead server must not keep everybody out of the room.
+        // An event whose signatures are bad is left out of the state, and one that cannot be judged now is
+        // left out until it can be: one dead server must not keep everybody out of the room.
         let mut stored = self.0.history.events(&state_ids).await?;
         stored.retain(Option::is_some);
         let state = sound_state(&stored, &room, &row.create)
             .ok_or_else(|| unsound("the state is not that of one room"))?;
         until_settled!(self.try_graft(&origin, (&row, &event), &state))
+    }
+
+    /// Those of `pdus` that are not stored: they could not be judged.
+    async fn not_stored(&self, pdus: Vec<Pdu>) -> Result<Vec<Pdu>, RoomError> {
+        let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id().to_owned()).collect();
+        let stored = self.0.history.events(&ids).await?;
+        Ok(pdus.into_iter().zip(stored).filter(|(_, stored)| stored.is_none()).map(|(pdu, _)| pdu).collect())
     }
 
     async fn try_graft(
@@ -96,6 +113,7 @@ impl Rooms {
             None => Turn::begin_new(self, &room, RoomRow { serial: 1, ..(**row).clone() }).await?,
         };
         let before = turn.note_applied(applied);
+        turn.forget_earlier_stay();
         turn.join_at(event.clone(), before).await?;
         turn.close().await
     }
@@ -129,6 +147,18 @@ impl Rooms {
 }
 
 impl Turn {
+    /// What was found out late about the state of an earlier stay says nothing about this one.
+    fn forget_earlier_stay(&mut self) {
+        if self.row.amended > 0 {
+            self.row.amended = 0;
+            let (prefix, key) = ((self.room_id.clone(),), (self.room_id.clone(), Part::Amendment.number()));
+            self.extra.push(Box::new(move |commit| {
+                commit.delete_prefix(&AMENDMENTS, &prefix);
+                commit.delete(&RETRIES, &key);
+            }));
+        }
+    }
+
     /// Makes a join the only head of the room; `before` is the state before it. What was known of the room
     /// is from before our last user left it.
     async fn join_at(&mut self, event: Pdu, before: StateId) -> Result<(), RoomError> {

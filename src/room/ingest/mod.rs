@@ -3,15 +3,19 @@
 //! Owns: the steps between a received text and the room. [`check`] reads and verifies, [`batch`] finds out
 //! what is lacking, [`fetch`] gets it (never with the room's lock held), [`outlier`] keeps what has no
 //! place in the graph, [`take`] judges with everything at hand and puts the event into the room.
-//! Invariants: nothing is stored that has not passed `check`; a failure to fetch leaves no verdict; what
+//! [`later`] keeps what could not be judged and tries it again, [`amend`] puts what was found good too late for
+//! the states that it belongs into there.
+//! Invariants: nothing is stored as an event that has not passed `check`; a failure to fetch leaves no verdict; what
 //! was rejected or soft-failed never becomes part of a state or a head.
 
+mod amend;
 mod backfill;
 mod batch;
 mod check;
 mod claim;
 mod fetch;
 mod graft;
+mod later;
 mod outlier;
 mod redaction;
 mod take;
@@ -24,6 +28,7 @@ use std::{
 use ruma::{OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
 
+pub(super) use amend::Amendments;
 pub use graft::Graft;
 
 pub(super) use batch::Batch;
@@ -34,8 +39,8 @@ use self::{
 };
 use super::{RoomError, Rooms, turn::Turn, until_settled};
 use crate::{
-    dag::StateId,
-    history::RoomRow,
+    dag::{Pdu, StateId},
+    history::{RoomRow, tables::Part},
     limits::{JOIN_WAIT_MAX, TURN_EVENTS_MAX},
 };
 
@@ -45,9 +50,12 @@ pub enum ReceiveFailure {
     /// The text is no event of its room.
     #[error("the event is malformed: {0}")]
     Malformed(String),
-    /// It is not signed by those who must sign it, or their keys cannot be had.
+    /// It is not signed by those who must sign it.
     #[error("the signatures cannot be accepted: {0}")]
     Signatures(String),
+    /// It was not looked at, because the keys for its signatures could not be had.
+    #[error("the signatures cannot be checked: {0}")]
+    Unverified(String),
     /// No user of this server is in the room.
     #[error("this server is not in the room")]
     NotInRoom,
@@ -82,7 +90,12 @@ impl Rooms {
     ) -> Vec<(OwnedEventId, Result<(), ReceiveFailure>)> {
         let mut results = Results::new();
         let way = Way::Live { relay: false };
-        if let Err(error) = self.try_receive((origin, room), pdus, way, &mut results).await {
+        let received = self.try_receive((origin, room), pdus, way, &mut results).await;
+        let kept = match received {
+            Ok(unjudged) => self.keep_unjudged((room, origin), (Part::News, false), &unjudged).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
             tracing::warn!(room.id = %room, %error, "could not take events into {room}");
             let unsaid = || Err(ReceiveFailure::Missing);
             results.values_mut().filter(|result| result.is_err()).for_each(|result| *result = unsaid());
@@ -143,30 +156,36 @@ impl Rooms {
         inside().await
     }
 
+    /// As [`Self::receive`]. Gives back what was not judged.
     async fn try_receive(
         &self,
         (origin, room): (&ServerName, &RoomId),
         pdus: Vec<Box<RawValue>>,
         way: Way,
         results: &mut Results,
-    ) -> Result<(), RoomError> {
+    ) -> Result<Vec<Pdu>, RoomError> {
         let Some(row) = self.row_inside(room).await? else {
             let ids: Vec<OwnedEventId> = check::ids_of(&pdus).collect();
             results.extend(ids.into_iter().map(|id| (id, Err(ReceiveFailure::NotInRoom))));
             results.extend(self.receive_outside(room, pdus).await?);
-            return Ok(());
+            return Ok(Vec::new());
         };
         if !self.0.history.allows_server(room, origin).await? {
             let ids = check::ids_in(&pdus, row.rules());
             results.extend(ids.into_iter().map(|id| (id, Err(ReceiveFailure::Denied))));
-            return Ok(());
+            return Ok(Vec::new());
         }
         let checked = self.check(room, row.rules(), pdus).await?;
         results.extend(checked.known.into_iter().map(|id| (id, Ok(()))));
         results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
+        let mut unjudged = checked.unverified;
+        let mut given: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
         for event in &checked.events {
-            results.insert(event.pdu().event_id().to_owned(), Err(ReceiveFailure::Missing));
+            let id = event.pdu().event_id().to_owned();
+            results.insert(id.clone(), Err(ReceiveFailure::Missing));
+            given.insert(id, event.pdu().clone());
         }
+        self.look_again_for(room, &given).await?;
         let mut batch = Batch::new(self, room, row);
         batch.extend(checked.events);
         if batch.look().await?.is_lacking() {
@@ -180,11 +199,13 @@ impl Rooms {
             self.seek_recommendations(room, &mut batch).await?;
         }
         for (id, outcome) in self.settle(room, &batch, way).await? {
-            if let Some(result) = results.get_mut(&id) {
-                *result = outcome.result();
+            let Some(pdu) = given.remove(&id) else { continue };
+            if matches!(outcome, Outcome::Missing) {
+                unjudged.push(pdu);
             }
+            results.insert(id, outcome.result());
         }
-        Ok(())
+        Ok(unjudged)
     }
 
     /// Judges everything of a batch, earlier events first, and writes what comes of it.

@@ -230,6 +230,7 @@ impl Turn {
         // The resolution may ask for the event itself.
         self.fresh.insert(own.id.clone(), event.clone());
         let current = self.resolve(states.into_iter().collect()).await?;
+        let current = self.amended(current).await?;
         event.states = Some(States { before, after, current });
         self.row.heads.retain(|head| heads.contains(&head.id));
         if heads.contains(&own.id) {
@@ -267,15 +268,22 @@ impl Turn {
     /// The state before an event, if the states after all that it follows are known.
     async fn state_before(&mut self, pdu: &Pdu, given: &Given) -> Result<Option<StateId>, RoomError> {
         let mut states = BTreeSet::new();
+        let mut is_ours = true;
         for id in pdu.prev_events() {
             let stored = self.known(id).await?.filter(|stored| stored.pdu.room_id() == self.room_id);
             let after = stored.and_then(|stored| stored.states).map(|states| states.after);
+            is_ours &= after.is_some();
             match after.or_else(|| given.get(id).copied()) {
                 Some(after) => drop(states.insert(after)),
                 None => return Ok(None),
             }
         }
-        self.resolve(states.into_iter().collect()).await.map(Some)
+        let before = self.resolve(states.into_iter().collect()).await?;
+        match is_ours {
+            true => self.amended(before).await.map(Some),
+            // What another server gives is whole.
+            false => Ok(Some(before)),
+        }
     }
 
     async fn view(&self, pdu: &Pdu, before: Option<StateId>) -> Result<View, RoomError> {

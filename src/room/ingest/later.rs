@@ -1,0 +1,260 @@
+//! What could not be judged when it came, because keys or events that it needs could not be had.
+//!
+//! It is kept as it came, over restarts, and tried again with ever longer pauses; until then nothing is said
+//! about it. What came as news is received again. What belongs to a state that was taken without it is checked
+//! as an outlier, and amends the states that were made meanwhile.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::{ReceiveFailure, Results, outlier, take::Way};
+use crate::{
+    dag::{Pdu, Signed},
+    history::{
+        Status,
+        tables::{Part, RETRIES, RetryRow, UNJUDGED, UnjudgedRow},
+    },
+    limits::{
+        COURIER_STORE_PAUSE, OUTLIERS_PER_COMMIT, SCAN_ROWS_MAX, UNJUDGED_IDLE_MAX, UNJUDGED_KEPT_MS,
+        UNJUDGED_NEWS_MAX, UNJUDGED_PAUSE_FIRST, UNJUDGED_PAUSE_MAX, UNJUDGED_ROOMS_AT_ONCE,
+        UNJUDGED_STATE_MAX,
+    },
+    log::{Commit, CommitError},
+    room::{RoomError, Rooms},
+};
+
+/// Events that were kept, by their ids.
+type Kept = BTreeMap<OwnedEventId, UnjudgedRow>;
+
+impl Rooms {
+    /// Has what could not be judged tried again when its time has come, until `stopping`.
+    pub fn keep_judging(&self, stopping: CancellationToken) {
+        let rooms = self.clone();
+        self.0.tasks.spawn(async move {
+            loop {
+                let pause = rooms.judge_due().await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "cannot read which events are to be judged");
+                    COURIER_STORE_PAUSE
+                });
+                tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => return,
+                    () = rooms.0.unjudged.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+    }
+
+    /// Tries everything again whose time has come. How long there is nothing to do after that.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn judge_due(&self) -> Result<Duration, RoomError> {
+        let db = self.0.history.log().db();
+        let now = self.now_ms();
+        let due = db.range(&RETRIES, &(), SCAN_ROWS_MAX).await?.into_iter();
+        let due = due.filter(|(_, retry)| retry.retry_at_ms <= now);
+        let attempts: Vec<_> = due.map(|((room, part), retry)| self.try_again(room, part, retry)).collect();
+        let mut attempts = stream::iter(attempts).buffer_unordered(UNJUDGED_ROOMS_AT_ONCE);
+        while let Some(done) = attempts.next().await {
+            done?;
+        }
+        drop(attempts);
+        let now = self.now_ms();
+        let left = db.range(&RETRIES, &(), SCAN_ROWS_MAX).await?.into_iter();
+        let next = left.map(|(_, retry)| retry.retry_at_ms.saturating_sub(now)).min();
+        // A row that changed meanwhile may be due at once; but never again and again.
+        let next = next.map(|ms| Duration::from_millis(ms).max(COURIER_STORE_PAUSE));
+        Ok(next.unwrap_or(UNJUDGED_IDLE_MAX).min(UNJUDGED_IDLE_MAX))
+    }
+
+    /// Keeps events of `room` that `origin` gave and that could not be judged.
+    pub(super) async fn keep_unjudged(
+        &self,
+        (room, origin): (&RoomId, &ServerName),
+        (part, in_state): (Part, bool),
+        pdus: &[Pdu],
+    ) -> Result<(), RoomError> {
+        if pdus.is_empty() {
+            return Ok(());
+        }
+        let db = self.0.history.log().db();
+        let bound = if part == Part::News { UNJUDGED_NEWS_MAX } else { UNJUDGED_STATE_MAX };
+        let prefix = (room.to_owned(), part.number());
+        let known = db.range(&UNJUDGED, &prefix, bound).await?.into_iter();
+        let known: BTreeSet<OwnedEventId> = known.map(|((_, _, id), _)| id).collect();
+        let fresh = pdus.iter().filter(|pdu| !known.contains(pdu.event_id()));
+        let mut commit = Commit::new();
+        for (number, pdu) in fresh.take(bound.saturating_sub(known.len())).enumerate() {
+            if number > 0 && number.is_multiple_of(OUTLIERS_PER_COMMIT) {
+                self.0.history.log().commit(std::mem::take(&mut commit)).await?;
+            }
+            let key = (room.to_owned(), part.number(), pdu.event_id().to_owned());
+            let (origin, text) = (origin.to_owned(), pdu.json().to_owned());
+            let row = UnjudgedRow { origin, text, since_ms: self.now_ms(), in_state };
+            commit.put(&UNJUDGED, &key, &row);
+        }
+        if commit.is_empty() {
+            return Ok(());
+        }
+        let before = db.row(&RETRIES, &prefix).await?;
+        let soon = self.now_ms().saturating_add(millis(UNJUDGED_PAUSE_FIRST));
+        let failures = before.as_ref().map_or(0, |before| before.failures);
+        let retry_at_ms = before.map_or(soon, |before| before.retry_at_ms.min(soon));
+        commit.put(&RETRIES, &prefix, &RetryRow { failures, retry_at_ms });
+        self.0.history.log().commit(commit).await?;
+        self.0.unjudged.notify_one();
+        Ok(())
+    }
+
+    /// Before `pdus` are judged: tries again what they stand on, if it waits for its judgement.
+    pub(super) async fn look_again_for(
+        &self,
+        room: &RoomId,
+        pdus: &BTreeMap<OwnedEventId, Pdu>,
+    ) -> Result<(), RoomError> {
+        let db = self.0.history.log().db();
+        let part = Part::State.number();
+        let Some(retry) = db.row(&RETRIES, &(room.to_owned(), part)).await? else { return Ok(()) };
+        let named: BTreeSet<&OwnedEventId> = pdus.values().flat_map(Pdu::auth_events).collect();
+        let keys: Vec<_> = named.into_iter().map(|id| (room.to_owned(), part, id.clone())).collect();
+        match db.rows(&UNJUDGED, &keys).await?.iter().any(Option::is_some) {
+            true => self.try_state_again(room, retry).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Tries what is kept of one room.
+    async fn try_again(&self, room: OwnedRoomId, part: u64, retry: RetryRow) -> Result<(), RoomError> {
+        match part {
+            part if part == Part::Amendment.number() => self.forget_amendments(&room, &retry).await,
+            part if part == Part::State.number() => self.try_state_again(&room, retry).await,
+            _ => {
+                let kept = self.kept(&room, Part::News).await?;
+                let left = match self.is_here(&room).await? {
+                    true => self.receive_again(&room, &kept).await?,
+                    false => BTreeSet::new(),
+                };
+                self.note_tried((&room, Part::News), (&kept, left), retry).await
+            }
+        }
+    }
+
+    async fn try_state_again(&self, room: &RoomId, retry: RetryRow) -> Result<(), RoomError> {
+        let kept = self.kept(room, Part::State).await?;
+        let left = match self.is_here(room).await? {
+            true => self.check_again(room, &kept).await?,
+            // Whatever it would be in the room, this server has no part in it any more.
+            false => BTreeSet::new(),
+        };
+        self.note_tried((room, Part::State), (&kept, left), retry).await
+    }
+
+    async fn kept(&self, room: &RoomId, part: Part) -> Result<Kept, RoomError> {
+        let bound = UNJUDGED_NEWS_MAX.max(UNJUDGED_STATE_MAX);
+        let db = self.0.history.log().db();
+        let rows = db.range(&UNJUDGED, &(room.to_owned(), part.number()), bound).await?.into_iter();
+        Ok(rows.map(|((_, _, id), row)| (id, row)).collect())
+    }
+
+    /// Takes note that what was `kept` has been tried and `left` could not be judged.
+    async fn note_tried(
+        &self,
+        (room, part): (&RoomId, Part),
+        (kept, mut left): (&Kept, BTreeSet<OwnedEventId>),
+        retry: RetryRow,
+    ) -> Result<(), RoomError> {
+        let key = (room.to_owned(), part.number());
+        let now = self.now_ms();
+        left.retain(|id| kept.get(id).is_some_and(|row| row.since_ms.saturating_add(UNJUDGED_KEPT_MS) > now));
+        let mut commit = Commit::new();
+        for id in kept.keys().filter(|id| !left.contains(*id)) {
+            commit.delete(&UNJUDGED, &(room.to_owned(), part.number(), id.clone()));
+        }
+        match left.is_empty() {
+            true => commit.delete(&RETRIES, &key),
+            false => {
+                let pause = UNJUDGED_PAUSE_FIRST.saturating_mul(1 << retry.failures.min(16));
+                let retry_at_ms = now.saturating_add(millis(pause.min(UNJUDGED_PAUSE_MAX)));
+                let failures = retry.failures.saturating_add(1);
+                commit.put(&RETRIES, &key, &RetryRow { failures, retry_at_ms });
+            }
+        }
+        commit.expect_equals(&RETRIES, &key, &retry);
+        match self.0.history.log().commit(commit).await {
+            // More has come meanwhile: what is done is found to be done the next time.
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Receives events again that came as news; those that cannot be judged yet.
+    async fn receive_again(&self, room: &RoomId, kept: &Kept) -> Result<BTreeSet<OwnedEventId>, RoomError> {
+        let mut by_origin: BTreeMap<&OwnedServerName, Vec<Box<RawValue>>> = BTreeMap::new();
+        for row in kept.values() {
+            by_origin.entry(&row.origin).or_default().push(row.text.clone());
+        }
+        let mut left = BTreeSet::new();
+        for (origin, texts) in by_origin {
+            let (mut results, way) = (Results::new(), Way::Live { relay: false });
+            match self.try_receive((origin, room), texts, way, &mut results).await {
+                Ok(_) => {
+                    left.extend(results.into_iter().filter(|(_, result)| is_open(result)).map(|(id, _)| id));
+                }
+                Err(error @ RoomError::Store(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(room.id = %room, %error, "could not take events into {room}");
+                    let of_origin = kept.iter().filter(|(_, row)| row.origin == *origin);
+                    left.extend(of_origin.map(|(id, _)| id.clone()));
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Checks events again that belong to a state; those that cannot be judged yet.
+    async fn check_again(&self, room: &RoomId, kept: &Kept) -> Result<BTreeSet<OwnedEventId>, RoomError> {
+        let Some(row) = self.0.history.room(room).await? else { return Ok(BTreeSet::new()) };
+        let texts = kept.values().map(|row| row.text.clone()).collect();
+        let checked = self.check(room, row.rules(), texts).await?;
+        let waiting = checked.unverified.iter().chain(checked.events.iter().map(Signed::pdu));
+        let mut left: BTreeSet<OwnedEventId> = waiting.map(|pdu| pdu.event_id().to_owned()).collect();
+        outlier::store(self, room, row, checked.events).await?;
+        let ids: Vec<OwnedEventId> = kept.keys().cloned().collect();
+        let mut late = Vec::new();
+        for event in self.0.history.events(&ids).await?.into_iter().flatten() {
+            let id = event.pdu.event_id();
+            left.remove(id);
+            // Whatever has a place in the graph is in the state if it belongs there.
+            if event.status == Status::Outlier && kept.get(id).is_some_and(|row| row.in_state) {
+                late.push(id.to_owned());
+            }
+        }
+        self.amend(room, late).await?;
+        Ok(left)
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.0.ports.clock.now_ms()
+    }
+}
+
+/// Whether nothing was said about an event.
+fn is_open(result: &Result<(), ReceiveFailure>) -> bool {
+    matches!(
+        result,
+        Err(ReceiveFailure::Missing | ReceiveFailure::Unverified(_) | ReceiveFailure::Trouble(_))
+    )
+}
+
+fn millis(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
+}
