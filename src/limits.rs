@@ -46,6 +46,8 @@ pub const ID_BYTES_MAX: usize = 255;
 pub const COMMIT_QUEUE_MAX: usize = 4_096;
 /// Commits that the committer takes in one group (measured: beyond 256 the gain is under 10 %).
 pub const COMMIT_GROUP_MAX: usize = 512;
+/// How often a group of commits that grows lets others run once more before it is written.
+pub const COMMIT_GATHER_MAX: usize = 8;
 /// To-device messages in one sync page (client-server API, "Send-to-Device messaging").
 pub const TO_DEVICE_PAGE_MAX: usize = 100;
 /// Lane heads kept in memory before the oldest are dropped (ours; about 100 bytes each).

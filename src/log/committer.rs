@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Commit, CommitError, handle::Inner};
 use crate::{
-    limits::COMMIT_GROUP_MAX,
+    limits::{COMMIT_GATHER_MAX, COMMIT_GROUP_MAX},
     store::{Batch, Outcome, StoreError},
     types::Position,
 };
@@ -34,7 +34,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Pending>) {
 /// Lets whoever can run go first, as long as that brings more commits: a group costs a sync and some changes of
 /// threads, however many are in it.
 async fn gather(group: &mut Vec<Pending>, queue: &mut mpsc::Receiver<Pending>) {
-    loop {
+    for _ in 0..COMMIT_GATHER_MAX {
         let before = group.len();
         tokio::task::yield_now().await;
         while group.len() < COMMIT_GROUP_MAX
