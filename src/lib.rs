@@ -36,9 +36,15 @@ pub mod push;
 
 pub mod media;
 
+pub mod search;
+
+pub mod report;
+
 pub mod delivery;
 
 pub mod room;
+
+pub mod notice;
 
 pub mod federation;
 

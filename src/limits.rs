@@ -2,12 +2,14 @@
 //!
 //! Uses nothing.
 
+mod finding;
 mod media;
 mod oauth;
 mod unjudged;
 
 use std::time::Duration;
 
+pub use finding::*;
 pub use media::*;
 pub use oauth::*;
 pub use unjudged::*;
@@ -264,12 +266,6 @@ pub const HIERARCHY_ROOMS_MAX: usize = 2_000;
 pub const TIMESTAMP_NEIGHBOURS: usize = 100;
 /// Pages of events that a user may not see before the search for one near a moment ends (ours).
 pub const TIMESTAMP_PAGES_MAX: usize = 10;
-/// Users who are looked at for one search of the user directory (ours; a few milliseconds).
-pub const USER_SEARCH_LOOKED_AT_MAX: usize = 5_000;
-/// Profiles that are read at once for it (ours).
-pub const USER_SEARCH_CHUNK: usize = 500;
-/// Users in one answer of the user directory (ours).
-pub const USER_SEARCH_MAX: usize = 50;
 /// Users whose push rules are kept in memory (ours; about 10 KiB each).
 pub const PUSH_PEOPLE_MAX: usize = 2_000;
 /// Unread counts kept in memory, one for each room of each user (ours; about 200 bytes each).

@@ -42,6 +42,8 @@ pub struct Settings {
     pub registration_tokens: Vec<String>,
     /// Whether those get an account whom a provider of identities knows, whatever `registration` says.
     pub provider_registration: bool,
+    /// Names that nobody can register.
+    pub reserved: Vec<String>,
     /// How long an access token that can be refreshed is valid.
     pub access_token_lifetime: Option<Duration>,
 }
@@ -52,6 +54,7 @@ impl Default for Settings {
             registration: Registration::default(),
             registration_tokens: Vec::new(),
             provider_registration: true,
+            reserved: Vec::new(),
             access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `ProviderLink`,
 //! `UserLink`, `Device` (its row; its keys belong
-//! to `device`), `DeviceSeen`, `Profile`, `AccountData` and `Filter`. May use: `types`, `limits`,
+//! to `device`), `DeviceSeen`, `Profile`, `UserWord`, `AccountData` and `Filter`. May use: `types`, `limits`,
 //! `config`, `store`, `log`. Start reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
 //! looked up in the store at every request, so that one that was removed is out at once; account data
 //! and the fact that announces it are one commit.
@@ -31,6 +31,7 @@ mod tag;
 mod token;
 mod uia;
 mod user;
+mod words;
 
 pub use accounts::{Accounts, Registration, Settings};
 pub use caller::{Caller, NO_DEVICE, Standing};
@@ -48,6 +49,7 @@ pub use shared_secret::SharedSecretUser;
 pub use token::{Ticket, TicketKey, hash as token_hash};
 pub use uia::{Purpose, Stage};
 pub use user::User;
+pub use words::{Face, USER_WORDS, words_of};
 
 #[cfg(test)]
 mod tests;

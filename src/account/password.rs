@@ -5,6 +5,7 @@ use ruma::UserId;
 
 use super::{
     AccountError, Accounts, User, data::ACCOUNT_DATA, filter::FILTERS, profile::PROFILES, user::USERS,
+    words::drop_words,
 };
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PASSWORD_BYTES_MAX},
@@ -95,7 +96,9 @@ impl Accounts {
             row.deactivated = true;
             row.erased |= erase;
         };
+        let (name, _) = self.display(user).await?;
         let drop_data = |commit: &mut Commit| {
+            drop_words(commit, user, name.as_deref());
             let user = (user.to_owned(),);
             commit.delete(&PROFILES, &user);
             commit.delete_prefix(&ACCOUNT_DATA, &user);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use ruma::{OwnedUserId, UserId};
 use serde_json::Value;
 
-use super::{AccountError, Accounts};
+use super::{AccountError, Accounts, words::rename};
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX},
     log::{Commit, CommitError},
@@ -98,6 +98,10 @@ impl Accounts {
                 None => commit.expect_absent(&PROFILES, &key),
             }
             commit.put(&PROFILES, &key, &after);
+            if name == "displayname" {
+                let before = before.unwrap_or_default();
+                rename(&mut commit, user, (name_in(&before), name_in(&after)));
+            }
             match self.log.commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}
                 other => return Ok(other.map(|_| ())?),
@@ -110,7 +114,13 @@ impl Accounts {
     pub(super) fn put_first_profile(&self, commit: &mut Commit, user: &UserId) {
         let profile = BTreeMap::from([("displayname".to_owned(), Value::from(user.localpart()))]);
         commit.put(&PROFILES, &(user.to_owned(),), &profile);
+        rename(commit, user, (None, name_in(&profile)));
     }
+}
+
+/// The display name in a profile.
+pub(super) fn name_in(profile: &BTreeMap<String, Value>) -> Option<&str> {
+    profile.get("displayname").and_then(Value::as_str)
 }
 
 fn check_field(name: &str, value: Option<&Value>) -> Result<(), AccountError> {

@@ -29,6 +29,13 @@ impl Accounts {
     /// When the name breaks the grammar, is too long, or is taken.
     pub async fn available(&self, username: &str) -> Result<OwnedUserId, AccountError> {
         let user_id = self.local_id(username)?;
+        if self.settings.reserved.iter().any(|reserved| user_id.localpart() == reserved) {
+            return Err(AccountError::UserInUse);
+        }
+        self.free(user_id).await
+    }
+
+    async fn free(&self, user_id: OwnedUserId) -> Result<OwnedUserId, AccountError> {
         match self.user(&user_id).await? {
             Some(_) => Err(AccountError::UserInUse),
             None => Ok(user_id),
@@ -41,6 +48,16 @@ impl Accounts {
     /// When the name breaks the grammar, is too long, or is taken.
     pub async fn create_user(&self, new: NewUser) -> Result<OwnedUserId, AccountError> {
         let (commit, user_id) = self.plan_user(new).await?;
+        self.commit_user(commit).await.map(|()| user_id)
+    }
+
+    /// Makes an account with a name that nobody else can have, for the server itself; nobody can log in to it.
+    ///
+    /// # Errors
+    /// When the name breaks the grammar, is too long, or is taken.
+    pub async fn create_own_user(&self, username: &str) -> Result<OwnedUserId, AccountError> {
+        let user_id = self.free(self.local_id(username)?).await?;
+        let commit = self.plan_account(&user_id, &NewUser::default()).await?;
         self.commit_user(commit).await.map(|()| user_id)
     }
 
@@ -57,8 +74,12 @@ impl Accounts {
 
     pub(super) async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
         let username =
-            new.username.unwrap_or_else(|| random_string(&*self.ports.rng, 12).to_ascii_lowercase());
+            new.username.clone().unwrap_or_else(|| random_string(&*self.ports.rng, 12).to_ascii_lowercase());
         let user_id = self.available(&username).await?;
+        Ok((self.plan_account(&user_id, &new).await?, user_id))
+    }
+
+    async fn plan_account(&self, user_id: &OwnedUserId, new: &NewUser) -> Result<Commit, AccountError> {
         let password_hash = match &new.password {
             Some(password) => Some(self.hash_password(password).await?),
             None => None,
@@ -69,8 +90,8 @@ impl Accounts {
         let key = (user_id.clone(),);
         commit.expect_absent(&USERS, &key);
         commit.put(&USERS, &key, &row);
-        self.put_first_profile(&mut commit, &user_id);
-        Ok((commit, user_id))
+        self.put_first_profile(&mut commit, user_id);
+        Ok(commit)
     }
 
     pub(super) async fn commit_user(&self, commit: Commit) -> Result<(), AccountError> {

@@ -10,7 +10,11 @@ use std::{
 use serde_json::Value;
 
 use super::Stop;
-use crate::config::{Address, Config};
+use crate::{
+    config::{Address, Config},
+    http::admin::{PROOF, proof},
+    server::{Folder, real_ports},
+};
 
 /// Time for the server to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,6 +34,31 @@ pub(super) fn exchange(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Missed> {
+    converse(config, (method, path), body, None)
+}
+
+/// As [`exchange`], in the name of the operator: with the secret in the data folder.
+pub(super) fn command(
+    config: &Config,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Stop> {
+    let secret = Folder::of(config).known_registration_secret().map_err(Stop::failed)?;
+    let secret =
+        secret.ok_or_else(|| Stop::failed("there is no server: it has made no secret in its data folder"))?;
+    converse(config, (method, path), body, Some(&secret)).map_err(|missed| match missed {
+        Missed::Refused(stop) => stop,
+        Missed::Unreachable(why) => Stop::Failed(format!("cannot reach the server: {why}")),
+    })
+}
+
+fn converse(
+    config: &Config,
+    (method, path): (&str, &str),
+    body: Option<&Value>,
+    secret: Option<&str>,
+) -> Result<Value, Missed> {
     let plain = config.listen.iter().find(|listen| listen.tls.is_none());
     let address = plain.map(|listen| &listen.address).ok_or_else(|| {
         let why = "it listens with TLS only; let it listen on a `unix:` socket as well";
@@ -37,9 +66,14 @@ pub(super) fn exchange(
     })?;
     let body = body.map(Value::to_string).unwrap_or_default();
     // HTTP/1.0, so that the answer comes in one piece and ends with the connection.
+    let proof = secret.map(|secret| {
+        let now_ms = real_ports().clock.now_ms();
+        format!("{PROOF}: {}\r\n", proof(secret, now_ms, (method, path, body.as_bytes())))
+    });
     let request = format!(
-        "{method} {path} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\n{}\
          content-length: {}\r\n\r\n{body}",
+        proof.unwrap_or_default(),
         body.len()
     );
     let answer = send(address, request.as_bytes())

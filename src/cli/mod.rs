@@ -8,6 +8,8 @@ mod doctor;
 mod exchange;
 mod federation;
 mod key;
+mod notice;
+mod report;
 mod room;
 mod serve;
 #[cfg(test)]
@@ -69,6 +71,11 @@ enum Verb {
     /// Looks after the key with which the server signs.
     #[command(subcommand)]
     Key(key::KeyVerb),
+    /// Tells a user something, in the name of the server.
+    Notice(notice::Notice),
+    /// Looks at what users have reported.
+    #[command(subcommand)]
+    Report(report::ReportVerb),
     /// Looks into rooms while the server does not run.
     #[command(subcommand)]
     Room(RoomVerb),
@@ -160,6 +167,8 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
+        Some(Verb::Notice(notice)) => notice::send(&load(&sources)?, &notice),
+        Some(Verb::Report(verb)) => report::obey(&load(&sources)?, &verb),
         Some(Verb::Doctor(verb)) => doctor::obey(&load(&sources)?, verb),
         Some(Verb::Federation(verb)) => federation::obey(&load(&sources)?, &verb),
         Some(Verb::Key(verb)) => key::obey(&load(&sources)?, &verb),

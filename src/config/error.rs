@@ -105,6 +105,7 @@ impl Config {
             ("rate_limits.messages", limits.messages),
             ("rate_limits.joins", limits.joins),
             ("rate_limits.invites", limits.invites),
+            ("rate_limits.reports", limits.reports),
             ("rate_limits.general", limits.general),
         ];
         for (key, rate) in rates {
@@ -138,6 +139,12 @@ impl Config {
             wrong("voip.turn_uris", "an entry is written as turn:HOST:PORT?transport=udp");
         }
         self.check_sso(&mut wrong);
+        let localpart = &self.notices.localpart;
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._=-/+".contains(&byte);
+        if localpart.is_empty() || localpart.len() > 100 || !localpart.bytes().all(allowed) {
+            wrong("notices.localpart", "a name consists of a-z, 0-9, and ._=-/+");
+        }
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
     }

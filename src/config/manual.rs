@@ -1,8 +1,8 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, Media, Oauth, Push, RateLimits, Registration, Sso, Storage, Voip,
-    WellKnown, section::Documented,
+    Config, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits, Registration, Search, Sso,
+    Storage, UserDirectory, Voip, WellKnown, section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -37,6 +37,9 @@ pub fn manual() -> String {
     page::<Push>(&mut text, "push", defaults.as_ref());
     page::<Media>(&mut text, "media", defaults.as_ref());
     page::<Voip>(&mut text, "voip", defaults.as_ref());
+    page::<UserDirectory>(&mut text, "user_directory", defaults.as_ref());
+    page::<Search>(&mut text, "search", defaults.as_ref());
+    page::<Notices>(&mut text, "notices", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());
     text

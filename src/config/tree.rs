@@ -66,6 +66,12 @@ sections! {
         media: Media = Media::default(),
         /// Calls.
         voip: Voip = Voip::default(),
+        /// How users find each other.
+        user_directory: UserDirectory = UserDirectory::default(),
+        /// How users find messages.
+        search: Search = Search::default(),
+        /// What the administrators tell users.
+        notices: Notices = Notices::default(),
         /// What is served under `/.well-known/matrix/`.
         well_known: WellKnown = WellKnown::default(),
         /// What the server tells about itself while it runs.
@@ -159,6 +165,8 @@ sections! {
         joins: Rate = Rate { per_second: 1.0, burst: 30 },
         /// Invites, by user.
         invites: Rate = Rate { per_second: 1.0, burst: 30 },
+        /// Reports of events, rooms and users, by user.
+        reports: Rate = Rate { per_second: 0.05, burst: 20 },
         /// Everything else that the specification wants limited, by user or else by address.
         general: Rate = Rate { per_second: 50.0, burst: 500 },
     }
@@ -245,6 +253,34 @@ sections! {
         /// Files that came here before this moment, in milliseconds since 1970, are also given to whoever has no access
         /// token, under the older paths; set it to the moment of the change when an older server is replaced. 0: none.
         unauthenticated_before_ts: u64 = 0,
+    }
+
+    /// How users find each other.
+    UserDirectory {
+        /// Whether every user of this server is found by all others. Otherwise only those are with whom they share a
+        /// room, or who are in a room that everybody may join or read.
+        everybody: bool = false,
+    }
+
+    /// How users find messages that are not encrypted. In short: `search = "off"` sets `enabled`.
+    Search {
+        /// Whether there is an index of messages. It takes about as much room as the texts in it.
+        enabled: bool = true,
+        /// The folder of the index. Without a setting it is `search` in `data_dir`. It can be deleted while the server
+        /// does not run, and is made anew then. Each process needs one of its own.
+        folder: Option<PathBuf> = None,
+    }
+
+    /// What the administrators tell users, in a room with each of them (`lockstep notice`).
+    Notices {
+        /// Who tells them: the part of a Matrix id between `@` and `:`. Nobody can register it.
+        localpart: String = String::from("_server"),
+        /// How the sender is called.
+        display_name: String = String::from("Server notices"),
+        /// The picture of the sender, an address `mxc://…`.
+        avatar_url: Option<String> = None,
+        /// The name of the rooms.
+        room_name: String = String::from("Server notices"),
     }
 
     /// What is served under `/.well-known/matrix/`, which must be reachable under the name of the server.

@@ -87,6 +87,13 @@ impl Viewer {
         events.iter().map(show).collect::<Result<Vec<_>, _>>().map(Cow::Owned)
     }
 
+    /// Whether the viewer came too late for what an erased user said in `event`.
+    #[must_use]
+    pub fn is_kept_from(&self, event: &StoredEvent) -> bool {
+        let at = self.history.0.erased.0.read().get(event.pdu.sender()).copied();
+        at.is_some_and(|at| !self.was_in(event.pdu.room_id(), at))
+    }
+
     /// Whether the viewer had been in the room at some time before `at`.
     fn was_in(&self, room: &RoomId, at: Position) -> bool {
         let intervals = self.lanes.intervals(&Lane::Room(room.to_owned()));

@@ -24,6 +24,7 @@ mod members;
 mod pages;
 mod past;
 mod people;
+mod predecessors;
 mod relations;
 mod render;
 mod servers;

@@ -134,6 +134,31 @@ impl History {
         Ok(false)
     }
 
+    /// The rooms in which both users are joined, by id. `local` is of this server.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn mutual_rooms(&self, local: &UserId, other: &UserId) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let mut rooms = self.joined_rooms(local).await?;
+        let theirs = match self.is_local(other) {
+            true => Audience::Account(other.to_owned()),
+            false => Audience::Server(other.server_name().to_owned()),
+        };
+        let theirs = self.0.log.subscriptions(&theirs).await?;
+        if self.is_local(other) {
+            rooms.retain(|room| theirs.is_open(&Lane::Room(room.clone())));
+            return Ok(rooms);
+        }
+        rooms.retain(|room| theirs.is_open(&Lane::Egress(room.clone())));
+        let mut mutual = Vec::new();
+        for room in rooms {
+            if self.current_members(&room).await?.is_joined(other) {
+                mutual.push(room);
+            }
+        }
+        Ok(mutual)
+    }
+
     /// Everyone with whom a local user is in some room, themselves included.
     ///
     /// # Errors

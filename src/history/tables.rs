@@ -33,6 +33,10 @@ pub const ERASED: Rows<(OwnedUserId,), Position> = Rows::new(TableId::Erased);
 /// The threads of a room by the position of their latest event.
 pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId::Thread);
 
+/// What the search index is to forget: rooms and events that have been removed, by when they were, in milliseconds
+/// since 1970.
+pub const FORGOTTEN_TEXTS: Rows<(u64, String), ()> = Rows::new(TableId::ForgottenText);
+
 /// Events of a room (second) that are named as previous ones by events that are here, and are not here.
 pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::Gap);
 

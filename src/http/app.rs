@@ -3,17 +3,16 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedServerName, RoomId, UserId,
+    OwnedServerName, RoomId, UserId, owned_user_id,
     serde::{Base64, base64::Standard},
 };
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Failure, auth::Authenticate, metrics::Metrics, throttle::Throttle};
+use super::{Budget, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
     account::{self, AccountError, Accounts, Inheritance, NewUser},
     appservice::Appservices,
-    config::{self, Config, RegistrationMode},
+    config::{self, Config, Engine, RegistrationMode},
     delivery::{
         self, AppserviceClient, AppserviceCouriers, AppserviceTransport, ByNet, ByPeers, Couriers, Pushers,
     },
@@ -23,16 +22,18 @@ use crate::{
     history::History,
     keys::SigningKey,
     limits::{
-        APPSERVICE_FIRST_PAUSE, APPSERVICE_LONGEST_PAUSE, BUSY_RETRY_AFTER, COURIER_ANSWER_SECONDS_MAX,
-        COURIER_FIRST_PAUSE, COURIER_LONGEST_PAUSE, MEDIA_UPLOADS_MAX, PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE,
-        UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN,
+        APPSERVICE_FIRST_PAUSE, APPSERVICE_LONGEST_PAUSE, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE,
+        COURIER_LONGEST_PAUSE, PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE,
     },
     log::Log,
     media::{self, Media, Place, Previews},
+    notice::{self, Notices},
     oauth::{self, Oauth, ProviderSettings, Site},
     peer::{self, Net, OldKey, Peers, Slots},
     push::Push,
+    report::Reports,
     room::{Delayed, Profile, Profiles, Rooms},
+    search::{self, Messages, People},
     store::{BoxFuture, StoreError},
     sync::Sync,
     types::Ports,
@@ -106,6 +107,14 @@ pub struct Services {
     pub history: History,
     /// Files.
     pub media: Media,
+    /// Finds people.
+    pub people: People,
+    /// Finds messages, unless that is off.
+    pub messages: Option<Messages>,
+    /// What the administrators tell users.
+    pub notices: Notices,
+    /// What users have reported.
+    pub reports: Reports,
     /// The verbs of rooms.
     pub rooms: Rooms,
     /// Push rules, unread counts and the rows of pushers.
@@ -136,8 +145,7 @@ impl Services {
     pub async fn open(foundation: Foundation) -> Result<Self, StoreError> {
         let Foundation { config, ports, log, signing_key, registration_secret, old_keys, .. } = foundation;
         let (net, appservices, tasks) = (foundation.net, foundation.appservices, foundation.tasks);
-        let others = peer_settings(&config.federation, old_keys);
-        let peers = Peers::new(net.clone(), log.clone(), ports.clone(), signing_key.clone(), others);
+        let peers = open_peers(&config, (&net, &log), &ports, (&signing_key, old_keys));
         let name = config.server_name.clone();
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), account_settings(&config));
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
@@ -164,16 +172,13 @@ impl Services {
         let watched = (history.clone(), accounts.clone(), devices.clone());
         let (appservice_client, appservice_couriers) =
             start_appservices((&appservices, net), watched, &ports, (&tasks, stopping.clone())).await;
-        let federation = Federation::new(Neighbours {
-            log: log.clone(),
-            ports: ports.clone(),
-            peers: peers.clone(),
-            history: history.clone(),
-            accounts: accounts.clone(),
-            devices: devices.clone(),
-            ephemeral: ephemeral.clone(),
-            rooms: rooms.clone(),
-        });
+        let found_in = (&history, &accounts, &ports);
+        let (people, messages) = start_search(&config, found_in, (&tasks, stopping.clone()));
+        let (notices, reports) = open_desks(&config, found_in, &rooms);
+        let users = (&history, &accounts, &devices);
+        let sync =
+            Sync::new(history.clone(), accounts.clone(), devices.clone(), push.clone(), ephemeral.clone());
+        let federation = open_federation(&log, (&ports, &peers), users, (&ephemeral, &rooms));
         Ok(Self {
             peers,
             couriers,
@@ -182,21 +187,19 @@ impl Services {
             appservice_couriers,
             pushers,
             federation,
-            sync: Sync::new(
-                history.clone(),
-                accounts.clone(),
-                devices.clone(),
-                push.clone(),
-                ephemeral.clone(),
-            ),
+            sync,
             push,
             ephemeral,
             delayed,
             devices,
             oauth,
+            notices,
+            reports,
             rooms,
             history,
             media,
+            people,
+            messages,
             gate: Arc::new(accounts.clone()),
             accounts,
             throttle: Throttle::new(&config.rate_limits, &ports.clock),
@@ -213,6 +216,16 @@ impl Services {
             tasks,
         })
     }
+}
+
+fn open_peers(
+    config: &Config,
+    (net, log): (&Arc<dyn Net>, &Log),
+    ports: &Ports,
+    (key, old_keys): (&Arc<SigningKey>, Vec<OldKey>),
+) -> Peers {
+    let others = peer_settings(&config.federation, old_keys);
+    Peers::new(net.clone(), log.clone(), ports.clone(), key.clone(), others)
 }
 
 /// Every application service has a user that stands for it.
@@ -235,6 +248,52 @@ fn start_rooms(
     let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
     rooms.keep_judging(stopping);
     rooms
+}
+
+fn open_federation(
+    log: &Log,
+    (ports, peers): (&Ports, &Peers),
+    (history, accounts, devices): (&History, &Accounts, &Devices),
+    (ephemeral, rooms): (&Ephemeral, &Rooms),
+) -> Federation {
+    Federation::new(Neighbours {
+        log: log.clone(),
+        ports: ports.clone(),
+        peers: peers.clone(),
+        history: history.clone(),
+        accounts: accounts.clone(),
+        devices: devices.clone(),
+        ephemeral: ephemeral.clone(),
+        rooms: rooms.clone(),
+    })
+}
+
+fn open_desks(
+    config: &Config,
+    (history, accounts, ports): (&History, &Accounts, &Ports),
+    rooms: &Rooms,
+) -> (Notices, Reports) {
+    let notices = Notices::new((history.clone(), accounts.clone()), rooms.clone(), notice_settings(config));
+    (notices, Reports::new(history.clone(), accounts.clone(), ports.clone()))
+}
+
+fn start_search(
+    config: &Config,
+    (history, accounts, ports): (&History, &Accounts, &Ports),
+    (tasks, stopping): (&TaskTracker, CancellationToken),
+) -> (People, Option<Messages>) {
+    let everybody = config.user_directory.everybody;
+    let people = People::start(history.clone(), accounts.clone(), everybody, (tasks, stopping.clone()));
+    let place = match config.store.engine {
+        Engine::Memory => search::Place::Memory,
+        _ => {
+            let folder = config.search.folder.clone();
+            search::Place::Folder(folder.unwrap_or_else(|| config.data_dir.join("search")))
+        }
+    };
+    let found_in = (history.clone(), ports.clone());
+    let messages = config.search.enabled.then(|| Messages::start(found_in, place, (tasks, stopping)));
+    (people, messages)
 }
 
 fn start_couriers(
@@ -323,6 +382,7 @@ fn account_settings(config: &Config) -> account::Settings {
         },
         registration_tokens: registration.tokens.clone(),
         provider_registration: config.sso.registers,
+        reserved: vec![config.notices.localpart.clone()],
         access_token_lifetime: match config.access_token_seconds {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
@@ -367,6 +427,19 @@ fn provider_settings(provider: &config::Provider) -> Result<ProviderSettings, St
         scopes: provider.scopes.clone(),
         localpart: provider.localpart.clone(),
     })
+}
+
+fn notice_settings(config: &Config) -> notice::Settings {
+    let notices = &config.notices;
+    notice::Settings {
+        // The configuration has been checked: this is a user id.
+        sender: UserId::parse(format!("@{}:{}", notices.localpart, config.server_name))
+            .unwrap_or_else(|_| owned_user_id!("@_server:localhost")),
+        display_name: notices.display_name.clone(),
+        avatar_url: notices.avatar_url.clone(),
+        room_name: notices.room_name.clone(),
+        room_version: config.default_room_version.id().clone(),
+    }
 }
 
 fn open_media(
@@ -440,108 +513,5 @@ impl Deref for App {
 
     fn deref(&self) -> &Services {
         &self.0
-    }
-}
-
-/// How much is worked on at the same time. Long polls wait for news, not for the server, so they have a
-/// budget of their own.
-pub struct Budget {
-    requests: Pool,
-    polls: Pool,
-    peers: Pool,
-    uploads: Pool,
-    /// One permit for each large body whose sender is not known yet.
-    unproven: Semaphore,
-}
-
-struct Pool {
-    size: usize,
-    free: Semaphore,
-}
-
-/// Taken out of the budget until dropped.
-pub type Share<'a> = tokio::sync::SemaphorePermit<'a>;
-
-impl Budget {
-    /// For so many requests and so many long polls.
-    #[must_use]
-    pub fn new(requests: usize, polls: usize) -> Self {
-        let pool = |size: usize| {
-            let size = size.min(Semaphore::MAX_PERMITS);
-            Pool { size, free: Semaphore::new(size) }
-        };
-        Self {
-            requests: pool(requests),
-            polls: pool(polls),
-            peers: pool(requests),
-            uploads: pool(MEDIA_UPLOADS_MAX),
-            unproven: Semaphore::new(UNPROVEN_BODIES_MAX),
-        }
-    }
-
-    /// As the configuration says.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let limits = &config.limits;
-        let peers = Self::new(config.federation.concurrent_requests, 0).requests;
-        Self { peers, ..Self::new(limits.concurrent_requests, limits.long_polls) }
-    }
-
-    /// A share for one request of another server: users must not wait for strangers.
-    ///
-    /// # Errors
-    /// 503 with `Retry-After` when there is none.
-    pub fn peer(&self) -> Result<Share<'_>, Failure> {
-        self.peers.take()
-    }
-
-    /// Waits until there is room for a body of `size`, as far as that is known, whose sender has yet to prove its name. Small ones need none.
-    pub async fn unproven(&self, size: Option<u64>) -> Option<Share<'_>> {
-        let small = size.is_some_and(|size| size <= UNPROVEN_BODY_BYTES_MIN);
-        match small {
-            true => None,
-            // Nobody closes the semaphore.
-            false => self.unproven.acquire().await.ok(),
-        }
-    }
-
-    /// A share for one request.
-    ///
-    /// # Errors
-    /// 503 with `Retry-After` when there is none.
-    pub fn request(&self) -> Result<Share<'_>, Failure> {
-        self.requests.take()
-    }
-
-    /// A share for one file on its way in: it takes its time, and is no reason for others to wait.
-    ///
-    /// # Errors
-    /// 503 with `Retry-After` when there is none.
-    pub fn upload(&self) -> Result<Share<'_>, Failure> {
-        self.uploads.take()
-    }
-
-    /// A share for one long poll.
-    ///
-    /// # Errors
-    /// 503 with `Retry-After` when there is none.
-    pub fn poll(&self) -> Result<Share<'_>, Failure> {
-        self.polls.take()
-    }
-
-    /// How many requests and how many long polls are under way.
-    #[must_use]
-    pub fn used(&self) -> (usize, usize) {
-        (self.requests.used(), self.polls.used())
-    }
-}
-
-impl Pool {
-    fn take(&self) -> Result<Share<'_>, Failure> {
-        self.free.try_acquire().map_err(|_| Failure::busy(BUSY_RETRY_AFTER))
-    }
-
-    fn used(&self) -> usize {
-        self.size.saturating_sub(self.free.available_permits())
     }
 }

@@ -26,11 +26,15 @@ use crate::{
     device::DeviceError,
     ephemeral::EphemeralError,
     federation::FederationError,
+    limits::BUSY_RETRY_AFTER,
     log::CommitError,
     media::MediaError,
+    notice::NoticeError,
     oauth::OauthError,
     push::PushError,
+    report::ReportError,
     room::{DelayedError, ReceiveFailure, RoomError},
+    search::SearchError,
     store::StoreError,
     sync::SyncError,
 };
@@ -463,6 +467,49 @@ impl From<SyncError> for Failure {
             SyncError::Account(error) => error.into(),
             SyncError::Commit(error) => error.into(),
             SyncError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<NoticeError> for Failure {
+    fn from(error: NoticeError) -> Self {
+        let message = error.to_string();
+        match error {
+            NoticeError::NoSuchUser => Self::not_found(message),
+            NoticeError::NameTaken => Self::custom(StatusCode::CONFLICT, "M_USER_IN_USE", message),
+            NoticeError::CannotReject => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::CannotLeaveServerNoticeRoom, message)
+            }
+            NoticeError::Room(error) => error.into(),
+            NoticeError::Account(error) => error.into(),
+            NoticeError::Commit(error) => error.into(),
+            NoticeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReportError::NotFound => Self::not_found(message),
+            ReportError::TooLong => Self::too_large(message),
+            ReportError::Account(error) => error.into(),
+            ReportError::Commit(error) => error.into(),
+            ReportError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SearchError> for Failure {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::NotReady => Self::busy(BUSY_RETRY_AFTER),
+            SearchError::BadToken => Self::invalid_param(error.to_string()),
+            SearchError::Damaged | SearchError::Index(_) | SearchError::Folder(_) => Self::internal(error),
+            SearchError::Account(error) => error.into(),
+            SearchError::Commit(error) => error.into(),
+            SearchError::Store(error) => error.into(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod admin;
 mod app;
 mod appservices;
 pub mod auth;
+mod budget;
 mod call;
 pub mod client;
 mod error;
@@ -31,8 +32,9 @@ mod tests;
 #[cfg(test)]
 mod wire;
 
-pub use app::{App, Budget, Foundation, Services, Share, media_place};
+pub use app::{App, Foundation, Services, media_place};
 pub(crate) use appservices::{meet_alias, meet_users};
+pub use budget::{Budget, Share};
 pub use call::{Body, Call, Peer};
 pub use error::Failure;
 pub use front::{Front, Source};

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     account::{Caller, Standing},
     appservice::Appservices,
-    config::Config,
+    config::{Config, Engine},
     keys::SigningKey,
     limits::BODY_BYTES_MAX,
     log::Log,
@@ -72,7 +72,12 @@ pub(super) async fn services_with(config: Config, net: Arc<dyn Net>) -> Services
 }
 
 /// As [`services_with`], with application services.
-pub(super) async fn services_for(config: Config, net: Arc<dyn Net>, appservices: Appservices) -> Services {
+pub(super) async fn services_for(
+    mut config: Config,
+    net: Arc<dyn Net>,
+    appservices: Appservices,
+) -> Services {
+    config.store.engine = Engine::Memory;
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
     Services::open(Foundation {

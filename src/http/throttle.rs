@@ -36,6 +36,8 @@ pub enum Class {
     Join,
     /// Invites.
     Invite,
+    /// Reports an event, a room or a user.
+    Report,
     /// Waits for news.
     Poll,
     /// Whatever else the specification wants limited.
@@ -62,6 +64,7 @@ impl Class {
             }
             "POST" if has("join") || has("knock") => Self::Join,
             "POST" if last == "invite" => Self::Invite,
+            "POST" if last == "report" => Self::Report,
             _ if limited || has("oauth2") => Self::General,
             _ => Self::Free,
         }
@@ -99,6 +102,7 @@ struct Buckets {
     messages: Bucket,
     joins: Bucket,
     invites: Bucket,
+    reports: Bucket,
     general: Bucket,
 }
 
@@ -114,6 +118,7 @@ impl Throttle {
             messages: bucket(limits.messages),
             joins: bucket(limits.joins),
             invites: bucket(limits.invites),
+            reports: bucket(limits.reports),
             general: bucket(limits.general),
         }))
     }
@@ -139,6 +144,7 @@ impl Throttle {
             Class::Message => (&buckets.messages, user()),
             Class::Join => (&buckets.joins, user()),
             Class::Invite => (&buckets.invites, user()),
+            Class::Report => (&buckets.reports, user()),
             Class::General | Class::Poll => (&buckets.general, user().or_else(address)),
             Class::Free => return Ok(()),
         };
@@ -153,8 +159,8 @@ impl Throttle {
     /// Forgets whose buckets are full again; to be called now and then.
     pub fn forget(&self) {
         let Some(buckets) = &self.0 else { return };
-        let Buckets { clock: _, login, registration, messages, joins, invites, general } = buckets;
-        for bucket in [login, registration, messages, joins, invites, general] {
+        let Buckets { clock: _, login, registration, messages, joins, invites, reports, general } = buckets;
+        for bucket in [login, registration, messages, joins, invites, reports, general] {
             bucket.retain_recent();
             bucket.shrink_to_fit();
         }
@@ -215,6 +221,7 @@ mod tests {
             ("POST", "/_matrix/client/v3/join/{room_id_or_alias}", Class::Join),
             ("POST", "/_matrix/client/v3/rooms/{room_id}/join", Class::Join),
             ("POST", "/_matrix/client/v3/rooms/{room_id}/invite", Class::Invite),
+            ("POST", "/_matrix/client/v3/rooms/{room_id}/report/{event_id}", Class::Report),
         ];
         for (method, path, expected) in cases {
             let method: Method = method.parse().unwrap();

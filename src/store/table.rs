@@ -72,6 +72,8 @@ pub enum TableId {
     Delayed = 0x34,
     /// Events that are told to those who come later, by room and by when that ends.
     Sticky = 0x35,
+    /// Rooms and events that the search index is to forget.
+    ForgottenText = 0x3A,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.
@@ -98,6 +100,12 @@ pub enum TableId {
     Report = 0x4B,
     /// Local users by the room they share, and other membership indexes.
     UserRoom = 0x4C,
+    /// Users by the words that they are found by.
+    UserWord = 0x4D,
+    /// Rooms whose members everybody may find.
+    OpenRoom = 0x4E,
+    /// The room in which each user is told what the server has to say.
+    NoticeRoom = 0x4F,
     /// Sessions by what their refresh tokens have in common.
     TokenFamily = 0x50,
     /// Clients of the OAuth 2.0 API.

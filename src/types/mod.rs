@@ -9,6 +9,7 @@ mod fact;
 mod ports;
 mod position;
 mod range;
+pub mod words;
 
 pub use fact::{Fact, Lane, Membership, Reader, ReceiptKind, RegisterKey, Retention};
 pub use ports::{Clock, ManualClock, Ports, Rng, SeededRng, random_string};

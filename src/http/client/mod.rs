@@ -17,11 +17,12 @@ mod push;
 mod push_rules;
 pub(in crate::http) mod read;
 mod rendezvous;
+mod report;
 mod room;
 pub(in crate::http) mod server;
 mod sync;
 #[cfg(test)]
-mod testing;
+pub(in crate::http) mod testing;
 mod thread_subscription;
 pub(in crate::http) mod voip;
 
@@ -40,6 +41,7 @@ pub fn routes(routes: &mut Routes) {
     room::routes(routes);
     read::routes(routes);
     rendezvous::routes(routes);
+    report::routes(routes);
     sync::routes(routes);
     media::routes(routes);
     push::routes(routes);

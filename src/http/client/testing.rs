@@ -9,38 +9,40 @@ use tower::ServiceExt;
 
 use crate::{
     account::{Accounts, Registration, Settings},
-    http::{App, Routes, Services, client, tests::services},
+    http::{App, Routes, Services, admin, client, tests::services},
 };
 
 /// A server with every endpoint of the client-server API.
-pub(super) struct Server {
+pub(in crate::http) struct Server {
     router: Router,
     app: App,
 }
 
 impl Server {
     /// A server whose registration is so.
-    pub(super) async fn new(registration: Registration) -> Self {
+    pub(in crate::http) async fn new(registration: Registration) -> Self {
         Self::over(services().await, registration)
     }
 
     /// One of these services.
-    pub(super) fn over(mut services: Services, registration: Registration) -> Self {
+    pub(in crate::http) fn over(mut services: Services, registration: Registration) -> Self {
         let registration_tokens = vec!["sesame".to_owned()];
-        let settings = Settings { registration, registration_tokens, ..Settings::default() };
+        let reserved = vec![services.config.notices.localpart.clone()];
+        let settings = Settings { registration, registration_tokens, reserved, ..Settings::default() };
         let (log, ports) = (services.log.clone(), services.ports.clone());
         services.accounts = Accounts::new(log, ports, services.server_name.clone(), settings);
         services.gate = Arc::new(services.accounts.clone());
         let mut routes = Routes::default();
         client::routes(&mut routes);
+        admin::routes(&mut routes);
         let app = App::new(services);
         Self { router: routes.into_router(app.clone()), app }
     }
 
     /// Asks for `METHOD PATH`, with `/_matrix/client/v3` before a path that says nothing else.
-    pub(super) async fn ask(&self, token: &str, request: &str, body: Value) -> (u16, Value) {
+    pub(in crate::http) async fn ask(&self, token: &str, request: &str, body: Value) -> (u16, Value) {
         let (method, path) = request.split_once(' ').unwrap();
-        let path = match path.starts_with("/_matrix") {
+        let path = match path.starts_with("/_") {
             true => path.to_owned(),
             false => format!("/_matrix/client/v3{path}"),
         };
@@ -56,12 +58,12 @@ impl Server {
     }
 
     /// The services, for what no client can do.
-    pub(super) fn app(&self) -> &App {
+    pub(in crate::http) fn app(&self) -> &App {
         &self.app
     }
 
     /// The body of an answer 200, or its status and `errcode`.
-    pub(super) async fn met(&self, token: &str, request: &str, body: Value) -> Value {
+    pub(in crate::http) async fn met(&self, token: &str, request: &str, body: Value) -> Value {
         match self.ask(token, request, body).await {
             (200, answer) => answer,
             (status, answer) => {
@@ -72,13 +74,13 @@ impl Server {
     }
 
     /// Asks, and wants to be answered `expected`.
-    pub(super) async fn check(&self, token: &str, request: &str, (body, expected): (Value, Value)) {
+    pub(in crate::http) async fn check(&self, token: &str, request: &str, (body, expected): (Value, Value)) {
         let met = self.met(token, request, body.clone()).await;
         assert_eq!(met, expected, "{request} {body}");
     }
 
     /// Makes an account with the password `secret` on the device `PHONE`; its access token.
-    pub(super) async fn register(&self, name: &str) -> String {
+    pub(in crate::http) async fn register(&self, name: &str) -> String {
         let body = json!({
             "username": name, "password": "secret", "device_id": "PHONE",
             "auth": { "type": "m.login.dummy" },
@@ -88,7 +90,7 @@ impl Server {
     }
 
     /// Logs `alice` in, with what `extra` says otherwise.
-    pub(super) async fn login(&self, extra: Value) -> Value {
+    pub(in crate::http) async fn login(&self, extra: Value) -> Value {
         let mut body = json!({
             "type": "m.login.password", "password": "secret",
             "identifier": { "type": "m.id.user", "user": "alice" },

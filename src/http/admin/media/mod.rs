@@ -1,11 +1,10 @@
 //! Files, for administrators: quarantine, deletion, and what users have uploaded.
 
-use axum::response::{IntoResponse, Response};
 use http::Method;
 use ruma::{OwnedServerName, ServerName, UserId};
-use serde_json::Value;
 
-use crate::http::{Access, App, Call, Failure, Routes};
+use super::{add, admit, answer};
+use crate::http::{App, Call, Failure, Routes};
 
 mod delete;
 mod delete_of_user;
@@ -16,9 +15,7 @@ mod unquarantine;
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
-    let mut add =
-        |method, path, handler: fn(App, Call) -> Pending| routes.raw(method, path, Access::Required, handler);
-    type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+    let mut add = |method, path, handler| add(routes, method, path, handler);
     add(Method::POST, "/_synapse/admin/v1/media/quarantine/{server_name}/{media_id}", |app, call| {
         Box::pin(quarantine::handle(app, call))
     });
@@ -39,15 +36,6 @@ pub(super) fn routes(routes: &mut Routes) {
     });
 }
 
-/// Refuses whoever is no administrator.
-async fn admit(app: &App, call: &Call) -> Result<(), Failure> {
-    let caller = call.caller.as_ref().ok_or_else(Failure::missing_token)?;
-    match app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin) {
-        true => Ok(()),
-        false => Err(Failure::forbidden("Only administrators of the server may do this")),
-    }
-}
-
 /// The address in the path.
 fn address(call: &Call) -> Result<(OwnedServerName, String), Failure> {
     let [server, id] = call.path.as_slice() else { return Err(Failure::not_found("There is no such file")) };
@@ -64,8 +52,4 @@ fn user(app: &App, call: &Call) -> Result<ruma::OwnedUserId, Failure> {
         true => Ok(user),
         false => Err(Failure::invalid_param("The user belongs to another server")),
     }
-}
-
-fn answer(value: Value) -> Response {
-    axum::Json(value).into_response()
 }

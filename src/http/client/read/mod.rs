@@ -6,6 +6,7 @@ pub(in crate::http) mod hierarchy;
 mod joined_members;
 mod members;
 mod messages;
+mod mutual_rooms;
 pub(in crate::http) mod public_rooms;
 mod public_rooms_filtered;
 mod relation_filter;
@@ -13,6 +14,8 @@ mod relations;
 mod relations_of_kind;
 mod relations_of_type;
 pub(in crate::http) mod scene;
+mod search;
+mod search_context;
 mod summary;
 mod threads;
 mod timestamp;
@@ -22,8 +25,8 @@ use http::Method;
 use ruma::api::{
     Metadata,
     client::{
-        context as contexts, directory, membership, message, relations as relating, room, space,
-        threads as threading, user_directory,
+        context as contexts, directory, membership, message, relations as relating, room,
+        search as searching, space, threads as threading, user_directory,
     },
     path_builder::PathBuilder,
 };
@@ -40,6 +43,8 @@ pub(super) fn routes(routes: &mut Routes) {
     for path in membership::joined_members::v3::Request::PATH_BUILDER.all_paths() {
         routes.raw(Method::GET, path, Access::Required, joined_members::handle);
     }
+    routes.add::<membership::get_mutual_rooms::v1::Request, _>(mutual_rooms::handle);
+    routes.feature("uk.half-shot.msc2666.query_mutual_rooms.stable");
     routes.add::<relating::get_relating_events::v1::Request, _>(relations::handle);
     routes.add::<relating::get_relating_events_with_rel_type::v1::Request, _>(relations_of_kind::handle);
     routes.add::<relating::get_relating_events_with_rel_type_and_event_type::v1::Request, _>(
@@ -54,7 +59,14 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<room::get_summary::v1::Request, _>(summary::handle);
     routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);
     routes.add::<user_directory::search_users::v3::Request, _>(user_search::handle);
+    for path in searching::search_events::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::POST, path, Access::Required, search::handle);
+    }
 }
 
+#[cfg(test)]
+mod directory_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod tests;

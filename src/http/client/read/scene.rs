@@ -52,13 +52,11 @@ impl Scene {
     /// The room, for those who may look into it.
     pub(super) async fn find(app: &App, caller: &Caller, room: &RoomId) -> Result<Option<Self>, Failure> {
         let Some(reach) = app.history.reach(&caller.user_id, room).await? else { return Ok(None) };
-        let ignored: Option<IgnoredUsers> =
-            app.accounts.read_data(&caller.user_id, "m.ignored_user_list").await?;
         Ok(Some(Self {
             app: app.clone(),
             reach,
             viewer: app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
-            ignored: ignored.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default(),
+            ignored: ignored(app, caller).await?,
         }))
     }
 
@@ -78,12 +76,7 @@ impl Scene {
         &self,
         filter: RoomEventFilter,
     ) -> impl Fn(&StoredEvent) -> bool + Send + Sync + use<> {
-        let ignored = self.ignored.clone();
-        move |event: &StoredEvent| {
-            let pdu = &event.pdu;
-            (pdu.state_key().is_some() || !ignored.contains(pdu.sender()))
-                && passes(&filter, (&pdu.event_type().to_string(), pdu.sender(), pdu.content()))
-        }
+        wanted(self.ignored.clone(), filter)
     }
 
     /// Events as the client gets them, with what is known of those that relate to them.
@@ -134,6 +127,24 @@ impl Scene {
             Direction::Backward => given,
             Direction::Forward => Some(given.unwrap_or(self.reach.until).min(self.reach.until)),
         })
+    }
+}
+
+/// Whose messages somebody does not want to see.
+pub(super) async fn ignored(app: &App, caller: &Caller) -> Result<BTreeSet<OwnedUserId>, Failure> {
+    let list: Option<IgnoredUsers> = app.accounts.read_data(&caller.user_id, "m.ignored_user_list").await?;
+    Ok(list.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default())
+}
+
+/// Which events are wanted: by the filter, and not from those who are ignored.
+pub(super) fn wanted(
+    ignored: BTreeSet<OwnedUserId>,
+    filter: RoomEventFilter,
+) -> impl Fn(&StoredEvent) -> bool + Send + Sync {
+    move |event: &StoredEvent| {
+        let pdu = &event.pdu;
+        (pdu.state_key().is_some() || !ignored.contains(pdu.sender()))
+            && passes(&filter, (&pdu.event_type().to_string(), pdu.sender(), pdu.content()))
     }
 }
 

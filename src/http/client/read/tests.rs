@@ -241,21 +241,3 @@ async fn directories_and_spaces_are_listed() {
     let found = bob.ok("POST", "/user_directory/search", json!({"search_term": "ALI"})).await;
     assert_eq!(found["results"][0]["user_id"], "@alice:localhost");
 }
-
-#[tokio::test]
-async fn the_user_directory_is_searched_to_a_bound() {
-    let [alice, bob] = clients(["alice", "bob"]).await;
-    let room = alice.room(json!({"preset": "public_chat"})).await;
-    bob.ok("POST", &format!("/rooms/{room}/join"), json!({})).await;
-    let search = |term: &str, limit: usize| json!({"search_term": term, "limit": limit});
-    for (term, limit, expected) in [
-        ("localhost", 10, (2, false)),
-        ("localhost", 1, (1, true)),
-        ("bob", 1, (1, false)),
-        ("nobody", 1, (0, false)),
-    ] {
-        let found = alice.ok("POST", "/user_directory/search", search(term, limit)).await;
-        let met = (found["results"].as_array().unwrap().len(), found["limited"] == true);
-        assert_eq!(met, expected, "{term} {limit}");
-    }
-}

@@ -11,6 +11,7 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.notices.check_leave(&caller.user_id, &request.room_id).await?;
     app.rooms.leave(&caller.user_id, &request.room_id, request.reason.as_deref()).await?;
     app.ephemeral.note_leave(&request.room_id, &caller.user_id).await;
     Ok(Response::new())

@@ -8,9 +8,11 @@ use ruma::api::client::discovery::get_supported_versions::{Request, Response};
 
 use crate::http::{App, Failure, Routes, client::rendezvous};
 
-/// The versions whose client-server API works here. Version 1.13 needs reports of rooms.
-const VERSIONS: [&str; 12] =
-    ["v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
+/// The versions whose client-server API works here.
+const VERSIONS: [&str; 19] = [
+    "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12",
+    "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
+];
 
 /// Adds the endpoint; the features are those that the other areas have named until then.
 pub(in crate::http) fn route(routes: &mut Routes) {

@@ -43,6 +43,7 @@ impl Server {
         let name = OwnedServerName::try_from(name).unwrap();
         let mut config = Config { server_name: name.clone(), ..Config::default() };
         config.registration.mode = RegistrationMode::Open;
+        config.store.engine = crate::config::Engine::Memory;
         let tasks = TaskTracker::new();
         let seed = name.as_bytes()[0];
         let foundation = Foundation {

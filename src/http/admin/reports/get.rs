@@ -1,0 +1,25 @@
+//! `GET /_synapse/admin/v1/event_reports/{reportId}`, `…/user_reports/{reportId}`: one report, with the event if it is
+//! about one that is still here.
+
+use axum::response::Response;
+use serde_json::{Map, Value};
+
+use super::{admit, answer, no_such_report, number, told};
+use crate::{
+    http::{App, Call, Failure},
+    report::Subject,
+};
+
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    admit(&app, &call).await?;
+    let number = number(&call)?;
+    let report = app.reports.get(number).await?.ok_or_else(no_such_report)?;
+    let mut body = told(number, &report);
+    if let Subject::Event { event_id, .. } = &report.subject
+        && let Some(event) = app.history.event(event_id).await?
+    {
+        let event: Map<String, Value> = serde_json::from_str(event.pdu.text()).map_err(Failure::internal)?;
+        body["event_json"] = event.into();
+    }
+    Ok(answer(body))
+}

@@ -1,0 +1,68 @@
+//! Numbers of the user directory, the search, and reports.
+
+use std::time::Duration;
+
+/// Rooms in one answer about those that two users share (ours).
+pub const MUTUAL_ROOMS_PAGE_MAX: usize = 500;
+/// Memory in which the index of messages is written before it goes to disk (tantivy: at least 15 MB for each thread).
+pub const SEARCH_WRITER_BYTES: usize = 15_000_000;
+/// Time between two looks of the index of messages at the log, when nobody waits for it (ours).
+pub const SEARCH_PAUSE: Duration = Duration::from_secs(5);
+/// Messages after which the index is made durable and visible while it is behind (ours).
+pub const SEARCH_COMMIT_DOCUMENTS: usize = 50_000;
+/// Positions after which the place of the index is written down though there was nothing to index (ours).
+pub const SEARCH_CURSOR_STEP: u64 = 20_000;
+/// Words of one search that count (ours).
+pub const SEARCH_WORDS_MAX: usize = 32;
+/// Characters of a word in the index that count (ours).
+pub const SEARCH_TERM_CHARACTERS_MAX: usize = 64;
+/// Messages that match which one search looks at (ours).
+pub const SEARCH_LOOKED_AT_MAX: usize = 10_000;
+/// Messages that one search looks at at once (ours).
+pub const SEARCH_CHUNK: usize = 100;
+/// Messages up to which those found are counted (ours; the specification wants an approximate count).
+pub const SEARCH_COUNTED_MAX: usize = 500;
+/// Messages in one answer when the client does not say (ours; as for a page of history).
+pub const SEARCH_PAGE_DEFAULT: usize = 10;
+/// Messages in one answer (ours).
+pub const SEARCH_PAGE_MAX: usize = 100;
+/// Events before and after each message in an answer (ours).
+pub const SEARCH_CONTEXT_MAX: usize = 20;
+/// Rooms that an upgraded room is followed back over (ours).
+pub const SEARCH_PREDECESSORS_MAX: usize = 16;
+/// How long rows say what the search index is to forget, in milliseconds (ours: 60 days; an index that has not been
+/// used for half as long is made anew).
+pub const FORGOTTEN_TEXTS_KEPT_MS: u64 = 60 * 24 * 3_600 * 1_000;
+/// How much later such a row may appear than it says, in milliseconds (ours).
+pub const SEARCH_FORGET_SLACK_MS: u64 = 600_000;
+
+/// The longest reason of a report (ours).
+pub const REPORT_REASON_BYTES_MAX: usize = 16_384;
+/// Numbers that are tried for a report; a thousand belong to each millisecond (ours).
+pub const REPORT_ATTEMPTS_MAX: u64 = 1_000;
+/// Reports in one answer (ours).
+pub const REPORTS_PAGE_MAX: usize = 1_000;
+/// How long the operator's proof is good, in milliseconds either way (ours).
+pub const OPERATOR_PROOF_MS: u64 = 60_000;
+/// Words of one user that the user directory knows (ours; a name of an article's length is none).
+pub const USER_WORDS_MAX: usize = 64;
+/// Users with a word that begins as asked who are looked at for one search of the user directory (ours).
+pub const USER_SEARCH_LOOKED_AT_MAX: usize = 20_000;
+/// Users who are looked at at once for it (ours).
+pub const USER_SEARCH_CHUNK: usize = 500;
+/// Rooms whose members everybody may find, for one search of the user directory (ours).
+pub const USER_SEARCH_OPEN_ROOMS_MAX: usize = 1_000;
+/// Time that a search waits for the user directory to have followed the log (ours).
+pub const USER_SEARCH_WAIT: Duration = Duration::from_millis(500);
+/// Time between two looks of the user directory at the log, when nobody waits for it (ours).
+pub const PEOPLE_PAUSE: Duration = Duration::from_secs(2);
+/// The same, where other processes write too and every room has to be looked at (ours).
+pub const PEOPLE_SHARED_PAUSE: Duration = Duration::from_secs(60);
+/// Time after a failure of the store before the user directory or the search goes on (ours).
+pub const SEARCH_STORE_PAUSE: Duration = Duration::from_secs(5);
+/// Rooms whose last seen state the user directory remembers (ours; about 150 bytes each).
+pub const PEOPLE_ROOMS_MAX: usize = 50_000;
+/// Positions after which the place of the user directory is written down though there was nothing to do (ours).
+pub const PEOPLE_CURSOR_STEP: u64 = 10_000;
+/// Users in one answer of the user directory (ours).
+pub const USER_SEARCH_MAX: usize = 50;

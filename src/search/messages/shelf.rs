@@ -1,0 +1,244 @@
+//! The index on disk, and what it says of itself.
+
+use std::{io, path::PathBuf};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tantivy::{
+    DocAddress, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
+    TantivyDocument, Term,
+    collector::TopDocs,
+    directory::MmapDirectory,
+    indexer::IndexWriterOptions,
+    query::Query,
+    schema::{FAST, Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value},
+    tokenizer::TextAnalyzer,
+};
+
+use super::{SearchError, ask::Key, text::Terms};
+use crate::{limits::SEARCH_WRITER_BYTES, types::Position};
+
+/// Rises when documents are made otherwise; then the index is made anew.
+const VERSION: u32 = 1;
+/// The name of the tokenizer in the schema.
+const TOKENIZER: &str = "lockstep";
+
+/// Where the index is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this folder, which is nobody else's.
+    Folder(PathBuf),
+    /// In memory.
+    Memory,
+}
+
+/// The fields of a document.
+#[derive(Clone, Copy)]
+pub(super) struct Fields {
+    pub(super) id: Field,
+    pub(super) room: Field,
+    pub(super) sender: Field,
+    pub(super) at: Field,
+    pub(super) body: Field,
+    pub(super) name: Field,
+    pub(super) topic: Field,
+}
+
+impl Fields {
+    /// The field of a text.
+    pub(super) fn text(&self, key: Key) -> Field {
+        match key {
+            Key::Body => self.body,
+            Key::Name => self.name,
+            Key::Topic => self.topic,
+        }
+    }
+}
+
+/// What the last commit of an index says: of which store it is, and how much of the log is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Label {
+    pub(super) version: u32,
+    /// Names the store.
+    pub(super) store: String,
+    /// Up to where the log is in it.
+    pub(super) cursor: Position,
+    /// Nothing before the cursor is missing.
+    pub(super) whole: bool,
+    /// Up to when it has been told what to forget, in milliseconds since 1970.
+    pub(super) forgotten_ms: u64,
+}
+
+impl Label {
+    pub(super) fn new(store: &str, now_ms: u64) -> Self {
+        Self {
+            version: VERSION,
+            store: store.to_owned(),
+            cursor: Position::ZERO,
+            whole: false,
+            forgotten_ms: now_ms,
+        }
+    }
+
+    /// Whether an index with this label can be used for a store whose log ends at `head`.
+    pub(super) fn fits(&self, store: &str, head: Position) -> bool {
+        self.version == VERSION && self.whole && self.store == store && self.cursor <= head
+    }
+}
+
+/// An open index.
+pub(super) struct Shelf {
+    pub(super) fields: Fields,
+    reader: IndexReader,
+    writer: Mutex<IndexWriter>,
+}
+
+/// One document that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hit {
+    pub(super) address: DocAddress,
+    /// How well it matches, when that was asked for.
+    pub(super) rank: f32,
+    /// Its place in the log, when that was asked for.
+    pub(super) at: u64,
+}
+
+impl Shelf {
+    /// Opens the index if there is one that `is_good`; makes an empty one otherwise. Blocks.
+    pub(super) fn open(
+        place: &Place,
+        is_good: impl Fn(&Label) -> bool,
+        empty: Label,
+    ) -> Result<(Self, Label), SearchError> {
+        let known = match place {
+            Place::Folder(folder) => open_folder(folder).ok(),
+            Place::Memory => None,
+        };
+        let known = known.filter(|(_, label)| is_good(label));
+        let (index, label) = match (known, place) {
+            (Some(known), _) => known,
+            (None, Place::Memory) => {
+                let index = Index::builder().schema(schema()).create_in_ram()?;
+                (index, empty)
+            }
+            (None, Place::Folder(folder)) => {
+                match std::fs::remove_dir_all(folder) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => std::fs::create_dir_all(folder)?,
+                }
+                let directory = MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?;
+                (Index::create(directory, schema(), IndexSettings::default())?, empty)
+            }
+        };
+        Ok((Self::of(index)?, label))
+    }
+
+    fn of(index: Index) -> Result<Self, SearchError> {
+        index.tokenizers().register(TOKENIZER, TextAnalyzer::from(Terms));
+        let options = IndexWriterOptions::builder()
+            .num_worker_threads(1)
+            .num_merge_threads(1)
+            .memory_budget_per_thread(SEARCH_WRITER_BYTES)
+            .build();
+        let writer = index.writer_with_options(options)?;
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let schema = index.schema();
+        let field = |name| schema.get_field(name);
+        let fields = Fields {
+            id: field("id")?,
+            room: field("room")?,
+            sender: field("sender")?,
+            at: field("at")?,
+            body: field("body")?,
+            name: field("name")?,
+            topic: field("topic")?,
+        };
+        Ok(Self { fields, reader, writer: Mutex::new(writer) })
+    }
+
+    /// Adds documents, and removes those with one of these terms. Blocks.
+    pub(super) fn change(&self, gone: Vec<Term>, new: Vec<TantivyDocument>) -> Result<(), SearchError> {
+        let writer = self.writer.lock();
+        for document in new {
+            writer.add_document(document)?;
+        }
+        for term in gone {
+            writer.delete_term(term);
+        }
+        Ok(())
+    }
+
+    /// Makes what was changed durable and visible, with `label`. Blocks.
+    pub(super) fn commit(&self, label: &Label) -> Result<(), SearchError> {
+        let label = serde_json::to_string(label).map_err(crate::store::StoreError::engine)?;
+        let mut writer = self.writer.lock();
+        let mut commit = writer.prepare_commit()?;
+        commit.set_payload(&label);
+        commit.commit()?;
+        drop(writer);
+        Ok(self.reader.reload()?)
+    }
+
+    /// What can be searched now.
+    pub(super) fn searcher(&self) -> Searcher {
+        self.reader.searcher()
+    }
+}
+
+/// The best `limit` documents, or the newest. Blocks.
+pub(super) fn hits(
+    searcher: &Searcher,
+    query: &dyn Query,
+    newest: bool,
+    limit: usize,
+) -> Result<Vec<Hit>, SearchError> {
+    let top = TopDocs::with_limit(limit.max(1));
+    Ok(match newest {
+        true => {
+            let found = searcher.search(query, &top.order_by_fast_field::<u64>("at", Order::Desc))?;
+            let hit =
+                |(at, address): (Option<u64>, _)| Hit { address, rank: 1.0, at: at.unwrap_or_default() };
+            found.into_iter().map(hit).collect()
+        }
+        false => {
+            let found = searcher.search(query, &top.order_by_score())?;
+            found.into_iter().map(|(rank, address)| Hit { address, rank, at: 0 }).collect()
+        }
+    })
+}
+
+/// The event ids of documents. Blocks.
+pub(super) fn ids(searcher: &Searcher, id: Field, hits: &[Hit]) -> Result<Vec<String>, SearchError> {
+    let read = |hit: &Hit| {
+        let document: TantivyDocument = searcher.doc(hit.address)?;
+        Ok(document.get_first(id).and_then(|value| value.as_str()).unwrap_or_default().to_owned())
+    };
+    hits.iter().map(read).collect()
+}
+
+fn open_folder(folder: &PathBuf) -> Result<(Index, Label), SearchError> {
+    let directory = MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?;
+    let index = Index::open(directory)?;
+    let payload = index.load_metas()?.payload.unwrap_or_default();
+    let label: Label = serde_json::from_str(&payload).map_err(crate::store::StoreError::engine)?;
+    match index.schema() == schema() && index.validate_checksum()?.is_empty() {
+        true => Ok((index, label)),
+        false => Err(SearchError::Damaged),
+    }
+}
+
+fn schema() -> Schema {
+    let mut schema = Schema::builder();
+    let indexing = TextFieldIndexing::default()
+        .set_tokenizer(TOKENIZER)
+        .set_index_option(IndexRecordOption::WithFreqsAndPositions);
+    let text = TextOptions::default().set_indexing_options(indexing);
+    schema.add_text_field("id", STRING | STORED);
+    schema.add_text_field("room", STRING);
+    schema.add_text_field("sender", STRING);
+    schema.add_u64_field("at", FAST);
+    for name in ["body", "name", "topic"] {
+        schema.add_text_field(name, text.clone());
+    }
+    schema.build()
+}
