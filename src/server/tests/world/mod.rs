@@ -45,11 +45,11 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 4;
 /// Of the seeds of one part, so many may fail.
 ///
-/// FIXME: about one seed in twenty does. What they have shown: devices of a user that another server never hears
-/// of (27, 59, 86, 126), a room that keeps two heads after everybody has spoken (13), an event that is missing on a
-/// server that was in the room (56), a member whose own server cannot bring them in again (74), and states that
-/// differ (114, 160). Which seeds show it changes with whatever changes the order of things; so they are counted.
-const FAILURES_MAX: usize = 6;
+/// FIXME: three of a hundred do. Two things are shown: a change of a user's devices that a server never hears of
+/// (25, 112, 126), and a server whose state forgets most members where an old fork is resolved in a room that takes
+/// in less than when they joined (13, 121, 140), as the resolution has them join again; nobody tells it better then.
+/// Which seeds show it changes with whatever changes the order of things; so they are counted.
+const FAILURES_MAX: usize = 5;
 /// Things that happen before the network heals.
 const STEPS: usize = 50;
 
