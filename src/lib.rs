@@ -18,6 +18,8 @@ pub mod keys;
 
 pub mod dag;
 
+pub mod mail;
+
 pub mod peer;
 
 pub mod history;

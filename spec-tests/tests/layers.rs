@@ -15,14 +15,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["config"]),
     ("keys", &["config", "log"]),
     ("dag", &["config", "store"]),
-    ("peer", &["config", "dag"]),
-    ("history", &["config", "peer"]),
-    ("appservice", &["config", "store", "log", "keys", "dag", "peer", "history"]),
-    ("account", &["dag", "peer", "appservice"]),
-    ("device", &["dag", "appservice"]),
-    ("oauth", &["config", "keys", "dag", "history", "appservice"]),
-    ("ephemeral", &["dag", "device", "oauth", "peer", "appservice"]),
-    ("push", &["device", "oauth", "ephemeral", "peer", "appservice"]),
+    ("mail", &["config", "log", "keys", "dag"]),
+    ("peer", &["config", "dag", "mail"]),
+    ("history", &["mail", "config", "peer"]),
+    ("appservice", &["mail", "config", "store", "log", "keys", "dag", "peer", "history"]),
+    ("account", &["mail", "dag", "peer", "appservice"]),
+    ("device", &["mail", "dag", "appservice"]),
+    ("oauth", &["mail", "config", "keys", "dag", "history", "appservice"]),
+    ("ephemeral", &["mail", "dag", "device", "oauth", "peer", "appservice"]),
+    ("push", &["mail", "device", "oauth", "ephemeral", "peer", "appservice"]),
     (
         "media",
         &[
@@ -38,7 +39,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "push",
         ],
     ),
-    ("search", &["oauth", "config", "keys", "peer", "appservice", "device", "ephemeral", "push", "media"]),
+    (
+        "search",
+        &["mail", "oauth", "config", "keys", "peer", "appservice", "device", "ephemeral", "push", "media"],
+    ),
     (
         "report",
         &[
@@ -55,8 +59,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "search",
         ],
     ),
-    ("delivery", &["oauth", "config", "ephemeral", "media", "search", "report"]),
-    ("room", &["oauth", "push", "media", "search", "report", "delivery", "appservice"]),
+    ("delivery", &["mail", "oauth", "config", "ephemeral", "media", "search", "report"]),
+    ("room", &["mail", "oauth", "push", "media", "search", "report", "delivery", "appservice"]),
     (
         "notice",
         &[
@@ -75,7 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "delivery",
         ],
     ),
-    ("federation", &["oauth", "media", "search", "report", "delivery", "appservice", "notice"]),
+    ("federation", &["mail", "oauth", "media", "search", "report", "delivery", "appservice", "notice"]),
     (
         "sync",
         &[
@@ -112,6 +116,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tantivy", &["search"]),
     ("unicode_normalization", &["types"]),
     ("clap", &["cli"]),
+    ("lettre", &["mail"]),
     ("maud", &["http"]),
     ("jsonwebtoken", &["oauth"]),
     ("argon2", &["account"]),

@@ -44,6 +44,15 @@ pub enum AccountError {
     /// The session was authorised by the OAuth 2.0 API, which leaves this to the account page.
     #[error("This is done on the account page of the server")]
     AccountPage,
+    /// The address is somebody's already.
+    #[error("The address is in use")]
+    AddressInUse,
+    /// The address is nobody's.
+    #[error("The address is not known")]
+    AddressUnknown,
+    /// The letter to the address has not been read.
+    #[error("The address has not been proved")]
+    AddressNotProved,
     /// There is no such thing; the text names the kind of thing.
     #[error("No such {0}")]
     NotFound(&'static str),

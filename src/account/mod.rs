@@ -1,7 +1,7 @@
 //! Users, passwords, sessions and tokens, user-interactive authentication, profiles, account data,
 //! filters, push rules as stored.
 //!
-//! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `ProviderLink`,
+//! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `ProviderLink`, `ThirdParty`, `UserThirdParty`, `AddressProof`,
 //! `UserLink`, `Device` (its row; its keys belong
 //! to `device`), `DeviceSeen`, `Profile`, `UserWord`, `AccountData` and `Filter`. May use: `types`, `limits`,
 //! `config`, `store`, `log`. Start reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
@@ -9,6 +9,7 @@
 //! and the fact that announces it are one commit.
 
 mod accounts;
+mod address;
 mod caller;
 mod data;
 mod device;
@@ -34,6 +35,7 @@ mod user;
 mod words;
 
 pub use accounts::{Accounts, Registration, Settings};
+pub use address::{AddressRow, Begun, NewProof, ProofOf, Proved};
 pub use caller::{Caller, NO_DEVICE, Standing};
 pub use data::{DataChange, forget_data};
 pub use device::{DEVICES, Device, DeviceClient, Family, Seen};

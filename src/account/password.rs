@@ -4,8 +4,8 @@ use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use ruma::UserId;
 
 use super::{
-    AccountError, Accounts, User, data::ACCOUNT_DATA, filter::FILTERS, profile::PROFILES, user::USERS,
-    words::drop_words,
+    AccountError, Accounts, Proved, User, address::forget_addresses, data::ACCOUNT_DATA, filter::FILTERS,
+    profile::PROFILES, user::USERS, words::drop_words,
 };
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PASSWORD_BYTES_MAX},
@@ -85,6 +85,27 @@ impl Accounts {
         .await
     }
 
+    /// Gives `user` another password because they have proved an address; the proof is used up in the same commit.
+    ///
+    /// # Errors
+    /// When there is no such user, the password is empty or too long, or the proof has been used.
+    pub async fn reset_password(
+        &self,
+        user: &UserId,
+        password: &str,
+        proved: &Proved,
+    ) -> Result<(), AccountError> {
+        let hash = self.hash_password(password).await?;
+        let now_ms = self.ports.clock.now_ms();
+        let change = |row: &mut User| {
+            if !row.deactivated {
+                row.password_hash = Some(hash.clone());
+                row.signed_out_ms = now_ms;
+            }
+        };
+        self.change_user_with(user, change, |commit| proved.use_up(commit)).await
+    }
+
     /// Ends the account: the password, the profile, account data and filters go, the name stays taken
     /// and no token is good any more. Its devices are removed by `device`, its memberships by `room`.
     ///
@@ -97,8 +118,10 @@ impl Accounts {
             row.erased |= erase;
         };
         let (name, _) = self.display(user).await?;
+        let addresses = self.addresses(user).await?;
         let drop_data = |commit: &mut Commit| {
             drop_words(commit, user, name.as_deref());
+            forget_addresses(commit, user, &addresses);
             let user = (user.to_owned(),);
             commit.delete(&PROFILES, &user);
             commit.delete_prefix(&ACCOUNT_DATA, &user);

@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use ruma::{
     OwnedUserId, UserId,
     api::{
-        client::uiaa::{AuthData, AuthFlow, AuthType, UiaaInfo, UserIdentifier},
+        client::uiaa::{AuthData, AuthFlow, AuthType, ThirdpartyIdCredentials, UiaaInfo, UserIdentifier},
         error::{ErrorKind, StandardErrorBody},
     },
 };
 use serde_json::{Map, Value, json};
 
-use super::{AccountError, Accounts, Caller, device::DEVICES};
+use super::{AccountError, Accounts, Caller, ProofOf, Proved, device::DEVICES};
 use crate::{
     limits::{UIA_SESSION_MS, UIA_SESSIONS_MAX},
     types::random_string,
@@ -25,6 +25,8 @@ use crate::{
 pub enum Purpose {
     /// Making an account.
     Register,
+    /// Another password for somebody who has forgotten theirs.
+    ResetPassword,
     /// An operation (named by its endpoint) of a user who has to prove that it is them.
     Operation(&'static str, OwnedUserId),
 }
@@ -38,6 +40,8 @@ pub enum Stage {
     Password,
     /// `m.login.registration_token`
     RegistrationToken,
+    /// `m.login.email.identity`
+    Email,
     /// `m.oauth`
     Oauth {
         /// Where the user allows what is asked for.
@@ -51,6 +55,7 @@ impl Stage {
         match self {
             Self::Dummy => matches!(auth, AuthData::Dummy(_)),
             Self::Password => matches!(auth, AuthData::Password(_)),
+            Self::Email => matches!(auth, AuthData::EmailIdentity(_)),
             Self::RegistrationToken => matches!(auth, AuthData::RegistrationToken(_)),
             // Clients send nothing but the session when the user says to have been on the page.
             Self::Oauth { .. } => matches!(auth, AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_)),
@@ -62,6 +67,7 @@ impl Stage {
             Self::Dummy => AuthType::Dummy,
             Self::Password => AuthType::Password,
             Self::RegistrationToken => AuthType::RegistrationToken,
+            Self::Email => AuthType::EmailIdentity,
             Self::Oauth { .. } => AuthType::OAuth,
         }
     }
@@ -132,6 +138,27 @@ impl Accounts {
         }
     }
 
+    /// Passes when `auth` proves that its client's user reads the mail of an address: whose address it is, and the
+    /// proof, which is good once.
+    ///
+    /// # Errors
+    /// As [`Accounts::authorize`]; when the address is nobody's.
+    pub async fn authorize_reset(
+        &self,
+        auth: Option<&AuthData>,
+    ) -> Result<(OwnedUserId, Proved), AccountError> {
+        self.authorize(&Purpose::ResetPassword, auth).await?;
+        let Some(AuthData::EmailIdentity(given)) = auth else { return Err(AccountError::AddressNotProved) };
+        let proved =
+            self.proved_by(&given.thirdparty_id_creds).await?.ok_or(AccountError::AddressNotProved)?;
+        let user = self.user_of_address(&proved.address).await?.ok_or(AccountError::AddressUnknown)?;
+        Ok((user, proved))
+    }
+
+    async fn proved_by(&self, given: &ThirdpartyIdCredentials) -> Result<Option<Proved>, AccountError> {
+        self.proved(ProofOf::Password, (given.sid.as_str(), given.client_secret.as_str())).await
+    }
+
     async fn authorize_by(
         &self,
         flow: &[Stage],
@@ -177,6 +204,7 @@ impl Accounts {
     fn flow(&self, purpose: &Purpose) -> Result<Vec<Stage>, AccountError> {
         match purpose {
             Purpose::Register => self.newcomer_stages(),
+            Purpose::ResetPassword => Ok(vec![Stage::Email]),
             Purpose::Operation(..) => Ok(vec![Stage::Password]),
         }
     }
@@ -193,6 +221,12 @@ impl Accounts {
                 true => Ok(Ok(())),
                 false => Ok(Err("The registration token is not valid")),
             },
+            (AuthData::EmailIdentity(given), Purpose::ResetPassword) => {
+                match self.proved_by(&given.thirdparty_id_creds).await? {
+                    Some(_) => Ok(Ok(())),
+                    None => Ok(Err("The address has not been proved")),
+                }
+            }
             (AuthData::Password(given), Purpose::Operation(_, user)) => {
                 if !self.names(&given.identifier, user) {
                     return Err(AccountError::NotTheCaller);

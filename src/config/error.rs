@@ -145,6 +145,9 @@ impl Config {
         if localpart.is_empty() || localpart.len() > 100 || !localpart.bytes().all(allowed) {
             wrong("notices.localpart", "a name consists of a-z, 0-9, and ._=-/+");
         }
+        if self.email.host.is_some() && self.email.from.is_none() {
+            wrong("email.from", "letters come from somebody");
+        }
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
     }

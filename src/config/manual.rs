@@ -1,8 +1,8 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits, Registration, Search, Sso,
-    Storage, UserDirectory, Voip, WellKnown, section::Documented,
+    Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits, Registration,
+    Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -30,6 +30,7 @@ pub fn manual() -> String {
     page::<Registration>(&mut text, "registration", defaults.as_ref());
     page::<Oauth>(&mut text, "oauth", defaults.as_ref());
     page::<Sso>(&mut text, "sso", defaults.as_ref());
+    page::<Email>(&mut text, "email", defaults.as_ref());
     page::<Storage>(&mut text, "store", defaults.as_ref());
     page::<RateLimits>(&mut text, "rate_limits", defaults.as_ref());
     page::<Limits>(&mut text, "limits", defaults.as_ref());

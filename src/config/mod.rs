@@ -19,7 +19,7 @@ pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Config, DefaultRoomVersion, Durability, Engine, Federation, Limits, LogFormat, Logging, Media, Notices,
-    Oauth, OldVerifyKey, Options, Provider, Push, Rate, RateLimits, Registration, RegistrationMode, Search,
-    Sso, Storage, UserDirectory, Voip, WellKnown,
+    Config, DefaultRoomVersion, Durability, Email, Engine, Federation, Limits, LogFormat, Logging,
+    MailProtection, Media, Notices, Oauth, OldVerifyKey, Options, Provider, Push, Rate, RateLimits,
+    Registration, RegistrationMode, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
 };

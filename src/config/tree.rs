@@ -49,6 +49,8 @@ sections! {
         oauth: Oauth = Oauth::default(),
         /// Signing in by other providers of identities.
         sso: Sso = Sso::default(),
+        /// Letters to users: whoever has added a mail address can get a new password by it.
+        email: Email = Email::default(),
         /// Where everything is kept.
         store: Storage = Storage::default(),
         /// How often one client may ask for the same kind of thing.
@@ -132,6 +134,26 @@ sections! {
         /// Addresses of clients, such as `https://app.example.org/`, that get a login token without a question when a user
         /// signs in by the older way (`m.login.sso`). What lies below them is trusted too.
         trusted_clients: Vec<String> = Vec::new(),
+    }
+
+    /// Letters to users: whoever has added a mail address can get a new password by it. It takes what `oauth` takes, for
+    /// the page that a letter leads to.
+    Email {
+        /// The mail server that takes letters; without one none are sent.
+        host: Option<String> = None,
+        /// Its port. Without a setting it is 465, 587 or 25, as `protection` says.
+        port: Option<u16> = None,
+        /// `tls`: from the first byte. `starttls`: after a greeting, and not without. `plain`: none, for a mail server on
+        /// the same machine.
+        protection: MailProtection = MailProtection::Tls,
+        /// The name of this server there.
+        user: Option<String> = None,
+        /// Its password.
+        password: Option<String> = None,
+        /// A file with the password instead.
+        password_file: Option<PathBuf> = None,
+        /// Whom letters come from, for example `Lockstep <lockstep@example.org>`.
+        from: Option<String> = None,
     }
 
     /// Where everything is kept. In short: `store = "memory"` sets `engine`.
@@ -419,6 +441,18 @@ pub enum RegistrationMode {
     Token,
     /// Everybody.
     Open,
+}
+
+/// How the connection to a mail server is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailProtection {
+    /// By TLS from the first byte.
+    Tls,
+    /// By TLS after a greeting.
+    Starttls,
+    /// Not at all.
+    Plain,
 }
 
 /// When an acknowledged request is safe.

@@ -1,6 +1,6 @@
 //! What every handler is given.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{ops::Deref, path::Path, sync::Arc, time::Duration};
 
 use ruma::{
     OwnedServerName, RoomId, UserId, owned_user_id,
@@ -12,7 +12,7 @@ use super::{Budget, auth::Authenticate, metrics::Metrics, throttle::Throttle};
 use crate::{
     account::{self, AccountError, Accounts, Inheritance, NewUser},
     appservice::Appservices,
-    config::{self, Config, Engine, RegistrationMode},
+    config::{self, Config, Engine, MailProtection, RegistrationMode},
     delivery::{
         self, AppserviceClient, AppserviceCouriers, AppserviceTransport, ByNet, ByPeers, Couriers, Pushers,
     },
@@ -26,6 +26,7 @@ use crate::{
         COURIER_LONGEST_PAUSE, PUSH_FIRST_PAUSE, PUSH_LONGEST_PAUSE,
     },
     log::Log,
+    mail::{self, Post, Smtp},
     media::{self, Media, Place, Previews},
     notice::{self, Notices},
     oauth::{self, Oauth, ProviderSettings, Site},
@@ -99,6 +100,8 @@ pub struct Services {
     pub delayed: Delayed,
     /// Devices and their keys.
     pub devices: Devices,
+    /// Takes letters to users, if there is a mail server.
+    pub post: Option<Arc<dyn Post>>,
     /// The OAuth 2.0 API, and browsers that are signed in.
     pub oauth: Oauth,
     /// Typing, receipts and presence.
@@ -154,13 +157,8 @@ impl Services {
         let media = open_media(&config, (&log, &ports, &peers, &tasks))?;
         let stopping = CancellationToken::new();
         devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
-        let ephemeral = Ephemeral::new(
-            history.clone(),
-            accounts.clone(),
-            ports.clone(),
-            config.presence,
-            (&tasks, stopping.clone()),
-        );
+        let on = (&tasks, stopping.clone());
+        let ephemeral = Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), config.presence, on);
         let watched = (history.clone(), peers.clone());
         let rooms = start_rooms(watched, &accounts, &ports, (&tasks, stopping.clone()));
         let delayed = Delayed::start(rooms.clone(), accounts.clone(), (&tasks, stopping.clone())).await?;
@@ -192,6 +190,7 @@ impl Services {
             ephemeral,
             delayed,
             devices,
+            post: open_post(&config.email)?,
             oauth,
             notices,
             reports,
@@ -390,6 +389,37 @@ fn account_settings(config: &Config) -> account::Settings {
     }
 }
 
+fn open_post(email: &config::Email) -> Result<Option<Arc<dyn Post>>, StoreError> {
+    let (Some(host), Some(from)) = (&email.host, &email.from) else { return Ok(None) };
+    let password = secret(email.password.as_ref(), email.password_file.as_deref())?;
+    let settings = mail::Settings {
+        host: host.clone(),
+        port: email.port,
+        protection: match email.protection {
+            MailProtection::Tls => mail::Protection::Tls,
+            MailProtection::Starttls => mail::Protection::Starttls,
+            MailProtection::Plain => mail::Protection::Plain,
+        },
+        login: email.user.clone().zip(password),
+        from: from.clone(),
+    };
+    let smtp = Smtp::new(&settings).map_err(|error| StoreError::Unusable(format!("email: {error}")))?;
+    Ok(Some(Arc::new(smtp)))
+}
+
+/// A secret that is given as it is, or lies in a file.
+fn secret(given: Option<&String>, file: Option<&Path>) -> Result<Option<String>, StoreError> {
+    match (given, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|error| StoreError::Unusable(format!("{}: {error}", file.display())))?;
+            Ok(Some(text.trim().to_owned()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
 fn open_oauth(
     config: &Config,
     (log, ports, net): (&Log, &Ports, &Arc<dyn Net>),
@@ -409,15 +439,7 @@ fn open_oauth(
 }
 
 fn provider_settings(provider: &config::Provider) -> Result<ProviderSettings, StoreError> {
-    let secret = match (&provider.client_secret, &provider.client_secret_file) {
-        (Some(secret), _) => Some(secret.clone()),
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.map_err(|error| StoreError::Unusable(format!("{}: {error}", file.display())))?;
-            Some(text.trim().to_owned())
-        }
-        (None, None) => None,
-    };
+    let secret = secret(provider.client_secret.as_ref(), provider.client_secret_file.as_deref())?;
     Ok(ProviderSettings {
         id: provider.id.clone(),
         name: provider.name.clone(),

@@ -58,6 +58,8 @@ impl Class {
             // Pages on which a password or a code can be guessed.
             "POST" if has("oauth2") && (last == "link" || last == "password") => Self::Login,
             "POST" if last == "register" => Self::Registration,
+            // Each has a letter sent to an address that anybody can name.
+            "POST" if last == "requestToken" => Self::Registration,
             "GET" if last == "sync" => Self::Poll,
             "PUT" if has("rooms") && ["delayed_event", "redact", "send", "state"].into_iter().any(has) => {
                 Self::Message

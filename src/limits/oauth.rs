@@ -55,3 +55,11 @@ pub const PROVIDER_SKEW_MS: u64 = 60 * 1_000;
 pub const PROVIDER_AWAY_MS: u64 = 15 * 60 * 1_000;
 /// How long somebody may take to choose a user name, in milliseconds (ours).
 pub const PROVIDER_NEWCOMER_MS: u64 = 30 * 60 * 1_000;
+/// How long a letter is good that proves an address, in milliseconds (ours; mail may be slow).
+pub const ADDRESS_PROOF_MS: u64 = 24 * 3_600 * 1_000;
+/// Longest mail address, in bytes (RFC 5321, 4.5.3.1.3).
+pub const ADDRESS_BYTES_MAX: usize = 254;
+/// Proofs that are looked at when another one begins, to remove what is old (ours).
+pub const ADDRESS_SWEEP_ROWS: usize = 20;
+/// How long a mail server may take (ours; a client waits).
+pub const MAIL_SECONDS_MAX: Duration = Duration::from_secs(20);

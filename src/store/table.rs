@@ -128,6 +128,10 @@ pub enum TableId {
     ProviderAway = 0x59,
     /// Those whom a provider knows and this server does not.
     ProviderNewcomer = 0x5A,
+    /// Addresses by user.
+    UserThirdParty = 0x5B,
+    /// Addresses that are being proved.
+    AddressProof = 0x5C,
     /// Devices by user.
     Device = 0x60,
     /// Device keys.

@@ -118,6 +118,9 @@ fn refusal(error: &AccountError) -> &'static str {
         AccountError::Store(_) => "store",
         AccountError::WrongLoginToken => "wrong login token",
         AccountError::Replayed(_) => "replayed",
+        AccountError::AddressInUse => "address in use",
+        AccountError::AddressUnknown => "address unknown",
+        AccountError::AddressNotProved => "address not proved",
         AccountError::AccountPage => "account page",
     }
 }

@@ -13,6 +13,7 @@ mod device;
 mod link;
 mod login;
 mod logout;
+mod mail;
 mod metadata;
 mod page;
 mod register;
@@ -44,6 +45,7 @@ pub(super) fn routes(routes: &mut Routes) {
     link::routes(routes);
     login::routes(routes);
     logout::route(routes);
+    mail::routes(routes);
     register::routes(routes);
     account::routes(routes);
     sso::routes(routes);

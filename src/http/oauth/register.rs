@@ -75,7 +75,7 @@ async fn make(app: &App, given: &Form, stages: &[Stage]) -> Result<Result<String
             Stage::Dummy => {}
             Stage::RegistrationToken if app.accounts.is_registration_token(&given.token) => {}
             Stage::RegistrationToken => return wrong("The registration token is not valid."),
-            Stage::Password | Stage::Oauth { .. } => {
+            Stage::Password | Stage::Email | Stage::Oauth { .. } => {
                 return Err(Failure::internal("not a stage of registration"));
             }
         }

@@ -19,7 +19,7 @@ use ruma::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    account::{NewDevice, NewSession, Session},
+    account::{AccountError, NewDevice, NewSession, Session},
     appservice::Appservice,
     http::{Access, App, Call, Failure, Peer, Routes},
 };
@@ -55,7 +55,7 @@ async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Fail
     #[expect(deprecated, reason = "old clients name the user like this")]
     let user_id = match request.login_info {
         LoginInfo::Password(given) => {
-            let user_id = user_id(&app, &named(given.identifier, given.user)?)?;
+            let user_id = user_id(&app, &by_address(&app, given.identifier, given.user).await?)?;
             app.accounts.check_password(&user_id, &given.password).await?;
             user_id
         }
@@ -84,6 +84,21 @@ fn respond(app: &App, peer: &Peer, session: Session) -> Response {
     response.refresh_token = refresh_token;
     response.expires_in = expires_in;
     response
+}
+
+/// The user that a login names, perhaps by a mail address.
+async fn by_address(
+    app: &App,
+    identifier: Option<UserIdentifier>,
+    user: Option<String>,
+) -> Result<String, Failure> {
+    match identifier {
+        Some(UserIdentifier::Email(given)) => {
+            let user = app.accounts.user_of_address(&given.address).await?;
+            user.map(|user| user.to_string()).ok_or_else(|| AccountError::WrongPassword.into())
+        }
+        identifier => named(identifier, user),
+    }
 }
 
 fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String, Failure> {

@@ -9,11 +9,25 @@ use crate::{
     http::{App, Failure, prove},
 };
 
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    prove(&app, ("account/password", &caller), request.auth.as_ref()).await?;
-    app.accounts.set_password(&caller.user_id, &request.new_password).await?;
+/// Whoever has forgotten the password is not logged in, and proves an address instead.
+pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -> Result<Response, Failure> {
+    let (auth, password) = (request.auth.as_ref(), &request.new_password);
+    let user_id = match &caller {
+        Some(caller) => {
+            prove(&app, ("account/password", caller), auth).await?;
+            app.accounts.set_password(&caller.user_id, password).await?;
+            caller.user_id.clone()
+        }
+        None if app.post.is_none() => return Err(Failure::missing_token()),
+        None => {
+            let (user_id, proved) = app.accounts.authorize_reset(auth).await?;
+            app.accounts.reset_password(&user_id, password, &proved).await?;
+            user_id
+        }
+    };
     if request.logout_devices {
-        app.devices.remove_all(&caller.user_id, Some(&caller.device_id)).await?;
+        let keep = caller.as_ref().map(|caller| &*caller.device_id);
+        app.devices.remove_all(&user_id, keep).await?;
     }
     Ok(Response::new())
 }

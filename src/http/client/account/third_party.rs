@@ -1,15 +1,17 @@
 //! Third-party identifiers: `/_matrix/client/v3/account/3pid/…` and every `requestToken`.
 //!
-//! This server keeps no addresses and sends neither mail nor messages, so all of these but the (empty)
-//! list answer the same: no. The capability `m.3pid_changes` says so in advance.
+//! Mail addresses are kept where there is a mail server to prove them by; otherwise, and for telephone numbers and
+//! identity servers, all of these answer the same: no. The capability `m.3pid_changes` says so in advance.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#adding-account-administrative-contact-information>
 
+use axum::response::IntoResponse;
 use http::Method;
 use ruma::api::{
     IncomingRequest,
     client::account::{
-        add_3pid, bind_3pid, delete_3pid, get_3pids, request_3pid_management_token_via_email as manage_email,
+        ThirdPartyIdRemovalStatus, add_3pid, bind_3pid, delete_3pid, get_3pids,
+        request_3pid_management_token_via_email as manage_email,
         request_3pid_management_token_via_msisdn as manage_msisdn,
         request_password_change_token_via_email as password_email,
         request_password_change_token_via_msisdn as password_msisdn,
@@ -18,12 +20,17 @@ use ruma::api::{
     },
     error::ErrorKind,
 };
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedSessionId, UInt,
+    thirdparty::{Medium, ThirdPartyIdentifier, ThirdPartyIdentifierInit},
+};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::json;
 
 use crate::{
-    account::Caller,
-    http::{Access, Anonymous, App, Call, Failure, Routes},
+    account::{AccountError, AddressRow, Begun, Caller, NewProof, ProofOf},
+    http::{Access, Anonymous, App, Call, Failure, Routes, prove},
+    mail::Letter,
 };
 
 /// The paths of the list; a `POST` to them is the older way to add an identifier.
@@ -34,33 +41,138 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(list);
     for path in ALL {
         // ruma has no type for it.
-        routes.raw(Method::POST, path, Access::Required, add);
+        routes.raw(Method::POST, path, Access::Required, add_old);
     }
-    routes.add(refuse::<add_3pid::v3::Request>);
+    routes.add(add);
     routes.add(refuse::<bind_3pid::v3::Request>);
-    routes.add(refuse::<delete_3pid::v3::Request>);
+    routes.add(delete);
     routes.add(refuse::<unbind_3pid::v3::Request>);
-    routes.add(refuse_token::<manage_email::v3::Request>);
+    routes.add(for_account);
     routes.add(refuse_token::<manage_msisdn::v3::Request>);
-    routes.add(refuse_token::<password_email::v3::Request>);
+    routes.add(for_password);
     routes.add(refuse_token::<password_msisdn::v3::Request>);
     routes.add(refuse_token::<register_email::v3::Request>);
     routes.add(refuse_token::<register_msisdn::v3::Request>);
 }
 
-async fn list(_: App, _: Caller, _: get_3pids::v3::Request) -> Result<get_3pids::v3::Response, Failure> {
-    Ok(get_3pids::v3::Response::new(Vec::new()))
+async fn list(
+    app: App,
+    caller: Caller,
+    _: get_3pids::v3::Request,
+) -> Result<get_3pids::v3::Response, Failure> {
+    let shown = |(address, row): (String, AddressRow)| {
+        let time = |ms: u64| MilliSecondsSinceUnixEpoch(UInt::try_from(ms).unwrap_or(UInt::MAX));
+        let (validated_at, added_at) = (time(row.validated_ms), time(row.added_ms));
+        ThirdPartyIdentifier::from(ThirdPartyIdentifierInit {
+            address,
+            medium: Medium::Email,
+            validated_at,
+            added_at,
+        })
+    };
+    let addresses = app.accounts.addresses(&caller.user_id).await?;
+    Ok(get_3pids::v3::Response::new(addresses.into_iter().map(shown).collect()))
 }
 
+/// The older way to add an address.
 #[derive(Deserialize)]
 struct Added {
-    #[serde(rename = "three_pid_creds")]
-    _three_pid_creds: Map<String, Value>,
+    three_pid_creds: Creds,
 }
 
-async fn add(_: App, call: Call) -> Result<axum::response::Response, Failure> {
-    call.json::<Added>()?;
-    Err(unchangeable())
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Creds {
+    sid: String,
+    client_secret: String,
+}
+
+async fn add_old(app: App, call: Call) -> Result<axum::response::Response, Failure> {
+    let Added { three_pid_creds } = call.json::<Added>()?;
+    let caller = call.caller.ok_or_else(Failure::missing_token)?;
+    keep(&app, &caller, (&three_pid_creds.sid, &three_pid_creds.client_secret)).await?;
+    Ok(axum::Json(json!({})).into_response())
+}
+
+async fn add(
+    app: App,
+    caller: Caller,
+    request: add_3pid::v3::Request,
+) -> Result<add_3pid::v3::Response, Failure> {
+    prove(&app, ("account/3pid/add", &caller), request.auth.as_ref()).await?;
+    keep(&app, &caller, (request.sid.as_str(), request.client_secret.as_str())).await?;
+    Ok(add_3pid::v3::Response::new())
+}
+
+async fn keep(app: &App, caller: &Caller, creds: (&str, &str)) -> Result<(), Failure> {
+    if app.post.is_none() {
+        return Err(unchangeable());
+    }
+    let proved = app.accounts.proved(ProofOf::Account, creds).await?;
+    let proved = proved.ok_or(AccountError::AddressNotProved)?;
+    Ok(app.accounts.add_address(&caller.user_id, &proved).await?)
+}
+
+async fn delete(
+    app: App,
+    caller: Caller,
+    request: delete_3pid::v3::Request,
+) -> Result<delete_3pid::v3::Response, Failure> {
+    if app.post.is_none() || request.medium != Medium::Email {
+        return Err(unchangeable());
+    }
+    app.accounts.remove_address(&caller.user_id, &request.address).await?;
+    // It is bound at no identity server, which the specification calls a success.
+    Ok(delete_3pid::v3::Response::new(ThirdPartyIdRemovalStatus::Success))
+}
+
+async fn for_account(
+    app: App,
+    request: manage_email::v3::Request,
+) -> Result<manage_email::v3::Response, Failure> {
+    let (client_secret, attempt) = (request.client_secret.to_string(), request.send_attempt.into());
+    let address = request.email;
+    let new = NewProof { of: ProofOf::Account, address, client_secret, attempt };
+    Ok(manage_email::v3::Response::new(write(&app, new).await?))
+}
+
+async fn for_password(
+    app: App,
+    request: password_email::v3::Request,
+) -> Result<password_email::v3::Response, Failure> {
+    let (client_secret, attempt) = (request.client_secret.to_string(), request.send_attempt.into());
+    let address = request.email;
+    let new = NewProof { of: ProofOf::Password, address, client_secret, attempt };
+    Ok(password_email::v3::Response::new(write(&app, new).await?))
+}
+
+/// Has a letter sent that proves an address; the id of the session.
+async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
+    let (Some(post), Some(site)) = (&app.post, app.oauth.site()) else { return Err(no_mail()) };
+    let owner = app.accounts.user_of_address(&new.address).await?;
+    let what = match (new.of, owner) {
+        (ProofOf::Password, None) => return Err(AccountError::AddressUnknown.into()),
+        (ProofOf::Password, Some(_)) => "set a new password",
+        (ProofOf::Account | ProofOf::Registration, Some(_)) => return Err(AccountError::AddressInUse.into()),
+        (ProofOf::Account | ProofOf::Registration, None) => "add this address to an account",
+    };
+    let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
+    if let Some(code) = code {
+        let name = &app.server_name;
+        let link = format!("{}?sid={sid}&code={code}", site.url("mail"));
+        let text = format!(
+            "Somebody, hopefully you, wants to {what} on {name}.\n\nTo confirm it, open this page:\n\n{link}\n\n\
+             If it was not you, do nothing: then nothing happens.\n"
+        );
+        let subject = format!("Confirm your address for {name}");
+        post.send(Letter { to: address, subject, text }).await.map_err(Failure::internal)?;
+    }
+    OwnedSessionId::try_from(sid).map_err(Failure::internal)
+}
+
+fn no_mail() -> Failure {
+    let message = "This server sends neither mail nor messages";
+    Failure::bad_request(ErrorKind::ThreepidMediumNotSupported, message)
 }
 
 fn unchangeable() -> Failure {
@@ -76,6 +188,5 @@ where
     R: IncomingRequest,
     R::Authentication: Anonymous,
 {
-    let message = "This server sends neither mail nor messages";
-    Err(Failure::bad_request(ErrorKind::ThreepidMediumNotSupported, message))
+    Err(no_mail())
 }

@@ -30,7 +30,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         "m.set_displayname": { "enabled": true },
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
-        "m.3pid_changes": { "enabled": false },
+        "m.3pid_changes": { "enabled": app.post.is_some() },
         "m.get_login_token": { "enabled": true },
     });
     let delayed =

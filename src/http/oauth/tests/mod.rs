@@ -3,6 +3,7 @@
 mod account;
 mod flow;
 mod hostile;
+mod mail;
 
 use std::sync::Arc;
 

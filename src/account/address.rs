@@ -1,0 +1,276 @@
+//! Addresses of users (third-party identifiers), and how somebody proves that they read what is sent to one.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#adding-account-administrative-contact-information>
+
+use ruma::{OwnedUserId, UserId};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::{
+    AccountError, Accounts,
+    token::{hash, new_token},
+};
+use crate::{
+    limits::{ADDRESS_BYTES_MAX, ADDRESS_PROOF_MS, ADDRESS_SWEEP_ROWS, SCAN_ROWS_MAX},
+    log::{Commit, CommitError},
+    store::{
+        Scan,
+        table::{Rows, TableId},
+    },
+};
+
+/// By address.
+const ADDRESSES: Rows<(String,), Owned> = Rows::new(TableId::ThirdParty);
+/// By user and address.
+const OWN_ADDRESSES: Rows<(OwnedUserId, String), AddressRow> = Rows::new(TableId::UserThirdParty);
+/// By session id.
+const PROOFS: Rows<(String,), ProofRow> = Rows::new(TableId::AddressProof);
+/// Characters of a session id: 128 bits of the hash of what it stands for.
+const ID_CHARS: usize = 32;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Owned {
+    user_id: OwnedUserId,
+}
+
+/// An address of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRow {
+    /// When the user proved that it is theirs, in milliseconds since the epoch.
+    pub validated_ms: u64,
+    /// When it was added, in milliseconds since the epoch.
+    pub added_ms: u64,
+}
+
+/// What a proof is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofOf {
+    /// Making an account.
+    Registration,
+    /// Another password for whoever has forgotten theirs.
+    Password,
+    /// Adding the address to an account.
+    Account,
+}
+
+/// What a client asks for: a letter to an address.
+#[derive(Clone, Debug)]
+pub struct NewProof {
+    /// What it is good for.
+    pub of: ProofOf,
+    /// The address.
+    pub address: String,
+    /// What the client will show again; others do not know it.
+    pub client_secret: String,
+    /// A letter is sent only if this number is greater than the last one.
+    pub attempt: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ProofRow {
+    of: ProofOf,
+    address: String,
+    secret: String,
+    /// The hash of what is in the letter.
+    code: String,
+    attempt: u64,
+    ends_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    validated_ms: Option<u64>,
+}
+
+/// A proof that has begun.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// Its session id.
+    pub sid: String,
+    /// The address, as it is kept.
+    pub address: String,
+    /// What goes into the letter; nothing when the letter has been sent before.
+    pub code: Option<String>,
+}
+
+/// A proof that holds. It is good once: whoever uses it removes it in the same commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proved {
+    /// The address.
+    pub address: String,
+    sid: String,
+    row: ProofRow,
+}
+
+/// The one form in which an address is kept, so that it cannot be had twice.
+///
+/// # Errors
+/// When it is no mail address.
+fn normal(address: &str) -> Result<String, AccountError> {
+    let address = address.trim().to_lowercase();
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"<>(),;:\\\"[]".contains(&byte);
+    let parts = address.split_once('@').filter(|(name, host)| {
+        !name.is_empty() && !host.contains('@') && host.contains('.') && !host.starts_with('.')
+    });
+    match parts.is_some() && address.len() <= ADDRESS_BYTES_MAX && address.bytes().all(plain) {
+        true => Ok(address),
+        false => Err(AccountError::Invalid("That is no mail address".to_owned())),
+    }
+}
+
+impl Accounts {
+    /// Begins to have an address proved.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub async fn begin_proof(&self, new: NewProof) -> Result<Begun, AccountError> {
+        let NewProof { of, address, client_secret, attempt } = new;
+        let address = normal(&address)?;
+        let sid = hash(&format!("{of:?} {address} {client_secret}"))[..ID_CHARS].to_owned();
+        let now_ms = self.ports.clock.now_ms();
+        let key = (sid.clone(),);
+        let before = self.log.db().row(&PROOFS, &key).await?.filter(|row| row.ends_ms > now_ms);
+        if before.is_some_and(|row| row.attempt >= attempt) {
+            return Ok(Begun { sid, address, code: None });
+        }
+        let code = new_token(&*self.ports.rng, "lkm_");
+        let row = ProofRow {
+            of,
+            address: address.clone(),
+            secret: hash(&client_secret),
+            code: hash(&code),
+            attempt,
+            ends_ms: now_ms + ADDRESS_PROOF_MS,
+            validated_ms: None,
+        };
+        let mut commit = Commit::new();
+        self.sweep_proofs(&mut commit, &sid).await?;
+        commit.put(&PROOFS, &key, &row);
+        self.log.commit(commit).await?;
+        Ok(Begun { sid, address, code: Some(code) })
+    }
+
+    /// Somebody has read the letter: whether it is one of ours whose time is not over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn confirm_proof(&self, sid: &str, code: &str) -> Result<bool, AccountError> {
+        let (now_ms, key) = (self.ports.clock.now_ms(), (sid.to_owned(),));
+        let row = self.log.db().row(&PROOFS, &key).await?.filter(|row| row.ends_ms > now_ms);
+        let right = |row: &ProofRow| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()));
+        let Some(row) = row.filter(right) else { return Ok(false) };
+        let mut commit = Commit::new();
+        commit.expect_equals(&PROOFS, &key, &row);
+        commit.put(&PROOFS, &key, &ProofRow { validated_ms: Some(now_ms), ..row });
+        match self.log.commit(commit).await {
+            Err(CommitError::Conflict(_)) => Ok(false),
+            other => Ok(other.map(|_| true)?),
+        }
+    }
+
+    /// A proof, if the letter has been read and the client is the one that asked for it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn proved(
+        &self,
+        of: ProofOf,
+        (sid, client_secret): (&str, &str),
+    ) -> Result<Option<Proved>, AccountError> {
+        let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
+        let now_ms = self.ports.clock.now_ms();
+        let holds = |row: &ProofRow| {
+            let own = bool::from(row.secret.as_bytes().ct_eq(hash(client_secret).as_bytes()));
+            own && row.of == of && row.ends_ms > now_ms && row.validated_ms.is_some()
+        };
+        let row = row.filter(holds);
+        Ok(row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row }))
+    }
+
+    /// Whose address it is.
+    ///
+    /// # Errors
+    /// When the store fails, or it is no address.
+    pub async fn user_of_address(&self, address: &str) -> Result<Option<OwnedUserId>, AccountError> {
+        let row = self.log.db().row(&ADDRESSES, &(normal(address)?,)).await?;
+        Ok(row.map(|row| row.user_id))
+    }
+
+    /// The addresses of a user.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn addresses(&self, user: &UserId) -> Result<Vec<(String, AddressRow)>, AccountError> {
+        let rows = self.log.db().range(&OWN_ADDRESSES, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
+        Ok(rows.into_iter().map(|((_, address), row)| (address, row)).collect())
+    }
+
+    /// Adds an address that was proved. The proof is used up.
+    ///
+    /// # Errors
+    /// [`AccountError::AddressInUse`] when it is somebody's already.
+    pub async fn add_address(&self, user: &UserId, proved: &Proved) -> Result<(), AccountError> {
+        let mut commit = Commit::new();
+        self.plan_address(&mut commit, user, proved);
+        match self.log.commit(commit).await {
+            Err(CommitError::Conflict(_)) => Err(AccountError::AddressInUse),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Removes an address of a user; one that is not theirs is passed over.
+    ///
+    /// # Errors
+    /// When the store fails, or it is no address.
+    pub async fn remove_address(&self, user: &UserId, address: &str) -> Result<(), AccountError> {
+        let key = (user.to_owned(), normal(address)?);
+        if self.log.db().row(&OWN_ADDRESSES, &key).await?.is_none() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        commit.delete(&OWN_ADDRESSES, &key);
+        commit.delete(&ADDRESSES, &(key.1,));
+        self.log.commit(commit).await?;
+        Ok(())
+    }
+
+    /// Adds to `commit` an address for `user`, and the end of its proof.
+    pub(super) fn plan_address(&self, commit: &mut Commit, user: &UserId, proved: &Proved) {
+        let address = (proved.address.clone(),);
+        let validated_ms = proved.row.validated_ms.unwrap_or_default();
+        let row = AddressRow { validated_ms, added_ms: self.ports.clock.now_ms() };
+        proved.use_up(commit);
+        commit.expect_absent(&ADDRESSES, &address);
+        commit.put(&ADDRESSES, &address, &Owned { user_id: user.to_owned() });
+        commit.put(&OWN_ADDRESSES, &(user.to_owned(), address.0), &row);
+    }
+
+    /// Removes some proofs whose time is over: ids are as good as random, so the neighbours of a new one are.
+    async fn sweep_proofs(&self, commit: &mut Commit, sid: &str) -> Result<(), AccountError> {
+        let from = PROOFS.key(&(sid.to_owned(),));
+        let to = PROOFS.prefix(&()).after_prefix();
+        let scan = Scan { from, to, reverse: false, limit: ADDRESS_SWEEP_ROWS };
+        let now_ms = self.ports.clock.now_ms();
+        for (key, row) in self.log.db().scan(&PROOFS, scan).await? {
+            if row.ends_ms <= now_ms {
+                commit.delete(&PROOFS, &key);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Proved {
+    /// Adds to `commit` that the proof is used, which must be for the first time.
+    pub(super) fn use_up(&self, commit: &mut Commit) {
+        let key = (self.sid.clone(),);
+        commit.expect_equals(&PROOFS, &key, &self.row);
+        commit.delete(&PROOFS, &key);
+    }
+}
+
+/// Adds to `commit` the removal of these addresses of a user.
+pub(super) fn forget_addresses(commit: &mut Commit, user: &UserId, addresses: &[(String, AddressRow)]) {
+    for (address, _) in addresses {
+        commit.delete(&ADDRESSES, &(address.clone(),));
+        commit.delete(&OWN_ADDRESSES, &(user.to_owned(), address.clone()));
+    }
+}

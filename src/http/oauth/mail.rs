@@ -1,0 +1,60 @@
+//! `GET` and `POST /_matrix/oauth2/mail`: where a letter leads that proves an address
+//!
+//! Opening the page proves nothing yet: programs that look through mail open what is in it.
+
+use axum::response::Response;
+use http::{Method, StatusCode};
+use maud::html;
+use serde::Deserialize;
+
+use super::{
+    Visitor,
+    page::{Page, hidden, sorry},
+    reply::{page_form, query},
+};
+use crate::http::{App, Call, Failure, Routes};
+
+const PATH: &str = "/_matrix/oauth2/mail";
+
+#[derive(Deserialize)]
+struct Proof {
+    sid: String,
+    code: String,
+    #[serde(default)]
+    csrf: String,
+}
+
+/// Adds the pages.
+pub(super) fn routes(routes: &mut Routes) {
+    routes.page(Method::GET, PATH, ask);
+    routes.page(Method::POST, PATH, confirm);
+}
+
+async fn ask(app: App, call: Call) -> Result<Response, Failure> {
+    let visitor = Visitor::of(&app, &call).await?;
+    let Proof { sid, code, .. } = query(&call)?;
+    let body = html! {
+        p { "Somebody, hopefully you, has asked " strong { (app.server_name) } " to confirm this mail address." }
+        form method="post" action=(visitor.site.url("mail")) {
+            (visitor.csrf())
+            (hidden("sid", &sid))
+            (hidden("code", &code))
+            button type="submit" { "It was me" }
+        }
+    };
+    Ok(visitor.show(Page::new("Confirm your address", body)))
+}
+
+async fn confirm(app: App, call: Call) -> Result<Response, Failure> {
+    let visitor = Visitor::of(&app, &call).await?;
+    let Proof { sid, code, csrf } = page_form(&call)?;
+    visitor.check(&csrf)?;
+    Ok(visitor.show(match app.accounts.confirm_proof(&sid, &code).await? {
+        true => sorry("Confirmed", "Go back to the application to go on.", StatusCode::OK),
+        false => sorry(
+            "That did not work",
+            "The letter is too old, or another one was sent after it.",
+            StatusCode::BAD_REQUEST,
+        ),
+    }))
+}

@@ -1,0 +1,143 @@
+//! Addresses, and passwords that were forgotten.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{Browser, SITE, Scene};
+use crate::{
+    config::Config,
+    http::{App, endpoints, tests::services_with},
+    mail::{Letter, MailError, Post},
+    peer::Isolated,
+    store::BoxFuture,
+};
+
+/// Keeps what is sent.
+#[derive(Default)]
+struct Letterbox(Mutex<Vec<Letter>>);
+
+impl Post for Letterbox {
+    fn send<'a>(&'a self, letter: Letter) -> BoxFuture<'a, Result<(), MailError>> {
+        self.0.lock().push(letter);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Letterbox {
+    fn link(&self) -> String {
+        let letter = self.0.lock().pop().expect("a letter was sent");
+        let link = letter.text.lines().find(|line| line.starts_with(SITE)).expect("it has a link");
+        link.to_owned()
+    }
+}
+
+const ACCOUNT: &str = "POST /_matrix/client/v3/account";
+
+async fn scene() -> (Scene, Arc<Letterbox>, String) {
+    let letters = Arc::new(Letterbox::default());
+    let config = Config { public_base_url: Some(SITE.to_owned()), ..Config::default() };
+    let mut services = services_with(config, Arc::new(Isolated)).await;
+    services.post = Some(letters.clone());
+    let app = App::new(services);
+    let scene = Scene { router: endpoints().into_router(app.clone()), app };
+    scene.user("alice").await;
+    let login = json!({ "type": "m.login.password", "password": "secret",
+        "identifier": { "type": "m.id.user", "user": "alice" } });
+    let session = scene.json("POST /_matrix/client/v3/login", ("", login)).await.json();
+    let token = session["access_token"].as_str().unwrap().to_owned();
+    (scene, letters, token)
+}
+
+fn ask(address: &str, attempt: u64) -> Value {
+    json!({ "client_secret": "hidden", "email": address, "send_attempt": attempt })
+}
+
+async fn confirm(scene: &Scene, link: &str) -> u16 {
+    let mut browser = Browser::default();
+    let page = browser.get(scene, link).await;
+    let (csrf, sid, code) = (page.field("csrf"), page.field("sid"), page.field("code"));
+    browser.post(scene, "mail", &[("csrf", &csrf), ("sid", &sid), ("code", &code)]).await.status
+}
+
+#[tokio::test]
+async fn an_address_is_added_once_its_letter_was_read() {
+    let (scene, letters, token) = scene().await;
+    let request = format!("{ACCOUNT}/3pid/email/requestToken");
+    assert_eq!(scene.json(&request, ("", ask("no address", 1))).await.status, 400);
+    let begun = scene.json(&request, ("", ask("Alice@Example.org", 1))).await.json();
+    assert_eq!(scene.json(&request, ("", ask("alice@example.org", 1))).await.json(), begun, "sent already");
+    assert_eq!(letters.0.lock().len(), 1);
+    let password = json!({ "type": "m.login.password", "password": "secret",
+        "identifier": { "type": "m.id.user", "user": "alice" } });
+    let add = json!({ "sid": begun["sid"], "client_secret": "hidden", "auth": password });
+    let adding = format!("{ACCOUNT}/3pid/add");
+    let early = scene.json(&adding, (&token, add.clone())).await;
+    assert_eq!(early.json()["errcode"], "M_THREEPID_AUTH_FAILED");
+    let link = letters.link();
+    assert_eq!(
+        scene.json(&adding, (&token, add.clone())).await.status,
+        400,
+        "a letter is not read by being sent"
+    );
+    assert_eq!(confirm(&scene, &link).await, 200);
+    let mut stolen = add.clone();
+    stolen["client_secret"] = json!("guessed");
+    assert_eq!(scene.json(&adding, (&token, stolen)).await.json()["errcode"], "M_THREEPID_AUTH_FAILED");
+    assert_eq!(scene.json(&adding, (&token, add.clone())).await.status, 200);
+    assert_eq!(scene.json(&adding, (&token, add)).await.status, 400, "a proof is good once");
+    let list = scene.json("GET /_matrix/client/v3/account/3pid", (&token, Value::Null)).await.json();
+    assert_eq!(list["threepids"][0]["address"], "alice@example.org");
+    let taken = scene.json(&request, ("", ask("alice@example.org", 2))).await;
+    assert_eq!(taken.json()["errcode"], "M_THREEPID_IN_USE");
+    let by_mail = json!({ "type": "m.login.password", "password": "secret",
+        "identifier": { "type": "m.id.thirdparty", "medium": "email", "address": "ALICE@example.org" } });
+    assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", by_mail)).await.status, 200);
+    // Row 7.17 (#6426, identifiers left after deactivation).
+    let user = ruma::user_id!("@alice:localhost");
+    scene.app.accounts.deactivate(user, false).await.unwrap();
+    assert_eq!(scene.app.accounts.user_of_address("alice@example.org").await.unwrap(), None);
+    assert!(scene.app.accounts.addresses(user).await.unwrap().is_empty());
+}
+
+/// Row 7.11 (tuwunel 1.9.0: a proof of an address was good again after logging out).
+#[tokio::test]
+async fn tuwunel_1_9_0_a_proof_resets_one_password_once() {
+    let (scene, letters, token) = scene().await;
+    let add = format!("{ACCOUNT}/3pid/email/requestToken");
+    let begun = scene.json(&add, ("", ask("alice@example.org", 1))).await.json();
+    confirm(&scene, &letters.link()).await;
+    let old = json!({ "three_pid_creds": { "sid": begun["sid"], "client_secret": "hidden" } });
+    assert_eq!(scene.json(&format!("{ACCOUNT}/3pid"), (&token, old)).await.status, 200);
+
+    let request = format!("{ACCOUNT}/password/email/requestToken");
+    let nobody = scene.json(&request, ("", ask("bob@example.org", 1))).await;
+    assert_eq!(nobody.json()["errcode"], "M_THREEPID_NOT_FOUND");
+    let begun = scene.json(&request, ("", ask("alice@example.org", 1))).await.json();
+    let reset = |sid: &Value, password: &str| {
+        json!({ "new_password": password, "auth": { "type": "m.login.email.identity",
+            "threepid_creds": { "sid": sid, "client_secret": "hidden" } } })
+    };
+    let change = format!("{ACCOUNT}/password");
+    let asked = scene.json(&change, ("", json!({ "new_password": "x" }))).await;
+    assert_eq!(
+        (asked.status, &asked.json()["flows"]),
+        (401, &json!([{ "stages": ["m.login.email.identity"] }]))
+    );
+    assert_eq!(scene.json(&change, ("", reset(&begun["sid"], "mine"))).await.status, 401, "not read yet");
+    let first = letters.link();
+    let again = scene.json(&request, ("", ask("alice@example.org", 2))).await.json();
+    assert_eq!(again["sid"], begun["sid"]);
+    assert_eq!(confirm(&scene, &first).await, 400, "another letter was sent after it");
+    assert_eq!(confirm(&scene, &letters.link()).await, 200);
+    assert_eq!(scene.json(&change, ("", reset(&begun["sid"], "new"))).await.status, 200);
+    assert_eq!(scene.json(&change, ("", reset(&begun["sid"], "newer"))).await.status, 401, "good once");
+    let me = scene.json("GET /_matrix/client/v3/account/whoami", (&token, Value::Null)).await;
+    assert_eq!(me.status, 401, "every device is signed out");
+    for (password, expected) in [("secret", 403), ("newer", 403), ("new", 200)] {
+        let login = json!({ "type": "m.login.password", "password": password,
+            "identifier": { "type": "m.id.user", "user": "alice" } });
+        assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", login)).await.status, expected);
+    }
+}

@@ -1,0 +1,119 @@
+//! Letters by mail: to whom, about what, and over which server they go.
+//!
+//! Owns: the connection to a mail server (SMTP). May use: `types`, `limits`, `store` (for the shape of futures). Start
+//! reading at [`Post`]. Invariants: letters go over TLS whose certificate has been checked, unless the mail server is
+//! on the same machine; what somebody else has written is never part of a header.
+
+use std::time::Duration;
+
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    message::{Mailbox, header::ContentType},
+    transport::smtp::authentication::Credentials,
+};
+
+use crate::{limits::MAIL_SECONDS_MAX, store::BoxFuture};
+
+/// A letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The address that it goes to.
+    pub to: String,
+    /// What it is about.
+    pub subject: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// Why a letter cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    /// An address is not valid.
+    #[error("the address is not valid: {0}")]
+    Address(#[from] lettre::address::AddressError),
+    /// The letter cannot be put together.
+    #[error("the letter cannot be put together: {0}")]
+    Letter(#[from] lettre::error::Error),
+    /// The mail server cannot be reached or does not take it.
+    #[error("the mail server does not take it: {0}")]
+    Smtp(#[from] lettre::transport::smtp::Error),
+}
+
+/// Takes letters to where they go.
+pub trait Post: Send + Sync + 'static {
+    /// Sends a letter; it has been handed over when this ends.
+    fn send<'a>(&'a self, letter: Letter) -> BoxFuture<'a, Result<(), MailError>>;
+}
+
+/// How the connection to the mail server is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// TLS from the first byte.
+    Tls,
+    /// TLS after a greeting in the clear; nothing goes out without.
+    Starttls,
+    /// None: only for a mail server on the same machine.
+    Plain,
+}
+
+/// Which mail server.
+#[derive(Clone)]
+pub struct Settings {
+    /// Its host.
+    pub host: String,
+    /// Its port; without one, the usual one.
+    pub port: Option<u16>,
+    /// How the connection is protected.
+    pub protection: Protection,
+    /// A name and a password there.
+    pub login: Option<(String, String)>,
+    /// Whom letters come from, as in `Lockstep <lockstep@example.org>`.
+    pub from: String,
+}
+
+/// A mail server.
+pub struct Smtp {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+impl Smtp {
+    /// Prepares to use a mail server; it is not connected to yet.
+    ///
+    /// # Errors
+    /// When the settings make no sense.
+    pub fn new(settings: &Settings) -> Result<Self, MailError> {
+        let host = &settings.host;
+        let builder = match settings.protection {
+            Protection::Tls => AsyncSmtpTransport::<Tokio1Executor>::relay(host)?,
+            Protection::Starttls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(host)?,
+            Protection::Plain => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host),
+        };
+        let builder = match settings.port {
+            Some(port) => builder.port(port),
+            None => builder,
+        };
+        let builder = match &settings.login {
+            Some((name, password)) => builder.credentials(Credentials::new(name.clone(), password.clone())),
+            None => builder,
+        };
+        let timeout: Duration = MAIL_SECONDS_MAX;
+        Ok(Self { transport: builder.timeout(Some(timeout)).build(), from: settings.from.parse()? })
+    }
+}
+
+impl Post for Smtp {
+    fn send<'a>(&'a self, letter: Letter) -> BoxFuture<'a, Result<(), MailError>> {
+        Box::pin(async move {
+            let Letter { to, subject, text } = letter;
+            let message = Message::builder()
+                .from(self.from.clone())
+                .to(Mailbox::new(None, to.parse()?))
+                .subject(subject)
+                .header(ContentType::TEXT_PLAIN)
+                .body(text)?;
+            self.transport.send(message).await?;
+            Ok(())
+        })
+    }
+}
