@@ -74,6 +74,8 @@ impl Node {
             ..Config::default()
         };
         config.rate_limits.enabled = false;
+        // Nobody searches, and an index would have a folder and threads of the machine's.
+        config.search.enabled = false;
         config.federation.trusted_key_servers.clear();
         let tasks = TaskTracker::new();
         let disk = Disk::new(self.rows.clone(), life.clone(), seed);
