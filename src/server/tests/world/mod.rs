@@ -45,11 +45,11 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 4;
 /// Of the seeds of one part, so many may fail.
 ///
-/// FIXME: three of a hundred do. Two things are shown: a change of a user's devices that a server never hears of
-/// (25, 112, 126), and a server whose state forgets most members where an old fork is resolved in a room that takes
-/// in less than when they joined (13, 121, 140), as the resolution has them join again; nobody tells it better then.
+/// FIXME: none should. Two things are shown by about one in a hundred: a change of a user's devices that a server
+/// never hears of (108), and a server whose state forgets most members where an old fork is resolved in a room that
+/// takes in less than when they joined (13), as the resolution has them join again; nobody tells it better then.
 /// Which seeds show it changes with whatever changes the order of things; so they are counted.
-const FAILURES_MAX: usize = 5;
+const FAILURES_MAX: usize = 3;
 /// Things that happen before the network heals.
 const STEPS: usize = 50;
 
