@@ -4,12 +4,24 @@
 //! as its commit is queued, so that the next message can follow it within the same group of the
 //! committer; what the room will be is kept here meanwhile. If such a commit fails, those that built on
 //! it fail too (each expects the room to be as its predecessor left it) and begin again from the store.
+//!
+//! A message needs to know only which heads it follows. What comes from outside is judged by the events
+//! themselves: it waits until all that was queued is written, see [`RoomGuard::rest`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use parking_lot::Mutex;
 use ruma::{OwnedRoomId, RoomId};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock},
+};
+use tokio_util::task::TaskTracker;
 
 use crate::history::RoomRow;
 
@@ -20,6 +32,8 @@ pub(super) struct Ahead {
     pub(super) row: Option<Arc<RoomRow>>,
     /// Counts how often what was queued turned out to be for nothing.
     pub(super) epoch: u64,
+    /// Held for reading by every commit that is queued and not remembered yet.
+    queued: Arc<RwLock<()>>,
 }
 
 /// The rooms with writers now.
@@ -63,6 +77,17 @@ pub(super) struct RoomGuard {
 }
 
 impl RoomGuard {
+    /// Waits until everything is written and remembered that others have queued.
+    pub(super) async fn rest(&self) {
+        drop(self.ahead.queued.write().await);
+    }
+
+    /// To be held while a commit is queued, until it is remembered.
+    pub(super) async fn queue(&self) -> OwnedRwLockReadGuard<()> {
+        // Nobody waits in `rest` meanwhile: that takes the guard, too.
+        self.ahead.queued.clone().read_owned().await
+    }
+
     /// Lets others write, but keeps what lies ahead in memory.
     pub(super) fn release(self) -> Stay {
         self.stay
@@ -86,5 +111,36 @@ impl Stay {
 impl Drop for Stay {
     fn drop(&mut self) {
         self.slots.tidy(&self.room, self.slot.take());
+    }
+}
+
+/// Work that goes on, on a task of its own, if whoever waits for it goes away.
+pub(super) struct Lasting<T: Send + 'static> {
+    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    tasks: TaskTracker,
+}
+
+impl<T: Send + 'static> Lasting<T> {
+    pub(super) fn new(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), tasks: tasks.clone() }
+    }
+}
+
+impl<T: Send + 'static> Future for Lasting<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = self.work.as_mut() else { return Poll::Pending };
+        let done = std::task::ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T: Send + 'static> Drop for Lasting<T> {
+    fn drop(&mut self) {
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            drop(self.tasks.spawn_on(work, &runtime));
+        }
     }
 }

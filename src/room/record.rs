@@ -6,7 +6,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, events::StateEventTyp
 
 use super::{
     RoomError, Rooms,
-    guard::RoomGuard,
+    guard::{Lasting, RoomGuard},
     turn::{Turn, Written},
 };
 use crate::{
@@ -187,23 +187,33 @@ impl Memory {
         mut guard: RoomGuard,
         commit: Commit,
     ) -> Result<Position, CommitError> {
+        let queued = guard.queue().await;
         let ticket = rooms.0.history.log().submit(commit).await?;
         guard.ahead.row = Some(self.row.clone());
         let epoch = guard.ahead.epoch;
         let stay = guard.release();
-        let result = ticket.done().await;
-        match &result {
-            Ok(position) => self.note(&rooms.0.history, *position),
-            Err(_) => {
-                let Some(mut ahead) = stay.lock().await else { return result };
-                // Whoever notices first begins anew; the others find that done.
-                if ahead.epoch == epoch {
-                    ahead.epoch += 1;
-                    ahead.row = rooms.0.history.reload_room(&self.room_id).await.unwrap_or_default();
+        let history = rooms.0.history.clone();
+        let work = async move {
+            let result = ticket.done().await;
+            match &result {
+                Ok(position) => {
+                    self.note(&history, *position);
+                    drop(queued);
+                }
+                Err(_) => {
+                    // Whoever has the room may be waiting for this.
+                    drop(queued);
+                    let Some(mut ahead) = stay.lock().await else { return result };
+                    // Whoever notices first begins anew; the others find that done.
+                    if ahead.epoch == epoch {
+                        ahead.epoch += 1;
+                        ahead.row = history.reload_room(&self.room_id).await.unwrap_or_default();
+                    }
                 }
             }
-        }
-        result
+            result
+        };
+        Lasting::new(&rooms.0.tasks, work).await
     }
 
     /// Has the commit written before anybody else may write.

@@ -138,6 +138,10 @@ impl Turn {
     /// Waits for `room` and takes it.
     pub(super) async fn begin(rooms: &Rooms, room: &RoomId) -> Result<Self, RoomError> {
         let guard = rooms.0.slots.lock(room).await;
+        Self::hold(rooms, room, guard).await
+    }
+
+    async fn hold(rooms: &Rooms, room: &RoomId, guard: RoomGuard) -> Result<Self, RoomError> {
         let base = match &guard.ahead.row {
             Some(row) => Some(row.clone()),
             None => rooms.0.history.room(room).await?,
@@ -148,6 +152,13 @@ impl Turn {
             Self { base: Some(base), guard: Some(guard), ..Self::empty(rooms, room.to_owned(), row) };
         turn.row.state = turn.amended(turn.row.state).await?;
         Ok(turn)
+    }
+
+    /// As [`Self::begin`], once every event of the room is stored: for whoever looks at more than its heads.
+    pub(super) async fn begin_at_rest(rooms: &Rooms, room: &RoomId) -> Result<Self, RoomError> {
+        let guard = rooms.0.slots.lock(room).await;
+        guard.rest().await;
+        Self::hold(rooms, room, guard).await
     }
 
     /// Waits for a room that this server does not know yet, and takes it.

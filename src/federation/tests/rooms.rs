@@ -95,6 +95,34 @@ async fn what_was_missed_is_fetched() {
     assert_eq!(timeline.len(), 1 + 120 + 1, "each event once");
 }
 
+/// What users of ours say is still on its way to the disk when the next event comes in from outside.
+#[tokio::test]
+async fn events_come_in_while_others_are_being_written() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "12").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let mut theirs = Vec::new();
+    for number in 0..20 {
+        let id = a.say("alice@a", &room, &format!("{number}")).await.unwrap();
+        theirs.push(a.history().event(&id).await.unwrap().unwrap());
+    }
+    for event in &theirs {
+        let ours = futures_util::future::join_all((0..8).map(|_| b.say("bob@b", &room, "ours")));
+        let theirs = [&event.pdu];
+        let (ours, received) = tokio::join!(ours, b.receive(&a, &theirs));
+        assert_eq!(received, ["ok"]);
+        assert!(ours.iter().all(Result::is_ok));
+    }
+    wire.drive().await;
+    let timeline = b.timeline(&room).await;
+    assert_eq!(timeline.len(), 1 + 20 * 9, "each event once");
+    for id in timeline {
+        assert_eq!(a.status(&id).await, Some(Status::Timeline));
+    }
+}
+
 /// Beyond what is fetched event by event, the state there is taken by the word of the other server.
 #[tokio::test]
 async fn too_much_missed_leaves_a_gap_and_a_state() {

@@ -109,7 +109,7 @@ impl Rooms {
             return self.merge_graft(origin, present, event, applied).await;
         }
         let mut turn = match self.0.history.room(&room).await? {
-            Some(_) => Turn::begin(self, &room).await?,
+            Some(_) => Turn::begin_at_rest(self, &room).await?,
             None => Turn::begin_new(self, &room, RoomRow { serial: 1, ..(**row).clone() }).await?,
         };
         let before = turn.note_applied(applied);

@@ -232,7 +232,7 @@ impl Rooms {
         batch: &Batch<'_>,
         way: Way,
     ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
-        let mut turn = Turn::begin(self, room).await?;
+        let mut turn = Turn::begin_at_rest(self, room).await?;
         turn.adopt(batch.nodes());
         let mut outcomes = Vec::new();
         for (index, event) in events.iter().take(TURN_EVENTS_MAX).enumerate() {
