@@ -143,20 +143,20 @@ impl Blobs {
     }
 
     /// The bytes of `name`, or a part of them.
-    pub(super) async fn read(&self, name: &str, range: Option<Range<u64>>) -> Result<Body, MediaError> {
-        if range.as_ref().is_some_and(Range::is_empty) {
+    pub(super) async fn read(&self, name: &str, range: Range<u64>) -> Result<Body, MediaError> {
+        if range.is_empty() {
             return Ok(futures_util::stream::empty().boxed());
         }
         if let Some(files) = &self.files {
             let mut file = tokio::fs::File::open(within(files, name)).await?;
-            let Range { start, end } = range.unwrap_or(0..u64::MAX);
+            let Range { start, end } = range;
             if start > 0 {
                 file.seek(io::SeekFrom::Start(start)).await?;
             }
             let pieces = ReaderStream::with_capacity(file.take(end - start), MEDIA_BUFFER_BYTES);
             return Ok(pieces.map_err(MediaError::from).boxed());
         }
-        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let got = self.store.get_opts(&self.path(name), options).await?;
         Ok(match got.payload {
             GetResultPayload::Stream(pieces) => pieces.map_err(MediaError::from).boxed(),
@@ -164,16 +164,21 @@ impl Blobs {
         })
     }
 
-    /// A file of the operating system with the bytes of `name`, and what to hold while it is used.
+    /// A file of the operating system with the bytes of `name`, which `body` reads and checks; and what to hold while
+    /// it is used.
     pub(super) async fn as_file(
         &self,
         name: &str,
+        mut body: Body,
         rng: &dyn Rng,
     ) -> Result<(PathBuf, Option<Staged>), MediaError> {
         match &self.files {
-            Some(files) => Ok((within(files, name), None)),
+            Some(files) => {
+                while body.try_next().await?.is_some() {}
+                Ok((within(files, name), None))
+            }
             None => {
-                let staged = self.receive(self.read(name, None).await?, u64::MAX, rng).await?;
+                let staged = self.receive(body, u64::MAX, rng).await?;
                 Ok((staged.path().to_owned(), Some(staged)))
             }
         }

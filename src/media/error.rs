@@ -43,6 +43,9 @@ pub enum MediaError {
     /// Another server, or a page of the web, did not give what was asked for.
     #[error("it cannot be had from there: {0}")]
     Unreachable(String),
+    /// The bytes are not the ones that were kept.
+    #[error("the file is damaged")]
+    Damaged,
     /// The bytes could not be written or read.
     #[error("the files cannot be reached: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -2,13 +2,15 @@
 
 use std::{ops::Range, time::Duration};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use ruma::ServerName;
 use tokio::time::Instant;
 
 use super::{
     Body, Hash, Media, MediaError,
     keep::Address,
-    rows::{CONTENTS, Item},
+    rows::{CONTENTS, Item, SUMS},
+    sums::Sums,
 };
 use crate::{
     limits::{MEDIA_ID_BYTES_MAX, MEDIA_LOOK_AGAIN, MEDIA_SEEN_KEEP_MS, MEDIA_WAIT_MAX},
@@ -138,12 +140,25 @@ impl Media {
         Ok(())
     }
 
-    /// The bytes of `file`, or a part of them.
+    /// The bytes of `file`, or a part of them. The first piece has been checked when this returns; if a later one is
+    /// not what was kept, the body ends with an error before it.
     ///
     /// # Errors
-    /// When the storage fails.
+    /// When the storage fails, or the first piece is not what was kept.
     pub async fn read(&self, file: &File, range: Option<Range<u64>>) -> Result<Body, MediaError> {
-        self.blobs.read(&file.name, range).await
+        let part = range.unwrap_or(0..file.size);
+        let sums = self.log.db().row(&SUMS, &(file.name.clone(),)).await?;
+        let Some(sums) = sums else {
+            tracing::error!(media.name = %file.name, "a file has no check sums");
+            return Err(MediaError::Damaged);
+        };
+        let body = self.blobs.read(&file.name, Sums::span(file.size, &part)).await?;
+        let name = file.name.clone();
+        let mut body = sums.checked(body, file.size, part).inspect_err(move |error| {
+            tracing::error!(media.name = %name, "a file cannot be read: {error}");
+        });
+        let first = body.try_next().await?;
+        Ok(stream::iter(first.map(Ok)).chain(body).boxed())
     }
 }
 

@@ -5,7 +5,7 @@ use ruma::OwnedServerName;
 use super::{
     Media, MediaError,
     blobs::{Blobs, Sort},
-    rows::{CONTENTS, Content, GARBAGE, Item, MEDIA, OWNED, RESERVED, SEEN, Stored, THUMBNAILS, USAGE},
+    rows::{CONTENTS, Content, GARBAGE, Item, MEDIA, OWNED, RESERVED, SEEN, SUMS, Stored, THUMBNAILS, USAGE},
     staged::Staged,
 };
 use crate::{
@@ -62,6 +62,9 @@ impl Media {
             content.size = staged.size;
             content.uses += 1;
             let mut commit = Commit::new();
+            if let Some(name) = content.name.as_ref().filter(|_| fresh) {
+                commit.put(&SUMS, &(name.clone(),), &staged.sums);
+            }
             match &known {
                 Some(known) => commit.expect_equals(&CONTENTS, &key, known),
                 None => commit.expect_absent(&CONTENTS, &key),

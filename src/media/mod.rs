@@ -1,11 +1,12 @@
 //! Files: what users upload, what other servers hold, thumbnails of both, previews of web pages.
 //!
-//! Owns: the tables `Media` to `UrlPreview`, and the bytes behind them, in a folder or an object store. May use:
+//! Owns: the tables `Media` to `MediaSums`, and the bytes behind them, in a folder or an object store. May use:
 //! `types`, `limits`, `store`, `log`, `peer`. Start reading at [`Media`], then [`Settings`]. Invariants: a file is never
 //! in memory as a whole; its bytes are durable before the row that names them, and the row before anybody hears of
 //! it; what a crash leaves between the two is found by its name in the folder `incoming` and removed at the start;
 //! bytes are kept once, by their hash, and go in the commit that removes the last row that names them; nothing that a
-//! stranger has written becomes part of a path; whatever is quarantined leaves by no door.
+//! stranger has written becomes part of a path; whatever is quarantined leaves by no door,
+//! and no byte that is not the one that came.
 
 mod blobs;
 mod check;
@@ -20,6 +21,7 @@ mod remote;
 mod rows;
 mod service;
 mod staged;
+mod sums;
 mod tend;
 mod thumbnail;
 mod upload;

@@ -6,6 +6,7 @@ use ruma::{OwnedServerName, OwnedUserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::sums::Sums;
 use crate::store::table::{Rows, TableId};
 
 /// The file of each address.
@@ -24,6 +25,8 @@ pub(super) const SEEN: Rows<(String, u64, OwnedServerName, String), u64> = Rows:
 pub(super) const THUMBNAILS: Rows<([u8; 32], String), Thumbnail> = Rows::new(TableId::MediaThumbnail);
 /// Bytes that nobody needs any more, by name: since when.
 pub(super) const GARBAGE: Rows<(String,), u64> = Rows::new(TableId::MediaGarbage);
+/// What the bytes of each name are checked by.
+pub(super) const SUMS: Rows<(String,), Sums> = Rows::new(TableId::MediaSums);
 /// What pages of the web say about themselves, by address.
 pub(super) const PREVIEWS: Rows<(String,), Preview> = Rows::new(TableId::UrlPreview);
 

@@ -12,7 +12,7 @@ use super::{
     Fields, Hash, Loss, MediaError, Place, Previews,
     blobs::{Blobs, Sort},
     keep::Address,
-    rows::{CONTENTS, GARBAGE, THUMBNAILS},
+    rows::{CONTENTS, GARBAGE, SUMS, THUMBNAILS},
     thumbnail::{Job, Refusal},
 };
 use crate::{
@@ -174,6 +174,7 @@ impl Media {
             let mut commit = Commit::new();
             for (key, _) in names {
                 self.blobs.remove(&key.0).await?;
+                commit.delete(&SUMS, &key);
                 commit.delete(&GARBAGE, &key);
             }
             self.log.commit(commit).await?;

@@ -9,7 +9,10 @@ use tokio::{
     io::{AsyncWriteExt, BufWriter},
 };
 
-use super::{Body, Hash, MediaError};
+use super::{
+    Body, Hash, MediaError,
+    sums::{Summing, Sums},
+};
 use crate::limits::{MEDIA_BUFFER_BYTES, MEDIA_PIECE_SECONDS_MAX};
 
 /// Bytes of which it is known what they are; the file is removed when this is dropped.
@@ -18,6 +21,7 @@ pub(super) struct Staged {
     path: TemporaryPath,
     pub(super) hash: Hash,
     pub(super) size: u64,
+    pub(super) sums: Sums,
     /// The first bytes, from which the kind of file can be guessed.
     pub(super) head: Vec<u8>,
 }
@@ -42,7 +46,8 @@ impl Staged {
         let file = File::create_new(&path).await?;
         let path = TemporaryPath(path);
         let mut file = BufWriter::with_capacity(MEDIA_BUFFER_BYTES, file);
-        let (mut digest, mut size, mut head) = (Sha256::new(), 0_u64, Vec::new());
+        let (mut digest, mut sums) = (Sha256::new(), Summing::default());
+        let (mut size, mut head) = (0_u64, Vec::new());
         loop {
             let piece = tokio::time::timeout(MEDIA_PIECE_SECONDS_MAX, body.next()).await;
             let piece = piece.map_err(|_| MediaError::Broken(String::from("it took too long")))?;
@@ -53,11 +58,12 @@ impl Staged {
             }
             head.extend(piece.iter().take(HEAD_BYTES.saturating_sub(head.len())));
             digest.update(&piece);
+            sums.update(&piece);
             file.write_all(&piece).await?;
         }
         file.flush().await?;
         file.into_inner().sync_all().await?;
-        Ok(Self { path, hash: Hash(digest.finalize().into()), size, head })
+        Ok(Self { path, hash: Hash(digest.finalize().into()), size, sums: sums.finish(), head })
     }
 
     /// Where it is.

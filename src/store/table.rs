@@ -196,6 +196,8 @@ pub enum TableId {
     MediaGarbage = 0xA7,
     /// What pages of the web say about themselves.
     UrlPreview = 0xA8,
+    /// The check sums of files and thumbnails, by name.
+    MediaSums = 0xAB,
 }
 
 /// A table whose keys are the fields `K` and whose values are JSON of `V`.

@@ -14,7 +14,8 @@ use super::{
     File, Hash, Media, MediaError, Wanted,
     blobs::{Blobs, Sort},
     find::is_media_id,
-    rows::{CONTENTS, GARBAGE, THUMBNAILS, Thumbnail},
+    rows::{CONTENTS, GARBAGE, SUMS, THUMBNAILS, Thumbnail},
+    sums::Sums,
 };
 use crate::{
     limits::{
@@ -107,7 +108,7 @@ impl Media {
         let waiting = tokio::time::timeout(MEDIA_THUMBNAIL_WAIT_MAX, self.drawing.acquire()).await;
         let Ok(_share) = waiting else { return Err(Refusal::Busy) };
         let rng = self.ports.rng.as_ref();
-        let (path, held) = self.blobs.as_file(&file.name, rng).await?;
+        let (path, held) = self.blobs.as_file(&file.name, self.read(file, None).await?, rng).await?;
         let clock = self.ports.clock.clone();
         let drawing = tokio::task::spawn_blocking(move || draw(&path, shape, clock.as_ref())).await;
         drop(held);
@@ -117,7 +118,7 @@ impl Media {
             Drawn::Original => {
                 let content_type = String::new();
                 let row = Thumbnail { name: None, size: file.size, content_type };
-                return Ok(self.keep_thumbnail(file, shape, row).await?);
+                return Ok(self.keep_thumbnail(file, shape, row, None).await?);
             }
             Drawn::Smaller(bytes, content_type) => (bytes, String::from(content_type)),
         };
@@ -127,7 +128,7 @@ impl Media {
         let name = Blobs::new_name(Sort::Thumbnail, file.hash, rng);
         self.blobs.put(&mut staged, &name).await?;
         let row = Thumbnail { name: Some(name.clone()), size, content_type };
-        let kept = self.keep_thumbnail(file, shape, row).await;
+        let kept = self.keep_thumbnail(file, shape, row, Some(&staged.sums)).await;
         if kept.is_err() {
             self.blobs.remove(&name).await?;
         }
@@ -135,7 +136,13 @@ impl Media {
     }
 
     /// Writes the row of a thumbnail, as long as there is the image that it shows.
-    async fn keep_thumbnail(&self, file: &File, shape: Shape, row: Thumbnail) -> Result<(), MediaError> {
+    async fn keep_thumbnail(
+        &self,
+        file: &File,
+        shape: Shape,
+        row: Thumbnail,
+        sums: Option<&Sums>,
+    ) -> Result<(), MediaError> {
         let (db, key) = (self.log.db(), (file.hash.0,));
         for _ in 0..MEDIA_ATTEMPTS_MAX {
             let content = db.row(&CONTENTS, &key).await?.ok_or(MediaError::NotFound)?;
@@ -153,6 +160,9 @@ impl Media {
                 if let Some(name) = other.name {
                     commit.put(&GARBAGE, &(name,), &self.ports.clock.now_ms());
                 }
+            }
+            if let Some((name, sums)) = row.name.clone().zip(sums) {
+                commit.put(&SUMS, &(name,), sums);
             }
             commit.put(&THUMBNAILS, &(file.hash.0, shape.key()), &row);
             match self.log.commit(commit).await {

@@ -169,6 +169,35 @@ async fn there_is_a_bound_for_what_other_servers_have() {
     b.stop().await.unwrap();
 }
 
+/// One flipped byte on the disk is noticed before anybody gets it, also by whoever draws a thumbnail.
+#[tokio::test]
+async fn what_the_disk_has_changed_is_not_given_out() {
+    let town = Town::new();
+    let config = town.config("a.test", "a.test");
+    let files = config.data_dir.join("media/files");
+    let a = town.start(config).await;
+    let alice = register(&a, "alice", false).await;
+    let flip = |start: &str, at: usize| {
+        let folders = std::fs::read_dir(&files).unwrap().map(Result::unwrap);
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap));
+        for file in files.filter(|file| file.file_name().to_str().unwrap().starts_with(start)) {
+            let mut bytes = std::fs::read(file.path()).unwrap();
+            bytes[at] ^= 1;
+            std::fs::write(file.path(), bytes).unwrap();
+        }
+    };
+    let image = upload(&a, &alice, "", picture(200, 150)).await;
+    let small = format!("thumbnail/{image}?width=32&height=32&method=crop");
+    assert_eq!(get(&a, &alice, &small).await.status, 200);
+    flip("t", 60);
+    assert_eq!(get(&a, &alice, &small).await.refusal(), "500 M_UNKNOWN");
+    flip("f", 60);
+    assert_eq!(get(&a, &alice, &format!("download/{image}")).await.refusal(), "500 M_UNKNOWN");
+    let other = format!("thumbnail/{image}?width=96&height=96&method=crop");
+    assert_eq!(get(&a, &alice, &other).await.refusal(), "500 M_UNKNOWN");
+    a.stop().await.unwrap();
+}
+
 /// Beginnings of paths, and what is answered there.
 type Answers<'a> = &'a [(&'a str, Vec<u8>)];
 
