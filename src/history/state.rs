@@ -184,32 +184,27 @@ impl History {
         Ok(self.event(event_id).await?.and_then(|event| event.states))
     }
 
-    /// The current state of a room as it was at a position: with every timeline event up to there.
+    /// The current state of a room as it was at a position: with every timeline event up to there, and what was found
+    /// out of it otherwise.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn state_at_position(&self, room: &RoomId, position: Position) -> Result<StateId, StoreError> {
-        let newest = self.last_event(room, position).await?;
-        Ok(newest.and_then(|event| event.states).map_or(StateId::EMPTY, |states| states.current))
-    }
-
-    /// The newest timeline event of a room up to a position.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn last_event(
-        &self,
-        room: &RoomId,
-        mut position: Position,
-    ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+        let mut to = position;
         loop {
-            let range = (Position::ZERO, position);
+            let range = (Position::ZERO, to);
             let facts = self.0.log.timeline(room, range, Direction::Backward, 1).await?;
-            match facts.into_iter().next() {
-                None => return Ok(None),
-                Some((_, Fact::Event { event_id })) => return self.event(&event_id).await,
-                Some((at, _)) => position = Position(at.0.saturating_sub(1)),
-            }
+            let event_id = match facts.into_iter().next() {
+                None => return Ok(StateId::EMPTY),
+                Some((_, Fact::StateIs { state })) => return Ok(StateId(state)),
+                Some((_, Fact::Event { event_id })) => event_id,
+                Some((at, _)) => {
+                    to = Position(at.0.saturating_sub(1));
+                    continue;
+                }
+            };
+            let states = self.state_at(&event_id).await?;
+            return Ok(states.map_or(StateId::EMPTY, |states| states.current));
         }
     }
 

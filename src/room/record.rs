@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, events::StateEventType};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, events::StateEventType};
 
 use super::{
     RoomError, Rooms,
@@ -26,6 +26,8 @@ struct Memory {
     /// Each with the number of positions that lie between it and the next.
     written: Vec<(StoredEvent, u64)>,
     rewritten: Vec<StoredEvent>,
+    /// Whether the last position is not that of an event.
+    moves_after: bool,
     /// Whether events may have been here before in another form.
     replaces: bool,
 }
@@ -63,7 +65,8 @@ impl Turn {
 
     /// Writes what came of events from outside, if there is anything; see [`Self::finish`].
     pub(super) async fn close(mut self) -> Result<(), RoomError> {
-        if self.written.is_empty() && self.hidden.is_empty() && self.extra.is_empty() {
+        if self.written.is_empty() && self.hidden.is_empty() && self.extra.is_empty() && self.moved.is_none()
+        {
             return Ok(());
         }
         let mut commit = Commit::new();
@@ -101,7 +104,10 @@ impl Turn {
         let plain = |written: &Written| {
             written.changes.is_empty() && written.related.as_ref().is_none_or(|related| related.is_plain())
         };
-        self.rewritten.is_empty() && self.extra.is_empty() && self.written.iter().all(plain)
+        self.rewritten.is_empty()
+            && self.extra.is_empty()
+            && self.moved.is_none()
+            && self.written.iter().all(plain)
     }
 
     /// Puts everything of this turn into `commit`.
@@ -132,13 +138,7 @@ impl Turn {
                     withdraw(&self.rooms.0.history, commit, change, &written.event);
                 }
             }
-            for (server, enters) in &written.servers {
-                let (audience, lane) = (Audience::Server(server.clone()), Lane::Egress(self.room_id.clone()));
-                match enters {
-                    true => commit.open(audience, lane),
-                    false => commit.close(audience, lane),
-                }
-            }
+            pass(commit, &self.room_id, &written.servers);
             let now_ms = self.rooms.0.ports.clock.now_ms();
             if let Some(until_ms) = sticky_until_ms(&written.event.pdu, now_ms) {
                 let (room, id) = (self.room_id.clone(), written.event.pdu.event_id().to_owned());
@@ -153,6 +153,13 @@ impl Turn {
             }
         }
         put_nodes(commit, &self.new_nodes);
+        if let Some(moved) = &self.moved {
+            for change in &moved.changes {
+                follow(&self.rooms.0.history, commit, &self.room_id, change, None);
+            }
+            pass(commit, &self.room_id, &moved.servers);
+            commit.fact(Lane::Room(self.room_id.clone()), Fact::StateIs { state: self.row.state.0 });
+        }
         self.hidden.iter().chain(&self.rewritten).for_each(|event| event.record(commit));
         for (anchor, number, event_id) in &self.filled {
             commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
@@ -172,6 +179,7 @@ impl Turn {
         Memory {
             room_id: self.room_id,
             row: Arc::new(self.row),
+            moves_after: self.moved.is_some(),
             written: self.written.into_iter().map(written).collect(),
             replaces: !self.rewritten.is_empty(),
             rewritten: self.hidden.into_iter().chain(self.rewritten).collect(),
@@ -235,12 +243,23 @@ impl Memory {
     /// Tells the history. Each event has a position of its own; `last` is that of the last fact.
     fn note(self, history: &History, last: Position) {
         let mut events: Vec<_> = self.rewritten.into_iter().map(Arc::new).collect();
-        let mut next = last.0.saturating_add(1);
+        let mut next = last.0.saturating_add(1).saturating_sub(u64::from(self.moves_after));
         for (event, more) in self.written.into_iter().rev() {
             next = next.saturating_sub(1 + more);
             events.push(Arc::new(StoredEvent { position: Position(next), ..event }));
         }
         history.note(&self.room_id, &self.row, &events, self.replaces);
+    }
+}
+
+/// Has servers that are in the room read it from now on, and those that are not any more, no more.
+fn pass(commit: &mut Commit, room: &RoomId, servers: &[(OwnedServerName, bool)]) {
+    for (server, enters) in servers {
+        let (audience, lane) = (Audience::Server(server.clone()), Lane::Egress(room.to_owned()));
+        match enters {
+            true => commit.open(audience, lane),
+            false => commit.close(audience, lane),
+        }
     }
 }
 

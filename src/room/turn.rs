@@ -82,6 +82,13 @@ impl Written {
     }
 }
 
+/// A move of a room's state that is not by an event.
+pub(super) struct Moved {
+    pub(super) changes: Vec<Change>,
+    /// Servers that come into the room or have left it.
+    pub(super) servers: Vec<(OwnedServerName, bool)>,
+}
+
 /// Rows that a verb adds of its own.
 pub(super) type Extra = Box<dyn FnOnce(&mut Commit) + Send + Sync>;
 
@@ -97,6 +104,8 @@ pub(super) struct Turn {
     /// Absent only for a room that nobody can know of yet.
     pub(super) guard: Option<RoomGuard>,
     pub(super) written: Vec<Written>,
+    /// How the state moves after all events.
+    pub(super) moved: Option<Moved>,
     /// Events that are kept and not shown.
     pub(super) hidden: Vec<StoredEvent>,
     /// Where back-filled events belong; see [`crate::history::Boundary`].
@@ -181,6 +190,7 @@ impl Turn {
             base: None,
             guard: None,
             written: Vec::new(),
+            moved: None,
             hidden: Vec::new(),
             filled: Vec::new(),
             rewritten: Vec::new(),
@@ -373,6 +383,20 @@ impl Turn {
         self.row.sticky_until_ms = self.row.sticky_until_ms.max(until_ms.unwrap_or_default());
         let nodes = std::mem::take(&mut self.new_nodes);
         self.written.push(Written { event, nodes, changes, servers, stripped, related, egress });
+        Ok(())
+    }
+
+    /// Makes `state` the room's current one, after everything else in this turn.
+    pub(super) async fn move_state(&mut self, state: StateId) -> Result<(), RoomError> {
+        let from = std::mem::replace(&mut self.shown, state);
+        self.row.state = state;
+        let history = &self.rooms.0.history;
+        let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, from, state)).await?;
+        if !changes.is_empty() {
+            changes.iter().for_each(|change| self.count(change));
+            let servers = self.movers(&changes).await?;
+            self.moved = Some(Moved { changes, servers });
+        }
         Ok(())
     }
 

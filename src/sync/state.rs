@@ -97,6 +97,9 @@ impl Sync {
                 }
             } else if !span.is_still() {
                 wanted.push((place.room.clone(), span.begins));
+                if span.jumps {
+                    wanted.push((place.room.clone(), span.ends));
+                }
                 if !place.is_new {
                     wanted.push((place.room.clone(), place.from));
                 }
@@ -121,7 +124,11 @@ impl Sync {
             }
             let begins = at(place, span.begins);
             let since = if place.is_new { StateId::EMPTY } else { at(place, place.from) };
-            Some(Bounds { since, begins, ends: last.unwrap_or(begins) })
+            let ends = match span.jumps {
+                true => at(place, span.ends),
+                false => last.unwrap_or(begins),
+            };
+            Some(Bounds { since, begins, ends })
         };
         Ok(places.iter().zip(spans).map(bounds).collect())
     }
@@ -139,19 +146,20 @@ impl Sync {
         let mut ids = Vec::with_capacity(wanted.len());
         for (facts, (room, at)) in facts.into_iter().zip(wanted) {
             ids.push(match facts.into_iter().next() {
-                Some((_, Fact::Event { event_id })) => Some(event_id),
+                Some((_, Fact::Event { event_id })) => Ok(event_id),
                 // Something else came last: look further.
-                Some(_) => {
-                    self.history.last_event(room, *at).await?.map(|event| event.pdu.event_id().to_owned())
-                }
-                None => None,
+                Some(_) => Err(self.history.state_at_position(room, *at).await?),
+                None => Err(StateId::EMPTY),
             });
         }
-        let named: Vec<OwnedEventId> = ids.iter().flatten().cloned().collect();
+        let named: Vec<OwnedEventId> = ids.iter().filter_map(|id| id.as_ref().ok()).cloned().collect();
         let known = self.history.event_map(&named).await?;
-        let state = |id: Option<OwnedEventId>| {
-            let states = id.and_then(|id| known.get(&id)).and_then(|event| event.states);
-            states.map_or(StateId::EMPTY, |states| states.current)
+        let state = |id: Result<OwnedEventId, StateId>| match id {
+            Ok(id) => {
+                let states = known.get(&id).and_then(|event| event.states);
+                states.map_or(StateId::EMPTY, |states| states.current)
+            }
+            Err(state) => state,
         };
         Ok(wanted.iter().cloned().zip(ids.into_iter().map(state)).collect())
     }

@@ -151,7 +151,7 @@ impl Sync {
     }
 
     pub(super) async fn state_where_it_ends(&self, room: &RoomId, span: &Span) -> Result<StateId, SyncError> {
-        let last = span.covered.last().and_then(|event| event.states);
+        let last = span.covered.last().and_then(|event| event.states).filter(|_| !span.jumps);
         match last {
             Some(states) => Ok(states.current),
             None => Ok(self.history.state_at_position(room, span.ends).await?),

@@ -130,7 +130,7 @@ impl Sync {
             None => place.ends,
         };
         let begins_room = covered.first().is_some_and(|first| first.pdu.prev_events().is_empty());
-        let moved = place.facts().any(|fact| matches!(fact, Fact::StateMoved));
+        let moved = place.facts().any(Fact::moves_state);
         Ok(Span {
             shown: self.shown(scene, &covered).await?,
             begins,
@@ -196,7 +196,7 @@ impl Sync {
             if ends && span.shown.len() < limit {
                 // Everything since the client's token has been looked at.
                 span.limited = place.returns;
-                span.jumps = place.facts().any(|fact| matches!(fact, Fact::StateMoved));
+                span.jumps = place.facts().any(Fact::moves_state);
                 span.begins = from;
                 return Ok(());
             }

@@ -163,6 +163,11 @@ pub enum Fact {
         /// A client did it by itself.
         automatic: bool,
     },
+    /// The current state of a room is another one from here on, by what was found out of it and not by an event.
+    StateIs {
+        /// Its id.
+        state: [u8; 16],
+    },
 }
 
 /// Within a lane, names the register that a fact overwrites.
@@ -207,12 +212,18 @@ pub enum Retention {
 }
 
 impl Fact {
+    /// Whether it says that the state of a room has moved otherwise than by an event.
+    #[must_use]
+    pub fn moves_state(&self) -> bool {
+        matches!(self, Self::StateMoved | Self::StateIs { .. })
+    }
+
     /// How long this fact stays in its lane.
     #[must_use]
     pub fn retention(&self) -> Retention {
         let key = |parts: &[&str]| RegisterKey(parts.join("\u{0}").into_bytes());
         match self {
-            Self::Event { .. } | Self::StateMoved => Retention::Append,
+            Self::Event { .. } | Self::StateMoved | Self::StateIs { .. } => Retention::Append,
             Self::Receipt { kind, user_id, room_id, thread_id, .. } => {
                 let kind = match kind {
                     ReceiptKind::Read => "m.read",

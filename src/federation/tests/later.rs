@@ -46,10 +46,16 @@ async fn a_member_whose_keys_could_not_be_had_is_in_the_state_once_they_can() {
         assert_eq!(d.history().membership(&room, &carol).await.unwrap(), None, "{version}");
 
         wire.mend();
+        let before = d.federation.log.head();
         an_hour_later(&wire, &d).await;
         an_hour_later(&wire, &d).await;
-        d.say("dave@d", &room, "here").await.unwrap();
         assert_eq!(d.history().membership(&room, &carol).await.unwrap(), Some(Membership::Join), "{version}");
+        let after = d.federation.log.head();
+        for (at, is_there) in [(before, false), (after, true)] {
+            let state = d.history().state_at_position(&room, at).await.unwrap();
+            let member = d.history().membership_in(state, &carol).await.unwrap();
+            assert_eq!(member.is_some(), is_there, "{version}: it has a place in the log");
+        }
         assert!(d.history().has_server(&room, &c.name).await.unwrap(), "{version}: c hears of what happens");
         let row = d.history().room(&room).await.unwrap().unwrap();
         assert_eq!((row.joined, row.remote), (3, 2), "{version}");
@@ -73,7 +79,6 @@ async fn forks_from_before_a_late_member_do_not_lose_it() {
     wire.mend();
     an_hour_later(&wire, &d).await;
     an_hour_later(&wire, &d).await;
-    d.say("dave@d", &room, "here").await.unwrap();
     assert_eq!(d.receive(&a, &[&fork]).await, ["ok"]);
     assert_eq!(d.receive(&c, &[&late]).await, ["ok"]);
     assert_eq!(d.status(late.event_id()).await, Some(Status::Timeline));

@@ -1,8 +1,7 @@
 //! State events that were found good only after users of ours had come into the room without them.
 //!
-//! States were made meanwhile in which nothing stands in their places. They are put there wherever a state is
-//! built on, with the next event, whoever it is of: so the room is what it would have been, and what changes by
-//! that is told like any other change of the state that comes without an event of its own.
+//! States were made meanwhile in which nothing stands in their places. They are put into the current state at once, and
+//! wherever an older one is built on: so the room is what it would have been.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,6 +32,7 @@ impl Rooms {
 
     async fn try_amend(&self, room: &RoomId, ids: &[OwnedEventId]) -> Result<(), RoomError> {
         let mut turn = Turn::begin(self, room).await?;
+        turn.amend_by(ids).await?;
         let keys: Vec<_> = ids.iter().map(|id| (room.to_owned(), id.clone())).collect();
         let known = self.0.history.log().db().rows(&AMENDMENTS, &keys).await?;
         let at_ms = self.now_ms();
@@ -79,11 +79,24 @@ impl Rooms {
 }
 
 impl Turn {
+    /// Has more outliers belong into each state, and the current one be amended by them.
+    async fn amend_by(&mut self, ids: &[OwnedEventId]) -> Result<(), RoomError> {
+        let mut all = self.amendment_ids().await?;
+        all.extend(ids.iter().cloned());
+        self.amendments = Some(self.amendments_of(&all).await?);
+        let amended = self.amended_by_known(self.row.state).await?;
+        self.move_state(amended).await
+    }
+
     /// A state with everything in it that was found good too late for it.
     pub(in crate::room) async fn amended(&mut self, state: StateId) -> Result<StateId, RoomError> {
         if self.row.amended == 0 || state == StateId::EMPTY {
             return Ok(state);
         }
+        self.amended_by_known(state).await
+    }
+
+    async fn amended_by_known(&mut self, state: StateId) -> Result<StateId, RoomError> {
         let amendments = self.amendments().await?;
         let keys: Vec<StateKey> = amendments.iter().map(|(key, _)| key.clone()).collect();
         let history = &self.rooms.0.history;
@@ -101,19 +114,29 @@ impl Turn {
         if let Some(known) = &self.amendments {
             return Ok(known.clone());
         }
-        let history = &self.rooms.0.history;
-        let rows =
-            history.log().db().range(&AMENDMENTS, &(self.room_id.clone(),), UNJUDGED_STATE_MAX).await?;
-        let ids: Vec<OwnedEventId> = rows.into_iter().map(|((_, id), _)| id).collect();
+        let ids = self.amendment_ids().await?;
+        let found = self.amendments_of(&ids).await?;
+        self.amendments = Some(found.clone());
+        Ok(found)
+    }
+
+    async fn amendment_ids(&self) -> Result<Vec<OwnedEventId>, RoomError> {
+        if self.row.amended == 0 {
+            return Ok(Vec::new());
+        }
+        let db = self.rooms.0.history.log().db();
+        let rows = db.range(&AMENDMENTS, &(self.room_id.clone(),), UNJUDGED_STATE_MAX).await?;
+        Ok(rows.into_iter().map(|((_, id), _)| id).collect())
+    }
+
+    async fn amendments_of(&self, ids: &[OwnedEventId]) -> Result<Amendments, RoomError> {
         let mut found = BTreeMap::new();
-        let mut events: Vec<_> = history.events(&ids).await?.into_iter().flatten().collect();
+        let mut events: Vec<_> = self.rooms.0.history.events(ids).await?.into_iter().flatten().collect();
         // Where several would stand in one place, the latest does.
         events.sort_by_key(|event| {
             (event.pdu.depth(), event.pdu.origin_server_ts(), event.pdu.event_id().to_owned())
         });
         found.extend(events.iter().filter_map(|event| entry_of(&event.pdu)));
-        let found = Arc::new(found.into_iter().collect::<Vec<_>>());
-        self.amendments = Some(found.clone());
-        Ok(found)
+        Ok(Arc::new(found.into_iter().collect()))
     }
 }
