@@ -185,6 +185,8 @@ pub const UIA_SESSIONS_MAX: usize = 10_000;
 pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 /// Users for whom it is looked up one by one whether they share a room (ours; beyond it, all at once).
 pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
+/// Joins of one user that are followed back to find out whether they have left meanwhile (ours; beyond it, they may have).
+pub const DEVICE_JOINS_LOOKED_AT: usize = 16;
 /// How often a change of a room begins anew because another was faster (ours).
 pub const ROOM_CONFLICTS_MAX: usize = 10;
 /// Longest time that an event can be delayed, in milliseconds (ours; MSC4140 wants a limit).

@@ -163,7 +163,11 @@ impl Courier<'_> {
             match fact {
                 Fact::Devices { user_id } if parcel.told.iter().any(|(told, _)| *told == user_id) => {}
                 Fact::Devices { user_id } if self.concerns(&user_id).await? => {
-                    let updates = self.couriers.0.devices.list_updates(&user_id, (since, at)).await?;
+                    // What happened while they shared no room was not told.
+                    let key = (self.server.clone(), user_id.clone());
+                    let told = self.couriers.log().db().row(&TOLD, &key).await?;
+                    let from = told.map_or(since, |told| Position(told).min(since));
+                    let updates = self.couriers.0.devices.list_updates(&user_id, (from, at)).await?;
                     self.add_updates(parcel, user_id, updates).await?;
                 }
                 Fact::Presence { user_id, content } if self.concerns(&user_id).await? => {

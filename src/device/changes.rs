@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
+use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
 
 use super::Devices;
 use crate::{
+    dag::StateValue,
     history::History,
-    limits::{DEVICE_CHANGES_LOOKED_UP_MAX, SCAN_ROWS_MAX},
+    limits::{DEVICE_CHANGES_LOOKED_UP_MAX, DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
     log::{Audience, Interval, Subscriptions},
     store::StoreError,
     types::{Fact, Lane, Membership, Position},
@@ -132,14 +133,19 @@ async fn room_changes(
     (intervals, (from, to)): (&[Interval], Span),
     (met, parted): (&mut BTreeSet<OwnedUserId>, &mut BTreeSet<OwnedUserId>),
 ) -> Result<(), StoreError> {
-    let is_in = |at: Position| {
-        intervals.iter().any(|one| one.opened <= at && one.closed.is_none_or(|closed| closed > at))
+    let stay = |at: Position| {
+        intervals.iter().position(|one| one.opened <= at && one.closed.is_none_or(|closed| closed > at))
     };
-    match (is_in(from), is_in(to)) {
-        (false, false) => {}
-        (false, true) => met.extend(joined(history, room, to).await?),
-        (true, false) => parted.extend(joined(history, room, from).await?),
-        (true, true) => {
+    match (stay(from), stay(to)) {
+        (None, None) => {}
+        (None, Some(_)) => met.extend(joined(history, room, to).await?),
+        (Some(_), None) => parted.extend(joined(history, room, from).await?),
+        // Of what changed in between nobody had to be told.
+        (Some(before), Some(after)) if before != after => {
+            met.extend(joined(history, room, to).await?);
+            parted.extend(joined(history, room, from).await?);
+        }
+        (Some(_), Some(_)) => {
             let before = history.state_at_position(room, from).await?;
             let after = history.state_at_position(room, to).await?;
             if before == after {
@@ -150,17 +156,47 @@ async fn room_changes(
                     continue;
                 }
                 let Ok(other) = OwnedUserId::try_from(change.key.state_key.as_str()) else { continue };
-                let was = change.before.and_then(|value| value.membership) == Some(Membership::Join);
-                let is = change.after.and_then(|value| value.membership) == Some(Membership::Join);
-                match (was, is) {
-                    (false, true) => drop(met.insert(other)),
-                    (true, false) => drop(parted.insert(other)),
-                    _ => {}
-                }
+                let join = |value: Option<StateValue>| {
+                    value
+                        .filter(|value| value.membership == Some(Membership::Join))
+                        .map(|value| value.event_id)
+                };
+                let has_met = match (join(change.before), join(change.after)) {
+                    (None, Some(_)) => true,
+                    (Some(_), None) => {
+                        parted.insert(other);
+                        continue;
+                    }
+                    (Some(was), Some(is)) => was != is && !is_unbroken(history, &was, &is).await?,
+                    (None, None) => false,
+                };
+                met.extend(has_met.then_some(other));
             }
         }
     }
     Ok(())
+}
+
+/// Whether a join of a user stands on another by joins alone, so that the user has not been away meanwhile: of
+/// what happened then to their devices this server need not have been told.
+async fn is_unbroken(history: &History, was: &EventId, is: &EventId) -> Result<bool, StoreError> {
+    let mut id = is.to_owned();
+    for _ in 0..DEVICE_JOINS_LOOKED_AT {
+        let Some(event) = history.event(&id).await? else { return Ok(false) };
+        if event.pdu.membership() != Some(Membership::Join) {
+            return Ok(false);
+        }
+        if event.pdu.auth_events().iter().any(|id| id == was) {
+            return Ok(true);
+        }
+        let named = history.events(event.pdu.auth_events()).await?.into_iter().flatten();
+        let before = named
+            .map(|named| named.pdu.clone())
+            .find(|named| named.membership().is_some() && named.state_key() == event.pdu.state_key());
+        let Some(before) = before else { return Ok(false) };
+        id = before.event_id().to_owned();
+    }
+    Ok(false)
 }
 
 async fn joined(history: &History, room: &RoomId, at: Position) -> Result<Vec<OwnedUserId>, StoreError> {

@@ -12,7 +12,7 @@ use crate::{
     device::{Attempt, DeviceError, Devices},
     limits::DEVICE_ATTEMPTS_MAX,
     log::Commit,
-    types::{Fact, Lane},
+    types::{Fact, Lane, RegisterKey},
 };
 
 /// What another server tells of a user of its own.
@@ -66,8 +66,15 @@ impl Devices {
             let after = StaleList { marks: before.marks + 1, failures: 0, retry_at_ms: 0 };
             commit.put(&STALE, &place, &after);
         } else if let Some(bytes) = &kept {
-            match judge(&LISTS.decode(bytes)?, user, told) {
-                Verdict::Known => return Ok(None),
+            let list = LISTS.decode(bytes)?;
+            match judge(&list, user, told) {
+                Verdict::Known => {
+                    let last = self.log.written(&Lane::People, &[RegisterKey::devices(user)]).await?;
+                    // Who asked for the list knows it from there; the others were told nothing yet.
+                    if last.first().copied().flatten().is_some_and(|last| !list.is_newer_than(last)) {
+                        return Ok(None);
+                    }
+                }
                 Verdict::Changed(list) => commit.put(&LISTS, &key, &list),
                 Verdict::Gap => commit.put(&STALE, &place, &StaleList::default()),
             }

@@ -91,6 +91,20 @@ impl RemoteList {
         devices.chain(keys).sum::<usize>() <= DEVICE_LIST_BYTES_MAX
     }
 
+    /// Whether both tell the same devices and keys.
+    pub(super) fn tells_the_same_as(&self, other: &Self) -> bool {
+        let texts = |list: &Self| {
+            let keys = [&list.master, &list.self_signing];
+            keys.map(|key| key.as_ref().map(|key| String::from(key.json().get())))
+        };
+        self.has_devices_of(other) && texts(self) == texts(other)
+    }
+
+    /// Whether it was asked for after `told`.
+    pub(super) fn is_newer_than(&self, told: Position) -> bool {
+        told <= self.at
+    }
+
     /// Whether both tell the same devices.
     pub(super) fn has_devices_of(&self, other: &Self) -> bool {
         let texts = |list: &Self| -> Vec<(OwnedDeviceId, String)> {

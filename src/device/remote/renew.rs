@@ -27,6 +27,7 @@ pub(super) struct Before {
     at: Position,
     told: Option<Position>,
     stale: Option<Vec<u8>>,
+    list: Option<RemoteList>,
 }
 
 impl Devices {
@@ -135,7 +136,8 @@ impl Devices {
         let told = self.log.written(&Lane::People, &[RegisterKey::devices(user)]).await?;
         let told = told.first().copied().flatten();
         let stale = self.log.db().raw(&STALE.key(&(user.server_name().to_owned(), user.to_owned()))).await?;
-        Ok(Before { at, told, stale })
+        let list = self.log.db().row(&LISTS, &(user.to_owned(),)).await?;
+        Ok(Before { at, told, stale, list })
     }
 
     /// Keeps a list, if nothing was told of it since `before`.
@@ -148,7 +150,10 @@ impl Devices {
         }
         if before.stale.is_some() {
             commit.delete(&STALE, &place);
-            // Whoever was told of the change before may have been given the keys from before it.
+        }
+        // Whoever was told of the change before may have been given the keys from before it, and of what the list had
+        // missed nobody was told.
+        if before.stale.is_some() || before.list.is_some_and(|before| !list.tells_the_same_as(&before)) {
             commit.fact(Lane::People, Fact::Devices { user_id: user.to_owned() });
         }
         Self::guard(commit, STALE.key(&place), before.stale);

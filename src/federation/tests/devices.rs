@@ -256,3 +256,68 @@ async fn many_users_are_asked_about_at_once() {
     assert_eq!(scene.seen_of(&names).await.unwrap(), seen);
     assert_eq!(scene.asked(), 0);
 }
+
+impl Scene {
+    /// Whether alice is told to look up bob's devices by what has happened since.
+    async fn is_told(&self, since: Position) -> bool {
+        let federation = &self.a.federation;
+        let span = (since, self.head());
+        let alice = user("alice@a");
+        let changes = federation.devices.list_changes(&federation.history, &alice, span, None).await.unwrap();
+        changes.changed.contains(&user("bob@b"))
+    }
+}
+
+/// What bob's devices did while he was away is not told to a, although he was there before and is now.
+#[tokio::test]
+async fn whoever_was_away_meanwhile_is_looked_up_again() {
+    let scene = Scene::new().await;
+    let since = scene.head();
+    let name = json!({ "membership": "join", "displayname": "Bob" });
+    scene.b.set("bob@b", &scene.room, ("m.room.member", "@bob:b.org"), name).await.unwrap();
+    scene.wire.drive().await;
+    assert!(scene.head() > since && !scene.is_told(since).await, "a new name is no reason");
+    scene.b.rooms().leave(&user("bob@b"), &scene.room, None).await.unwrap();
+    scene.wire.drive().await;
+    scene.b.join_through(&scene.a, &scene.room, "bob@b").await.unwrap();
+    assert!(scene.is_told(since).await);
+}
+
+/// The same where it is alice who was away.
+#[tokio::test]
+async fn whoever_was_away_looks_everybody_up_again() {
+    let scene = Scene::new().await;
+    let since = scene.head();
+    scene.a.rooms().leave(&user("alice@a"), &scene.room, None).await.unwrap();
+    scene.wire.drive().await;
+    scene.a.join_through(&scene.b, &scene.room, "alice@a").await.unwrap();
+    assert!(scene.is_told(since).await);
+}
+
+/// A list that is asked for may have what its server has yet to tell. Only who has asked knows it then.
+#[tokio::test]
+async fn what_a_list_has_before_it_is_told_is_told_to_all() {
+    let scene = Scene::new().await;
+    scene.list(5, &[("ONE", "first")]);
+    scene.seen().await.unwrap();
+    let since = scene.head();
+    // A join that is another has the list asked for anew.
+    let name = json!({ "membership": "join", "displayname": "Bob" });
+    scene.b.set("bob@b", &scene.room, ("m.room.member", "@bob:b.org"), name).await.unwrap();
+    scene.wire.drive().await;
+    scene.list(6, &[("ONE", "first"), ("TWO", "second")]);
+    scene.seen().await.unwrap();
+    assert!(scene.is_told(since).await);
+
+    // The first list may have it too.
+    let scene = Scene::new().await;
+    scene.list(6, &[("ONE", "first"), ("TWO", "second")]);
+    scene.seen().await.unwrap();
+    let since = scene.head();
+    let update = json!({ "keys": keys("TWO"), "device_display_name": "second" });
+    scene.update((6, &[5]), "TWO", update.clone()).await;
+    assert!(scene.is_told(since).await);
+    let since = scene.head();
+    scene.update((6, &[5]), "TWO", update).await;
+    assert!(!scene.is_told(since).await, "once is enough");
+}

@@ -21,7 +21,7 @@ use crate::{
     },
     limits::STATE_EVENTS_MAX,
     room::{RoomError, Rooms, turn::Turn, until_settled},
-    types::Position,
+    types::{Fact, Lane, Position},
 };
 
 /// A join of one of our users that another server has brought into a room, with the room before it.
@@ -170,6 +170,9 @@ impl Turn {
         })?;
         let after = self.with_event(before, &event).await?;
         self.mind_gaps(&event, None).await?;
+        // The other servers may have asked for the user's devices before this one knew that it is in the room.
+        let user_id = event.sender().to_owned();
+        self.extra.push(Box::new(move |commit| commit.fact(Lane::People, Fact::Devices { user_id })));
         self.row.heads = vec![HeadRow::from(Head::of(&event, self.rules))];
         let stored = StoredEvent {
             pdu: event,
