@@ -198,6 +198,9 @@ pub struct RetryRow {
     pub failures: u32,
     /// When it is tried again, in milliseconds since the epoch.
     pub retry_at_ms: u64,
+    /// Random, and another whenever more has come, so that whoever has tried what was there before notices.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mark: u64,
 }
 
 /// A late part of the state.

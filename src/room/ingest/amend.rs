@@ -44,7 +44,7 @@ impl Rooms {
             }
         }
         let key = (room.to_owned(), Part::Amendment.number());
-        let retry = RetryRow { failures: 0, retry_at_ms: at_ms.saturating_add(AMENDED_KEPT_MS) };
+        let retry = RetryRow { retry_at_ms: at_ms.saturating_add(AMENDED_KEPT_MS), ..RetryRow::default() };
         turn.extra.push(Box::new(move |commit| commit.put(&RETRIES, &key, &retry)));
         turn.close().await
     }

@@ -107,9 +107,11 @@ impl Rooms {
         }
         let before = db.row(&RETRIES, &prefix).await?;
         let soon = self.now_ms().saturating_add(millis(UNJUDGED_PAUSE_FIRST));
-        let failures = before.as_ref().map_or(0, |before| before.failures);
-        let retry_at_ms = before.map_or(soon, |before| before.retry_at_ms.min(soon));
-        commit.put(&RETRIES, &prefix, &RetryRow { failures, retry_at_ms });
+        let before = before.unwrap_or(RetryRow { retry_at_ms: soon, ..RetryRow::default() });
+        let mut mark = [0; 8];
+        self.0.ports.rng.fill(&mut mark);
+        let (retry_at_ms, mark) = (before.retry_at_ms.min(soon), u64::from_ne_bytes(mark));
+        commit.put(&RETRIES, &prefix, &RetryRow { retry_at_ms, mark, ..before });
         self.0.history.log().commit(commit).await?;
         self.0.unjudged.notify_one();
         Ok(())
@@ -185,7 +187,7 @@ impl Rooms {
                 let pause = UNJUDGED_PAUSE_FIRST.saturating_mul(1 << retry.failures.min(16));
                 let retry_at_ms = now.saturating_add(millis(pause.min(UNJUDGED_PAUSE_MAX)));
                 let failures = retry.failures.saturating_add(1);
-                commit.put(&RETRIES, &key, &RetryRow { failures, retry_at_ms });
+                commit.put(&RETRIES, &key, &RetryRow { failures, retry_at_ms, ..retry.clone() });
             }
         }
         commit.expect_equals(&RETRIES, &key, &retry);
