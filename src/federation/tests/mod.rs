@@ -2,6 +2,7 @@
 
 mod costs;
 mod devices;
+mod holes;
 mod hostile;
 mod hydra;
 mod later;

@@ -7,9 +7,8 @@ use std::{
 
 use ruma::{OwnedEventId, RoomId};
 
-use super::Given;
 use crate::{
-    dag::{Node, NodeId, Pdu, Signed, pdu::create_of_room, tree::NewNode},
+    dag::{Node, NodeId, Pdu, Signed, StateId, pdu::create_of_room, tree::NewNode},
     history::{RoomRow, Status},
     room::{RoomError, Rooms},
 };
@@ -20,7 +19,10 @@ pub(in crate::room) struct Batch<'a> {
     pub(super) room: &'a RoomId,
     pub(in crate::room) row: Arc<RoomRow>,
     events: BTreeMap<OwnedEventId, Signed>,
-    given: Given,
+    /// States after events that are not here.
+    given: HashMap<OwnedEventId, StateId>,
+    /// The depth before which nothing is fetched, but for the states there.
+    pub(super) floor: u64,
     nodes: Vec<NewNode>,
 }
 
@@ -41,7 +43,8 @@ impl Lack {
 
 impl<'a> Batch<'a> {
     pub(in crate::room) fn new(rooms: &'a Rooms, room: &'a RoomId, row: Arc<RoomRow>) -> Self {
-        Self { rooms, room, row, events: BTreeMap::new(), given: Given::new(), nodes: Vec::new() }
+        let (events, given) = (BTreeMap::new(), HashMap::new());
+        Self { rooms, room, row, events, given, floor: 0, nodes: Vec::new() }
     }
 
     pub(in crate::room) fn extend(&mut self, events: impl IntoIterator<Item = Signed>) -> usize {
@@ -67,12 +70,12 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes the state after an event for the one that another server gave.
-    pub(super) fn give(&mut self, after: OwnedEventId, state: crate::dag::StateId, nodes: Vec<NewNode>) {
+    pub(super) fn give(&mut self, after: OwnedEventId, state: StateId, nodes: Vec<NewNode>) {
         self.given.insert(after, state);
         self.nodes.extend(nodes);
     }
 
-    pub(super) fn given(&self) -> &Given {
+    pub(super) fn given(&self) -> &HashMap<OwnedEventId, StateId> {
         &self.given
     }
 
@@ -86,7 +89,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What the events lack that is neither stored nor in the batch. Previous events that are stored
-    /// without their place in the graph are taken into the batch, so that they get it.
+    /// without their place in the graph are taken into the batch, so that they get it, unless they lie too far back.
     pub(super) async fn look(&mut self) -> Result<Lack, RoomError> {
         let mut lack = Lack::default();
         let mut todo: Vec<OwnedEventId> = self.events.keys().cloned().collect();
@@ -113,12 +116,15 @@ impl<'a> Batch<'a> {
                 let id = stored.pdu.event_id().to_owned();
                 auth.remove(&id);
                 if prev.contains_key(&id) && stored.pdu.room_id() == self.room {
-                    prev.remove(&id);
                     let is_placed = stored.states.is_some()
                         && matches!(
                             stored.status,
                             Status::Timeline | Status::Backfilled | Status::SoftFailed | Status::Rejected
                         );
+                    if !is_placed && stored.pdu.depth() < self.floor {
+                        continue;
+                    }
+                    prev.remove(&id);
                     if !is_placed {
                         // Its signatures were good when it was stored.
                         self.events.insert(id.clone(), Signed::ours(stored.pdu.clone()));

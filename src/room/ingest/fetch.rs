@@ -118,7 +118,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
             if lack.prev.is_empty() || room_left == 0 {
                 return Ok(());
             }
-            let latest: BTreeSet<OwnedEventId> = lack.prev.into_values().flatten().collect();
+            let latest: BTreeSet<OwnedEventId> = lack.prev.values().flatten().cloned().collect();
             let mut request = get_missing_events::v1::Request::new(
                 self.batch.room.to_owned(),
                 heads.clone(),
@@ -126,12 +126,13 @@ impl<'b, 'a> Fetch<'b, 'a> {
             );
             let limit = GAP_PAGE_EVENTS.min(room_left);
             request.limit = UInt::try_from(limit).unwrap_or(UInt::MAX);
+            request.min_depth = UInt::try_from(self.batch.floor).unwrap_or_default();
             let (given, added) = match self.ask(server, request).await {
                 Some(mut answer) => {
                     answer.events.truncate(limit);
                     let given = answer.events.len();
                     let events = self.check(answer.events).await?;
-                    (given, self.batch.extend(events))
+                    (given, self.batch.extend(self.between(&lack, events)))
                 }
                 None => (0, 0),
             };

@@ -3,6 +3,7 @@
 //! Owns: the steps between a received text and the room. [`check`] reads and verifies, [`batch`] finds out
 //! what is lacking, [`fetch`] gets it (never with the room's lock held), [`outlier`] keeps what has no
 //! place in the graph, [`take`] judges with everything at hand and puts the event into the room.
+//! [`gaps`] knows what lies before what is here.
 //! [`later`] keeps what could not be judged and tries it again, [`amend`] puts what was found good too late for
 //! the states that it belongs into there.
 //! Invariants: nothing is stored as an event that has not passed `check`; a failure to fetch leaves no verdict; what
@@ -14,6 +15,7 @@ mod batch;
 mod check;
 mod claim;
 mod fetch;
+mod gaps;
 mod graft;
 mod later;
 mod outlier;
@@ -21,7 +23,7 @@ mod redaction;
 mod take;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -76,8 +78,14 @@ pub enum ReceiveFailure {
 /// What each event of a batch came to.
 pub(super) type Results = BTreeMap<OwnedEventId, Result<(), ReceiveFailure>>;
 
-/// States after events that are not here, by the word of another server. They hold for one batch only.
-pub(super) type Given = HashMap<OwnedEventId, StateId>;
+/// What is known beside the events of a batch. It holds for that batch only.
+#[derive(Default)]
+pub(super) struct Given {
+    /// States after events that are not here, by the word of another server.
+    after: HashMap<OwnedEventId, StateId>,
+    /// The events that something in the room follows already.
+    followed: HashSet<OwnedEventId>,
+}
 
 impl Rooms {
     /// Judges and stores events that came from `origin`, fetching what they lack within bounds. One
@@ -187,6 +195,7 @@ impl Rooms {
         }
         self.look_again_for(room, &given).await?;
         let mut batch = Batch::new(self, room, row);
+        batch.floor = self.floor(room).await?;
         batch.extend(checked.events);
         if batch.look().await?.is_lacking() {
             // One fetch at a time for each room: what one brings is there for the next.
@@ -216,10 +225,11 @@ impl Rooms {
         way: Way,
     ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
         let order = batch.in_order();
+        let given = Given { after: batch.given().clone(), followed: batch.followed().await? };
         let mut outcomes = Vec::with_capacity(order.len());
         while outcomes.len() < order.len() {
             let (rest, way) = (&order[outcomes.len()..], way.nth(outcomes.len()));
-            outcomes.extend(until_settled!(self.settle_some(room, rest, batch, way))?);
+            outcomes.extend(until_settled!(self.settle_some(room, rest, (batch, &given), way))?);
         }
         Ok(outcomes)
     }
@@ -229,14 +239,14 @@ impl Rooms {
         &self,
         room: &RoomId,
         events: &[&crate::dag::Signed],
-        batch: &Batch<'_>,
+        (batch, given): (&Batch<'_>, &Given),
         way: Way,
     ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
         let mut turn = Turn::begin_at_rest(self, room).await?;
         turn.adopt(batch.nodes());
         let mut outcomes = Vec::new();
         for (index, event) in events.iter().take(TURN_EVENTS_MAX).enumerate() {
-            let outcome = turn.take(event, batch.given(), way.nth(index)).await?;
+            let outcome = turn.take(event, given, way.nth(index)).await?;
             outcomes.push((event.pdu().event_id().to_owned(), outcome));
             if turn.is_round() {
                 break;

@@ -10,10 +10,7 @@ use crate::{
         Denied, Pdu, RoomView, Signed, StateId, StateKey, Verdict, auth, build::Head, extremities, judge,
         pdu::create_of_room, tree::NewNode,
     },
-    history::{
-        EventNotes, Fresh, States, Status, StoredEvent,
-        tables::{GAPS, GapRow, HeadRow},
-    },
+    history::{EventNotes, Fresh, States, Status, StoredEvent, tables::HeadRow},
     limits::{EXTREMITY_WALK_MAX, TURN_EVENTS_MAX},
     room::{
         RoomError,
@@ -140,8 +137,14 @@ impl Turn {
         let kept = stored.as_ref().map(|stored| Signed::ours(stored.pdu.clone()));
         let event = kept.as_ref().unwrap_or(event);
         let notes = stored.as_ref().map(|stored| stored.notes.clone()).unwrap_or_default();
-        let before = self.state_before(event.pdu(), given).await?;
-        let view = self.view(event.pdu(), before).await?;
+        let (before, current) = match self.state_before(event.pdu(), given).await? {
+            Some((before, true)) => (Some(before), self.row.state),
+            // There is a hole before it, so that what this server takes for the present may be old: whoever has
+            // come in there has come in. But a ban holds, as it does where states are resolved.
+            Some((before, false)) => (Some(before), self.resolve_both(self.row.state, before).await?),
+            None => (None, self.row.state),
+        };
+        let view = self.view(event.pdu(), (before, current)).await?;
         let (pdu, before, refusal) = match (judge::judge(event, self.rules, &view), before) {
             (Verdict::Missing(missing), _) => {
                 tracing::debug!(event.id = %event.pdu().event_id(), ?missing, "left an event unjudged");
@@ -151,6 +154,9 @@ impl Turn {
                 let states = before.map(|before| States { before, after: before, current: self.row.state });
                 let is_news = stored.is_none_or(|stored| stored.states != states);
                 if is_news {
+                    if states.is_some() {
+                        self.pass_gap_on(&pdu).await?;
+                    }
                     let notes = EventNotes { reason: Some(why.0.clone()), ..notes };
                     self.hide(pdu, Status::Rejected, states, notes);
                 }
@@ -175,12 +181,16 @@ impl Turn {
         if let Some(why) = refusal {
             let notes = EventNotes { reason: Some(why.0), ..notes };
             let states = States { before, after, current: self.row.state };
+            self.pass_gap_on(&pdu).await?;
             self.hide(pdu, Status::SoftFailed, Some(states), notes);
             return Ok(Outcome::SoftFailed);
         }
         let (pdu, notes) = self.redact_on_arrival(pdu, notes).await?;
         match way {
-            Way::Live { relay } => self.take_live(pdu, (before, after), notes, relay).await?,
+            Way::Live { relay } => {
+                let follows = given.followed.contains(pdu.event_id());
+                self.take_live(pdu, (before, after), notes, (relay, follows)).await?;
+            }
             Way::Past(position, number) => {
                 let states = States { before, after, current: after };
                 self.mind_gaps(&pdu, Some(position)).await?;
@@ -196,9 +206,9 @@ impl Turn {
         pdu: Pdu,
         (before, after): (StateId, StateId),
         notes: EventNotes,
-        relay: bool,
+        (relay, is_followed): (bool, bool),
     ) -> Result<(), RoomError> {
-        let follows = self.mind_gaps(&pdu, None).await?;
+        let follows = self.mind_gaps(&pdu, None).await? || is_followed;
         let unaccepted = self.unaccepted_before(&pdu).await?;
         let old: Vec<OwnedEventId> = self.row.heads.iter().map(|head| head.id.clone()).collect();
         let mut heads = extremities::after(&old, &pdu, |id| unaccepted.get(id).cloned());
@@ -266,27 +276,32 @@ impl Turn {
     }
 
     /// The state before an event, if the states after all that it follows are known.
-    async fn state_before(&mut self, pdu: &Pdu, given: &Given) -> Result<Option<StateId>, RoomError> {
+    /// And whether they are all this server's own.
+    async fn state_before(&mut self, pdu: &Pdu, given: &Given) -> Result<Option<(StateId, bool)>, RoomError> {
         let mut states = BTreeSet::new();
         let mut is_ours = true;
         for id in pdu.prev_events() {
             let stored = self.known(id).await?.filter(|stored| stored.pdu.room_id() == self.room_id);
             let after = stored.and_then(|stored| stored.states).map(|states| states.after);
             is_ours &= after.is_some();
-            match after.or_else(|| given.get(id).copied()) {
+            match after.or_else(|| given.after.get(id).copied()) {
                 Some(after) => drop(states.insert(after)),
                 None => return Ok(None),
             }
         }
         let before = self.resolve(states.into_iter().collect()).await?;
         match is_ours {
-            true => self.amended(before).await.map(Some),
+            true => Ok(Some((self.amended(before).await?, true))),
             // What another server gives is whole.
-            false => Ok(Some(before)),
+            false => Ok(Some((before, false))),
         }
     }
 
-    async fn view(&self, pdu: &Pdu, before: Option<StateId>) -> Result<View, RoomError> {
+    async fn view(
+        &self,
+        pdu: &Pdu,
+        (before, current): (Option<StateId>, StateId),
+    ) -> Result<View, RoomError> {
         // For an event so malformed that nothing can be selected, the rules look at nothing.
         let keys = auth::state_keys(pdu, &self.rules.authorization).unwrap_or_default();
         let keys: Vec<StateKey> = keys.into_iter().map(StateKey::from).collect();
@@ -302,7 +317,12 @@ impl Turn {
             Some(state) => Some(self.places_in(state, &keys).await?),
             None => None,
         };
-        Ok(View { events, before, current: self.places(&keys).await? })
+        Ok(View { events, before, current: self.places_in(current, &keys).await? })
+    }
+
+    async fn resolve_both(&mut self, one: StateId, other: StateId) -> Result<StateId, RoomError> {
+        let states = BTreeSet::from([one, other]);
+        self.resolve(states.into_iter().collect()).await
     }
 
     /// One state out of several.
@@ -334,31 +354,6 @@ impl Turn {
             }
         }
         Ok(unaccepted)
-    }
-
-    /// Closes the gap that an event leaves by coming, and notes those before it; what fills them will
-    /// belong after `anchor`, or right before the event. Says whether there was a gap: then something in
-    /// the room follows the event.
-    pub(super) async fn mind_gaps(&mut self, pdu: &Pdu, anchor: Option<Position>) -> Result<bool, RoomError> {
-        let key = (self.room_id.clone(), pdu.event_id().to_owned());
-        let db = self.rooms.0.history.log().db().clone();
-        let follows = self.row.gaps > 0 && db.row(&GAPS, &key).await?.is_some();
-        if follows {
-            self.row.gaps = self.row.gaps.saturating_sub(1);
-            self.extra.push(Box::new(move |commit| commit.delete(&GAPS, &key)));
-        }
-        for prev in pdu.prev_events() {
-            let is_here = self.known(prev).await?.is_some_and(|event| {
-                event.pdu.room_id() == self.room_id && (event.status != Status::Outlier)
-            });
-            let key = (self.room_id.clone(), prev.clone());
-            if !is_here && db.row(&GAPS, &key).await?.is_none() {
-                self.row.gaps += 1;
-                let row = GapRow { child: pdu.event_id().to_owned(), depth: pdu.depth(), anchor };
-                self.extra.push(Box::new(move |commit| commit.put(&GAPS, &key, &row)));
-            }
-        }
-        Ok(follows)
     }
 }
 
