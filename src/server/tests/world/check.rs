@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{OwnedEventId, OwnedServerName, RoomId, UserId};
+use ruma::{OwnedEventId, RoomId, UserId};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// The state of a room: event ids by type and state key.
-type State = BTreeMap<(String, String), OwnedEventId>;
+pub(super) type State = BTreeMap<(String, String), OwnedEventId>;
 /// What a server keeps of a room, by event id.
-type Kept = BTreeMap<OwnedEventId, Arc<StoredEvent>>;
+pub(super) type Kept = BTreeMap<OwnedEventId, Arc<StoredEvent>>;
 
 impl Node {
-    async fn state(&self, room: &RoomId) -> State {
+    pub(super) async fn state(&self, room: &RoomId) -> State {
         let history = &self.app().history;
         let state = history.current_state(room).await.unwrap().unwrap();
         let entries = history.state_of(state, None).await.unwrap().into_iter();
@@ -34,13 +34,13 @@ impl Node {
             .collect()
     }
 
-    async fn heads(&self, room: &RoomId) -> Vec<OwnedEventId> {
+    pub(super) async fn heads(&self, room: &RoomId) -> Vec<OwnedEventId> {
         let row = self.app().history.room(room).await.unwrap().unwrap();
         row.heads.iter().map(|head| head.id.clone()).collect()
     }
 
     /// The timeline from a position on, in the order of the log.
-    async fn timeline(&self, room: &RoomId, from: Position) -> Vec<OwnedEventId> {
+    pub(super) async fn timeline(&self, room: &RoomId, from: Position) -> Vec<OwnedEventId> {
         let range = (Position(from.0.saturating_sub(1)), Position::MAX);
         let facts = self.app().log.timeline(room, range, Direction::Forward, 10_000).await.unwrap();
         let id = |(_, fact)| match fact {
@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Every event of the ids that the server has, with what comes before it.
-    async fn kept(&self, ids: impl IntoIterator<Item = OwnedEventId>) -> Kept {
+    pub(super) async fn kept(&self, ids: impl IntoIterator<Item = OwnedEventId>) -> Kept {
         let history = self.app().history.clone();
         let (mut kept, mut todo) = (Kept::new(), ids.into_iter().collect::<Vec<_>>());
         while let Some(id) = todo.pop() {
@@ -105,42 +105,25 @@ impl World {
         let mut inside = Vec::new();
         for node in &self.nodes {
             if node.app().rooms.is_here(room).await.unwrap() {
-                inside.push(node);
+                inside.push(node.clone());
             }
         }
-        let Some(first) = inside.first() else { return };
-        let (state, heads) = (first.state(room).await, first.heads(room).await);
         for node in &inside {
-            let (theirs, their_heads) = (node.state(room).await, node.heads(room).await);
-            let both = state.keys().chain(theirs.keys()).collect::<BTreeSet<_>>();
-            let differ = both.into_iter().filter(|key| state.get(*key) != theirs.get(*key));
-            let differ: Vec<_> = differ.map(|key| (key, state.get(key), theirs.get(key))).collect();
-            assert!(
-                differ.is_empty() && heads.len() == 1 && their_heads.len() == 1,
-                "{room} at {} and {}: {differ:?}, after {heads:?} and {their_heads:?}",
-                first.name,
-                node.name
-            );
             let members = node.app().history.current_members(room).await.unwrap();
             let row = node.app().history.room(room).await.unwrap().unwrap();
             assert_eq!(row.joined, members.joined_count() as u64, "members of {room} at {}", node.name);
         }
-        let members = first.app().history.current_members(room).await.unwrap();
-        let servers: BTreeSet<OwnedServerName> =
-            members.with(Membership::Join).map(|user| user.server_name().to_owned()).collect();
-        let names: BTreeSet<OwnedServerName> = inside.iter().map(|node| node.name.clone()).collect();
-        assert_eq!(servers, names, "the servers in {room}");
-        for node in &inside {
-            for other in names.iter().filter(|other| **other != node.name) {
-                let reads = node.app().log.servers_of(room).contains(other);
-                assert!(reads, "{other} gets what happens in {room} at {}", node.name);
-            }
+        let parties = self.parties(room, &inside).await;
+        for party in &parties {
+            check_party(room, party).await;
         }
         self.check_events(room, &inside).await;
+        self.check_owed(room, &parties).await;
     }
 
-    /// Whatever one shows, all others have too, but for what lies before their joins.
-    async fn check_events(&self, room: &RoomId, inside: &[&Arc<Node>]) {
+    /// Whatever one shows, all others have too who know of something after it or should have been sent it, but for
+    /// what lies before their joins.
+    async fn check_events(&self, room: &RoomId, inside: &[Arc<Node>]) {
         let users: BTreeSet<&UserId> = self.clients.iter().map(|client| &*client.user).collect();
         let (mut all, mut shown) = (Kept::new(), BTreeMap::new());
         for node in inside {
@@ -150,12 +133,14 @@ impl World {
             all.extend(node.kept(timeline).await);
             shown.insert(node.name.clone(), unique);
         }
+        check_extremities(room, &all);
         for node in inside {
             let entered = node.entered(room, &users).await;
             let entry = node.timeline(room, entered).await.into_iter().next();
-            let before = ancestors(&all, entry.as_ref());
+            let before = ancestors(&all, entry);
+            let known = ancestors(&all, node.heads(room).await);
             for (other, ids) in &shown {
-                for id in ids.iter().filter(|id| !before.contains(*id)) {
+                for id in ids.iter().filter(|id| known.contains(*id) && !before.contains(*id)) {
                     let event = node.app().history.event(id).await.unwrap();
                     let status = event.as_ref().map(|event| event.status);
                     let has = match status {
@@ -210,7 +195,11 @@ impl World {
             }
             let members = app.history.current_members(room).await.unwrap();
             for other in members.with(Membership::Join) {
-                self.check_list(client, other).await;
+                let theirs = self.nodes.iter().find(|node| node.name == other.server_name()).unwrap();
+                // Whose server does not believe in this one being there tells it nothing.
+                if theirs.believes_in(room, &client.node.name).await {
+                    self.check_list(client, other).await;
+                }
             }
         }
     }
@@ -226,10 +215,47 @@ impl World {
     }
 }
 
-/// An event with everything before it, as far as anybody knows.
-fn ancestors(all: &Kept, of: Option<&OwnedEventId>) -> BTreeSet<OwnedEventId> {
+/// Those who believe in one another have the same.
+async fn check_party(room: &RoomId, party: &[Arc<Node>]) {
+    let Some(first) = party.first() else { return };
+    let (state, heads) = (first.state(room).await, first.heads(room).await);
+    for node in party {
+        let (theirs, their_heads) = (node.state(room).await, node.heads(room).await);
+        let both = state.keys().chain(theirs.keys()).collect::<BTreeSet<_>>();
+        let differ = both.into_iter().filter(|key| state.get(*key) != theirs.get(*key));
+        let differ: Vec<_> = differ.map(|key| (key, state.get(key), theirs.get(key))).collect();
+        assert!(
+            differ.is_empty() && heads.len() == 1 && their_heads.len() == 1,
+            "{room} at {} and {}: {differ:?}, after {heads:?} and {their_heads:?}",
+            first.name,
+            node.name
+        );
+        for other in party.iter().filter(|other| other.name != node.name) {
+            let reads = node.app().log.servers_of(room).contains(&other.name);
+            assert!(reads, "{} gets what happens in {room} at {}", other.name, node.name);
+        }
+    }
+}
+
+/// Nobody takes for a head what something else that they know of follows.
+fn check_extremities(room: &RoomId, all: &Kept) {
+    for event in all.values().filter(|event| event.pdu.prev_events().len() > 1) {
+        for prev in event.pdu.prev_events() {
+            let others = event.pdu.prev_events().iter().filter(|other| *other != prev).cloned();
+            let before = ancestors(all, others);
+            assert!(
+                !before.contains(prev),
+                "{prev} is before another of those before {:?} in {room}",
+                event.pdu
+            );
+        }
+    }
+}
+
+/// Events with everything before them, as far as anybody knows.
+pub(super) fn ancestors(all: &Kept, of: impl IntoIterator<Item = OwnedEventId>) -> BTreeSet<OwnedEventId> {
     let mut found = BTreeSet::new();
-    let mut todo: Vec<OwnedEventId> = of.into_iter().cloned().collect();
+    let mut todo: Vec<OwnedEventId> = of.into_iter().collect();
     while let Some(id) = todo.pop() {
         if let Some(event) = all.get(&id)
             && found.insert(id)

@@ -12,7 +12,9 @@ mod deeds;
 mod disk;
 mod net;
 mod node;
+mod owed;
 mod rest;
+mod tell;
 
 use std::{
     collections::BTreeMap,
@@ -265,6 +267,11 @@ async fn run(seed: u64) {
     println!("{} servers, rough: {}, rooms of versions {versions:?}", world.nodes.len(), world.is_rough);
     world.live(&mut dice, &rooms).await;
     world.heal(&rooms).await;
+    if std::env::var("TELL").is_ok() {
+        for room in &rooms {
+            world.tell(&room.id).await;
+        }
+    }
     world.check(&rooms).await;
 }
 

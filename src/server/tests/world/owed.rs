@@ -1,0 +1,146 @@
+//! Who owes what to whom.
+//!
+//! A server sends what its users do to the servers that are in the room as it sees it, and answers no other. Two
+//! servers may come to see the room differently for good: who is banned by somebody who has not heard of their join
+//! is not sent the ban, and nobody may tell them later. So servers that do not believe in one another need not
+//! have the same, as long as each has sent what it had to send, and has taken what was sent to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
+
+use super::{World, check::Kept, node::Node};
+use crate::{
+    history::Status,
+    log::PageLimits,
+    types::{Cursor, Fact, Lane, Membership, Position, Reader},
+};
+
+/// What was sent, by who sent it and to whom.
+type Owed = BTreeMap<(OwnedServerName, OwnedServerName), BTreeSet<OwnedEventId>>;
+
+impl Node {
+    /// Whether another server is in a room as this one sees it.
+    pub(super) async fn believes_in(&self, room: &RoomId, other: &ServerName) -> bool {
+        let members = self.app().history.current_members(room).await.unwrap();
+        members.with(Membership::Join).any(|user| user.server_name() == other)
+    }
+
+    /// The events of a room that another server has been sent.
+    async fn owes(&self, room: &RoomId, other: &OwnedServerName) -> BTreeSet<OwnedEventId> {
+        let limits = PageLimits { append: 10_000, queue: 10_000, before_opening: false };
+        let (log, reader) = (self.app().log.clone(), Reader::Server(other.clone()));
+        let (mut owed, mut from) = (BTreeSet::new(), Cursor::default());
+        while from.log < log.head() {
+            let page = log.page(&reader, from, &limits).await.unwrap();
+            for slice in page.slices.iter().filter(|slice| slice.lane == Lane::Egress(room.to_owned())) {
+                assert!(!slice.gap, "so much does not happen");
+                owed.extend(slice.facts.iter().filter_map(|(_, fact)| match fact {
+                    Fact::Event { event_id } => Some(event_id.clone()),
+                    _ => None,
+                }));
+            }
+            from = page.to;
+        }
+        owed
+    }
+
+    /// Whether an event has a place in the room here.
+    async fn has(&self, id: &OwnedEventId) -> bool {
+        let event = self.app().history.event(id).await.unwrap();
+        event.is_some_and(|event| event.status != Status::Outlier)
+    }
+}
+
+impl World {
+    /// Those who are in a room and believe in one another.
+    pub(super) async fn parties(&self, room: &RoomId, inside: &[Arc<Node>]) -> Vec<Vec<Arc<Node>>> {
+        let mut parties: Vec<Vec<Arc<Node>>> = Vec::new();
+        for node in inside {
+            let mut home = None;
+            for (number, party) in parties.iter().enumerate() {
+                for other in party {
+                    if node.believes_in(room, &other.name).await && other.believes_in(room, &node.name).await
+                    {
+                        home = home.or(Some(number));
+                    }
+                }
+            }
+            match home {
+                Some(number) => parties[number].push(node.clone()),
+                None => parties.push(vec![node.clone()]),
+            }
+        }
+        if parties.len() > 1 {
+            let names = |party: &Vec<Arc<Node>>| party.iter().map(|node| node.name.to_string()).collect();
+            println!("parties in {room}: {:?}", parties.iter().map(names).collect::<Vec<Vec<String>>>());
+        }
+        parties
+    }
+
+    /// Everybody has sent what they had to send, and has taken what they were sent.
+    pub(super) async fn check_owed(&self, room: &RoomId, parties: &[Vec<Arc<Node>>]) {
+        let (mut owed, mut all) = (Owed::new(), Kept::new());
+        for node in &self.nodes {
+            if node.app().history.room(room).await.unwrap().is_none() {
+                continue;
+            }
+            let timeline = node.timeline(room, Position::ZERO).await;
+            all.extend(node.kept(timeline).await);
+            for other in self.nodes.iter().filter(|other| other.name != node.name) {
+                owed.insert((node.name.clone(), other.name.clone()), node.owes(room, &other.name).await);
+            }
+            self.check_sent(room, node, &owed).await;
+        }
+        for node in parties.iter().flatten() {
+            let sent = owed.iter().filter(|((_, to), _)| *to == node.name).flat_map(|(_, sent)| sent);
+            let sent: BTreeSet<&OwnedEventId> = sent.collect();
+            for id in &sent {
+                let has = node.has(id).await || cannot_have(node, id, (&all, &sent)).await;
+                let text = all.get(*id).map(|event| event.pdu.json());
+                assert!(has, "{room}: {id} was sent to {}, which does not have it: {text:?}", node.name);
+            }
+        }
+    }
+
+    /// What users of a server have said, it has sent to all who were there.
+    async fn check_sent(&self, room: &RoomId, node: &Node, owed: &Owed) {
+        for id in node.timeline(room, Position::ZERO).await {
+            let event = node.app().history.event(&id).await.unwrap().unwrap();
+            let is_own = event.pdu.sender().server_name() == node.name;
+            // What brings a server into a room is passed on by the one that let it in.
+            if !is_own || event.pdu.membership() == Some(Membership::Join) {
+                continue;
+            }
+            let Some(states) = event.states else { continue };
+            let members = node.app().history.members(room, states.before).await.unwrap();
+            let there = members.with(Membership::Join).map(|user| user.server_name());
+            for other in there.filter(|other| *other != node.name) {
+                let sent = owed.get(&(node.name.clone(), other.to_owned()));
+                let is_sent = sent.is_some_and(|sent| sent.contains(&id));
+                assert!(is_sent, "{room}: {} has not sent {id} to {other}: {}", node.name, event.pdu.json());
+            }
+        }
+    }
+}
+
+/// Whether an event cannot be judged by a server that is in the room no more as others see it, since it follows one that
+/// nobody had to send to it, nor will answer about.
+async fn cannot_have(node: &Node, id: &OwnedEventId, (all, sent): (&Kept, &BTreeSet<&OwnedEventId>)) -> bool {
+    let (mut todo, mut seen) = (vec![id.clone()], BTreeSet::new());
+    while let Some(id) = todo.pop() {
+        if !seen.insert(id.clone()) || node.has(&id).await {
+            continue;
+        }
+        if !sent.contains(&id) {
+            return true;
+        }
+        if let Some(event) = all.get(&id) {
+            todo.extend(event.pdu.prev_events().iter().cloned());
+        }
+    }
+    false
+}
