@@ -8,7 +8,6 @@ use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEvent
 
 use super::Devices;
 use crate::{
-    dag::StateValue,
     history::History,
     limits::{DEVICE_CHANGES_LOOKED_UP_MAX, DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
     log::{Audience, Interval, Subscriptions},
@@ -156,18 +155,18 @@ async fn room_changes(
                     continue;
                 }
                 let Ok(other) = OwnedUserId::try_from(change.key.state_key.as_str()) else { continue };
-                let join = |value: Option<StateValue>| {
-                    value
-                        .filter(|value| value.membership == Some(Membership::Join))
-                        .map(|value| value.event_id)
-                };
-                let has_met = match (join(change.before), join(change.after)) {
+                let was = change.before.filter(|value| value.membership == Some(Membership::Join));
+                let is = change.after.filter(|value| value.membership == Some(Membership::Join));
+                let has_met = match (was, is) {
                     (None, Some(_)) => true,
                     (Some(_), None) => {
                         parted.insert(other);
                         continue;
                     }
-                    (Some(was), Some(is)) => was != is && !is_unbroken(history, &was, &is).await?,
+                    (Some(was), Some(is)) => {
+                        was.event_id != is.event_id
+                            && !is_unbroken(history, &was.event_id, &is.event_id).await?
+                    }
                     (None, None) => false,
                 };
                 met.extend(has_met.then_some(other));
