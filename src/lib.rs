@@ -48,6 +48,8 @@ pub mod room;
 
 pub mod notice;
 
+pub mod purge;
+
 pub mod federation;
 
 pub mod sync;

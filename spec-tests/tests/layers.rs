@@ -79,7 +79,29 @@ const LAYERS: &[(&str, &[&str])] = &[
             "delivery",
         ],
     ),
-    ("federation", &["mail", "oauth", "media", "search", "report", "delivery", "appservice", "notice"]),
+    (
+        "purge",
+        &[
+            "mail",
+            "oauth",
+            "config",
+            "keys",
+            "dag",
+            "peer",
+            "appservice",
+            "device",
+            "ephemeral",
+            "push",
+            "search",
+            "report",
+            "delivery",
+            "notice",
+        ],
+    ),
+    (
+        "federation",
+        &["mail", "oauth", "media", "search", "report", "delivery", "appservice", "notice", "purge"],
+    ),
     (
         "sync",
         &[
@@ -93,6 +115,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "federation",
             "appservice",
             "notice",
+            "purge",
         ],
     ),
     ("http", &[]),

@@ -40,6 +40,11 @@ pub struct DataChange {
 }
 
 impl Accounts {
+    /// Has `commit` remove what `user` has noted about a room.
+    pub fn drop_room_data(&self, commit: &mut Commit, user: &UserId, room: &RoomId) {
+        commit.delete_prefix(&ACCOUNT_DATA, &(user.to_owned(), room.to_string()));
+    }
+
     /// Account data of one type.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ enum Verb {
     /// Looks at what users have reported.
     #[command(subcommand)]
     Report(report::ReportVerb),
-    /// Looks into rooms while the server does not run.
+    /// Looks into rooms while the server does not run; removes them while it does.
     #[command(subcommand)]
     Room(RoomVerb),
 }
@@ -85,12 +85,20 @@ enum Verb {
 enum UserVerb {
     /// Makes an account.
     Create(user::Create),
+    /// Ends an account for good, and removes what its user said and showed.
+    Erase(user::Erase),
 }
 
 #[derive(Debug, Subcommand)]
 enum RoomVerb {
     /// Draws the events of a room and what they follow, as DOT and SVG.
     Graph(room::Graph),
+    /// Removes a room with everything that was said there, on a running server.
+    Delete(room::Delete),
+    /// Lets nobody of this server into a room any more, on a running server.
+    Block(room::Block),
+    /// Lets them again.
+    Unblock(room::Block),
 }
 
 #[derive(Debug, Subcommand)]
@@ -166,6 +174,10 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     };
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
+        Some(Verb::User(UserVerb::Erase(erase))) => user::erase(&load(&sources)?, &erase),
+        Some(Verb::Room(RoomVerb::Delete(delete))) => room::delete(&load(&sources)?, &delete),
+        Some(Verb::Room(RoomVerb::Block(block))) => room::block(&load(&sources)?, &block, true),
+        Some(Verb::Room(RoomVerb::Unblock(block))) => room::block(&load(&sources)?, &block, false),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
         Some(Verb::Notice(notice)) => notice::send(&load(&sources)?, &notice),
         Some(Verb::Report(verb)) => report::obey(&load(&sources)?, &verb),

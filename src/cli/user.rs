@@ -3,13 +3,14 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use hmac::{Hmac, KeyInit, Mac};
+use ruma::OwnedUserId;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use tokio::runtime;
 
 use super::{
     Stop,
-    exchange::{Missed, exchange},
+    exchange::{Missed, command, exchange},
     print,
 };
 use crate::{
@@ -34,6 +35,29 @@ pub(super) struct Create {
     /// Reads the password from standard input instead of making one up.
     #[arg(long)]
     password_stdin: bool,
+}
+
+/// An account to be ended.
+#[derive(Debug, clap::Args)]
+pub(super) struct Erase {
+    /// The user's id.
+    user: OwnedUserId,
+    /// Really does it: nothing of what the user said can be had back.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Has a running server end an account, and remove what its user said and showed.
+pub(super) fn erase(config: &Config, erase: &Erase) -> Result<(), Stop> {
+    if !erase.yes {
+        return Err(Stop::wrong(
+            "nothing of what the user said can be had back; say --yes to remove it all the same",
+        ));
+    }
+    let path = format!("/_lockstep/admin/v1/users/{}/erase", erase.user.as_str().replace('/', "%2F"));
+    let answer = command(config, "POST", &path, Some(&json!({})))?;
+    let events = answer.get("events").and_then(Value::as_u64).unwrap_or_default();
+    print(&format!("{} is gone, and the content of {events} events\n", erase.user))
 }
 
 /// Has the running server make an account, by the secret in its data folder; without a server, makes it in

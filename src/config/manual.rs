@@ -2,7 +2,7 @@
 
 use super::{
     Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits, Registration,
-    Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
+    Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -40,6 +40,7 @@ pub fn manual() -> String {
     page::<Voip>(&mut text, "voip", defaults.as_ref());
     page::<UserDirectory>(&mut text, "user_directory", defaults.as_ref());
     page::<Search>(&mut text, "search", defaults.as_ref());
+    page::<Retention>(&mut text, "retention", defaults.as_ref());
     page::<Notices>(&mut text, "notices", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());

@@ -21,5 +21,5 @@ pub use source::Sources;
 pub use tree::{
     Config, DefaultRoomVersion, Durability, Email, Engine, Federation, Limits, LogFormat, Logging,
     MailProtection, Media, Notices, Oauth, OldVerifyKey, Options, Provider, Push, Rate, RateLimits,
-    Registration, RegistrationMode, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+    Registration, RegistrationMode, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
 };

@@ -16,13 +16,14 @@ use super::{Config, ConfigError};
 const RESERVED: [&str; 3] = ["CONFIG", "BIN", "CLIENTS"];
 
 /// Sections for which a single word sets one key.
-const SHORT: [(&str, &str); 6] = [
+const SHORT: [(&str, &str); 7] = [
     ("registration", "mode"),
     ("store", "engine"),
     ("rate_limits", "enabled"),
     ("federation", "enabled"),
     ("oauth", "enabled"),
     ("search", "enabled"),
+    ("retention", "enabled"),
 ];
 
 /// Where settings come from; later ones win: defaults, the file, the environment, flags.

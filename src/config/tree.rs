@@ -72,6 +72,8 @@ sections! {
         user_directory: UserDirectory = UserDirectory::default(),
         /// How users find messages.
         search: Search = Search::default(),
+        /// How long messages are kept.
+        retention: Retention = Retention::default(),
         /// What the administrators tell users.
         notices: Notices = Notices::default(),
         /// What is served under `/.well-known/matrix/`.
@@ -262,6 +264,10 @@ sections! {
         local_keep_days: u64 = 0,
         /// After how many days files of other servers are removed that nobody has looked at; 0: when there is no room.
         remote_keep_days: u64 = 0,
+        /// Whether a file goes with the last event that shows it: when that is redacted, when its time is over, or when its
+        /// room or its sender is removed. Events in encrypted rooms cannot be looked into, so a file that is sent again
+        /// there goes too.
+        delete_with_events: bool = true,
         /// Whether this server looks at web pages that users name and tells what they are about. What is private does not
         /// stay so: the site learns of the look, though not of the user.
         url_previews: bool = false,
@@ -291,6 +297,20 @@ sections! {
         /// The folder of the index. Without a setting it is `search` in `data_dir`. It can be deleted while the server
         /// does not run, and is made anew then. Each process needs one of its own.
         folder: Option<PathBuf> = None,
+    }
+
+    /// How long messages are kept. What is left of one whose time is over is what its room needs to go on; other servers
+    /// keep what they have. In short: `retention = "on"` sets `enabled`.
+    Retention {
+        /// Whether messages are removed at all when their time is over. A room says how long it wants to keep them in its
+        /// state `m.room.retention`.
+        enabled: bool = false,
+        /// How many days messages are kept in rooms that do not say it; 0: for ever.
+        days: u64 = 0,
+        /// A room keeps its messages for so many days at least, whatever it says; 0: as it likes.
+        shortest_days: u64 = 0,
+        /// No room keeps its messages for more days than this; 0: as it likes.
+        longest_days: u64 = 0,
     }
 
     /// What the administrators tell users, in a room with each of them (`lockstep notice`).

@@ -79,6 +79,22 @@ impl Caches {
         self.rooms.get(room)
     }
 
+    /// Forgets a room that was removed.
+    pub(super) fn forget_room(&self, room: &RoomId) {
+        let _held = self.room_order.lock();
+        self.rooms.remove(room);
+        self.members.remove(room);
+    }
+
+    /// Forgets events that were removed.
+    pub(super) fn forget_events(&self, ids: &[OwnedEventId]) {
+        let mut now = self.rewrites.lock();
+        *now += 1;
+        for id in ids {
+            self.events.remove(id);
+        }
+    }
+
     /// Keeps a room unless a newer row of it is kept already.
     pub(super) fn note_room(&self, room: &RoomId, row: &Arc<RoomRow>) {
         let _held = self.room_order.lock();

@@ -164,7 +164,7 @@ pub(super) fn record(pdu: &Pdu, commit: &mut Commit) {
     }
 }
 
-fn citers_prefix(cited: &EventId) -> Key {
+pub(super) fn citers_prefix(cited: &EventId) -> Key {
     let mut key = KeyWriter::new(TableId::AuthChain);
     key.raw(&half(&[cited.as_bytes()]));
     key.finish()

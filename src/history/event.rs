@@ -18,6 +18,8 @@ use crate::{
 };
 
 const FORMAT: u8 = 1;
+/// The reason why nothing is shown of an event that was taken into the timeline.
+const EXPIRED: &str = "expired";
 const HAS_STATES: u8 = 1;
 const MOVES_AFTER: u8 = 2;
 const MOVES_CURRENT: u8 = 4;
@@ -109,7 +111,19 @@ impl StoredEvent {
     /// Whether clients may be shown this event, visibility aside.
     #[must_use]
     pub fn is_shown(&self) -> bool {
+        matches!(self.status, Status::Timeline | Status::Backfilled) && !self.is_expired()
+    }
+
+    /// Whether its content is gone because its time is over, or its sender wanted that.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
         matches!(self.status, Status::Timeline | Status::Backfilled)
+            && self.notes.reason.as_deref() == Some(EXPIRED)
+    }
+
+    /// From now on it counts as [`Self::is_expired`].
+    pub(crate) fn expire(&mut self) {
+        self.notes.reason = Some(String::from(EXPIRED));
     }
 
     /// Whether it came at its place in the graph, shown or not, and not later as part of the past.

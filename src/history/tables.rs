@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUs
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
 
+use super::MediaAddress;
 use crate::{
     dag::{Head, StateId, versions},
     store::table::{Rows, TableId},
@@ -36,6 +37,19 @@ pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId:
 /// What the search index is to forget: rooms and events that have been removed, by when they were, in milliseconds
 /// since 1970.
 pub const FORGOTTEN_TEXTS: Rows<(u64, String), ()> = Rows::new(TableId::ForgottenText);
+
+/// Files of this server (their media ids) by the events that show them.
+pub const MEDIA_USES: Rows<(String, OwnedEventId), ()> = Rows::new(TableId::MediaUse);
+/// Files that were shown by what is gone, with who sent that.
+pub const MEDIA_LET_GO: Rows<MediaAddress, OwnedUserId> = Rows::new(TableId::MediaLetGo);
+/// Rooms that are being removed: how far that has come.
+pub const REMOVALS: Rows<(OwnedRoomId,), RemovalRow> = Rows::new(TableId::RoomRemoval);
+/// Rooms that users of this server may not come into, with when that was said, in milliseconds since 1970.
+pub const BLOCKED: Rows<(OwnedRoomId,), u64> = Rows::new(TableId::BlockedRoom);
+/// Rooms whose members everybody may find; the search keeps them.
+pub const OPEN_ROOMS: Rows<(OwnedRoomId,), ()> = Rows::new(TableId::OpenRoom);
+/// Up to where the messages of a room have been looked at whether their time is over.
+pub const RETAINED: Rows<(OwnedRoomId,), Position> = Rows::new(TableId::Retained);
 
 /// Events of a room (second) that are named as previous ones by events that are here, and are not here.
 pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::Gap);
@@ -248,6 +262,48 @@ pub struct RelationRow {
     /// The key of an annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+/// How far the removal of a room has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalRow {
+    /// What is being done.
+    pub stage: RemovalStage,
+    /// Whether what was said in the room goes, or only its members.
+    pub purge: bool,
+    /// Whether the room goes although some of its members cannot leave it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+    /// When it was wanted, in milliseconds since 1970.
+    pub began_ms: u64,
+    /// The head then: what came after it are the last words of the members, which other servers are to get.
+    pub began: Position,
+    /// The last event that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<OwnedEventId>,
+    /// How many events have been removed.
+    pub removed: u64,
+    /// Why the last attempt to go on has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the removal of a room is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalStage {
+    /// Users of this server leave the room.
+    #[default]
+    Leaving,
+    /// Nobody knows the room any more; its events go.
+    Events,
+    /// What the members said last is kept until other servers have it.
+    Parting,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One thread.

@@ -31,6 +31,7 @@ use crate::{
     notice::{self, Notices},
     oauth::{self, Oauth, ProviderSettings, Site},
     peer::{self, Net, OldKey, Peers, Slots},
+    purge::{self, Purge},
     push::Push,
     report::Reports,
     room::{Delayed, Profile, Profiles, Rooms},
@@ -114,6 +115,8 @@ pub struct Services {
     pub people: People,
     /// Finds messages, unless that is off.
     pub messages: Option<Messages>,
+    /// Removes things for good.
+    pub purge: Purge,
     /// What the administrators tell users.
     pub notices: Notices,
     /// What users have reported.
@@ -173,6 +176,7 @@ impl Services {
         let found_in = (&history, &accounts, &ports);
         let (people, messages) = start_search(&config, found_in, (&tasks, stopping.clone()));
         let (notices, reports) = open_desks(&config, found_in, &rooms);
+        let purge = start_purge(&config, found_in, (&media, &rooms), (&tasks, stopping.clone()));
         let users = (&history, &accounts, &devices);
         let sync =
             Sync::new(history.clone(), accounts.clone(), devices.clone(), push.clone(), ephemeral.clone());
@@ -194,6 +198,7 @@ impl Services {
             oauth,
             notices,
             reports,
+            purge,
             rooms,
             history,
             media,
@@ -449,6 +454,31 @@ fn provider_settings(provider: &config::Provider) -> Result<ProviderSettings, St
         scopes: provider.scopes.clone(),
         localpart: provider.localpart.clone(),
     })
+}
+
+fn start_purge(
+    config: &Config,
+    (history, accounts, ports): (&History, &Accounts, &Ports),
+    (media, rooms): (&Media, &Rooms),
+    running: (&TaskTracker, CancellationToken),
+) -> Purge {
+    let means = (ports.clone(), purge_settings(config));
+    let purge = Purge::new((history.clone(), accounts.clone()), media.clone(), rooms.clone(), means);
+    purge.keep(running);
+    purge
+}
+
+fn purge_settings(config: &Config) -> purge::Settings {
+    let retention = &config.retention;
+    let ms = |days: u64| (days > 0).then(|| days.saturating_mul(DAY_MS));
+    purge::Settings {
+        retention: retention.enabled.then(|| purge::Retention {
+            usual_ms: ms(retention.days),
+            shortest_ms: ms(retention.shortest_days),
+            longest_ms: ms(retention.longest_days),
+        }),
+        files: config.media.delete_with_events,
+    }
 }
 
 fn notice_settings(config: &Config) -> notice::Settings {

@@ -31,6 +31,7 @@ use crate::{
     media::MediaError,
     notice::NoticeError,
     oauth::OauthError,
+    purge::PurgeError,
     push::PushError,
     report::ReportError,
     room::{DelayedError, ReceiveFailure, RoomError},
@@ -470,6 +471,19 @@ impl From<SyncError> for Failure {
             SyncError::Account(error) => error.into(),
             SyncError::Commit(error) => error.into(),
             SyncError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PurgeError> for Failure {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::NotFound => Self::not_found(error.to_string()),
+            PurgeError::Room(error) => error.into(),
+            PurgeError::Account(error) => error.into(),
+            PurgeError::Media(error) => error.into(),
+            PurgeError::Commit(error) => error.into(),
+            PurgeError::Store(error) => error.into(),
         }
     }
 }

@@ -72,10 +72,20 @@ pub(super) async fn services_with(config: Config, net: Arc<dyn Net>) -> Services
 }
 
 /// As [`services_with`], with application services.
-pub(super) async fn services_for(
+/// Services whose clock is `clock`.
+pub(super) async fn services_at(config: Config, clock: Arc<ManualClock>) -> Services {
+    services_by(config, Arc::new(Isolated), Appservices::default(), clock).await
+}
+
+pub(super) async fn services_for(config: Config, net: Arc<dyn Net>, appservices: Appservices) -> Services {
+    services_by(config, net, appservices, Arc::new(ManualClock::at(0))).await
+}
+
+async fn services_by(
     mut config: Config,
     net: Arc<dyn Net>,
     appservices: Appservices,
+    clock: Arc<ManualClock>,
 ) -> Services {
     config.store.engine = Engine::Memory;
     let tasks = TaskTracker::new();
@@ -83,7 +93,7 @@ pub(super) async fn services_for(
     Services::open(Foundation {
         signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),
         config,
-        ports: Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) },
+        ports: Ports { clock, rng: Arc::new(SeededRng::new(1)) },
         registration_secret: String::from("secret"),
         old_keys: Vec::new(),
         appservices,

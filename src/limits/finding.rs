@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// Time between two looks at what is to be removed for good (ours).
+pub const PURGE_EVERY: Duration = Duration::from_secs(300);
+/// Events that are looked at at once while a room is removed (ours).
+pub const REMOVAL_PAGE_EVENTS: usize = 500;
+/// Time after which the last words of the members of a removed room go although another server has not heard them, in
+/// milliseconds (ours; a day).
+pub const REMOVAL_PARTING_MS: u64 = 86_400_000;
+/// Events whose content is taken out at once (ours; one commit).
+pub const RETENTION_PAGE_EVENTS: usize = 200;
 /// Rooms in one answer about those that two users share (ours).
 pub const MUTUAL_ROOMS_PAGE_MAX: usize = 500;
 /// Memory in which the index of messages is written before it goes to disk (tantivy: at least 15 MB for each thread).

@@ -52,6 +52,15 @@ impl Log {
         self.inner.readers.servers_of(room)
     }
 
+    /// As [`Self::servers_of`], from the store: whether or not anybody delivers to servers yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn stored_servers_of(&self, room: &RoomId) -> Result<Vec<OwnedServerName>, StoreError> {
+        let (reading, _) = self.read_servers().await?;
+        Ok(reading.into_iter().filter(|(_, read)| read == room).map(|(server, _)| server).collect())
+    }
+
     /// The remote servers that share a room with the local user `user` now.
     ///
     /// # Errors

@@ -393,15 +393,32 @@ impl Log {
         self.facts(Scan { from, to, reverse: false, limit: limit.min(SCAN_ROWS_MAX) }).await
     }
 
-    /// The range of keys of a room's facts, for deleting the room.
+    /// What was appended to a lane after `from`, oldest first, at most [`SCAN_ROWS_MAX`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn facts_after(
+        &self,
+        lane: &Lane,
+        from: Position,
+    ) -> Result<Vec<(Position, Fact)>, StoreError> {
+        let (from, to) = class_range(lane, Class::Append, from, self.head());
+        self.facts(Scan { from, to, reverse: false, limit: SCAN_ROWS_MAX }).await
+    }
+
+    /// The ranges of keys of a lane's facts, for deleting all of them.
     #[must_use]
-    pub fn room_rows(room: &RoomId) -> Vec<(Key, Key)> {
-        let lane = Lane::Room(room.to_owned());
-        let range = |class| {
-            let from = Key(class_prefix(&lane, class));
-            (from.clone(), from.after_prefix())
-        };
-        vec![range(Class::Append), range(Class::Register)]
+    pub fn lane_rows(lane: &Lane) -> [(Key, Key); 3] {
+        let class = |class| Key(class_prefix(lane, class));
+        let froms = [class(Class::Append), class(Class::Register), register_index(lane, &[])];
+        froms.map(|from| (from.clone(), from.after_prefix()))
+    }
+
+    /// The range of keys of what was appended to a lane up to a position, for deleting that.
+    #[must_use]
+    pub fn rows_up_to(lane: &Lane, upto: Position) -> (Key, Key) {
+        let (_, to) = class_range(lane, Class::Append, Position::ZERO, upto);
+        (Key(class_prefix(lane, Class::Append)), to)
     }
 
     /// What an audience reads and has read.

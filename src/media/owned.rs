@@ -1,6 +1,6 @@
 //! What users have uploaded, and how it goes.
 
-use ruma::{ServerName, UserId};
+use ruma::{OwnedUserId, ServerName, UserId};
 
 use super::{
     Media, MediaError,
@@ -80,6 +80,19 @@ impl Media {
     pub async fn usage(&self, user: &UserId) -> Result<(u64, u64), MediaError> {
         let usage = self.log.db().row(&USAGE, &(user.to_owned(),)).await?.unwrap_or_default();
         Ok((usage.bytes, usage.files))
+    }
+
+    /// Who has uploaded a file of this server, and when its address was made, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn owner(
+        &self,
+        server: &ServerName,
+        id: &str,
+    ) -> Result<Option<(OwnedUserId, u64)>, MediaError> {
+        let item = self.item(&(server.to_owned(), String::from(id))).await?;
+        Ok(item.and_then(|item| Some((item.owner?, item.created_ms))))
     }
 
     /// Deletes the file at an address, with its bytes if no other file consists of them. Whether there was one.

@@ -54,6 +54,7 @@ impl Rooms {
         reason: Option<&str>,
         extra: Map<String, Value>,
     ) -> Result<(), RoomError> {
+        self.check_open(room).await?;
         let profile = self.0.profiles.profile(user).await?;
         let mut content = extra;
         content.extend(member_content(Membership::Join, Some(&profile), reason));

@@ -64,6 +64,7 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
+        self.check_open(room).await?;
         if !self.0.history.is_local(user) {
             let content = member_content(Membership::Invite, None, reason);
             return self.invite_remote(sender, room, user, content).await.map(drop);

@@ -160,12 +160,23 @@ impl Turn {
             pass(commit, &self.room_id, &moved.servers);
             commit.fact(Lane::Room(self.room_id.clone()), Fact::StateIs { state: self.row.state.0 });
         }
+        let server = self.rooms.0.history.server();
+        let shown = self.written.iter().map(|written| &written.event).chain(&self.hidden);
+        shown.filter(|event| event.is_shown()).for_each(|event| event.use_media(server, commit));
         self.hidden.iter().chain(&self.rewritten).for_each(|event| event.record(commit));
         for (anchor, number, event_id) in &self.filled {
             commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
             commit.put(&PLACES, &(event_id.clone(),), &(*anchor, *number));
         }
         self.extra.drain(..).for_each(|extra| extra(commit));
+    }
+
+    /// Lets the files go that an event shows whose content goes.
+    pub(super) fn let_go(&mut self, event: &StoredEvent) {
+        if event.has_media() {
+            let (server, event) = (self.rooms.0.history.server().to_owned(), event.clone());
+            self.extra.push(Box::new(move |commit| event.let_media_go(&server, commit)));
+        }
     }
 
     fn into_memory(self) -> Memory {

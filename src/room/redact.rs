@@ -68,6 +68,7 @@ impl Rooms {
             Some(found) if found.notes.redacted_by.is_some() => {}
             Some(found) => {
                 turn.unrelate(&found).await?;
+                turn.let_go(&found);
                 let mut redacted: StoredEvent = (*found).clone();
                 redacted.pdu = prune(&found.pdu, turn.rules)?;
                 redacted.notes.redacted_by = Some(redaction);

@@ -173,6 +173,7 @@ impl Turn {
     /// Waits for a room that this server does not know yet, and takes it.
     pub(super) async fn begin_new(rooms: &Rooms, room: &RoomId, row: RoomRow) -> Result<Self, RoomError> {
         let guard = rooms.0.slots.lock(room).await;
+        rooms.check_open(room).await?;
         match guard.ahead.row.is_none() && rooms.0.history.room(room).await?.is_none() {
             true => Ok(Self { guard: Some(guard), ..Self::empty(rooms, room.to_owned(), row) }),
             false => Err(RoomError::Conflict),

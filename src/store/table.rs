@@ -74,6 +74,12 @@ pub enum TableId {
     Sticky = 0x35,
     /// Rooms and events that the search index is to forget.
     ForgottenText = 0x3A,
+    /// Rooms that are being removed.
+    RoomRemoval = 0x3B,
+    /// Up to where the time of a room's messages has been looked at.
+    Retained = 0x3C,
+    /// Rooms that nobody of this server may come into.
+    BlockedRoom = 0x3D,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.
@@ -196,6 +202,10 @@ pub enum TableId {
     MediaGarbage = 0xA7,
     /// What pages of the web say about themselves.
     UrlPreview = 0xA8,
+    /// Files by the events that show them.
+    MediaUse = 0xA9,
+    /// Files that were shown by what is gone.
+    MediaLetGo = 0xAA,
     /// The check sums of files and thumbnails, by name.
     MediaSums = 0xAB,
 }

@@ -227,7 +227,10 @@ impl Sync {
             updates.push((place, update));
         }
         self.add_counts(scene, &mut updates).await?;
-        updates.retain(|(place, update)| place.is_whole(scene.request) || !update.is_empty());
+        // Of a room that was removed there is nothing to show, but that the user is not in it any more.
+        updates.retain(|(place, update)| {
+            !place.is_joined || place.is_whole(scene.request) || !update.is_empty()
+        });
         Ok(updates)
     }
 }

@@ -9,6 +9,7 @@ mod later;
 mod leaks;
 mod model;
 mod policy;
+mod removal;
 mod rooms;
 
 use std::{

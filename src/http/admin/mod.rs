@@ -15,6 +15,8 @@ mod notices;
 mod operator;
 mod register;
 mod reports;
+mod rooms;
+mod users;
 
 use operator::admit;
 pub use operator::{PROOF, proof};
@@ -25,6 +27,8 @@ pub fn routes(routes: &mut Routes) {
     media::routes(routes);
     notices::routes(routes);
     reports::routes(routes);
+    rooms::routes(routes);
+    users::routes(routes);
 }
 
 type Pending = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;

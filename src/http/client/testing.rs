@@ -57,6 +57,14 @@ impl Server {
         (status, serde_json::from_slice(&bytes).unwrap())
     }
 
+    /// The status of an answer that is no JSON.
+    pub(in crate::http) async fn status(&self, token: &str, request: &str) -> u16 {
+        let (method, path) = request.split_once(' ').unwrap();
+        let builder = http::Request::builder().method(method).uri(path);
+        let request = builder.header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap();
+        self.router.clone().oneshot(request).await.unwrap().status().as_u16()
+    }
+
     /// The services, for what no client can do.
     pub(in crate::http) fn app(&self) -> &App {
         &self.app

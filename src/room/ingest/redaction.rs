@@ -34,6 +34,7 @@ impl Turn {
         if found.notes.redacted_by.is_some() || !self.reaches(redaction, &found.pdu, before).await? {
             return Ok(());
         }
+        self.let_go(&found);
         let mut redacted = found.clone();
         redacted.pdu = prune(&found.pdu, self.rules)?;
         redacted.notes.redacted_by = Some(redaction.event_id().to_owned());

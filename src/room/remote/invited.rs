@@ -52,6 +52,7 @@ impl Rooms {
         if !self.0.history.is_local(&user) {
             return Err(RoomError::invalid("The invited user is not of this server"));
         }
+        self.check_open(named.0).await?;
         self.check_invitable(&user, pdu.sender()).await?;
         check_create(&state, named.0, rules)?;
         self.check_signatures(&pdu, rules).await?;

@@ -48,6 +48,7 @@ impl Rooms {
         via: &[OwnedServerName],
         (reason, extra): (Option<&str>, Map<String, Value>),
     ) -> Result<(), RoomError> {
+        self.check_open(room).await?;
         let mut refusals = Refusals::default();
         if self.is_here(room).await? {
             match self.join(user, room, reason, extra.clone()).await {

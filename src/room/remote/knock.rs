@@ -42,6 +42,7 @@ impl Rooms {
         via: &[OwnedServerName],
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
+        self.check_open(room).await?;
         if self.is_here(room).await? {
             return self.knock(user, room, reason).await;
         }

@@ -18,19 +18,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{SearchError, follow::Progress};
 use crate::{
     account::{Accounts, USER_WORDS, words_of},
-    history::History,
+    history::{History, tables::OPEN_ROOMS},
     limits::{USER_SEARCH_CHUNK, USER_SEARCH_LOOKED_AT_MAX},
     log::Log,
-    store::{
-        Key, Scan, StoreError,
-        table::{Rows, TableId},
-    },
+    store::{Key, Scan, StoreError},
     types::words::{beginnings, typed},
 };
 use sight::Sight;
-
-/// Rooms that everybody may join or read: who is in them may be found by everybody.
-pub(super) const OPEN_ROOMS: Rows<(OwnedRoomId,), ()> = Rows::new(TableId::OpenRoom);
 
 /// Somebody who was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{OPEN_ROOMS, People, SearchError};
+use super::{People, SearchError};
 use crate::{
     account::{USER_WORDS, words_of},
     dag::{StateId, tree::Change},
+    history::tables::OPEN_ROOMS,
     limits::{
         PEOPLE_CURSOR_STEP, PEOPLE_PAUSE, PEOPLE_ROOMS_MAX, PEOPLE_SHARED_PAUSE, SEARCH_STORE_PAUSE,
         USER_SEARCH_CHUNK,

@@ -30,7 +30,7 @@ pub(in crate::http) async fn deactivate(app: &App, user_id: OwnedUserId, erase: 
 }
 
 /// The rooms come first, so that whoever is cut off can ask again; from then on no token is good.
-async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
+pub(in crate::http) async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
     app.rooms.leave_all(&user_id).await?;
     if erase {
         app.history.erase(&user_id).await?;

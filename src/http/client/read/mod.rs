@@ -13,6 +13,7 @@ mod relation_filter;
 mod relations;
 mod relations_of_kind;
 mod relations_of_type;
+mod retention;
 pub(in crate::http) mod scene;
 mod search;
 mod search_context;
@@ -58,12 +59,17 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<space::get_hierarchy::v1::Request, _>(hierarchy::handle);
     routes.add::<room::get_summary::v1::Request, _>(summary::handle);
     routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);
+    let path = "/_matrix/client/unstable/org.matrix.msc1763/retention/configuration";
+    routes.raw(Method::GET, path, Access::Required, retention::handle);
+    routes.feature("org.matrix.msc1763");
     routes.add::<user_directory::search_users::v3::Request, _>(user_search::handle);
     for path in searching::search_events::v3::Request::PATH_BUILDER.all_paths() {
         routes.raw(Method::POST, path, Access::Required, search::handle);
     }
 }
 
+#[cfg(test)]
+mod canary_tests;
 #[cfg(test)]
 mod directory_tests;
 #[cfg(test)]

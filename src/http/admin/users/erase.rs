@@ -1,0 +1,25 @@
+//! `POST /_lockstep/admin/v1/users/{userId}/erase`: the account ends, and what the user said and showed is removed.
+
+use axum::response::Response;
+use serde_json::json;
+
+use super::{admit, answer, user};
+use crate::http::{App, Call, Failure, client};
+
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    admit(&app, &call).await?;
+    let user = user(&app, &call)?;
+    let row = app.accounts.user(&user).await?.ok_or_else(|| Failure::not_found("There is no such user"))?;
+    let erasing = {
+        let (app, user) = (app.clone(), user.clone());
+        app.tasks.clone().spawn(async move {
+            if !row.deactivated {
+                client::end_account(app.clone(), user.clone(), true).await?;
+            }
+            Ok::<_, Failure>(app.purge.erase_user(&user).await?)
+        })
+    };
+    let events = erasing.await.map_err(Failure::internal)??;
+    app.purge.wake();
+    Ok(answer(json!({ "events": events })))
+}

@@ -1,0 +1,224 @@
+//! A text that is gone is gone everywhere: in the store, in the search, in files and their thumbnails.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use image::{ImageFormat, RgbImage};
+use serde_json::{Value, json};
+
+use crate::{
+    account::Registration,
+    config::Config,
+    http::{client::testing::Server, tests::services_at},
+    media::Offered,
+    store::{Key, Scan, table::TableId},
+    types::ManualClock,
+};
+
+const CANARY: &str = "tweetytweety";
+
+struct Scene {
+    server: Server,
+    alice: String,
+    admin: String,
+    room: String,
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
+        config.retention.enabled = true;
+        let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+        let server = Server::over(services_at(config, clock.clone()).await, Registration::Open);
+        let (alice, admin) = (server.register("alice").await, server.register("root").await);
+        let root = ruma::user_id!("@root:localhost");
+        server.app().accounts.change_user(root, |user| user.admin = true).await.unwrap();
+        server.app().purge.begin().await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+        let room = room["room_id"].as_str().unwrap().to_owned();
+        server.met(&admin, &format!("POST /join/{room}"), json!({})).await;
+        Self { server, alice, admin, room, folder, clock }
+    }
+
+    /// Says the canary, with a picture that was looked at in small; the event's id.
+    async fn sing(&self) -> String {
+        let mut png = std::io::Cursor::new(Vec::new());
+        RgbImage::new(200, 200).write_to(&mut png, ImageFormat::Png).unwrap();
+        let bytes = png.into_inner();
+        let alice = ruma::user_id!("@alice:localhost");
+        let offered =
+            Offered { content_type: Some("image/png".into()), filename: Some(CANARY.into()), size: None };
+        let body = stream::once(async move { Ok(Bytes::from(bytes)) }).boxed();
+        let uri = self.server.app().media.upload(alice, offered, body).await.unwrap();
+        let id = uri.media_id().unwrap().to_owned();
+        let path =
+            format!("/_matrix/client/v1/media/thumbnail/localhost/{id}?width=32&height=32&method=crop");
+        let status = self.server.status(&self.alice, &format!("GET {path}")).await;
+        assert_eq!(status, 200);
+        let content = json!({ "msgtype": "m.image", "body": CANARY, "url": format!("mxc://localhost/{id}") });
+        let path = format!("PUT /rooms/{}/send/m.room.message/1", self.room);
+        let said = self.server.met(&self.alice, &path, content).await;
+        assert_eq!(self.found().await, 1);
+        assert!(files(self.folder.path()) >= 2, "the picture and its thumbnail");
+        assert!(self.is_stored().await);
+        said["event_id"].as_str().unwrap().to_owned()
+    }
+
+    async fn found(&self) -> u64 {
+        let body = json!({ "search_categories": { "room_events": { "search_term": CANARY } } });
+        let found = self.server.met(&self.admin, "POST /search", body).await;
+        found["search_categories"]["room_events"]["count"].as_u64().unwrap_or_else(|| panic!("{found}"))
+    }
+
+    /// Whether any row of the store has the canary in it.
+    async fn is_stored(&self) -> bool {
+        let db = self.server.app().log.db().clone();
+        let has = |bytes: &[u8]| bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
+        let (mut from, to) = (Key(vec![0]), Key(vec![0xFF]));
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: 1_000 };
+            let rows = db.scan_many(&[scan]).await.unwrap().pop().unwrap();
+            let Some((last, _)) = rows.last() else { return false };
+            from = last.successor();
+            if rows.iter().any(|(key, value)| has(&key.0) || has(value)) {
+                return true;
+            }
+        }
+    }
+
+    /// Whether a table has rows.
+    async fn has_rows(&self, table: TableId) -> bool {
+        let from = Key::new(table, &());
+        let scan = Scan { from: from.clone(), to: from.after_prefix(), reverse: false, limit: 1 };
+        !self.server.app().log.db().scan_many(&[scan]).await.unwrap().concat().is_empty()
+    }
+
+    async fn check_gone(&self) {
+        self.server.app().purge.tend().await.unwrap();
+        assert!(!self.is_stored().await, "the store has it");
+        assert_eq!(self.found().await, 0, "the search finds it");
+        assert_eq!(files(self.folder.path()), 0, "there are files");
+    }
+}
+
+/// Files of media below a folder.
+fn files(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let count = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => files(&entry.path()),
+        false => 1,
+    };
+    entries.map(|entry| count(entry.unwrap())).sum()
+}
+
+#[tokio::test]
+async fn redaction_takes_text_and_files() {
+    let scene = Scene::new().await;
+    let event = scene.sing().await;
+    let path = format!("PUT /rooms/{}/redact/{event}/2", scene.room);
+    scene.server.met(&scene.alice, &path, json!({})).await;
+    scene.check_gone().await;
+}
+
+#[tokio::test]
+async fn retention_takes_text_and_files_and_leaves_the_rest() {
+    let scene = Scene::new().await;
+    let event = scene.sing().await;
+    let path = format!("PUT /rooms/{}/state/m.room.retention", scene.room);
+    scene.server.met(&scene.alice, &path, json!({ "max_lifetime": 60_000 })).await;
+    scene.server.app().purge.tend().await.unwrap();
+    assert!(scene.is_stored().await, "its time is not over");
+    scene.clock.advance(Duration::from_secs(61));
+    let path = format!("PUT /rooms/{}/send/m.room.message/3", scene.room);
+    scene.server.met(&scene.alice, &path, json!({ "msgtype": "m.text", "body": "young" })).await;
+    scene.check_gone().await;
+    let shown = format!("GET /rooms/{}/event/{event}", scene.room);
+    scene.server.check(&scene.alice, &shown, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let page = scene
+        .server
+        .met(&scene.alice, &format!("GET /rooms/{}/messages?dir=b", scene.room), Value::Null)
+        .await;
+    assert_eq!(page["chunk"][0]["content"]["body"], "young");
+    let path = format!("PUT /rooms/{}/send/m.room.message/4", scene.room);
+    assert!(scene.server.met(&scene.alice, &path, json!({ "body": "x" })).await["event_id"].is_string());
+}
+
+#[tokio::test]
+async fn erasure_takes_text_and_files_from_everybody() {
+    let scene = Scene::new().await;
+    scene.sing().await;
+    let name = json!({ "displayname": CANARY });
+    scene.server.met(&scene.alice, "PUT /profile/@alice:localhost/displayname", name).await;
+    let erase = "POST /_lockstep/admin/v1/users/@alice:localhost/erase";
+    scene.server.check(&scene.alice, erase, (json!({}), json!("403 M_FORBIDDEN"))).await;
+    let told = scene.server.met(&scene.admin, erase, json!({})).await;
+    assert!(told["events"].as_u64().unwrap() >= 2, "{told}");
+    scene.check_gone().await;
+    let path = format!("PUT /rooms/{}/send/m.room.message/5", scene.room);
+    assert!(scene.server.met(&scene.admin, &path, json!({ "body": "x" })).await["event_id"].is_string());
+}
+
+#[tokio::test]
+async fn a_removed_room_leaves_nothing_behind() {
+    let scene = Scene::new().await;
+    scene.sing().await;
+    let room = &scene.room;
+    let topic = json!({ "topic": CANARY });
+    scene.server.met(&scene.alice, &format!("PUT /rooms/{room}/state/m.room.topic"), topic).await;
+    let before = scene.server.met(&scene.alice, "GET /sync", Value::Null).await;
+    let delete = format!("DELETE /_synapse/admin/v2/rooms/{room}");
+    scene.server.check(&scene.alice, &delete, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    let status = format!("GET /_synapse/admin/v2/rooms/delete_status/{room}");
+    scene.server.check(&scene.admin, &status, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    scene.server.met(&scene.admin, &delete, json!({ "purge": true })).await;
+    scene.check_gone().await;
+    // There was no other room.
+    for table in
+        [TableId::Event, TableId::StateNode, TableId::AuthChain, TableId::Relation, TableId::MediaUse]
+    {
+        assert!(!scene.has_rows(table).await, "{table:?} has rows");
+    }
+    assert_eq!(scene.server.met(&scene.admin, &status, Value::Null).await["status"], "complete");
+    let joined = scene.server.met(&scene.alice, "GET /joined_rooms", Value::Null).await;
+    assert_eq!(joined["joined_rooms"], json!([]));
+    scene
+        .server
+        .check(&scene.alice, &format!("POST /join/{room}"), (json!({}), json!("404 M_NOT_FOUND")))
+        .await;
+    scene.server.check(&scene.admin, &delete, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let sync = scene.server.met(&scene.alice, "GET /sync", Value::Null).await;
+    assert_eq!(sync["rooms"]["leave"].get(room), None, "{sync}");
+    let since = format!("GET /sync?since={}", before["next_batch"].as_str().unwrap());
+    let sync = scene.server.met(&scene.alice, &since, Value::Null).await;
+    assert!(sync["rooms"]["leave"][room].is_object(), "whoever was away hears of it: {sync}");
+}
+
+#[tokio::test]
+async fn a_blocked_room_lets_nobody_in() {
+    let scene = Scene::new().await;
+    let room = &scene.room;
+    let block = format!("PUT /_synapse/admin/v1/rooms/{room}/block");
+    scene.server.check(&scene.alice, &block, (json!({ "block": true }), json!("403 M_FORBIDDEN"))).await;
+    scene.server.met(&scene.admin, &block, json!({ "block": true })).await;
+    let bob = scene.server.register("bob").await;
+    let join = format!("POST /join/{room}");
+    scene.server.check(&bob, &join, (json!({}), json!("403 M_FORBIDDEN"))).await;
+    let invite = format!("POST /rooms/{room}/invite");
+    let whom = json!({ "user_id": "@bob:localhost" });
+    scene.server.check(&scene.alice, &invite, (whom, json!("403 M_FORBIDDEN"))).await;
+    let delete = format!("DELETE /_synapse/admin/v2/rooms/{room}");
+    // Whoever is in it goes; what was said stays.
+    scene.server.met(&scene.admin, &delete, json!({ "purge": false, "block": true })).await;
+    scene.server.app().purge.tend().await.unwrap();
+    let joined = scene.server.met(&scene.alice, "GET /joined_rooms", Value::Null).await;
+    assert_eq!(joined["joined_rooms"], json!([]));
+    scene.server.met(&scene.admin, &block, json!({ "block": false })).await;
+    scene.server.met(&scene.alice, &join, json!({})).await;
+    let blocks = scene.server.met(&scene.admin, &block.replace("PUT", "GET"), Value::Null).await;
+    assert_eq!(blocks, json!({ "block": false }));
+}

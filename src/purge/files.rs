@@ -1,0 +1,79 @@
+//! Files that were shown by events whose content is gone.
+
+use ruma::{OwnedServerName, OwnedUserId};
+
+use super::{Purge, PurgeError};
+use crate::{
+    history::tables::{MEDIA_LET_GO, MEDIA_USES},
+    limits::SCAN_ROWS_MAX,
+    log::Commit,
+    store::{
+        Key,
+        table::{Rows, TableId},
+    },
+};
+
+/// Since when it is written down which events show which file.
+const BEGUN: Rows<(String,), u64> = Rows::new(TableId::Meta);
+
+fn begun_key() -> (String,) {
+    (String::from("media uses"),)
+}
+
+impl Purge {
+    /// Notes that from now on it is known which events show a file: of older files it is not.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin(&self) -> Result<(), PurgeError> {
+        if self.log().db().row(&BEGUN, &begun_key()).await?.is_none() {
+            let mut commit = Commit::new();
+            commit.put(&BEGUN, &begun_key(), &self.now_ms());
+            self.log().commit(commit).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files that nothing shows any more.
+    pub(super) async fn end_files(&self) -> Result<(), PurgeError> {
+        loop {
+            let rows = self.log().db().range(&MEDIA_LET_GO, &(), SCAN_ROWS_MAX.min(500)).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let mut keys: Vec<Key> = Vec::new();
+            for (address, sender) in rows {
+                if self.0.settings.files && self.is_useless(&address, &sender).await? {
+                    self.0.media.delete(&address.0, &address.1).await?;
+                }
+                keys.push(MEDIA_LET_GO.key(&address));
+            }
+            let mut commit = Commit::new();
+            keys.into_iter().for_each(|key| commit.delete_key(key));
+            self.log().commit(commit).await?;
+        }
+    }
+
+    /// Whether nobody needs a file that `sender` has shown. Files of other servers can be had again.
+    async fn is_useless(
+        &self,
+        (server, id): &(OwnedServerName, String),
+        sender: &OwnedUserId,
+    ) -> Result<bool, PurgeError> {
+        let db = self.log().db();
+        if server != self.0.history.server() {
+            return Ok(true);
+        }
+        let Some((owner, created_ms)) = self.0.media.owner(server, id).await? else { return Ok(false) };
+        let begun = db.row(&BEGUN, &begun_key()).await?.unwrap_or(u64::MAX);
+        // Whoever shows what somebody else has uploaded does not decide about it.
+        if owner != *sender || created_ms < begun {
+            return Ok(false);
+        }
+        if !db.range(&MEDIA_USES, &(id.clone(),), 1).await?.is_empty() {
+            return Ok(false);
+        }
+        let (_, avatar) = self.0.accounts.display(&owner).await?;
+        Ok(avatar.is_none_or(|avatar| avatar != format!("mxc://{server}/{id}")))
+    }
+}

@@ -1,0 +1,168 @@
+//! What is removed for good: messages whose time is over, what a user said, rooms, and the files that go with them.
+//!
+//! Owns: when and in which order things go. May use: everything down to `history`, `account`, `media` and `room`.
+//! Start reading at [`Purge`]; [`Purge::tend`] is called now and then, and does what is due. Invariants: whatever is
+//! broken off goes on at the next call; what is left of an event is what its room needs to go on.
+
+mod files;
+mod retention;
+mod room;
+mod user;
+
+pub use room::{Removal, RemovalStatus};
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    account::{AccountError, Accounts},
+    history::{History, tables::FORGOTTEN_TEXTS},
+    limits::{FORGOTTEN_TEXTS_KEPT_MS, PURGE_EVERY},
+    log::{Commit, CommitError, Log},
+    media::{Media, MediaError},
+    room::{RoomError, Rooms},
+    store::StoreError,
+    types::Ports,
+};
+
+/// How long messages are kept; see the `retention` part of the configuration. Times are in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// In rooms that do not say it themselves; for ever, if it is not set.
+    pub usual_ms: Option<u64>,
+    /// No room has messages removed earlier.
+    pub shortest_ms: Option<u64>,
+    /// No room keeps messages longer.
+    pub longest_ms: Option<u64>,
+}
+
+/// What is removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How long messages are kept, if they are removed at all.
+    pub retention: Option<Retention>,
+    /// Whether files go with the last event that shows them.
+    pub files: bool,
+}
+
+/// Removes things. Cheap to clone.
+#[derive(Clone)]
+pub struct Purge(Arc<Inner>);
+
+struct Inner {
+    history: History,
+    accounts: Accounts,
+    media: Media,
+    rooms: Rooms,
+    ports: Ports,
+    settings: Settings,
+    /// Told when something is to be removed soon.
+    wanted: Notify,
+}
+
+/// Why something could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// This server does not know it.
+    #[error("This server does not know that")]
+    NotFound,
+    /// A room could not be changed.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// An account could not be changed.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// A file could not be removed.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// Rows could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Purge {
+    /// Removes from these.
+    #[must_use]
+    pub fn new(
+        (history, accounts): (History, Accounts),
+        media: Media,
+        rooms: Rooms,
+        (ports, settings): (Ports, Settings),
+    ) -> Self {
+        Self(Arc::new(Inner { history, accounts, media, rooms, ports, settings, wanted: Notify::new() }))
+    }
+
+    /// Does what is due now and then on `tasks`, until `stopping`.
+    pub fn keep(&self, (tasks, stopping): (&TaskTracker, CancellationToken)) {
+        let this = self.clone();
+        let tending = async move {
+            if let Err(error) = this.begin().await {
+                tracing::error!(%error, "files will not go with the events that show them");
+            }
+            loop {
+                if let Err(error) = this.tend().await {
+                    tracing::error!(%error, "what is to be removed is still there; it will be tried again");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(PURGE_EVERY) => {}
+                    () = this.0.wanted.notified() => {}
+                }
+            }
+        };
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = tending => {}
+            }
+        });
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// When something fails; the next call goes on.
+    pub async fn tend(&self) -> Result<(), PurgeError> {
+        self.finish_rooms().await?;
+        self.end_messages().await?;
+        self.end_files().await?;
+        self.forget_forgotten().await
+    }
+
+    /// Has what is due be done soon.
+    pub fn wake(&self) {
+        self.0.wanted.notify_one();
+    }
+
+    /// What is removed.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    fn log(&self) -> &Log {
+        self.0.history.log()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.ports.clock.now_ms()
+    }
+
+    /// What every index has forgotten by now need not be told any more.
+    async fn forget_forgotten(&self) -> Result<(), PurgeError> {
+        let Some(before) = self.now_ms().checked_sub(FORGOTTEN_TEXTS_KEPT_MS) else { return Ok(()) };
+        let from = FORGOTTEN_TEXTS.prefix(&());
+        let to = FORGOTTEN_TEXTS.prefix(&(before,));
+        let first = crate::store::Scan { from: from.clone(), to: to.clone(), reverse: false, limit: 1 };
+        if !self.log().db().scan(&FORGOTTEN_TEXTS, first).await?.is_empty() {
+            let mut commit = Commit::new();
+            commit.delete_range(from, to);
+            self.log().commit(commit).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Messages whose time is over.
+//!
+//! <https://github.com/matrix-org/matrix-spec-proposals/pull/1763>
+
+use std::sync::Arc;
+
+use ruma::{OwnedEventId, OwnedRoomId, events::StateEventType};
+use serde_json::{Map, Value};
+
+use super::{Purge, PurgeError, Retention};
+use crate::{
+    history::{
+        StoredEvent,
+        tables::{BACKFILLED, RETAINED},
+    },
+    limits::RETENTION_PAGE_EVENTS,
+    log::{Commit, Direction},
+    store::Scan,
+    types::{Fact, Position},
+};
+
+impl Retention {
+    /// How long messages are kept in a room that says so much of it; nothing: for ever.
+    #[must_use]
+    pub fn of(&self, said_ms: Option<u64>) -> Option<u64> {
+        let kept_ms = match said_ms.or(self.usual_ms) {
+            Some(kept_ms) => kept_ms.max(self.shortest_ms.unwrap_or_default()),
+            None => return self.longest_ms,
+        };
+        Some(self.longest_ms.map_or(kept_ms, |longest_ms| kept_ms.min(longest_ms)))
+    }
+}
+
+impl Purge {
+    /// Takes the content out of the messages of every room whose time is over.
+    pub(super) async fn end_messages(&self) -> Result<(), PurgeError> {
+        let Some(retention) = self.0.settings.retention.clone() else { return Ok(()) };
+        for room in self.0.history.rooms().await? {
+            if let Some(kept_ms) = retention.of(self.said_ms(&room).await?) {
+                let before_ms = self.now_ms().saturating_sub(kept_ms);
+                self.end_messages_of(&room, before_ms).await?;
+                self.end_past_of(&room, before_ms).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a room wants its messages to be kept.
+    async fn said_ms(&self, room: &OwnedRoomId) -> Result<Option<u64>, PurgeError> {
+        let history = &self.0.history;
+        let Some(state) = history.current_state(room).await? else { return Ok(None) };
+        let event = history.state_event(state, StateEventType::from("m.room.retention"), "").await?;
+        let content: Map<String, Value> =
+            event.and_then(|event| event.pdu.content_as().ok()).unwrap_or_default();
+        Ok(content.get("max_lifetime").and_then(Value::as_u64).filter(|kept_ms| *kept_ms > 0))
+    }
+
+    async fn end_messages_of(&self, room: &OwnedRoomId, before_ms: u64) -> Result<(), PurgeError> {
+        let key = (room.clone(),);
+        let begun = self.log().db().row(&RETAINED, &key).await?.unwrap_or(Position::ZERO);
+        // Up to where everything is over; what comes next may have been sent with a clock that is ahead.
+        let (mut over, mut is_whole, mut from) = (begun, true, begun);
+        loop {
+            let range = (from, self.log().head());
+            let facts = self.log().timeline(room, range, Direction::Forward, RETENTION_PAGE_EVENTS).await?;
+            let Some((last, _)) = facts.last() else { break };
+            from = *last;
+            let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(_, fact)| event_id(fact)).collect();
+            let events = self.0.history.event_map(&ids).await?;
+            let is_over = |id: &OwnedEventId| {
+                events.get(id).is_none_or(|event| u64::from(event.pdu.origin_server_ts().0) < before_ms)
+            };
+            let mut ended = Vec::new();
+            for (at, fact) in &facts {
+                let id = event_id(fact);
+                is_whole &= id.as_ref().is_none_or(is_over);
+                over = if is_whole { *at } else { over };
+                ended.extend(id.filter(is_over));
+            }
+            if ended.is_empty() {
+                break;
+            }
+            self.0.rooms.expire(room, &ended).await?;
+        }
+        if over > begun {
+            let mut commit = Commit::new();
+            commit.put(&RETAINED, &key, &over);
+            self.log().commit(commit).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Purge {
+    /// As [`Self::end_messages_of`], for what was filled in later. What is over has no place there any more, so that it
+    /// is looked at once.
+    async fn end_past_of(&self, room: &OwnedRoomId, before_ms: u64) -> Result<(), PurgeError> {
+        let all = BACKFILLED.prefix(&(room.clone(),));
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: RETENTION_PAGE_EVENTS };
+            let rows = self.log().db().scan(&BACKFILLED, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = BACKFILLED.key(last).successor();
+            let ids: Vec<OwnedEventId> = rows.into_iter().map(|(_, id)| id).collect();
+            let events = self.0.history.events(&ids).await?.into_iter().flatten();
+            let is_over = |event: &Arc<StoredEvent>| u64::from(event.pdu.origin_server_ts().0) < before_ms;
+            let ended: Vec<OwnedEventId> =
+                events.filter(is_over).map(|event| event.pdu.event_id().to_owned()).collect();
+            if !ended.is_empty() {
+                self.0.rooms.expire(room, &ended).await?;
+            }
+        }
+    }
+}
+
+fn event_id(fact: &Fact) -> Option<OwnedEventId> {
+    match fact {
+        Fact::Event { event_id } => Some(event_id.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Retention;
+
+    #[test]
+    fn a_room_has_its_will_within_bounds() {
+        let bounds = Retention { usual_ms: Some(50), shortest_ms: Some(10), longest_ms: Some(100) };
+        for (said, expected) in [(None, 50), (Some(20), 20), (Some(1), 10), (Some(1_000), 100)] {
+            assert_eq!(bounds.of(said), Some(expected), "{said:?}");
+        }
+        assert_eq!(Retention::default().of(None), None);
+        assert_eq!(Retention::default().of(Some(7)), Some(7));
+        assert_eq!(Retention { longest_ms: Some(9), ..Retention::default() }.of(None), Some(9));
+    }
+}
