@@ -482,6 +482,13 @@ pub const SEND_JOIN_MAX: Duration = Duration::from_secs(300);
 pub const DEVICE_LISTS_ASKED_MAX: usize = 1_000;
 /// How long events of a room wait for a user of ours who is just joining it (ours; senders wait 60 s for an answer).
 pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long whoever needs to know the members of a room waits for them, when a user of ours has just joined it (ours;
+/// senders wait 60 s for an answer).
+pub const PARTIAL_WAIT_MAX: Duration = Duration::from_secs(50);
+/// Servers that another one may name as being in a room (ours; the largest rooms have some 20,000).
+pub const PARTIAL_SERVERS_MAX: usize = 50_000;
+/// How long the answer to a join waits for the room's members (ours; in most rooms they are here by then).
+pub const PARTIAL_JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a user waits for another server to hear that they reject its invite (ours).
 pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Time for a look-up that a user waits for: an alias, a profile, a directory (ours).

@@ -99,6 +99,7 @@ impl Federation {
         if !self.rooms.is_here(room).await? {
             return Ok(None);
         }
+        self.rooms.whole(room).await?;
         let Some(summary) = self.history.summary(room).await? else { return Ok(None) };
         let may = self.history.allows_server(room, origin).await?
             && self.history.may_server_preview(origin, &summary).await?;

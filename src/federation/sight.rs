@@ -36,6 +36,7 @@ impl Federation {
         if !self.history.allows_server(room, server).await? {
             return Err(FederationError::Forbidden("The room does not let the server take part"));
         }
+        self.rooms.whole(room).await?;
         Ok(Sight { history: self.history.clone(), server: server.to_owned(), states: HashMap::new() })
     }
 }

@@ -12,14 +12,15 @@ use super::{
     erasure::Erased,
     event,
     tables::{
-        ALIASES, AliasRow, FORGOTTEN, PUBLISHED, PUBLISHED_IN, PublishedRow, ROOM_ALIASES, ROOMS, STRIPPED,
+        ALIASES, AliasRow, FORGOTTEN, GROWN, PUBLISHED, PUBLISHED_IN, PublishedRow, ROOM_ALIASES, ROOMS,
+        STRIPPED,
     },
 };
 use crate::{
     limits::{ALIASES_PER_ROOM_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError, Log},
     store::{Expect, Key, Scan, StoreError, table::TableId},
-    types::Ports,
+    types::{Ports, Position},
 };
 
 /// The history of all rooms. Cheap to clone.
@@ -155,6 +156,28 @@ impl History {
             Some(row) if self.0.exclusive => Ok(Some(row)),
             _ => self.reload_room(room).await,
         }
+    }
+
+    /// Whether most members of a room are not known yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_partial(&self, room: &RoomId) -> Result<bool, StoreError> {
+        Ok(self.room(room).await?.is_some_and(|row| row.partial))
+    }
+
+    /// Where after `from` a room became whole for the first time, if it did.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn grown_after(&self, room: &RoomId, from: Position) -> Result<Option<Position>, StoreError> {
+        if !self.room(room).await?.is_some_and(|row| row.grown) {
+            return Ok(None);
+        }
+        let to = GROWN.prefix(&(room.to_owned(),)).after_prefix();
+        let from = GROWN.key(&(room.to_owned(), from.next()));
+        let scan = Scan { from, to, reverse: false, limit: 1 };
+        Ok(self.log().db().scan(&GROWN, scan).await?.pop().map(|((_, at), ())| at))
     }
 
     /// As [`Self::room`], from the store itself.

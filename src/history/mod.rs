@@ -6,9 +6,10 @@
 //! changes a room (`room`, later `federation`) writes the rows that are declared here, in one commit
 //! with its facts, and then tells [`History`] with [`History::note`].
 //!
-//! Invariants: a room's current state moves only with an event of its timeline, and the row of that
-//! event says to what ([`States::current`]); state nodes and events never change, but for the redaction
-//! of an event; memory never shows what the log has not published.
+//! Invariants: a room's current state moves only with an event of its timeline, whose row says to what
+//! ([`States::current`]), or with a fact in the room's lane that says so itself; state nodes and events never change,
+//! but for the redaction of an event and the states around it when more of them becomes known; memory never shows what
+//! the log has not published.
 
 mod access;
 mod acl;

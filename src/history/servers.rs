@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ruma::{OwnedServerName, RoomId, ServerName};
 
-use super::History;
+use super::{History, tables::PARTIAL};
 use crate::{
     log::Audience,
     store::StoreError,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl History {
-    /// The servers with joined users, those with most first.
+    /// The servers with joined users, those with most first; last those of which it is not known yet who is there.
     ///
     /// # Errors
     /// When the store fails.
@@ -24,7 +24,14 @@ impl History {
         }
         let mut servers: Vec<_> = counts.into_iter().collect();
         servers.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
-        Ok(servers.into_iter().map(|(server, _)| server.to_owned()).collect())
+        let mut servers: Vec<_> = servers.into_iter().map(|(server, _)| server.to_owned()).collect();
+        if self.is_partial(room).await? {
+            let partial = self.log().db().row(&PARTIAL, &(room.to_owned(),)).await?;
+            let named = partial.into_iter().flat_map(|partial| partial.servers);
+            let more: Vec<_> = named.filter(|server| !servers.contains(server)).collect();
+            servers.extend(more);
+        }
+        Ok(servers)
     }
 
     /// Whether a remote server has a user in the room now.

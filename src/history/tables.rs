@@ -1,5 +1,7 @@
 //! The rows of rooms, except events and state nodes, which have their own encodings.
 
+use std::collections::BTreeSet;
+
 use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
@@ -73,6 +75,12 @@ pub const RETRIES: Rows<(OwnedRoomId, u64), RetryRow> = Rows::new(TableId::Unjud
 /// every such state in which nothing else stands in their place.
 pub const AMENDMENTS: Rows<(OwnedRoomId, OwnedEventId), AmendmentRow> = Rows::new(TableId::Amendment);
 
+/// Rooms that a user of ours has joined without most of their members.
+pub const PARTIAL: Rows<(OwnedRoomId,), PartialRow> = Rows::new(TableId::Partial);
+
+/// Where rooms became whole that had begun without most of their members.
+pub const GROWN: Rows<(OwnedRoomId, Position), ()> = Rows::new(TableId::Grown);
+
 /// A room as it is now. Every commit that moves it expects the row to be as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {
@@ -102,6 +110,12 @@ pub struct RoomRow {
     /// How many rows of [`AMENDMENTS`] the room has.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub amended: u64,
+    /// Most members are not known yet; see [`PARTIAL`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// The room has rows in [`GROWN`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grown: bool,
 }
 
 impl RoomRow {
@@ -120,6 +134,8 @@ impl RoomRow {
             gaps: 0,
             sticky_until_ms: 0,
             amended: 0,
+            partial: false,
+            grown: false,
         }
     }
 
@@ -177,6 +193,8 @@ pub enum Part {
     State,
     /// Not waiting for a judgement any more: a late part of the state; see [`AMENDMENTS`].
     Amendment,
+    /// Not waiting for a judgement: the members of a room that was joined without them; see [`PARTIAL`].
+    Members,
 }
 
 impl Part {
@@ -187,6 +205,7 @@ impl Part {
             Self::News => 0,
             Self::State => 1,
             Self::Amendment => 2,
+            Self::Members => 3,
         }
     }
 }
@@ -215,6 +234,17 @@ pub struct RetryRow {
     /// Random, and another whenever more has come, so that whoever has tried what was there before notices.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub mark: u64,
+}
+
+/// A room without most of its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialRow {
+    /// Our join, before which the members are to be known.
+    pub join: OwnedEventId,
+    /// Who let us in.
+    pub origin: OwnedServerName,
+    /// Who is in the room, as they say.
+    pub servers: BTreeSet<OwnedServerName>,
 }
 
 /// A late part of the state.

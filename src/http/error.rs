@@ -387,6 +387,9 @@ impl From<RoomError> for Failure {
             RoomError::UnsupportedVersion(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, message),
             RoomError::UnableToGrantJoin => Self::bad_request(ErrorKind::UnableToGrantJoin, message),
             RoomError::TooLarge(_) => Self::too_large(message),
+            RoomError::Partial => {
+                Self::custom(StatusCode::NOT_FOUND, "M_UNABLE_DUE_TO_PARTIAL_STATE", message)
+            }
             RoomError::Conflict => Self::busy(Duration::from_secs(1)),
             RoomError::Closed => Self::busy(Duration::from_secs(5)),
             RoomError::Store(error) => error.into(),

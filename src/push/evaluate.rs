@@ -94,7 +94,7 @@ impl Push {
     ) -> Result<Arc<RoomContext>, PushError> {
         let row = self.0.history.room(room).await?;
         // How many there are now is as good as how many there were then, and known without counting.
-        let joined = row.as_ref().map_or(0, |row| row.joined);
+        let joined = row.as_ref().map_or(0, counted);
         let key = (user.to_owned(), room.to_owned());
         if let Some(known) = self.0.contexts.get(&key).filter(|it| it.state == state && it.joined == joined) {
             return Ok(known);
@@ -112,7 +112,7 @@ impl Push {
         (state, row): (StateId, Option<Arc<RoomRow>>),
     ) -> Result<PushConditionRoomCtx, PushError> {
         let history = &self.0.history;
-        let joined = row.as_ref().map_or(0, |row| row.joined);
+        let joined = row.as_ref().map_or(0, counted);
         let keys = [
             StateKey::new(StateEventType::RoomMember, user.as_str()),
             StateKey::new(StateEventType::RoomPowerLevels, ""),
@@ -150,6 +150,11 @@ impl Push {
             RoomPowerLevelsRules::new(rules, creators),
         )))
     }
+}
+
+/// How many are in a room, for a rule about small rooms: in one whose members are not known yet, many.
+fn counted(row: &Arc<RoomRow>) -> u64 {
+    if row.partial { u64::MAX } else { row.joined }
 }
 
 /// Whether an event invites `user`.

@@ -70,6 +70,9 @@ pub enum RoomError {
     /// No other server that could help was reached, or its answer made no sense.
     #[error("the other server could not help: {0}")]
     Unreachable(String),
+    /// Not all members of the room are known yet.
+    #[error("this server has just joined the room and does not know all of it yet")]
+    Partial,
     /// Other requests kept changing the room; trying again will do.
     #[error("the room is changing too fast")]
     Conflict,

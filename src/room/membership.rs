@@ -232,6 +232,10 @@ impl Rooms {
     }
 
     async fn change(&self, room: &RoomId, change: Move<'_>) -> Result<(), RoomError> {
+        // What others are to the room, or who is new, decides about everything but leaving.
+        if change.sender != change.target || change.to != Membership::Leave {
+            self.whole(room).await?;
+        }
         until_settled!(self.try_change(room, &change))
     }
 

@@ -130,6 +130,8 @@ struct Inner {
     joins: Arc<guard::Slots>,
     /// Woken when there is something that could not be judged.
     unjudged: Notify,
+    /// Woken when a room has become whole.
+    completed: Notify,
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
@@ -160,6 +162,7 @@ impl Rooms {
             fetches: Arc::default(),
             joins: Arc::default(),
             unjudged: Notify::new(),
+            completed: Notify::new(),
             tasks,
             last_founded: AtomicU64::new(0),
         };

@@ -124,7 +124,7 @@ impl Turn {
         for written in &self.written {
             let event_id = written.event.pdu.event_id().to_owned();
             commit.fact(Lane::Room(self.room_id.clone()), Fact::Event { event_id: event_id.clone() });
-            if written.egress && (was_remote || self.row.remote > 0) {
+            if written.egress && (was_remote || self.row.remote > 0 || self.row.partial) {
                 commit.fact(Lane::Egress(self.room_id.clone()), Fact::Event { event_id });
             }
             written.event.record(commit);

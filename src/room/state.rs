@@ -30,6 +30,9 @@ impl Rooms {
         place: (&StateEventType, &str),
         content: Box<RawValue>,
     ) -> Result<OwnedEventId, RoomError> {
+        if *place.0 == StateEventType::RoomMember && place.1 != user.as_str() {
+            self.whole(room).await?;
+        }
         until_settled!(self.try_set_state(user, room, place, (&content, None)))
     }
 

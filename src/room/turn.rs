@@ -426,18 +426,35 @@ impl Turn {
             }
         }
         if !left.is_empty() {
-            let (history, state) = (&self.rooms.0.history, self.row.state);
-            let kind = StateEventType::RoomMember;
-            let entries = history.ask(&self.nodes, |nodes| tree::range(nodes, state, &kind)).await?;
-            for entry in entries.iter().filter(|entry| entry.value.membership == Some(Membership::Join)) {
-                if let Ok(user) = <&UserId>::try_from(entry.key.state_key.as_str()) {
-                    left.remove(user.server_name());
-                }
-            }
+            let joined = self.joined_servers().await?;
+            left.retain(|server| !joined.contains(server));
             movers.extend(left.into_iter().map(|server| (server, false)));
         }
         self.inside.extend(movers.iter().cloned());
         Ok(movers)
+    }
+
+    /// The servers with joined users in the state as it is by now.
+    pub(super) async fn joined_servers(&self) -> Result<BTreeSet<OwnedServerName>, RoomError> {
+        let (history, state) = (&self.rooms.0.history, self.row.state);
+        let kind = StateEventType::RoomMember;
+        let entries = history.ask(&self.nodes, |nodes| tree::range(nodes, state, &kind)).await?;
+        let joined = entries.iter().filter(|entry| entry.value.membership == Some(Membership::Join));
+        let users = joined.filter_map(|entry| <&UserId>::try_from(entry.key.state_key.as_str()).ok());
+        Ok(users.map(|user| user.server_name().to_owned()).collect())
+    }
+
+    /// Has servers that are in the room get what is written, although it is not known who of them is there.
+    pub(super) async fn let_in(&mut self, servers: &BTreeSet<OwnedServerName>) -> Result<(), RoomError> {
+        for server in servers {
+            if !self.is_inside(server).await?
+                && let Some(written) = self.written.last_mut()
+            {
+                written.servers.push((server.clone(), true));
+                self.inside.insert(server.clone(), true);
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn is_inside(&self, server: &OwnedServerName) -> Result<bool, RoomError> {

@@ -52,6 +52,7 @@ impl Rooms {
         version: RoomVersionId,
         additional_creators: &[OwnedUserId],
     ) -> Result<OwnedRoomId, RoomError> {
+        self.whole(room).await?;
         let plan = Plan { user, version, additional_creators };
         until_settled!(self.try_upgrade(room, &plan))
     }

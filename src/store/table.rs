@@ -66,6 +66,10 @@ pub enum TableId {
     UnjudgedRetry = 0x37,
     /// State events that were found good only after states had been made without them, by room.
     Amendment = 0x38,
+    /// Rooms that were joined without most of their members.
+    Partial = 0x39,
+    /// Where such rooms became whole.
+    Grown = 0x32,
     /// Rooms that are published in the directories of other networks.
     PublishedIn = 0x33,
     /// Events that are to be sent later.

@@ -178,10 +178,10 @@ impl Timeline {
 pub(super) struct Summary {
     #[serde(rename = "m.heroes", skip_serializing_if = "Option::is_none")]
     pub(super) heroes: Option<Vec<OwnedUserId>>,
-    #[serde(rename = "m.joined_member_count")]
-    pub(super) joined: u64,
-    #[serde(rename = "m.invited_member_count")]
-    pub(super) invited: u64,
+    #[serde(rename = "m.joined_member_count", skip_serializing_if = "Option::is_none")]
+    pub(super) joined: Option<u64>,
+    #[serde(rename = "m.invited_member_count", skip_serializing_if = "Option::is_none")]
+    pub(super) invited: Option<u64>,
 }
 
 /// Unread messages.

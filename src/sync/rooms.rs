@@ -8,7 +8,7 @@ use ruma::{EventId, OwnedRoomId, RoomId, UserId};
 
 use super::{
     StateDialect, Sync, SyncError, SyncRequest, SyncResponse,
-    filter::room_wanted,
+    filter::{is_lazy, room_wanted},
     lazy::Sendings,
     person::Cut,
     response::{Events, Invited, Knocked, RoomUpdate, Rooms},
@@ -92,8 +92,14 @@ impl Sync {
             members: Sendings::new(),
         };
         let mut places = Vec::with_capacity(touched.len());
+        let mut held_back = Vec::new();
         for room in touched {
-            match place(&scene, room.clone()) {
+            let mut place = place(&scene, room.clone());
+            if let Some(found) = place.take() {
+                place = self.presentable(&scene, found).await?;
+                held_back.extend(place.is_none().then(|| room.clone()));
+            }
+            match place {
                 Some(place) if place.is_joined || self.shows_left(&scene, &place).await? => {
                     places.push(place);
                 }
@@ -104,7 +110,7 @@ impl Sync {
         let spans = self.spans(&mut scene, &places).await?;
         let states = self.states(&mut scene, &places, &spans).await?;
         let moved = places.iter().zip(&states).filter(|(_, state)| state.members_moved);
-        let moved = moved.map(|(place, _)| place.room.clone()).collect();
+        let moved = moved.map(|(place, _)| place.room.clone()).chain(held_back).collect();
         for (place, update) in self.updates(&mut scene, &places, (spans, states)).await? {
             let rooms = match place.is_joined {
                 true => &mut response.rooms.join,
@@ -114,6 +120,27 @@ impl Sync {
         }
         self.lazy.note((caller, ""), scene.members, (cut.to.log, 0));
         Ok(moved)
+    }
+
+    /// A client that takes the members it is given for all that there are gets a room once they are all known.
+    async fn presentable<'a>(
+        &self,
+        scene: &Scene<'_>,
+        place: Place<'a>,
+    ) -> Result<Option<Place<'a>>, SyncError> {
+        if !place.is_joined || is_lazy(&scene.request.filter.room) {
+            return Ok(Some(place));
+        }
+        if self.history.is_partial(&place.room).await? {
+            return Ok(None);
+        }
+        let opened = scene.lanes.intervals(&Lane::Room(place.room.clone())).last().map(|last| last.opened);
+        let since = place.from.max(opened.unwrap_or_default());
+        Ok(match self.history.grown_after(&place.room, since).await? {
+            Some(at) if at > place.ends => None,
+            Some(_) => Some(Place { is_new: true, returns: true, ..place }),
+            None => Some(place),
+        })
     }
 
     /// The rooms of which there may be something to say.

@@ -177,6 +177,9 @@ impl Sync {
         let target = if before { bounds.begins } else { bounds.ends };
         let whole = place.is_whole(request);
         let lazy = is_lazy(&request.filter.room);
+        // Whoever asks for members when they are needed does not get all that have become known.
+        let became_whole = self.history.grown_after(&place.room, place.from).await?;
+        let grown = lazy && became_whole.is_some_and(|at| at <= place.ends);
         let mut chosen: BTreeMap<StateKey, OwnedEventId> = BTreeMap::new();
         let mut members_moved = whole || place.is_new;
         match whole {
@@ -188,7 +191,11 @@ impl Sync {
             }
             false => {
                 for change in self.history.state_diff(bounds.since, target).await? {
-                    members_moved |= change.key.event_type == StateEventType::RoomMember;
+                    let is_member = change.key.event_type == StateEventType::RoomMember;
+                    members_moved |= is_member;
+                    if grown && is_member && change.before.is_none() {
+                        continue;
+                    }
                     chosen.extend(change.after.map(|value| (change.key, value.event_id)));
                 }
             }
@@ -199,6 +206,10 @@ impl Sync {
         if before {
             let shown: HashSet<_> = span.shown.iter().map(|event| event.pdu.event_id()).collect();
             for change in hidden {
+                let is_member = change.key.event_type == StateEventType::RoomMember;
+                if grown && is_member && change.before.is_none() {
+                    continue;
+                }
                 if let Some(value) = change.after.filter(|value| !shown.contains(&*value.event_id)) {
                     chosen.insert(change.key, value.event_id);
                 }

@@ -23,21 +23,28 @@ impl Sync {
     ) -> Result<Summary, SyncError> {
         let heroes = self.heroes(&scene.caller.user_id, room, span).await?;
         let state = self.state_where_it_ends(room, span).await?;
-        let (joined, invited) = self.member_counts(room, state).await?;
+        let (joined, invited) = self.member_counts(room, state).await?.unzip();
         // Without heroes the room has a name of its own.
         Ok(Summary { heroes: (!heroes.is_empty()).then_some(heroes), joined, invited })
     }
 
-    /// How many are joined and how many are invited in a state of a room.
-    pub(super) async fn member_counts(&self, room: &RoomId, state: StateId) -> Result<(u64, u64), SyncError> {
+    /// How many are joined and how many are invited in a state of a room; nothing as long as that is not known.
+    pub(super) async fn member_counts(
+        &self,
+        room: &RoomId,
+        state: StateId,
+    ) -> Result<Option<(u64, u64)>, SyncError> {
         let row = self.history.room(room).await?;
-        Ok(match row.filter(|row| row.state == state) {
+        if row.as_ref().is_some_and(|row| row.partial) {
+            return Ok(None);
+        }
+        Ok(Some(match row.filter(|row| row.state == state) {
             Some(row) => (row.joined, row.invited),
             None => {
                 let members = self.history.members(room, state).await?;
                 (members.joined_count() as u64, members.invited_count() as u64)
             }
-        })
+        }))
     }
 
     /// The first few others who are joined or invited; without any, those who have left. Nobody if the

@@ -54,6 +54,7 @@ impl Federation {
         if !self.rooms.is_here(room).await? {
             return Err(FederationError::NotFound("This server is not in the room"));
         }
+        self.rooms.whole(room).await?;
         match self.history.allows_server(room, origin).await? {
             true => Ok(()),
             false => Err(FederationError::Forbidden("The room does not let your server take part")),

@@ -429,6 +429,7 @@ async fn row_3_17_a_room_without_a_create_event_stops_nothing() {
             event: honest,
             state: Vec::new(),
             auth_chain: Vec::new(),
+            omitted: None,
         };
         let graft = Graft { event: message(&a, &room, "alice@a", "x").await, ..graft };
         let state = a.state(&room).await;

@@ -8,6 +8,7 @@ mod hydra;
 mod later;
 mod leaks;
 mod model;
+mod partial;
 mod policy;
 mod removal;
 mod rooms;
@@ -49,7 +50,7 @@ use crate::{
     peer::{Bounds, Net, NetError, Peers, Settings},
     room::{Graft, Message, NewRoom, Profile, Profiles, RoomError, Rooms},
     store::{BoxFuture, Db, StoreError, memory::Memory},
-    types::{Cursor, Fact, Lane, ManualClock, Ports, Position, Reader, SeededRng},
+    types::{Cursor, Fact, Lane, ManualClock, Membership, Ports, Position, Reader, SeededRng},
 };
 
 struct Nameless;
@@ -351,13 +352,23 @@ impl Node {
 
     /// Lets a user of this server join a room through `resident`.
     async fn join_through(&self, resident: &Self, room: &RoomId, who: &str) -> Result<(), RoomError> {
+        self.join_with(resident, room, (who, false)).await
+    }
+
+    /// As [`Self::join_through`]; with `omit` the resident server leaves out the members.
+    async fn join_with(
+        &self,
+        resident: &Self,
+        room: &RoomId,
+        (who, omit): (&str, bool),
+    ) -> Result<(), RoomError> {
         let user = user(who);
         if self
             .history()
             .current_members(room)
             .await
             .unwrap()
-            .with(crate::types::Membership::Join)
+            .with(Membership::Join)
             .any(|member| member.server_name() == self.name)
         {
             return self.rooms().join(&user, room, None, serde_json::Map::new()).await;
@@ -369,7 +380,10 @@ impl Node {
         let id = id.map_err(|failure| RoomError::Forbidden(failure.to_string()))?;
         let stored = resident.history().event(&id).await.unwrap().unwrap();
         let states = stored.states.unwrap();
-        let (state, chain) = resident.federation.state_with_chain(states.before).await.unwrap();
+        let (mut state, chain) = resident.federation.state_with_chain(states.before).await.unwrap();
+        let joined = state.iter().filter(|event| event.pdu.membership() == Some(Membership::Join));
+        let servers = joined.map(|event| event.pdu.sender().server_name().to_owned()).collect();
+        state.retain(|event| !omit || event.pdu.membership().is_none());
         let texts = |events: Vec<Arc<StoredEvent>>| -> Vec<Box<RawValue>> {
             events.iter().map(|event| event.pdu.json().to_owned()).collect()
         };
@@ -379,6 +393,7 @@ impl Node {
             event: join,
             state: texts(state),
             auth_chain: texts(chain),
+            omitted: omit.then_some(servers),
         };
         let grafting: BoxFuture<'_, _> = Box::pin(self.rooms().graft(graft));
         grafting.await

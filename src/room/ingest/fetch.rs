@@ -80,7 +80,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
     }
 
     /// Has what could not be checked tried again later.
-    async fn keep_unverified(&mut self, part: Part) -> Result<(), RoomError> {
+    pub(super) async fn keep_unverified(&mut self, part: Part) -> Result<(), RoomError> {
         let unverified = std::mem::take(&mut self.unverified);
         let Some(origin) = self.sources.first() else { return Ok(()) };
         let from = (self.batch.room, &**origin);

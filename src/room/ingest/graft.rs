@@ -1,6 +1,9 @@
 //! A room as another server gives it when one of our users joins there.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use ruma::{OwnedEventId, OwnedServerName, RoomVersionId, events::TimelineEventType};
 use serde_json::value::RawValue;
@@ -14,7 +17,11 @@ use super::{
     take::{Outcome, Way},
 };
 use crate::{
-    dag::{Pdu, Signed, StateId, build::Head, tree},
+    dag::{
+        Pdu, Signed, StateId, StateKey, StateValue,
+        build::Head,
+        tree::{self, entry_of},
+    },
     history::{
         EventNotes, RoomRow, States, Status, StoredEvent,
         tables::{AMENDMENTS, HeadRow, Part, RETRIES},
@@ -37,6 +44,8 @@ pub struct Graft {
     pub state: Vec<Box<RawValue>>,
     /// The auth chain of the state and of the join.
     pub auth_chain: Vec<Box<RawValue>>,
+    /// If the state has few of the members: the servers that are in the room.
+    pub omitted: Option<BTreeSet<OwnedServerName>>,
 }
 
 impl Rooms {
@@ -46,7 +55,7 @@ impl Rooms {
     /// # Errors
     /// When the answer is not sound, or our join is not allowed by it.
     pub async fn graft(&self, graft: Graft) -> Result<(), RoomError> {
-        let Graft { origin, version, event, state, auth_chain } = graft;
+        let Graft { origin, version, event, state, auth_chain, omitted } = graft;
         let rules = crate::dag::versions::rules(&version)
             .ok_or_else(|| RoomError::UnsupportedVersion(version.clone()))?;
         let room = event.room_id().to_owned();
@@ -81,9 +90,23 @@ impl Rooms {
         // left out until it can be: one dead server must not keep everybody out of the room.
         let mut stored = self.0.history.events(&state_ids).await?;
         stored.retain(Option::is_some);
-        let state = sound_state(&stored, &room, &row.create)
+        let mut state = sound_state(&stored, &room, &row.create)
             .ok_or_else(|| unsound("the state is not that of one room"))?;
-        until_settled!(self.try_graft(&origin, (&row, &event), &state))
+        if omitted.is_some() {
+            // Whoever lets our user in is among those who are left out.
+            for named in self.0.history.events(event.auth_events()).await?.into_iter().flatten() {
+                if let Some((key, value)) = entry_of(&named.pdu).filter(|_| named.status != Status::Rejected)
+                {
+                    state.entry(key).or_insert(value);
+                }
+            }
+        }
+        let partial = omitted.as_ref();
+        until_settled!(self.try_graft(&origin, (&row, &event), (&state, partial)))?;
+        if partial.is_some() {
+            self.begin_to_complete(&room).await;
+        }
+        Ok(())
     }
 
     /// Those of `pdus` that are not stored: they could not be judged.
@@ -97,7 +120,7 @@ impl Rooms {
         &self,
         origin: &ruma::ServerName,
         (row, event): (&Arc<RoomRow>, &Pdu),
-        state: &std::collections::BTreeMap<crate::dag::StateKey, crate::dag::StateValue>,
+        (state, partial): (&BTreeMap<StateKey, StateValue>, Option<&BTreeSet<OwnedServerName>>),
     ) -> Result<(), RoomError> {
         let room = event.room_id().to_owned();
         let edits: Vec<_> = state.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
@@ -115,6 +138,10 @@ impl Rooms {
         let before = turn.note_applied(applied);
         turn.forget_earlier_stay();
         turn.join_at(event.clone(), before).await?;
+        if let Some(servers) = partial {
+            turn.let_in(servers).await?;
+            turn.begin_partial(event.event_id().to_owned(), origin.to_owned(), servers.clone());
+        }
         turn.close().await
     }
 
@@ -149,6 +176,7 @@ impl Rooms {
 impl Turn {
     /// What was found out late about the state of an earlier stay says nothing about this one.
     fn forget_earlier_stay(&mut self) {
+        self.row.partial = false;
         if self.row.amended > 0 {
             self.row.amended = 0;
             let (prefix, key) = ((self.room_id.clone(),), (self.room_id.clone(), Part::Amendment.number()));

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Events that were kept, by their ids.
-type Kept = BTreeMap<OwnedEventId, UnjudgedRow>;
+pub(super) type Kept = BTreeMap<OwnedEventId, UnjudgedRow>;
 
 impl Rooms {
     /// Has what could not be judged tried again when its time has come, until `stopping`.
@@ -139,6 +139,7 @@ impl Rooms {
         match part {
             part if part == Part::Amendment.number() => self.forget_amendments(&room, &retry).await,
             part if part == Part::State.number() => self.try_state_again(&room, retry).await,
+            part if part == Part::Members.number() => self.complete_again(&room, retry).await,
             _ => {
                 let kept = self.kept(&room, Part::News).await?;
                 let left = match self.is_here(&room).await? {
@@ -168,7 +169,7 @@ impl Rooms {
     }
 
     /// Takes note that what was `kept` has been tried and `left` could not be judged.
-    async fn note_tried(
+    pub(super) async fn note_tried(
         &self,
         (room, part): (&RoomId, Part),
         (kept, mut left): (&Kept, BTreeSet<OwnedEventId>),
@@ -183,16 +184,27 @@ impl Rooms {
         }
         match left.is_empty() {
             true => commit.delete(&RETRIES, &key),
-            false => {
-                let pause = UNJUDGED_PAUSE_FIRST.saturating_mul(1 << retry.failures.min(16));
-                let retry_at_ms = now.saturating_add(millis(pause.min(UNJUDGED_PAUSE_MAX)));
-                let failures = retry.failures.saturating_add(1);
-                commit.put(&RETRIES, &key, &RetryRow { failures, retry_at_ms, ..retry.clone() });
-            }
+            false => commit.put(&RETRIES, &key, &after_failure(&retry, now)),
         }
         commit.expect_equals(&RETRIES, &key, &retry);
         match self.0.history.log().commit(commit).await {
             // More has come meanwhile: what is done is found to be done the next time.
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes note that something has been tried in vain.
+    pub(super) async fn put_off(
+        &self,
+        (room, part): (&RoomId, Part),
+        retry: RetryRow,
+    ) -> Result<(), RoomError> {
+        let key = (room.to_owned(), part.number());
+        let mut commit = Commit::new();
+        commit.expect_equals(&RETRIES, &key, &retry);
+        commit.put(&RETRIES, &key, &after_failure(&retry, self.now_ms()));
+        match self.0.history.log().commit(commit).await {
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -255,6 +267,13 @@ fn is_open(result: &Result<(), ReceiveFailure>) -> bool {
         result,
         Err(ReceiveFailure::Missing | ReceiveFailure::Unverified(_) | ReceiveFailure::Trouble(_))
     )
+}
+
+/// When to try again what has failed once more.
+fn after_failure(retry: &RetryRow, now_ms: u64) -> RetryRow {
+    let pause = UNJUDGED_PAUSE_FIRST.saturating_mul(1 << retry.failures.min(16));
+    let retry_at_ms = now_ms.saturating_add(millis(pause.min(UNJUDGED_PAUSE_MAX)));
+    RetryRow { failures: retry.failures.saturating_add(1), retry_at_ms, ..retry.clone() }
 }
 
 fn millis(pause: Duration) -> u64 {

@@ -5,7 +5,7 @@
 //! place in the graph, [`take`] judges with everything at hand and puts the event into the room.
 //! [`gaps`] knows what lies before what is here.
 //! [`later`] keeps what could not be judged and tries it again, [`amend`] puts what was found good too late for
-//! the states that it belongs into there.
+//! the states that it belongs into there, and [`partial`] completes rooms that were joined without their members.
 //! Invariants: nothing is stored as an event that has not passed `check`; a failure to fetch leaves no verdict; what
 //! was rejected or soft-failed never becomes part of a state or a head.
 
@@ -19,6 +19,7 @@ mod gaps;
 mod graft;
 mod later;
 mod outlier;
+mod partial;
 mod redaction;
 mod take;
 
@@ -122,6 +123,7 @@ impl Rooms {
         room: &RoomId,
         pdu: Box<RawValue>,
     ) -> Result<OwnedEventId, ReceiveFailure> {
+        self.whole(room).await?;
         let mut results = Results::new();
         self.try_receive((origin, room), vec![pdu], Way::Live { relay: true }, &mut results).await?;
         let no_event = || ReceiveFailure::Malformed(String::from("it is no event of the room"));
@@ -187,6 +189,14 @@ impl Rooms {
         results.extend(checked.known.into_iter().map(|id| (id, Ok(()))));
         results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
         let mut unjudged = checked.unverified;
+        if row.partial {
+            let events = checked.events.iter().map(|event| event.pdu().clone());
+            for pdu in events {
+                results.insert(pdu.event_id().to_owned(), Err(ReceiveFailure::Missing));
+                unjudged.push(pdu);
+            }
+            return Ok(unjudged);
+        }
         let mut given: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
         for event in &checked.events {
             let id = event.pdu().event_id().to_owned();

@@ -44,6 +44,7 @@ impl Rooms {
         user: &UserId,
         content: Map<String, Value>,
     ) -> Result<OwnedEventId, RoomError> {
+        self.whole(room).await?;
         let event = NewEvent::state(sender, "m.room.member", user.as_str(), &content)?;
         let invite = self.write_invite(room, user, event).await?;
         // Once their server has shown the invite to the user, it must be in the room too.

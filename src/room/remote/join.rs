@@ -19,7 +19,7 @@ use super::{
 use crate::{
     dag::{Pdu, Signed, versions},
     keys,
-    limits::{HANDSHAKE_MAX, SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX},
+    limits::{HANDSHAKE_MAX, PARTIAL_SERVERS_MAX, SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX},
     peer::{Bounds, Validity, Wanted},
     room::{
         Graft, RoomError, Rooms, join::AUTHORISED_VIA, membership::member_content, template::without_grant,
@@ -51,6 +51,7 @@ impl Rooms {
         self.check_open(room).await?;
         let mut refusals = Refusals::default();
         if self.is_here(room).await? {
+            self.whole(room).await?;
             match self.join(user, room, reason, extra.clone()).await {
                 // Somebody of another server may have the power that ours lack.
                 Err(error @ RoomError::UnableToGrantJoin) => refusals = Refusals::after(error),
@@ -112,7 +113,9 @@ impl Rooms {
         let event = NewEvent::state(user, "m.room.member", user.as_str(), &content)?;
         let event = offer.build(self, room, event)?;
         let id = event.event_id().to_owned();
-        let request = create_join_event::v2::Request::new(room.clone(), id, event.json().to_owned());
+        let mut request = create_join_event::v2::Request::new(room.clone(), id, event.json().to_owned());
+        // A room that users of ours are in already is resolved with the state that is given.
+        request.omit_members = !self.is_here(room).await?;
         let bounds = Bounds::new(SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX);
         let answer = peers.call(server, request, bounds).await?.room_state;
         let event = match (&offer.granter, &answer.event) {
@@ -121,12 +124,16 @@ impl Rooms {
             (Some(_), None) => return Err(unsound("the join is not signed by who lets the user in")),
         };
         check_version(&answer.state, &offer.version)?;
+        let named = answer.servers_in_room.into_iter().flatten().take(PARTIAL_SERVERS_MAX);
+        let servers = named.filter_map(|name| OwnedServerName::try_from(name).ok());
+        let servers = servers.filter(|server| server != self.0.history.server()).collect();
         let graft = Graft {
             origin: server.to_owned(),
             version: offer.version,
             event,
             state: answer.state,
             auth_chain: answer.auth_chain,
+            omitted: answer.members_omitted.then_some(servers),
         };
         Box::pin(self.graft(graft)).await
     }

@@ -175,5 +175,6 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::Conflict) => "conflict",
         Err(RoomError::Closed) => "closed",
         Err(RoomError::Store(_)) => "store",
+        Err(RoomError::Partial) => "partial",
     }
 }

@@ -237,8 +237,7 @@ impl Sync {
             result.avatar = (url.is_some() || !is_new).then_some(url);
         }
         if state.members_moved {
-            let (joined, invited) = self.member_counts(room, ends).await?;
-            (result.joined_count, result.invited_count) = (Some(joined), Some(invited));
+            (result.joined_count, result.invited_count) = self.member_counts(room, ends).await?.unzip();
         }
         Ok(())
     }

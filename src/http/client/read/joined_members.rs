@@ -19,6 +19,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     if !history.is_joined(&request.room_id, &caller.user_id).await? {
         return Err(Failure::forbidden("You are not in the room"));
     }
+    app.rooms.whole(&request.room_id).await?;
     let members = history.current_members(&request.room_id).await?;
     let joined = || members.iter().filter(|(_, member)| member.membership == Membership::Join);
     let ids: Vec<_> = joined().map(|(_, member)| member.event_id.clone()).collect();

@@ -15,6 +15,7 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.rooms.whole(&request.room_id).await?;
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let state = match request.at.as_deref().map(boundary).transpose()? {
         Some(at) if at < scene.reach.until => app.history.state_at_position(&request.room_id, at).await?,

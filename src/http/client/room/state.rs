@@ -15,6 +15,7 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+    app.rooms.whole(&request.room_id).await?;
     let history = &app.history;
     let state = history.readable_state(&caller.user_id, &request.room_id).await?;
     let state = state.ok_or_else(|| Failure::forbidden("You may not look into the room"))?;

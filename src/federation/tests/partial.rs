@@ -1,0 +1,204 @@
+//! Rooms that are joined before their members are known.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use ruma::{OwnedRoomId, RoomId};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Node, Wire, server, user};
+use crate::{
+    account::Caller,
+    device::Devices,
+    history::Status,
+    limits::PARTIAL_WAIT_MAX,
+    push::Push,
+    room::RoomError,
+    sync::{Sync, SyncRequest},
+    types::Membership,
+};
+
+/// A room of alice's at a, with carol of c in it and mallory of c banned; d's dave has joined it, and cannot get its
+/// members yet.
+async fn scene(version: &str) -> (Arc<Wire>, OwnedRoomId) {
+    let wire = Wire::new(&["a", "c", "d"]).await;
+    let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+    let room = a.create("alice@a", version).await;
+    c.join_through(&a, &room, "carol@c").await.unwrap();
+    a.rooms().ban(&user("alice@a"), &room, &user("mallory@c"), None).await.unwrap();
+    wire.drive().await;
+    for other in ["a", "c"] {
+        wire.lies.lock().push((server(other), "/v1/state", None));
+    }
+    d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
+    (wire, room)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_joined_without_its_members_is_usable_and_becomes_whole() {
+    for version in ["1", "6", "10", "11", "12"] {
+        let (wire, room) = scene(version).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        let carol = user("carol@c");
+        assert!(d.history().is_partial(&room).await.unwrap(), "{version}");
+        assert_eq!(d.history().membership(&room, &carol).await.unwrap(), None, "{version}");
+        let first = d.say("dave@d", &room, "I am here").await.unwrap();
+        d.set("dave@d", &room, ("org.example.mood", "@dave:d.org"), json!({ "mood": "fine" }))
+            .await
+            .unwrap_err();
+        let told = d.federation.log.head();
+
+        // What others say waits for its judgement.
+        wire.drive().await;
+        assert_eq!(c.status(&first).await, Some(Status::Timeline), "{version}: others hear of it");
+        let answer = c.say("carol@c", &room, "welcome").await.unwrap();
+        wire.drive().await;
+        assert_eq!(d.status(&answer).await, None, "{version}");
+        let waited = d.rooms().whole(&room).await;
+        assert!(matches!(waited, Err(RoomError::Partial)), "{version}");
+
+        wire.lies.lock().clear();
+        for _ in 0..3 {
+            wire.clock.advance(Duration::from_secs(3_600));
+            d.rooms().judge_due().await.unwrap();
+        }
+        d.rooms().whole(&room).await.unwrap();
+        assert_eq!(d.status(&answer).await, Some(Status::Timeline), "{version}: nothing is lost");
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+        let row = d.history().room(&room).await.unwrap().unwrap();
+        assert_eq!((row.joined, row.remote, row.partial), (3, 2, false), "{version}");
+        let [ours, theirs] = [&d, &a].map(|node| node.history().state_at(&first));
+        let (ours, theirs) = (ours.await.unwrap().unwrap(), theirs.await.unwrap().unwrap());
+        for (ours, theirs) in [(ours.before, theirs.before), (ours.after, theirs.after)] {
+            let ours = d.history().state_of(ours, None).await.unwrap();
+            let theirs = a.history().state_of(theirs, None).await.unwrap();
+            assert_eq!(ours, theirs, "{version}: as if all had been known when it was said");
+        }
+        // The log tells when the members came.
+        let before = d.history().state_at_position(&room, told).await.unwrap();
+        let after = d.history().state_at_position(&room, d.federation.log.head()).await.unwrap();
+        assert_eq!(d.history().membership_in(before, &carol).await.unwrap(), None, "{version}");
+        let member = d.history().membership_in(after, &carol).await.unwrap();
+        assert_eq!(member, Some(Membership::Join), "{version}");
+        assert!(d.history().grown_after(&room, told).await.unwrap().is_some(), "{version}");
+    }
+}
+
+/// Nobody decides by members that are not known.
+#[tokio::test(start_paused = true)]
+async fn what_depends_on_the_members_waits_for_them() {
+    let (wire, room) = scene("12").await;
+    let (a, d) = (wire.node("a"), wire.node("d"));
+    let (dave, mallory) = (user("dave@d"), user("mallory@c"));
+    let began = tokio::time::Instant::now();
+    let invited = d.rooms().invite(&dave, &room, &mallory, None).await;
+    assert!(matches!(invited, Err(RoomError::Partial)), "{invited:?}");
+    assert!(began.elapsed() >= PARTIAL_WAIT_MAX);
+    let entered = d.rooms().enter(&user("dora@d"), &room, &[], (None, serde_json::Map::new())).await;
+    assert!(matches!(entered, Err(RoomError::Partial)), "{entered:?}");
+    wire.lies.lock().clear();
+    let (invited, ()) = tokio::join!(d.rooms().invite(&dave, &room, &mallory, None), async {
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+    });
+    assert!(matches!(invited, Err(RoomError::Forbidden(_))), "a ban is a ban: {invited:?}");
+    assert_eq!(d.state(&room).await, a.state(&room).await);
+}
+
+/// Whoever leaves before the members are known leaves no trace of the search for them.
+#[tokio::test(start_paused = true)]
+async fn one_may_leave_before_the_members_are_known() {
+    let (wire, room) = scene("11").await;
+    let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+    d.rooms().leave(&user("dave@d"), &room, None).await.unwrap();
+    wire.drive().await;
+    let member = c.history().membership(&room, &user("dave@d")).await.unwrap();
+    assert_eq!(member, Some(Membership::Leave));
+    wire.clock.advance(Duration::from_secs(3_600));
+    d.rooms().judge_due().await.unwrap();
+    assert!(!d.history().is_partial(&room).await.unwrap());
+    assert!(!d.history().has_server(&room, &c.name).await.unwrap());
+    wire.lies.lock().clear();
+    d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
+    d.rooms().whole(&room).await.unwrap();
+    wire.drive().await;
+    assert_eq!(d.state(&room).await, a.state(&room).await);
+}
+
+/// What one client of dave's has been told of the room.
+struct Told {
+    members: BTreeSet<String>,
+    said: Vec<String>,
+    counted: Option<u64>,
+}
+
+/// Syncs on from `since`; what is told of the room, if anything, and the next token.
+async fn sync(d: &Node, room: &RoomId, lazy: bool, since: Option<&str>) -> (Option<Told>, String) {
+    let federation = &d.federation;
+    let push = Push::new(federation.history.clone(), federation.accounts.clone());
+    let devices = Devices::new(federation.log.clone(), federation.ports.clone(), d.name.clone());
+    let (history, accounts) = (federation.history.clone(), federation.accounts.clone());
+    let sync = Sync::new(history, accounts, devices, push, federation.ephemeral.clone());
+    let caller = Caller { user_id: user("dave@d"), device_id: "D".into() };
+    let filter = json!({ "room": { "state": { "lazy_load_members": lazy } } });
+    let request = SyncRequest {
+        filter: serde_json::from_value(filter).unwrap(),
+        since: since.map(|since| since.parse().unwrap()),
+        full_state: false,
+        dialect: Default::default(),
+        timeout: Duration::ZERO,
+        set_presence: None,
+    };
+    let answer = sync.sync(&caller, &request, &CancellationToken::new()).await.unwrap();
+    let answer = serde_json::to_value(&answer).unwrap();
+    let told = answer["rooms"]["join"].get(room.as_str()).map(|told| {
+        let events = |part: &str| told[part]["events"].as_array().cloned().unwrap_or_default();
+        let members = events("state").into_iter().chain(events("timeline"));
+        let members = members.filter(|event| event["type"] == "m.room.member");
+        let said = events("timeline")
+            .into_iter()
+            .filter_map(|event| Some(event["content"]["body"].as_str()?.into()));
+        Told {
+            members: members.map(|event| event["state_key"].as_str().unwrap().into()).collect(),
+            said: said.collect(),
+            counted: told["summary"]["m.joined_member_count"].as_u64(),
+        }
+    });
+    (told, answer["next_batch"].as_str().unwrap().into())
+}
+
+/// A client that asks for members when it needs them has the room at once, and the others' when they are all known.
+#[tokio::test(start_paused = true)]
+async fn clients_are_told_of_members_once_they_are_known() {
+    let (wire, room) = scene("12").await;
+    let (a, d) = (wire.node("a"), wire.node("d"));
+    d.say("dave@d", &room, "one").await.unwrap();
+    let (lazy, lazy_token) = sync(&d, &room, true, None).await;
+    let lazy = lazy.unwrap();
+    assert_eq!(lazy.said, ["one"]);
+    assert_eq!(lazy.counted, None, "it is not known how many there are");
+    let (eager, eager_token) = sync(&d, &room, false, None).await;
+    assert!(eager.is_none(), "it would take the members for all that there are");
+
+    a.say("alice@a", &room, "two").await.unwrap();
+    wire.drive().await;
+    wire.lies.lock().clear();
+    for _ in 0..3 {
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+    }
+    let (lazy, _) = sync(&d, &room, true, Some(&lazy_token)).await;
+    let lazy = lazy.unwrap();
+    assert_eq!(lazy.said, ["two"]);
+    assert_eq!(lazy.counted, Some(3));
+    assert!(lazy.members.contains("@alice:a.org"), "who has spoken: {:?}", lazy.members);
+    assert!(!lazy.members.contains("@mallory:c.org"), "who is needed: {:?}", lazy.members);
+    let (eager, eager_token) = sync(&d, &room, false, Some(&eager_token)).await;
+    let eager = eager.unwrap();
+    let all = ["@alice:a.org", "@carol:c.org", "@dave:d.org", "@mallory:c.org"].map(String::from);
+    assert_eq!(eager.members, BTreeSet::from(all));
+    assert_eq!(eager.counted, Some(3));
+    assert_eq!(eager.said.last().unwrap(), "two");
+    let (eager, _) = sync(&d, &room, false, Some(&eager_token)).await;
+    assert!(eager.is_none(), "once");
+}

@@ -1,0 +1,267 @@
+//! Rooms whose members are not all known yet: a user of ours has just joined, and the other server has left most
+//! member events out of its answer.
+//!
+//! The user may read and write there at once. What needs to know the members waits ([`Rooms::whole`]), and what comes
+//! from other servers is kept until it can be judged by the whole state. That is asked for in the background, again and
+//! again and over restarts; once it is here, everything that was written meanwhile is as if it had been there from the
+//! beginning, and the log tells of the members who were added.
+//!
+//! <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
+
+use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
+use crate::{
+    dag::{
+        StateId,
+        tree::{self, Applied},
+    },
+    history::{
+        States, StoredEvent,
+        tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow},
+    },
+    limits::{
+        FETCH_ONE_BY_ONE_MAX, FETCH_SOURCES_MAX, PAGE_EVENTS_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_WAIT_MAX,
+        UNJUDGED_PAUSE_FIRST,
+    },
+    log::{Audience, Direction},
+    room::{RoomError, Rooms, turn::Turn, until_settled},
+    types::{Fact, Lane, Position},
+};
+
+impl Rooms {
+    /// Waits until all members of a room are known, at most [`PARTIAL_WAIT_MAX`].
+    ///
+    /// # Errors
+    /// [`RoomError::Partial`] when they are not by then.
+    pub async fn whole(&self, room: &RoomId) -> Result<(), RoomError> {
+        match tokio::time::timeout(PARTIAL_WAIT_MAX, self.wait_until_whole(room)).await {
+            Ok(done) => done,
+            Err(_) => Err(RoomError::Partial),
+        }
+    }
+
+    async fn wait_until_whole(&self, room: &RoomId) -> Result<(), RoomError> {
+        loop {
+            let completed = self.0.completed.notified();
+            if !self.0.history.is_partial(room).await? {
+                return Ok(());
+            }
+            completed.await;
+        }
+    }
+
+    /// Asks for the members of a room in which a user of ours has just come. Small rooms are whole when this returns;
+    /// of others the rest comes later.
+    pub(super) async fn begin_to_complete(&self, room: &RoomId) {
+        let (rooms, room_id) = (self.clone(), room.to_owned());
+        self.0.tasks.spawn(async move {
+            if let Err(error) = rooms.complete(&room_id).await {
+                tracing::warn!(room.id = %room_id, %error, "could not get the members of {room_id}");
+            }
+        });
+        drop(tokio::time::timeout(PARTIAL_JOIN_PATIENCE, self.wait_until_whole(room)).await);
+    }
+
+    /// Tries again to complete a room; see [`Self::judge_due`].
+    pub(super) async fn complete_again(&self, room: &RoomId, retry: RetryRow) -> Result<(), RoomError> {
+        let done = self.complete(room).await;
+        if let Err(error) = &done {
+            tracing::info!(room.id = %room, %error, "could not get the members of {room} yet");
+        }
+        match done {
+            Err(error @ RoomError::Store(_)) => Err(error),
+            Ok(true) => self.note_tried((room, Part::Members), (&Kept::new(), BTreeSet::new()), retry).await,
+            _ => self.put_off((room, Part::Members), retry).await,
+        }
+    }
+
+    /// Gets the members that are lacking; whether the room is whole now.
+    async fn complete(&self, room: &RoomId) -> Result<bool, RoomError> {
+        let _fetching = self.0.fetches.lock(room).await;
+        let Some(row) = self.0.history.room(room).await? else { return Ok(true) };
+        if !row.partial {
+            return Ok(true);
+        }
+        let partial = self.0.history.log().db().row(&PARTIAL, &(room.to_owned(),)).await?;
+        let join = match &partial {
+            Some(partial) => self.0.history.event(&partial.join).await?,
+            None => None,
+        };
+        let (Some(partial), Some(join)) = (partial, join) else { return Ok(false) };
+        if row.joined == row.remote {
+            // Nobody of ours is there any more.
+            until_settled!(self.try_make_whole(room, &partial, None))?;
+            return Ok(true);
+        }
+        let mut batch = Batch::new(self, room, row);
+        let mut fetch = Fetch::new(&mut batch, &partial.origin).await?;
+        let mut servers = fetch.sources();
+        servers.extend(
+            partial.servers.iter().filter(|server| !servers.contains(server)).cloned().collect::<Vec<_>>(),
+        );
+        for server in servers.into_iter().take(FETCH_SOURCES_MAX) {
+            if let Some(applied) = fetch.whole_state(&server, &join).await? {
+                until_settled!(self.try_make_whole(room, &partial, Some((&join, &applied))))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts the state after our join, as it is now known, under everything that happened since.
+    async fn try_make_whole(
+        &self,
+        room: &RoomId,
+        partial: &PartialRow,
+        found: Option<(&Arc<StoredEvent>, &Applied)>,
+    ) -> Result<(), RoomError> {
+        let mut turn = Turn::begin_at_rest(self, room).await?;
+        if !turn.row.partial {
+            return Ok(());
+        }
+        turn.row.partial = false;
+        if let Some((join, applied)) = found {
+            turn.row.grown = true;
+            turn.adopt(&applied.nodes);
+            turn.complete_since(join, applied.state).await?;
+            let grown = GROWN.prefix(&(room.to_owned(),));
+            turn.extra.push(Box::new(move |commit| commit.put_at_position(grown, GROWN.encode(&()))));
+        }
+        let joined = turn.joined_servers().await?;
+        let mut gone: Vec<OwnedServerName> = partial.servers.difference(&joined).cloned().collect();
+        let news = (room.to_owned(), Part::News.number());
+        let waiting = self.0.history.log().db().row(&RETRIES, &news).await?;
+        let (key, members) = ((room.to_owned(),), (room.to_owned(), Part::Members.number()));
+        turn.extra.push(Box::new(move |commit| {
+            for server in gone.drain(..) {
+                commit.close(Audience::Server(server), Lane::Egress(key.0.clone()));
+            }
+            commit.delete(&PARTIAL, &key);
+            commit.delete(&RETRIES, &members);
+            if waiting.is_some() {
+                commit.put(&RETRIES, &news, &RetryRow::default());
+            }
+        }));
+        turn.close().await?;
+        self.0.completed.notify_waiters();
+        self.0.unjudged.notify_one();
+        Ok(())
+    }
+}
+
+impl Fetch<'_, '_> {
+    /// The state after our join as `server` tells it: what it says of the state before, without what cannot be
+    /// checked, over what is known already.
+    async fn whole_state(
+        &mut self,
+        server: &ServerName,
+        join: &Arc<StoredEvent>,
+    ) -> Result<Option<Applied>, RoomError> {
+        let id = join.pdu.event_id().to_owned();
+        let Some(answer) = self.state_ids(server, &id).await else { return Ok(None) };
+        let all: BTreeSet<OwnedEventId> =
+            answer.pdu_ids.iter().chain(&answer.auth_chain_ids).cloned().collect();
+        let lacking = self.not_stored(all.into_iter().collect()).await?;
+        let mut events = match lacking.len() {
+            0 => Vec::new(),
+            count if count <= FETCH_ONE_BY_ONE_MAX => self.events(lacking).await?,
+            _ => self.state(server, &id).await?,
+        };
+        self.deepen(&mut events).await?;
+        let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
+        outlier::store(rooms, room, row.clone(), events).await?;
+        self.keep_unverified(Part::State).await?;
+        let mut stored = rooms.history().events(&answer.pdu_ids).await?;
+        stored.retain(Option::is_some);
+        let (Some(state), Some(states)) = (sound_state(&stored, room, &row.create), join.states) else {
+            return Ok(None);
+        };
+        let own = tree::entry_of(&join.pdu).map(|(key, _)| key);
+        let edits: Vec<_> = state
+            .into_iter()
+            .filter(|(key, _)| Some(key) != own.as_ref())
+            .map(|(key, value)| (key, Some(value)))
+            .collect();
+        let fresh = HashMap::new();
+        let applied =
+            rooms.history().ask(&fresh, |nodes| tree::apply(nodes, states.after, edits.clone())).await?;
+        Ok(Some(applied))
+    }
+}
+
+impl Turn {
+    /// Has a room begin without most of its members; `servers` are in it.
+    pub(super) fn begin_partial(
+        &mut self,
+        join: OwnedEventId,
+        origin: OwnedServerName,
+        servers: BTreeSet<OwnedServerName>,
+    ) {
+        self.row.partial = true;
+        let key = (self.room_id.clone(),);
+        let members = (self.room_id.clone(), Part::Members.number());
+        let pause = u64::try_from(UNJUDGED_PAUSE_FIRST.as_millis()).unwrap_or(u64::MAX);
+        let retry_at_ms = self.rooms.now_ms().saturating_add(pause);
+        let row = PartialRow { join, origin, servers };
+        self.extra.push(Box::new(move |commit| {
+            commit.put(&PARTIAL, &key, &row);
+            commit.put(&RETRIES, &members, &RetryRow { retry_at_ms, ..RetryRow::default() });
+        }));
+    }
+
+    /// Rewrites the states of everything since our join as if `whole` had been the state after it.
+    async fn complete_since(&mut self, join: &Arc<StoredEvent>, whole: StateId) -> Result<(), RoomError> {
+        let Some(states) = join.states else { return Ok(()) };
+        let mut known = HashMap::from([(states.after, whole)]);
+        let history = self.rooms.0.history.clone();
+        let mut from = Position(join.position.0.saturating_sub(1));
+        loop {
+            let range = (from, history.log().head());
+            let facts =
+                history.log().timeline(&self.room_id, range, Direction::Forward, PAGE_EVENTS_MAX).await?;
+            let Some((last, _)) = facts.last() else { break };
+            from = *last;
+            let ids = facts.into_iter().filter_map(|(_, fact)| match fact {
+                Fact::Event { event_id } => Some(event_id),
+                _ => None,
+            });
+            let ids: Vec<OwnedEventId> = ids.collect();
+            for event in history.events(&ids).await?.into_iter().flatten() {
+                let Some(at) = event.states else { continue };
+                let before = self.completed(states.after, at.before, &mut known).await?;
+                let after = self.completed(states.after, at.after, &mut known).await?;
+                // What was current then is what clients have been told.
+                let at = States { before, after, current: at.current };
+                self.rewritten.push(StoredEvent { states: Some(at), ..(*event).clone() });
+            }
+        }
+        let current = self.completed(states.after, self.row.state, &mut known).await?;
+        self.move_state(current).await
+    }
+
+    /// A state that was made from `base`, made from what `base` is known to be now.
+    async fn completed(
+        &mut self,
+        base: StateId,
+        state: StateId,
+        known: &mut HashMap<StateId, StateId>,
+    ) -> Result<StateId, RoomError> {
+        if let Some(completed) = known.get(&state) {
+            return Ok(*completed);
+        }
+        let whole = known[&base];
+        let history = self.rooms.0.history.clone();
+        let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, base, state)).await?;
+        let edits: Vec<_> = changes.into_iter().map(|change| (change.key, change.after)).collect();
+        let applied = history.ask(&self.nodes, |nodes| tree::apply(nodes, whole, edits.clone())).await?;
+        let completed = self.note_applied(applied);
+        known.insert(state, completed);
+        Ok(completed)
+    }
+}
