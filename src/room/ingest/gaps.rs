@@ -15,9 +15,10 @@ use super::{
 use crate::{
     dag::{Pdu, Signed, StateKey, tree},
     history::{
-        Status,
+        RoomRow, Status,
         tables::{GAPS, GapRow},
     },
+    limits::PAST_ANCHORS_MAX,
     room::{RoomError, Rooms, turn::Turn},
     types::Position,
 };
@@ -25,15 +26,22 @@ use crate::{
 impl Rooms {
     /// The depth before which there are holes in what is here of the room. What lies there is left to clients
     /// that look back.
-    pub(super) async fn floor(&self, room: &RoomId) -> Result<u64, RoomError> {
-        let gaps = self.0.history.gaps(room).await?;
-        Ok(gaps.into_iter().map(|(_, _, row)| row.depth).min().unwrap_or_default())
+    pub(super) async fn floor(&self, row: &RoomRow, room: &RoomId) -> Result<u64, RoomError> {
+        if row.gaps == 0 {
+            return Ok(0);
+        }
+        let gaps = self.0.history.log().db().range(&GAPS, &(room.to_owned(),), PAST_ANCHORS_MAX).await?;
+        Ok(gaps.into_iter().map(|(_, gap)| gap.depth).min().unwrap_or_default())
     }
 }
 
 impl Batch<'_> {
     /// The events of the batch that something in the room follows already.
     pub(super) async fn followed(&self) -> Result<HashSet<OwnedEventId>, RoomError> {
+        // Where nothing is missing, nothing comes late.
+        if self.row.gaps == 0 {
+            return Ok(HashSet::new());
+        }
         let (history, order) = (self.rooms.history(), self.in_order());
         let ids: Vec<&EventId> = order.iter().map(|event| event.pdu().event_id()).collect();
         let keys: Vec<_> = ids.iter().map(|id| (self.room.to_owned(), (*id).to_owned())).collect();
