@@ -116,25 +116,24 @@ impl World {
         let parties = self.parties(room, &inside).await;
         for party in &parties {
             check_party(room, party).await;
+            self.check_events(room, party).await;
         }
-        self.check_events(room, &inside).await;
         self.check_owed(room, &parties).await;
     }
 
-    /// Whatever one shows, all others have too who know of something after it or should have been sent it, but for
-    /// what lies before their joins.
-    async fn check_events(&self, room: &RoomId, inside: &[Arc<Node>]) {
+    /// Whatever one shows, all others who believe in it have too, if they know of something after it, but for what
+    /// lies before their joins.
+    async fn check_events(&self, room: &RoomId, party: &[Arc<Node>]) {
         let users: BTreeSet<&UserId> = self.clients.iter().map(|client| &*client.user).collect();
         let (mut all, mut shown) = (Kept::new(), BTreeMap::new());
-        for node in inside {
+        for node in party {
             let timeline = node.timeline(room, Position::ZERO).await;
             let unique: BTreeSet<OwnedEventId> = timeline.iter().cloned().collect();
             assert_eq!(unique.len(), timeline.len(), "an event of {room} twice at {}", node.name);
             all.extend(node.kept(timeline).await);
             shown.insert(node.name.clone(), unique);
         }
-        check_extremities(room, &all);
-        for node in inside {
+        for node in party {
             let entered = node.entered(room, &users).await;
             let entry = node.timeline(room, entered).await.into_iter().next();
             let before = ancestors(&all, entry);
@@ -238,14 +237,25 @@ async fn check_party(room: &RoomId, party: &[Arc<Node>]) {
 }
 
 /// Nobody takes for a head what something else that they know of follows.
-fn check_extremities(room: &RoomId, all: &Kept) {
-    for event in all.values().filter(|event| event.pdu.prev_events().len() > 1) {
-        for prev in event.pdu.prev_events() {
-            let others = event.pdu.prev_events().iter().filter(|other| *other != prev).cloned();
-            let before = ancestors(all, others);
+pub(super) fn check_extremities(room: &RoomId, node: &Node, kept: &Kept) {
+    for event in kept.values().filter(|event| event.pdu.sender().server_name() == node.name) {
+        let prevs = event.pdu.prev_events();
+        if prevs.len() < 2 || event.status != Status::Timeline {
+            continue;
+        }
+        // What has come since was not known then, nor what fills a hole.
+        let known = |other: &StoredEvent| match other.status {
+            Status::Timeline => other.position < event.position,
+            status => status == Status::SoftFailed,
+        };
+        let known: Kept =
+            kept.iter().filter(|(_, other)| known(other)).map(|(id, e)| (id.clone(), e.clone())).collect();
+        for prev in prevs {
+            let before = ancestors(&known, prevs.iter().filter(|other| *other != prev).cloned());
             assert!(
                 !before.contains(prev),
-                "{prev} is before another of those before {:?} in {room}",
+                "{prev} is before another head of {room} at {}: {:?}",
+                node.name,
                 event.pdu
             );
         }

@@ -3,8 +3,9 @@
 //!
 //! Everything is real but the network, the disk and the time: the clock of the runtime stands still while
 //! anything can be done. Random users talk and quarrel; then the network heals, and in the end everybody must
-//! have the same. A seed decides everything that chance decides. By hand: `SEEDS=10000` runs as many, `SEED=7`
-//! runs one and tells what happens (`RUST_LOG`), with `cargo test --lib server::tests::world`.
+//! have the same. A seed decides everything that chance decides. By hand: `SEEDS=10000` runs as many (`FROM=2000`
+//! not from the first), `SEED=7` runs one and tells what happens (`RUST_LOG`) and what everybody has in the end (`TELL=1`),
+//! with `cargo test --lib server::tests::world`.
 
 mod check;
 mod client;
@@ -45,13 +46,6 @@ use crate::{account::NewUser, peer::Bounds};
 const SEEDS: u64 = 200;
 /// Tests among which the seeds are divided, so that all cores have something to do.
 const PARTS: u64 = 4;
-/// Of the seeds of one part, so many may fail.
-///
-/// FIXME: none should. Two things are shown by about one in a hundred: a change of a user's devices that a server
-/// never hears of (108), and a server whose state forgets most members where an old fork is resolved in a room that
-/// takes in less than when they joined (13), as the resolution has them join again; nobody tells it better then.
-/// Which seeds show it changes with whatever changes the order of things; so they are counted.
-const FAILURES_MAX: usize = 3;
 /// Things that happen before the network heals.
 const STEPS: usize = 50;
 
@@ -292,14 +286,13 @@ fn run_one(seed: u64) {
     runtime.unwrap().block_on(run(seed));
 }
 
-/// Runs all of them, and fails if too many do.
+/// Runs all of them, and fails if one does.
 fn run_all(seeds: impl Iterator<Item = u64>) {
     let seeds: Vec<u64> = seeds.collect();
     let fails = |seed: &u64| std::panic::catch_unwind(|| run_one(*seed)).is_err();
     let failed: Vec<u64> = seeds.iter().copied().filter(fails).collect();
-    let allowed = FAILURES_MAX * seeds.len().div_ceil(usize::try_from(SEEDS / PARTS).unwrap());
     println!("{} of {} seeds have failed: {failed:?}", failed.len(), seeds.len());
-    assert!(failed.len() <= allowed, "seeds {failed:?} have failed, more than {allowed}");
+    assert!(failed.is_empty(), "of {} seeds, these have failed: {failed:?}", seeds.len());
 }
 
 fn part(number: u64) {
@@ -312,7 +305,10 @@ fn part(number: u64) {
             run_one(seed);
         }
         (Some(_), _) => {}
-        (None, seeds) => run_all((0..seeds.unwrap_or(SEEDS)).filter(|seed| seed % PARTS == number)),
+        (None, seeds) => {
+            let (first, count) = (setting("FROM").unwrap_or(0), seeds.unwrap_or(SEEDS));
+            run_all((first..first + count).filter(|seed| seed % PARTS == number));
+        }
     }
 }
 

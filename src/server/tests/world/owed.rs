@@ -12,7 +12,11 @@ use std::{
 
 use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
 
-use super::{World, check::Kept, node::Node};
+use super::{
+    World,
+    check::{Kept, check_extremities},
+    node::Node,
+};
 use crate::{
     history::Status,
     log::PageLimits,
@@ -88,8 +92,9 @@ impl World {
             if node.app().history.room(room).await.unwrap().is_none() {
                 continue;
             }
-            let timeline = node.timeline(room, Position::ZERO).await;
-            all.extend(node.kept(timeline).await);
+            let kept = node.kept(node.timeline(room, Position::ZERO).await).await;
+            check_extremities(room, node, &kept);
+            all.extend(kept);
             for other in self.nodes.iter().filter(|other| other.name != node.name) {
                 owed.insert((node.name.clone(), other.name.clone()), node.owes(room, &other.name).await);
             }
