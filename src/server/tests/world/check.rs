@@ -51,7 +51,7 @@ impl Node {
     }
 
     /// Since when the server has been in the room without a break.
-    async fn entered(&self, room: &RoomId, users: &BTreeSet<&UserId>) -> Position {
+    pub(super) async fn entered(&self, room: &RoomId, users: &BTreeSet<&UserId>) -> Position {
         let mut stays = Vec::new();
         for user in users.iter().filter(|user| user.server_name() == self.name) {
             let audience = Audience::Account((*user).to_owned());

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
+use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName, UserId};
 
 use super::{
     World,
@@ -100,10 +100,16 @@ impl World {
             }
             self.check_sent(room, node, &owed).await;
         }
+        let users: BTreeSet<&UserId> = self.clients.iter().map(|client| &*client.user).collect();
         for node in parties.iter().flatten() {
+            let entered = node.entered(room, &users).await;
+            let entry = node.timeline(room, entered).await.into_iter().next();
+            let since = entry.and_then(|entry| all.get(&entry)).map(|entry| entry.pdu.origin_server_ts());
             let sent = owed.iter().filter(|((_, to), _)| *to == node.name).flat_map(|(_, sent)| sent);
             let sent: BTreeSet<&OwnedEventId> = sent.collect();
-            for id in &sent {
+            // What came to a server that had left, it had no reason to take.
+            let is_due = |id: &OwnedEventId| all.get(id).map(|event| event.pdu.origin_server_ts()) >= since;
+            for id in sent.iter().filter(|id| is_due(id)) {
                 let has = node.has(id).await || cannot_have(node, id, (&all, &sent)).await;
                 let text = all.get(*id).map(|event| event.pdu.json());
                 assert!(has, "{room}: {id} was sent to {}, which does not have it: {text:?}", node.name);
