@@ -89,8 +89,10 @@ impl Label {
 /// An open index.
 pub(super) struct Shelf {
     pub(super) fields: Fields,
+    index: Index,
     reader: IndexReader,
-    writer: Mutex<IndexWriter>,
+    /// Opened when there is something to write: it has threads, and memory for them.
+    writer: Mutex<Option<IndexWriter>>,
 }
 
 /// One document that was found.
@@ -135,12 +137,6 @@ impl Shelf {
 
     fn of(index: Index) -> Result<Self, SearchError> {
         index.tokenizers().register(TOKENIZER, TextAnalyzer::from(Terms));
-        let options = IndexWriterOptions::builder()
-            .num_worker_threads(1)
-            .num_merge_threads(1)
-            .memory_budget_per_thread(SEARCH_WRITER_BYTES)
-            .build();
-        let writer = index.writer_with_options(options)?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let schema = index.schema();
         let field = |name| schema.get_field(name);
@@ -153,12 +149,13 @@ impl Shelf {
             name: field("name")?,
             topic: field("topic")?,
         };
-        Ok(Self { fields, reader, writer: Mutex::new(writer) })
+        Ok(Self { fields, index, reader, writer: Mutex::new(None) })
     }
 
     /// Adds documents, and removes those with one of these terms. Blocks.
     pub(super) fn change(&self, gone: Vec<Term>, new: Vec<TantivyDocument>) -> Result<(), SearchError> {
-        let writer = self.writer.lock();
+        let mut writer = self.writer.lock();
+        let writer = self.writing(&mut writer)?;
         for document in new {
             writer.add_document(document)?;
         }
@@ -171,12 +168,27 @@ impl Shelf {
     /// Makes what was changed durable and visible, with `label`. Blocks.
     pub(super) fn commit(&self, label: &Label) -> Result<(), SearchError> {
         let label = serde_json::to_string(label).map_err(crate::store::StoreError::engine)?;
-        let mut writer = self.writer.lock();
+        let mut held = self.writer.lock();
+        let writer = self.writing(&mut held)?;
         let mut commit = writer.prepare_commit()?;
         commit.set_payload(&label);
         commit.commit()?;
-        drop(writer);
+        drop(held);
         Ok(self.reader.reload()?)
+    }
+
+    fn writing<'w>(&self, writer: &'w mut Option<IndexWriter>) -> Result<&'w mut IndexWriter, SearchError> {
+        match writer {
+            Some(writer) => Ok(writer),
+            None => {
+                let options = IndexWriterOptions::builder()
+                    .num_worker_threads(1)
+                    .num_merge_threads(1)
+                    .memory_budget_per_thread(SEARCH_WRITER_BYTES)
+                    .build();
+                Ok(writer.insert(self.index.writer_with_options(options)?))
+            }
+        }
     }
 
     /// What can be searched now.
