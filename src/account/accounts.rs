@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache;
-use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId};
+use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId, api::client::uiaa::LoginTermsParams};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -40,6 +40,8 @@ pub struct Settings {
     pub registration: Registration,
     /// The registration tokens.
     pub registration_tokens: Vec<String>,
+    /// What newcomers have to accept.
+    pub terms: LoginTermsParams,
     /// Whether those get an account whom a provider of identities knows, whatever `registration` says.
     pub provider_registration: bool,
     /// Names that nobody can register.
@@ -53,6 +55,7 @@ impl Default for Settings {
         Self {
             registration: Registration::default(),
             registration_tokens: Vec::new(),
+            terms: LoginTermsParams::default(),
             provider_registration: true,
             reserved: Vec::new(),
             access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),

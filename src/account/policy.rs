@@ -12,11 +12,13 @@ impl Accounts {
     /// # Errors
     /// When registration is closed.
     pub fn newcomer_stages(&self) -> Result<Vec<Stage>, AccountError> {
-        match self.settings().registration {
-            Registration::Closed => Err(AccountError::RegistrationRefused("Registration is closed")),
-            Registration::Token => Ok(vec![Stage::RegistrationToken]),
-            Registration::Open => Ok(vec![Stage::Dummy]),
-        }
+        let last = match self.settings().registration {
+            Registration::Closed => return Err(AccountError::RegistrationRefused("Registration is closed")),
+            Registration::Token => Stage::RegistrationToken,
+            Registration::Open => Stage::Dummy,
+        };
+        let terms = (!self.settings().terms.policies.is_empty()).then_some(Stage::Terms);
+        Ok(terms.into_iter().chain([last]).collect())
     }
 
     /// Whether accounts can be made by strangers at all.

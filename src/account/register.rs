@@ -6,7 +6,7 @@ use ruma::{OwnedUserId, UserId};
 
 use super::{AccountError, Accounts, NewDevice, Session, User, user::USERS};
 use crate::{
-    limits::ID_BYTES_MAX,
+    limits::{ID_BYTES_MAX, TOKEN_CONFLICTS_MAX},
     log::{Commit, CommitError},
     types::random_string,
 };
@@ -47,8 +47,30 @@ impl Accounts {
     /// # Errors
     /// When the name breaks the grammar, is too long, or is taken.
     pub async fn create_user(&self, new: NewUser) -> Result<OwnedUserId, AccountError> {
-        let (commit, user_id) = self.plan_user(new).await?;
-        self.commit_user(commit).await.map(|()| user_id)
+        self.create_invited(new, None).await
+    }
+
+    /// As [`Accounts::create_user`], for somebody who has shown a registration token, which is counted.
+    ///
+    /// # Errors
+    /// As [`Accounts::create_user`]; when the token is used up.
+    pub async fn create_invited(
+        &self,
+        new: NewUser,
+        token: Option<&str>,
+    ) -> Result<OwnedUserId, AccountError> {
+        let mut left = TOKEN_CONFLICTS_MAX;
+        loop {
+            let (mut commit, user_id) = self.plan_user(new.clone()).await?;
+            if let Some(token) = token {
+                self.spend(&mut commit, token).await?;
+            }
+            match self.commit_user(commit).await {
+                // It may be the token that another newcomer has used meanwhile.
+                Err(AccountError::UserInUse) if token.is_some() && left > 0 => left -= 1,
+                done => return done.map(|()| user_id),
+            }
+        }
     }
 
     /// Makes an account with a name that nobody else can have, for the server itself; nobody can log in to it.
@@ -67,9 +89,30 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::create_user`] and [`Accounts::start_session`].
     pub async fn register(&self, new: NewUser, device: NewDevice) -> Result<Session, AccountError> {
-        let (mut commit, user_id) = self.plan_user(new).await?;
-        let session = self.first_session(&mut commit, &user_id, device)?;
-        self.commit_user(commit).await.map(|()| session)
+        self.register_invited((new, None), device).await
+    }
+
+    /// As [`Accounts::register`], for somebody who has shown a registration token, which is counted.
+    ///
+    /// # Errors
+    /// As [`Accounts::register`]; when the token is used up.
+    pub async fn register_invited(
+        &self,
+        (new, token): (NewUser, Option<&str>),
+        device: NewDevice,
+    ) -> Result<Session, AccountError> {
+        let mut left = TOKEN_CONFLICTS_MAX;
+        loop {
+            let (mut commit, user_id) = self.plan_user(new.clone()).await?;
+            let session = self.first_session(&mut commit, &user_id, device.clone())?;
+            if let Some(token) = token {
+                self.spend(&mut commit, token).await?;
+            }
+            match self.commit_user(commit).await {
+                Err(AccountError::UserInUse) if token.is_some() && left > 0 => left -= 1,
+                done => return done.map(|()| session),
+            }
+        }
     }
 
     pub(super) async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
@@ -99,14 +142,6 @@ impl Accounts {
             Err(CommitError::Conflict(_)) => Err(AccountError::UserInUse),
             other => Ok(other.map(|_| ())?),
         }
-    }
-
-    /// Whether `token` lets somebody register.
-    #[must_use]
-    pub fn is_registration_token(&self, token: &str) -> bool {
-        use subtle::ConstantTimeEq;
-        let known = |known: &String| bool::from(known.as_bytes().ct_eq(token.as_bytes()));
-        !token.is_empty() && self.settings.registration_tokens.iter().any(known)
     }
 
     fn local_id(&self, username: &str) -> Result<OwnedUserId, AccountError> {

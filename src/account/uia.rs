@@ -8,7 +8,9 @@ use parking_lot::Mutex;
 use ruma::{
     OwnedUserId, UserId,
     api::{
-        client::uiaa::{AuthData, AuthFlow, AuthType, ThirdpartyIdCredentials, UiaaInfo, UserIdentifier},
+        client::uiaa::{
+            AuthData, AuthFlow, AuthType, LoginTermsParams, ThirdpartyIdCredentials, UiaaInfo, UserIdentifier,
+        },
         error::{ErrorKind, StandardErrorBody},
     },
 };
@@ -40,6 +42,8 @@ pub enum Stage {
     Password,
     /// `m.login.registration_token`
     RegistrationToken,
+    /// `m.login.terms`
+    Terms,
     /// `m.login.email.identity`
     Email,
     /// `m.oauth`
@@ -55,6 +59,7 @@ impl Stage {
         match self {
             Self::Dummy => matches!(auth, AuthData::Dummy(_)),
             Self::Password => matches!(auth, AuthData::Password(_)),
+            Self::Terms => matches!(auth, AuthData::Terms(_)),
             Self::Email => matches!(auth, AuthData::EmailIdentity(_)),
             Self::RegistrationToken => matches!(auth, AuthData::RegistrationToken(_)),
             // Clients send nothing but the session when the user says to have been on the page.
@@ -67,6 +72,7 @@ impl Stage {
             Self::Dummy => AuthType::Dummy,
             Self::Password => AuthType::Password,
             Self::RegistrationToken => AuthType::RegistrationToken,
+            Self::Terms => AuthType::Terms,
             Self::Email => AuthType::EmailIdentity,
             Self::Oauth { .. } => AuthType::OAuth,
         }
@@ -77,9 +83,12 @@ impl Stage {
 const CROSS_SIGNING: &str = "device_signing";
 
 /// What a client has to know for the stages of a flow.
-fn params(flow: &[Stage]) -> Map<String, Value> {
+fn params(flow: &[Stage], terms: &LoginTermsParams) -> Map<String, Value> {
     let mut params = Map::new();
     for stage in flow {
+        if *stage == Stage::Terms {
+            params.insert("m.login.terms".to_owned(), json!(terms));
+        }
         if let Stage::Oauth { url } = stage {
             params.insert("m.oauth".to_owned(), json!({ "url": url }));
             params.insert("org.matrix.cross_signing_reset".to_owned(), json!({ "url": url }));
@@ -95,6 +104,8 @@ pub(super) struct Uia(Mutex<BTreeMap<String, Attempt>>);
 struct Attempt {
     purpose: Purpose,
     passed: Vec<Stage>,
+    /// The registration token that was shown.
+    token: Option<String>,
     started_ms: u64,
 }
 
@@ -105,7 +116,42 @@ impl Accounts {
     /// [`AccountError::Uia`] with what is missing, or what was wrong.
     pub async fn authorize(&self, purpose: &Purpose, auth: Option<&AuthData>) -> Result<(), AccountError> {
         let flow = self.flow(purpose)?;
-        self.authorize_by(&flow, purpose, auth).await
+        self.authorize_by(&flow, purpose, auth).await.map(drop)
+    }
+
+    /// As [`Accounts::authorize`], for somebody who wants an account; the registration token that they have shown.
+    ///
+    /// # Errors
+    /// As [`Accounts::authorize`].
+    pub async fn authorize_newcomer(&self, auth: Option<&AuthData>) -> Result<Option<String>, AccountError> {
+        let flow = self.flow(&Purpose::Register)?;
+        self.authorize_by(&flow, &Purpose::Register, auth).await
+    }
+
+    /// The stage of the kind `auth_type` that is left in a session, for somebody who passes it on a page.
+    #[must_use]
+    pub fn stage_left(&self, session: &str, auth_type: &AuthType) -> Option<Stage> {
+        let attempt = self.attempt(session)?;
+        let stages = self.flow(&attempt.purpose).ok()?;
+        stages.into_iter().find(|stage| stage.auth_type() == *auth_type && !attempt.passed.contains(stage))
+    }
+
+    /// Whether what was entered on a page passes a stage; the client goes on with the session.
+    ///
+    /// # Errors
+    /// When the session is unknown, or the store fails.
+    pub async fn pass_on_page(&self, auth: &AuthData) -> Result<Result<(), &'static str>, AccountError> {
+        let session = auth.session().unwrap_or_default();
+        let attempt = self.attempt(session).ok_or(AccountError::NotFound("authentication session"))?;
+        let stages = self.flow(&attempt.purpose)?;
+        let Some(stage) = stages.into_iter().find(|stage| stage.is_tried_by(auth)) else {
+            return Ok(Err("The stage is not part of any flow"));
+        };
+        let outcome = self.pass(&attempt.purpose, auth).await?;
+        if outcome.is_ok() {
+            self.note_passed(session, &stage, auth);
+        }
+        Ok(outcome)
     }
 
     /// As [`Accounts::authorize`], for an operation of somebody who is logged in. Whoever was logged in by the
@@ -132,7 +178,7 @@ impl Accounts {
         match (operation, account_page) {
             (CROSS_SIGNING, Some(page)) => {
                 let stage = Stage::Oauth { url: format!("{page}?action=org.matrix.cross_signing_reset") };
-                self.authorize_by(&[stage], &purpose, auth).await
+                self.authorize_by(&[stage], &purpose, auth).await.map(drop)
             }
             _ => Err(AccountError::AccountPage),
         }
@@ -164,18 +210,22 @@ impl Accounts {
         flow: &[Stage],
         purpose: &Purpose,
         auth: Option<&AuthData>,
-    ) -> Result<(), AccountError> {
+    ) -> Result<Option<String>, AccountError> {
         let Some(auth) = auth else {
             let session = self.begin(purpose);
             return Err(self.incomplete(flow, session, Vec::new(), None));
         };
         let session = auth.session().map(str::to_owned);
-        let Some((session, mut passed)) = self.resume(purpose, session.as_deref()) else {
+        let Some((session, passed)) = self.resume(purpose, session.as_deref()) else {
             let session = self.begin(purpose);
             let error = (ErrorKind::Unknown, "The authentication session is unknown or its time is over");
             return Err(self.incomplete(flow, session, Vec::new(), Some(error)));
         };
         let Some(stage) = flow.iter().find(|stage| stage.is_tried_by(auth)).cloned() else {
+            if matches!(auth, AuthData::FallbackAcknowledgement(_)) {
+                // Something was passed on a page.
+                return self.conclude(flow, session, passed);
+            }
             let error = (ErrorKind::Unrecognized, "The stage is not part of any flow");
             return Err(self.incomplete(flow, session, passed, Some(error)));
         };
@@ -186,19 +236,41 @@ impl Accounts {
             };
             return Err(self.incomplete(flow, session, passed, Some((kind, message))));
         }
-        if !passed.contains(&stage) {
-            passed.push(stage);
-        }
-        let mut attempts = self.uia.0.lock();
+        let passed = self.note_passed(&session, &stage, auth);
+        self.conclude(flow, session, passed)
+    }
+
+    /// Passes when every stage has been passed; the session is used up then.
+    fn conclude(
+        &self,
+        flow: &[Stage],
+        session: String,
+        passed: Vec<Stage>,
+    ) -> Result<Option<String>, AccountError> {
         if flow.iter().all(|stage| passed.contains(stage)) {
-            attempts.remove(&session);
-            return Ok(());
+            let attempt = self.uia.0.lock().remove(&session);
+            return Ok(attempt.and_then(|attempt| attempt.token));
         }
-        if let Some(attempt) = attempts.get_mut(&session) {
-            attempt.passed.clone_from(&passed);
-        }
-        drop(attempts);
         Err(self.incomplete(flow, session, passed, None))
+    }
+
+    fn attempt(&self, session: &str) -> Option<Attempt> {
+        let now_ms = self.ports.clock.now_ms();
+        let attempts = self.uia.0.lock();
+        attempts.get(session).filter(|attempt| attempt.started_ms + UIA_SESSION_MS > now_ms).cloned()
+    }
+
+    /// Notes in a session that a stage has been passed; all that have been.
+    fn note_passed(&self, session: &str, stage: &Stage, auth: &AuthData) -> Vec<Stage> {
+        let mut attempts = self.uia.0.lock();
+        let Some(attempt) = attempts.get_mut(session) else { return Vec::new() };
+        if !attempt.passed.contains(stage) {
+            attempt.passed.push(stage.clone());
+        }
+        if let AuthData::RegistrationToken(given) = auth {
+            attempt.token = Some(given.token.clone());
+        }
+        attempt.passed.clone()
     }
 
     fn flow(&self, purpose: &Purpose) -> Result<Vec<Stage>, AccountError> {
@@ -216,11 +288,13 @@ impl Accounts {
         auth: &AuthData,
     ) -> Result<Result<(), &'static str>, AccountError> {
         match (auth, purpose) {
-            (AuthData::Dummy(_), _) => Ok(Ok(())),
-            (AuthData::RegistrationToken(given), _) => match self.is_registration_token(&given.token) {
-                true => Ok(Ok(())),
-                false => Ok(Err("The registration token is not valid")),
-            },
+            (AuthData::Dummy(_) | AuthData::Terms(_), _) => Ok(Ok(())),
+            (AuthData::RegistrationToken(given), _) => {
+                match self.is_registration_token(&given.token).await? {
+                    true => Ok(Ok(())),
+                    false => Ok(Err("The registration token is not valid")),
+                }
+            }
             (AuthData::EmailIdentity(given), Purpose::ResetPassword) => {
                 match self.proved_by(&given.thirdparty_id_creds).await? {
                     Some(_) => Ok(Ok(())),
@@ -269,7 +343,7 @@ impl Accounts {
                 attempts.remove(&oldest);
             }
         }
-        let attempt = Attempt { purpose: purpose.clone(), passed: Vec::new(), started_ms };
+        let attempt = Attempt { purpose: purpose.clone(), passed: Vec::new(), token: None, started_ms };
         attempts.insert(session.clone(), attempt);
         session
     }
@@ -296,7 +370,7 @@ impl Accounts {
         let mut info = UiaaInfo::new(vec![AuthFlow::new(stages)]);
         info.session = Some(session);
         info.completed = passed.iter().map(Stage::auth_type).collect();
-        info.params = serde_json::value::to_raw_value(&params(flow)).ok();
+        info.params = serde_json::value::to_raw_value(&params(flow, &self.settings.terms)).ok();
         info.auth_error =
             error.map(|(kind, message)| Box::new(StandardErrorBody { kind, message: message.to_owned() }));
         AccountError::Uia(Box::new(info))

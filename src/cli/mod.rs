@@ -14,6 +14,7 @@ mod room;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod token;
 mod user;
 
 use std::{
@@ -79,6 +80,9 @@ enum Verb {
     /// Looks into rooms while the server does not run; removes them while it does.
     #[command(subcommand)]
     Room(RoomVerb),
+    /// Looks after registration tokens, on a running server.
+    #[command(subcommand)]
+    Token(token::TokenVerb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,6 +91,14 @@ enum UserVerb {
     Create(user::Create),
     /// Ends an account for good, and removes what its user said and showed.
     Erase(user::Erase),
+    /// Lets nobody use an account any more, on a running server.
+    Lock(user::Named),
+    /// Lets its user use it again.
+    Unlock(user::Named),
+    /// Lets a user do nothing but read, and leave rooms, on a running server.
+    Suspend(user::Named),
+    /// Lets them do everything again.
+    Unsuspend(user::Named),
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,6 +187,11 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::User(UserVerb::Erase(erase))) => user::erase(&load(&sources)?, &erase),
+        Some(Verb::User(UserVerb::Lock(user))) => user::lock(&load(&sources)?, &user, true),
+        Some(Verb::User(UserVerb::Unlock(user))) => user::lock(&load(&sources)?, &user, false),
+        Some(Verb::User(UserVerb::Suspend(user))) => user::suspend(&load(&sources)?, &user, true),
+        Some(Verb::User(UserVerb::Unsuspend(user))) => user::suspend(&load(&sources)?, &user, false),
+        Some(Verb::Token(verb)) => token::obey(&load(&sources)?, &verb),
         Some(Verb::Room(RoomVerb::Delete(delete))) => room::delete(&load(&sources)?, &delete),
         Some(Verb::Room(RoomVerb::Block(block))) => room::block(&load(&sources)?, &block, true),
         Some(Verb::Room(RoomVerb::Unblock(block))) => room::block(&load(&sources)?, &block, false),

@@ -47,6 +47,27 @@ pub(super) struct Erase {
     yes: bool,
 }
 
+/// A user.
+#[derive(Debug, clap::Args)]
+pub(super) struct Named {
+    /// The user's id.
+    user: OwnedUserId,
+}
+
+/// Has a running server lock an account, or unlock it.
+pub(super) fn lock(config: &Config, named: &Named, locks: bool) -> Result<(), Stop> {
+    let path = format!("/_lockstep/admin/v1/users/{}/lock", named.user.as_str().replace('/', "%2F"));
+    command(config, "PUT", &path, Some(&json!({ "locked": locks })))?;
+    print(&format!("{} is {}\n", named.user, if locks { "locked" } else { "unlocked" }))
+}
+
+/// Has a running server suspend a user, or end that.
+pub(super) fn suspend(config: &Config, named: &Named, suspends: bool) -> Result<(), Stop> {
+    let path = format!("/_synapse/admin/v1/suspend/{}", named.user.as_str().replace('/', "%2F"));
+    command(config, "PUT", &path, Some(&json!({ "suspend": suspends })))?;
+    print(&format!("{} is {}\n", named.user, if suspends { "suspended" } else { "not suspended any more" }))
+}
+
 /// Has a running server end an account, and remove what its user said and showed.
 pub(super) fn erase(config: &Config, erase: &Erase) -> Result<(), Stop> {
     if !erase.yes {

@@ -20,6 +20,6 @@ pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
     Config, DefaultRoomVersion, Durability, Email, Engine, Federation, Limits, LogFormat, Logging,
-    MailProtection, Media, Notices, Oauth, OldVerifyKey, Options, Provider, Push, Rate, RateLimits,
+    MailProtection, Media, Notices, Oauth, OldVerifyKey, Options, Policy, Provider, Push, Rate, RateLimits,
     Registration, RegistrationMode, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
 };

@@ -105,8 +105,13 @@ sections! {
         /// `closed`: only `lockstep user create` and the shared secret make accounts. `token`: whoever
         /// knows one of `tokens`. `open`: everybody.
         mode: RegistrationMode = RegistrationMode::Closed,
-        /// Registration tokens (`m.login.registration_token`), for `mode = "token"`.
+        /// Registration tokens (`m.login.registration_token`), for `mode = "token"`. More of them, which may end or be
+        /// good for some accounts only, are made by `lockstep token create`.
         tokens: Vec<String> = Vec::new(),
+        /// Policies that newcomers have to accept (`m.login.terms`), each a table `[[registration.terms]]` with `id`
+        /// (such as `privacy`), `version`, `name` (for people), `url` (of the text) and as needed `language` (`"en"`).
+        /// Several of one `id` are one policy in several languages.
+        terms: Vec<Policy> = Vec::new(),
         /// The file with the secret that lets a program register accounts, administrators included, over
         /// `/_synapse/admin/v1/register`. Without a setting it is `registration.secret` in `data_dir`,
         /// and is created at the first start.
@@ -427,6 +432,29 @@ impl Provider {
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider").field("id", &self.id).field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// A policy that newcomers have to accept, in one language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Which policy it is.
+    pub id: String,
+    /// Of which text.
+    pub version: String,
+    /// How it is called.
+    pub name: String,
+    /// Where it is read.
+    pub url: String,
+    /// In which language.
+    #[serde(default = "Policy::usual_language")]
+    pub language: String,
+}
+
+impl Policy {
+    fn usual_language() -> String {
+        String::from("en")
     }
 }
 

@@ -1,9 +1,11 @@
 //! What every handler is given.
 
-use std::{ops::Deref, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Deref, path::Path, sync::Arc, time::Duration};
 
 use ruma::{
-    OwnedServerName, RoomId, UserId, owned_user_id,
+    OwnedServerName, RoomId, UserId,
+    api::client::uiaa::{LoginTermsParams, PolicyDefinition, PolicyTranslation},
+    owned_user_id,
     serde::{Base64, base64::Standard},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -385,6 +387,7 @@ fn account_settings(config: &Config) -> account::Settings {
             RegistrationMode::Open => account::Registration::Open,
         },
         registration_tokens: registration.tokens.clone(),
+        terms: terms(&registration.terms),
         provider_registration: config.sso.registers,
         reserved: vec![config.notices.localpart.clone()],
         access_token_lifetime: match config.access_token_seconds {
@@ -392,6 +395,18 @@ fn account_settings(config: &Config) -> account::Settings {
             seconds => Some(Duration::from_secs(seconds)),
         },
     }
+}
+
+/// The policies as clients are told of them.
+fn terms(policies: &[config::Policy]) -> LoginTermsParams {
+    let mut terms = LoginTermsParams::default();
+    for policy in policies {
+        let version = || PolicyDefinition::new(policy.version.clone(), BTreeMap::new());
+        let definition = terms.policies.entry(policy.id.clone()).or_insert_with(version);
+        let translation = PolicyTranslation::new(policy.name.clone(), policy.url.clone());
+        definition.translations.insert(policy.language.clone(), translation);
+    }
+    terms
 }
 
 fn open_post(email: &config::Email) -> Result<Option<Arc<dyn Post>>, StoreError> {

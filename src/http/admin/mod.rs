@@ -16,6 +16,7 @@ mod operator;
 mod register;
 mod reports;
 mod rooms;
+mod tokens;
 mod users;
 
 use operator::admit;
@@ -28,6 +29,7 @@ pub fn routes(routes: &mut Routes) {
     notices::routes(routes);
     reports::routes(routes);
     rooms::routes(routes);
+    tokens::routes(routes);
     users::routes(routes);
 }
 

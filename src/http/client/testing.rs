@@ -25,10 +25,14 @@ impl Server {
     }
 
     /// One of these services.
-    pub(in crate::http) fn over(mut services: Services, registration: Registration) -> Self {
+    pub(in crate::http) fn over(services: Services, registration: Registration) -> Self {
         let registration_tokens = vec!["sesame".to_owned()];
         let reserved = vec![services.config.notices.localpart.clone()];
-        let settings = Settings { registration, registration_tokens, reserved, ..Settings::default() };
+        Self::under(services, Settings { registration, registration_tokens, reserved, ..Settings::default() })
+    }
+
+    /// One whose accounts are run so.
+    pub(in crate::http) fn under(mut services: Services, settings: Settings) -> Self {
         let (log, ports) = (services.log.clone(), services.ports.clone());
         services.accounts = Accounts::new(log, ports, services.server_name.clone(), settings);
         services.gate = Arc::new(services.accounts.clone());
@@ -55,6 +59,20 @@ impl Server {
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// A page, or what comes of the form on it: status, `Content-Security-Policy` and text.
+    pub(in crate::http) async fn page(&self, request: &str, form: Option<&str>) -> (u16, String, String) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let builder = http::Request::builder().method(method).uri(path);
+        let builder = builder.header("content-type", "application/x-www-form-urlencoded");
+        let body = form.map_or_else(Body::empty, |form| Body::from(form.to_owned()));
+        let response = self.router.clone().oneshot(builder.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let policy = response.headers().get("content-security-policy").map(|policy| policy.to_str().unwrap());
+        let policy = policy.unwrap_or_default().to_owned();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, policy, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     /// The status of an answer that is no JSON.

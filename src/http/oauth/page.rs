@@ -4,13 +4,16 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode, header};
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use ruma::api::client::uiaa::{LoginTermsParams, PolicyDefinition};
+use sha2::{Digest, Sha256};
 
 use crate::{http::Failure, oauth::PAGES};
 
 /// A page for people.
-pub(super) struct Page {
+pub(in crate::http) struct Page {
     /// What it is about.
     pub(super) title: String,
     /// Its content.
@@ -20,23 +23,30 @@ pub(super) struct Page {
     /// Where its forms lead beside this server, as a source of `Content-Security-Policy`: browsers judge redirects
     /// after a form by it too.
     pub(super) leads_to: Option<String>,
+    /// What it does by itself.
+    pub(super) script: Option<&'static str>,
 }
 
 impl Page {
     /// A page of this server alone.
-    pub(super) fn new(title: impl Into<String>, body: Markup) -> Self {
-        Self { title: title.into(), body, status: StatusCode::OK, leads_to: None }
+    pub(in crate::http) fn new(title: impl Into<String>, body: Markup) -> Self {
+        Self { title: title.into(), body, status: StatusCode::OK, leads_to: None, script: None }
     }
 
     /// The same page with another status.
-    pub(super) fn with_status(self, status: StatusCode) -> Self {
+    pub(in crate::http) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
+    }
+
+    /// The same page, which does something by itself.
+    pub(in crate::http) fn with_script(self, script: &'static str) -> Self {
+        Self { script: Some(script), ..self }
     }
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let Self { title, body, status, leads_to } = self;
+        let Self { title, body, status, leads_to, script } = self;
         let style = format!("{PAGES}/style.css");
         let text = html! {
             (DOCTYPE)
@@ -48,12 +58,15 @@ impl IntoResponse for Page {
                     title { (title) }
                     link rel="stylesheet" href=(style);
                 }
-                body { main { h1 { (title) } (body) } }
+                body {
+                    main { h1 { (title) } (body) }
+                    @if let Some(script) = script { script { (PreEscaped(script)) } }
+                }
             }
         };
         let mut response = Response::new(Body::from(text.into_string()));
         *response.status_mut() = status;
-        protect(&mut response, leads_to.as_deref());
+        protect(&mut response, leads_to.as_deref(), script);
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, html);
         response
@@ -61,10 +74,14 @@ impl IntoResponse for Page {
 }
 
 /// Headers that leave a page no more than it needs.
-fn protect(response: &mut Response, leads_to: Option<&str>) {
+fn protect(response: &mut Response, leads_to: Option<&str>, script: Option<&str>) {
     let leads_to = leads_to.unwrap_or_default();
+    // The one script that the page may run.
+    let script =
+        script.map(|script| format!("script-src 'sha256-{}'; ", STANDARD.encode(Sha256::digest(script))));
+    let script = script.unwrap_or_default();
     let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; {script}style-src 'self'; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
     );
     // What is led to comes out of a URL that has been parsed, so that it has no characters that a header must not have.
     let policy = HeaderValue::from_str(&policy)
@@ -82,7 +99,7 @@ fn protect(response: &mut Response, leads_to: Option<&str>) {
 pub(super) fn go_to(url: &str) -> Result<Response, Failure> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    protect(&mut response, None);
+    protect(&mut response, None, None);
     let url = HeaderValue::from_str(url).map_err(|_| Failure::invalid_param("The address is not valid"))?;
     response.headers_mut().insert(header::LOCATION, url);
     Ok(response)
@@ -105,11 +122,28 @@ pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
 }
 
 /// A hidden field.
-pub(super) fn hidden(name: &str, value: &str) -> Markup {
+pub(in crate::http) fn hidden(name: &str, value: &str) -> Markup {
     html! { input type="hidden" name=(name) value=(value); }
 }
 
 /// Text that something is wrong with what was entered.
-pub(super) fn complaint(text: Option<&str>) -> Markup {
+pub(in crate::http) fn complaint(text: Option<&str>) -> Markup {
     html! { @if let Some(text) = text { p.wrong role="alert" { (text) } } }
+}
+
+/// What newcomers have to accept, each policy in its first language and a box to tick.
+pub(in crate::http) fn accepting(terms: &LoginTermsParams) -> Markup {
+    let named = |policy: &PolicyDefinition| {
+        let translation = policy.translations.get("en").or_else(|| policy.translations.values().next());
+        translation.map(|translation| (translation.name.clone(), translation.url.clone()))
+    };
+    html! {
+        @for (name, url) in terms.policies.values().filter_map(named) {
+            p { a href=(url) target="_blank" rel="noopener" { (name) } }
+        }
+        label.box {
+            input type="checkbox" name="terms" value="yes" required;
+            " I have read this and accept it"
+        }
+    }
 }

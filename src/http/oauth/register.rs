@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     Visitor,
-    page::{Page, complaint, hidden, sorry},
+    page::{Page, accepting, complaint, hidden, sorry},
     reply::{page_form, query},
 };
 use crate::{
@@ -34,6 +34,8 @@ struct Form {
     again: String,
     #[serde(default)]
     token: String,
+    #[serde(default)]
+    terms: String,
 }
 
 /// Adds the pages.
@@ -51,7 +53,7 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
             return Ok(visitor.show(sorry("No new accounts", &error.to_string(), StatusCode::FORBIDDEN)));
         }
     };
-    Ok(visitor.show(Page::new(title(&app), form(&visitor, (&next, ""), &stages, None))))
+    Ok(visitor.show(Page::new(title(&app), form((&app, &visitor), (&next, ""), &stages, None))))
 }
 
 async fn handle(app: App, call: Call) -> Result<Response, Failure> {
@@ -63,7 +65,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Ok(cookie) => return visitor.sign_in(&cookie, &visitor.onwards(&given.next)),
         Err(wrong) => (StatusCode::BAD_REQUEST, wrong),
     };
-    let body = form(&visitor, (&given.next, &given.username), &stages, Some(&wrong));
+    let body = form((&app, &visitor), (&given.next, &given.username), &stages, Some(&wrong));
     Ok(visitor.show(Page::new(title(&app), body).with_status(status)))
 }
 
@@ -73,7 +75,9 @@ async fn make(app: &App, given: &Form, stages: &[Stage]) -> Result<Result<String
     for stage in stages {
         match stage {
             Stage::Dummy => {}
-            Stage::RegistrationToken if app.accounts.is_registration_token(&given.token) => {}
+            Stage::Terms if given.terms.is_empty() => return wrong("The policies have to be accepted."),
+            Stage::Terms => {}
+            Stage::RegistrationToken if app.accounts.is_registration_token(&given.token).await? => {}
             Stage::RegistrationToken => return wrong("The registration token is not valid."),
             Stage::Password | Stage::Email | Stage::Oauth { .. } => {
                 return Err(Failure::internal("not a stage of registration"));
@@ -89,7 +93,8 @@ async fn make(app: &App, given: &Form, stages: &[Stage]) -> Result<Result<String
             return Err(AccountError::UserInUse);
         }
         let (username, password) = (Some(given.username.clone()), Some(given.password.clone()));
-        app.accounts.create_user(NewUser { username, password, admin: false }).await
+        let token = stages.contains(&Stage::RegistrationToken).then_some(given.token.as_str());
+        app.accounts.create_invited(NewUser { username, password, admin: false }, token).await
     };
     match making.await {
         Ok(user) => Ok(Ok(app.oauth.sign_in(&user).await?)),
@@ -97,6 +102,7 @@ async fn make(app: &App, given: &Form, stages: &[Stage]) -> Result<Result<String
             error @ (AccountError::UserInUse
             | AccountError::InvalidUsername(_)
             | AccountError::Invalid(_)
+            | AccountError::RegistrationRefused(_)
             | AccountError::TooLarge(_)),
         ) => wrong(&format!("{error}.")),
         Err(error) => Err(error.into()),
@@ -107,7 +113,12 @@ fn title(app: &App) -> String {
     format!("Make an account on {}", app.server_name)
 }
 
-fn form(visitor: &Visitor, (next, username): (&str, &str), stages: &[Stage], wrong: Option<&str>) -> Markup {
+fn form(
+    (app, visitor): (&App, &Visitor),
+    (next, username): (&str, &str),
+    stages: &[Stage],
+    wrong: Option<&str>,
+) -> Markup {
     html! {
         (complaint(wrong))
         form method="post" action=(visitor.site.url("register")) {
@@ -124,6 +135,7 @@ fn form(visitor: &Visitor, (next, username): (&str, &str), stages: &[Stage], wro
                 label for="token" { "Registration token, which those who run this server give out" }
                 input type="text" id="token" name="token" autocomplete="off" spellcheck="false" required;
             }
+            @if stages.contains(&Stage::Terms) { (accepting(&app.accounts.settings().terms)) }
             button type="submit" { "Make account" }
         }
         p { "Have one already? " a href=(visitor.login_url(next)) { "Sign in" } }

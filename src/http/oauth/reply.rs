@@ -22,12 +22,12 @@ pub(super) fn form<T: DeserializeOwned>(call: &Call) -> Option<T> {
 }
 
 /// The fields of a form on a page.
-pub(super) fn page_form<T: DeserializeOwned>(call: &Call) -> Result<T, Failure> {
+pub(in crate::http) fn page_form<T: DeserializeOwned>(call: &Call) -> Result<T, Failure> {
     form(call).ok_or_else(|| Failure::invalid_param("The form is incomplete"))
 }
 
 /// The fields of a query.
-pub(super) fn query<T: DeserializeOwned>(call: &Call) -> Result<T, Failure> {
+pub(in crate::http) fn query<T: DeserializeOwned>(call: &Call) -> Result<T, Failure> {
     let text = call.parts.uri.query().unwrap_or_default();
     serde_html_form::from_str(text).map_err(|_| Failure::invalid_param("The address is not valid"))
 }

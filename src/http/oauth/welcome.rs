@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Visitor,
-    page::{Page, complaint, hidden},
+    page::{Page, accepting, complaint, hidden},
     reply::{page_form, query},
     upstream::failed,
 };
@@ -31,6 +31,8 @@ struct Given {
     username: String,
     #[serde(default)]
     password: String,
+    #[serde(default)]
+    terms: String,
 }
 
 /// Adds the pages.
@@ -57,6 +59,11 @@ async fn make(app: App, call: Call) -> Result<Response, Failure> {
         Ok(newcomer) => newcomer,
         Err(error) => return failed(&visitor, error),
     };
+    if !app.accounts.settings().terms.policies.is_empty() && given.terms.is_empty() {
+        let newcomer = Newcomer { localpart: given.username, ..newcomer };
+        let page = page(&app, &visitor, &newcomer, Some("The policies have to be accepted."));
+        return Ok(visitor.show(page.with_status(StatusCode::BAD_REQUEST)));
+    }
     let reserved = app.accounts.available(&given.username).await;
     let reserved = reserved.is_ok_and(|user| app.appservices.keeps_user(&user, None));
     let made = match reserved {
@@ -117,6 +124,9 @@ fn page(app: &App, visitor: &Visitor, newcomer: &Newcomer, wrong: Option<&str>) 
                 input type="text" id="username" name="username" value=(newcomer.localpart) autocomplete="username"
                     autocapitalize="none" spellcheck="false" required autofocus;
                 p.soft { "You will be known as @name:" (app.server_name) }
+                @if !app.accounts.settings().terms.policies.is_empty() {
+                    (accepting(&app.accounts.settings().terms))
+                }
                 button type="submit" { "Make account" }
             }
         }

@@ -96,7 +96,7 @@ impl Town {
 
     pub(crate) async fn start(&self, config: Config) -> Running {
         let name = config.server_name.to_string();
-        let running = Running::start_among(config, real_ports(), self.names.clone()).await.unwrap();
+        let running = Box::pin(Running::start_among(config, real_ports(), self.names.clone())).await.unwrap();
         let Address::Tcp(address) = running.addresses()[0] else { panic!("it listens on TCP") };
         self.names.0.lock().insert(name, address.port());
         running

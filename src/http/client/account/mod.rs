@@ -2,6 +2,7 @@
 
 mod available;
 pub(in crate::http) mod deactivate;
+mod fallback;
 mod get_token;
 pub(in crate::http) mod login;
 mod login_flows;
@@ -17,6 +18,8 @@ mod third_party;
 mod whoami;
 
 #[cfg(test)]
+mod newcomer_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::http::Routes;
@@ -25,6 +28,7 @@ use crate::http::Routes;
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(available::handle);
     routes.add(deactivate::handle);
+    fallback::routes(routes);
     routes.add(get_token::handle);
     routes.feature("org.matrix.msc3882");
     login::route(routes);

@@ -11,7 +11,7 @@ use ruma::api::{
 };
 
 use crate::{
-    account::{NewDevice, NewUser, Purpose},
+    account::{NewDevice, NewUser},
     appservice::Appservice,
     http::{App, Failure, Peer},
 };
@@ -25,7 +25,7 @@ pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Res
         }
         _ => return Err(Failure::invalid_param("`kind` is `user` or `guest`")),
     }
-    match &request.login_type {
+    let token = match &request.login_type {
         None => {
             app.accounts.check_registration()?;
             if let Some(username) = &request.username {
@@ -34,17 +34,18 @@ pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Res
                     return Err(Failure::exclusive());
                 }
             }
-            app.accounts.authorize(&Purpose::Register, request.auth.as_ref()).await?;
+            app.accounts.authorize_newcomer(request.auth.as_ref()).await?
         }
         Some(LoginType::ApplicationService) => {
             let appservice = peer.appservice.as_deref().ok_or_else(Failure::missing_token)?;
             check_own(&app, appservice, &request).await?;
+            None
         }
         Some(_) => {
             return Err(Failure::bad_request(ErrorKind::Unknown, "This login type is not supported"));
         }
-    }
-    make(&app, request).await
+    };
+    make(&app, request, token.as_deref()).await
 }
 
 /// Whether an application service may make this account.
@@ -67,17 +68,17 @@ async fn check_own(app: &App, appservice: &Appservice, request: &Request) -> Res
     }
 }
 
-async fn make(app: &App, request: Request) -> Result<Response, Failure> {
+async fn make(app: &App, request: Request, token: Option<&str>) -> Result<Response, Failure> {
     let new = NewUser { username: request.username, password: request.password, admin: false };
     if request.inhibit_login {
-        return Ok(Response::new(app.accounts.create_user(new).await?));
+        return Ok(Response::new(app.accounts.create_invited(new, token).await?));
     }
     let device = NewDevice {
         device_id: request.device_id,
         display_name: request.initial_device_display_name,
         refreshes: request.refresh_token,
     };
-    let session = app.accounts.register(new, device).await?;
+    let session = app.accounts.register_invited((new, token), device).await?;
     let mut response = Response::new(session.user_id);
     response.device_id = Some(session.device_id);
     response.access_token = Some(session.access_token);

@@ -8,5 +8,5 @@ use crate::http::{App, Failure};
 
 pub(super) async fn handle(app: App, request: Request) -> Result<Response, Failure> {
     app.accounts.check_registration()?;
-    Ok(Response::new(app.accounts.is_registration_token(&request.token)))
+    Ok(Response::new(app.accounts.is_registration_token(&request.token).await?))
 }
