@@ -104,6 +104,10 @@ pub struct RoomRow {
     /// How many rows of [`GAPS`] the room has.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gaps: u64,
+    /// The depth of the join by which this server last came into the room; 0 if it has always been there. What lies
+    /// before is no news.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub entry_depth: u64,
     /// Until when the room has events in [`STICKY`], in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sticky_until_ms: u64,
@@ -132,6 +136,7 @@ impl RoomRow {
             invited: 0,
             remote: 0,
             gaps: 0,
+            entry_depth: 0,
             sticky_until_ms: 0,
             amended: 0,
             partial: false,

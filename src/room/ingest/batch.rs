@@ -21,7 +21,7 @@ pub(in crate::room) struct Batch<'a> {
     events: BTreeMap<OwnedEventId, Signed>,
     /// States after events that are not here.
     given: HashMap<OwnedEventId, StateId>,
-    /// The depth before which nothing is fetched, but for the states there.
+    /// The depth before which nothing is fetched, but for the states there: it is left to clients that look back.
     pub(super) floor: u64,
     nodes: Vec<NewNode>,
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use ruma::{EventId, OwnedEventId, RoomId};
+use ruma::{EventId, OwnedEventId};
 
 use super::{
     batch::{Batch, Lack},
@@ -15,25 +15,12 @@ use super::{
 use crate::{
     dag::{Pdu, Signed, StateKey, tree},
     history::{
-        RoomRow, Status,
+        Status,
         tables::{GAPS, GapRow},
     },
-    limits::PAST_ANCHORS_MAX,
-    room::{RoomError, Rooms, turn::Turn},
+    room::{RoomError, turn::Turn},
     types::Position,
 };
-
-impl Rooms {
-    /// The depth before which there are holes in what is here of the room. What lies there is left to clients
-    /// that look back.
-    pub(super) async fn floor(&self, row: &RoomRow, room: &RoomId) -> Result<u64, RoomError> {
-        if row.gaps == 0 {
-            return Ok(0);
-        }
-        let gaps = self.0.history.log().db().range(&GAPS, &(room.to_owned(),), PAST_ANCHORS_MAX).await?;
-        Ok(gaps.into_iter().map(|(_, gap)| gap.depth).min().unwrap_or_default())
-    }
-}
 
 impl Batch<'_> {
     /// The events of the batch that something in the room follows already.

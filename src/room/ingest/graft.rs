@@ -201,6 +201,7 @@ impl Turn {
         // The other servers may have asked for the user's devices before this one knew that it is in the room.
         let user_id = event.sender().to_owned();
         self.extra.push(Box::new(move |commit| commit.fact(Lane::People, Fact::Devices { user_id })));
+        self.row.entry_depth = event.depth();
         self.row.heads = vec![HeadRow::from(Head::of(&event, self.rules))];
         let stored = StoredEvent {
             pdu: event,

@@ -205,7 +205,7 @@ impl Rooms {
         }
         self.look_again_for(room, &given).await?;
         let mut batch = Batch::new(self, room, row);
-        batch.floor = self.floor(&batch.row, room).await?;
+        batch.floor = batch.row.entry_depth;
         batch.extend(checked.events);
         if batch.look().await?.is_lacking() {
             // One fetch at a time for each room: what one brings is there for the next.

@@ -122,12 +122,12 @@ impl World {
         for id in node.timeline(room, Position::ZERO).await {
             let event = node.app().history.event(&id).await.unwrap().unwrap();
             let is_own = event.pdu.sender().server_name() == node.name;
-            // What brings a server into a room is passed on by the one that let it in.
-            if !is_own || event.pdu.membership() == Some(Membership::Join) {
+            let Some(states) = event.states.filter(|_| is_own) else { continue };
+            let members = node.app().history.members(room, states.before).await.unwrap();
+            // Who comes in through another server, or goes without having been there, is passed on by that one.
+            if !members.is_joined(event.pdu.sender()) {
                 continue;
             }
-            let Some(states) = event.states else { continue };
-            let members = node.app().history.members(room, states.before).await.unwrap();
             let there = members.with(Membership::Join).map(|user| user.server_name());
             for other in there.filter(|other| *other != node.name) {
                 let sent = owed.get(&(node.name.clone(), other.to_owned()));
