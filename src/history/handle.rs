@@ -163,7 +163,12 @@ impl History {
     /// # Errors
     /// When the store fails.
     pub async fn is_partial(&self, room: &RoomId) -> Result<bool, StoreError> {
-        Ok(self.room(room).await?.is_some_and(|row| row.partial))
+        let row = self.room(room).await?;
+        match row.is_some_and(|row| row.partial) {
+            // It may have been written meanwhile that it is whole.
+            true => Ok(self.reload_room(room).await?.is_some_and(|row| row.partial)),
+            false => Ok(false),
+        }
     }
 
     /// Where after `from` a room became whole for the first time, if it did.

@@ -121,15 +121,24 @@ impl Rooms {
         partial: &PartialRow,
         found: Option<(&Arc<StoredEvent>, &Applied)>,
     ) -> Result<(), RoomError> {
+        if let Some((join, applied)) = found {
+            // Whoever reads may remember the states from before for a moment, so that the room is said to be whole
+            // only after that.
+            let mut turn = Turn::begin_at_rest(self, room).await?;
+            if !turn.row.partial {
+                return Ok(());
+            }
+            turn.adopt(&applied.nodes);
+            turn.complete_since(join, applied.state).await?;
+            turn.close().await?;
+        }
         let mut turn = Turn::begin_at_rest(self, room).await?;
         if !turn.row.partial {
             return Ok(());
         }
         turn.row.partial = false;
-        if let Some((join, applied)) = found {
+        if found.is_some() {
             turn.row.grown = true;
-            turn.adopt(&applied.nodes);
-            turn.complete_since(join, applied.state).await?;
             let grown = GROWN.prefix(&(room.to_owned(),));
             turn.extra.push(Box::new(move |commit| commit.put_at_position(grown, GROWN.encode(&()))));
         }
