@@ -244,10 +244,7 @@ pub(super) fn check_extremities(room: &RoomId, node: &Node, kept: &Kept) {
             continue;
         }
         // What has come since was not known then, nor what fills a hole.
-        let known = |other: &StoredEvent| match other.status {
-            Status::Timeline => other.position < event.position,
-            status => status == Status::SoftFailed,
-        };
+        let known = |other: &StoredEvent| other.status == Status::Timeline && other.position < event.position;
         let known: Kept =
             kept.iter().filter(|(_, other)| known(other)).map(|(id, e)| (id.clone(), e.clone())).collect();
         for prev in prevs {

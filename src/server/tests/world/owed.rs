@@ -125,7 +125,8 @@ impl World {
             let Some(states) = event.states.filter(|_| is_own) else { continue };
             let members = node.app().history.members(room, states.before).await.unwrap();
             // Who comes in through another server, or goes without having been there, is passed on by that one.
-            if !members.is_joined(event.pdu.sender()) {
+            let comes_in = event.pdu.membership() == Some(Membership::Join);
+            if comes_in || !members.is_joined(event.pdu.sender()) {
                 continue;
             }
             let there = members.with(Membership::Join).map(|user| user.server_name());
