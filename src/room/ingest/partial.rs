@@ -139,8 +139,12 @@ impl Rooms {
         turn.row.partial = false;
         if found.is_some() {
             turn.row.grown = true;
-            let grown = GROWN.prefix(&(room.to_owned(),));
-            turn.extra.push(Box::new(move |commit| commit.put_at_position(grown, GROWN.encode(&()))));
+            let (grown, lane) = (GROWN.prefix(&(room.to_owned(),)), Lane::Room(room.to_owned()));
+            turn.extra.push(Box::new(move |commit| {
+                commit.put_at_position(grown, GROWN.encode(&()));
+                // Whoever waits for the room looks at it.
+                commit.fact(lane, Fact::StateMoved);
+            }));
         }
         let joined = turn.joined_servers().await?;
         let mut gone: Vec<OwnedServerName> = partial.servers.difference(&joined).cloned().collect();
