@@ -381,7 +381,21 @@ async fn a_full_server_says_so() {
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
-struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+pub(super) struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Collects what this thread logs until the guard goes.
+    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish())
+    }
+
+    /// What has been logged.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+}
 
 impl std::io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -400,12 +414,7 @@ async fn no_secret_is_logged() {
     // listens, and remembers a "no" for all; tests of other threads pass the same lines.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = lines.listen();
     let front = front().await;
     for (path, token) in [("/_matrix/client/v3/account/whoami?access_token=CANARY", ""), ("/panic", "CANARY")]
     {
@@ -414,7 +423,7 @@ async fn no_secret_is_logged() {
         front.answer(request, Source::Unix).await;
     }
     drop(guard);
-    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
+    let text = lines.text();
     assert!(text.contains("/_matrix/client/v3/account/whoami") && text.contains("a bug"), "{text}");
     assert!(!text.contains("CANARY"), "{text}");
 }

@@ -20,6 +20,8 @@ mod whoami;
 #[cfg(test)]
 mod newcomer_tests;
 #[cfg(test)]
+mod secret_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::http::Routes;

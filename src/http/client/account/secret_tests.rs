@@ -1,0 +1,78 @@
+//! What is secret is told to nobody but whom it belongs to: not to the log, not to the store, not in other answers.
+
+use serde_json::{Value, json};
+
+use crate::{
+    account::Registration,
+    http::{client::testing::Server, tests::Lines},
+    store::{Key, Scan},
+};
+
+const OLD: &str = "canary-old-password";
+const NEW: &str = "canary-new-password";
+const WRONG: &str = "canary-wrong-password";
+
+fn password(password: &str) -> Value {
+    let identifier = json!({ "type": "m.id.user", "user": "alice" });
+    json!({ "type": "m.login.password", "password": password, "identifier": identifier })
+}
+
+/// Everything in the store, as text.
+async fn stored(server: &Server) -> String {
+    let (mut from, to, mut text) = (Key(vec![0]), Key(vec![0xFF]), String::new());
+    loop {
+        let scan = Scan { from, to: to.clone(), reverse: false, limit: 1_000 };
+        let rows = server.app().log.db().scan_many(&[scan]).await.unwrap().concat();
+        let Some((last, _)) = rows.last() else { return text };
+        from = last.successor();
+        for (key, value) in &rows {
+            text.push_str(&String::from_utf8_lossy(&key.0));
+            text.push_str(&String::from_utf8_lossy(value));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_stored_or_told() {
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let lines = Lines::default();
+    let guard = lines.listen();
+    let server = Server::new(Registration::Open).await;
+    let dummy = json!({ "type": "m.login.dummy" });
+    let wanted = json!({ "username": "alice", "password": OLD, "refresh_token": true, "auth": dummy });
+    let first = server.met("", "POST /register", wanted.clone()).await;
+    let secret = |answer: &Value, name: &str| answer[name].as_str().unwrap().to_owned();
+    let (access, refresh) = (secret(&first, "access_token"), secret(&first, "refresh_token"));
+    let second = server.met("", "POST /login", password(OLD)).await;
+    let other = secret(&second, "access_token");
+    let openid = server.met(&access, "POST /user/@alice:localhost/openid/request_token", json!({})).await;
+    let mut secrets = vec![access.clone(), refresh.clone(), other, secret(&openid, "access_token")];
+    let mut told = Vec::new();
+    let change = |auth: Value| json!({ "new_password": NEW, "auth": auth });
+    for (token, request, body) in [
+        ("", "POST /register", wanted),
+        ("", "POST /login", password(WRONG)),
+        ("", "POST /login", json!({ "type": "m.login.unknown", "password": WRONG, "token": 1 })),
+        ("", "POST /refresh", json!({ "refresh_token": WRONG })),
+        (WRONG, "GET /account/whoami", Value::Null),
+        ("", &format!("GET /account/whoami?access_token={access}"), Value::Null),
+        (&access, "POST /account/password", json!({ "new_password": NEW })),
+        (&access, "POST /account/password", change(password(WRONG))),
+        (&access, "POST /account/password", change(password(OLD))),
+        (&access, "GET /devices", Value::Null),
+        (&access, "GET /sync", Value::Null),
+    ] {
+        told.push(server.ask(token, request, body).await.1.to_string());
+    }
+    let renewed = server.met("", "POST /refresh", json!({ "refresh_token": refresh })).await;
+    secrets.extend([secret(&renewed, "access_token"), secret(&renewed, "refresh_token")]);
+    secrets.extend([OLD, NEW, WRONG].map(String::from));
+    drop(guard);
+    let (logged, stored) = (lines.text(), stored(&server).await);
+    assert!(stored.contains("@alice:localhost"));
+    for secret in &secrets {
+        assert!(!logged.contains(secret), "{secret} is logged");
+        assert!(!stored.contains(secret), "{secret} is stored");
+        assert!(told.iter().all(|answer| !answer.contains(secret)), "{secret} is told");
+    }
+}
