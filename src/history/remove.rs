@@ -14,9 +14,9 @@ use super::{
     chains::{EVENTS, citers_prefix},
     state::node_key,
     tables::{
-        ALIASES, AMENDMENTS, BACKFILLED, BLOCKED, FORGOTTEN_TEXTS, GAPS, OPEN_ROOMS, PLACES, PUBLISHED,
-        PUBLISHED_IN, REDACTIONS, RELATIONS, REMOVALS, RETAINED, RETRIES, ROOM_ALIASES, ROOMS, RemovalRow,
-        RemovalStage, STICKY, THREADS, UNJUDGED,
+        ALIASES, AMENDMENTS, BACKFILLED, BLOCKED, FORGOTTEN_TEXTS, GAPS, GROWN, OPEN_ROOMS, PARTIAL, PLACES,
+        PUBLISHED, PUBLISHED_IN, REDACTIONS, RELATIONS, REMOVALS, RETAINED, RETRIES, ROOM_ALIASES, ROOMS,
+        RemovalRow, RemovalStage, STICKY, THREADS, UNJUDGED,
     },
 };
 use crate::{
@@ -109,6 +109,8 @@ impl History {
         commit.delete_prefix(&UNJUDGED, &key);
         commit.delete_prefix(&RETRIES, &key);
         commit.delete_prefix(&AMENDMENTS, &key);
+        commit.delete(&PARTIAL, &key);
+        commit.delete_prefix(&GROWN, &key);
         for (from, to) in Log::lane_rows(&Lane::Room(room.to_owned())) {
             commit.delete_range(from, to);
         }
