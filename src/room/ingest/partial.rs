@@ -22,7 +22,7 @@ use crate::{
         tree::{self, Applied},
     },
     history::{
-        States, StoredEvent,
+        States, Status, StoredEvent,
         tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow},
     },
     limits::{
@@ -106,7 +106,7 @@ impl Rooms {
             partial.servers.iter().filter(|server| !servers.contains(server)).cloned().collect::<Vec<_>>(),
         );
         for server in servers.into_iter().take(FETCH_SOURCES_MAX) {
-            if let Some(applied) = fetch.whole_state(&server, &join).await? {
+            if let Some(applied) = fetch.whole_state((&server, server == partial.origin), &join).await? {
                 until_settled!(self.try_make_whole(room, &partial, Some((&join, &applied))))?;
                 return Ok(true);
             }
@@ -173,28 +173,42 @@ impl Fetch<'_, '_> {
     /// checked, over what is known already.
     async fn whole_state(
         &mut self,
-        server: &ServerName,
+        (server, let_us_in): (&ServerName, bool),
         join: &Arc<StoredEvent>,
     ) -> Result<Option<Applied>, RoomError> {
-        let id = join.pdu.event_id().to_owned();
-        let Some(answer) = self.state_ids(server, &id).await else { return Ok(None) };
+        // Whoever let us in has just had our join follow that event; others may see what is before it differently.
+        let at = match join.pdu.prev_events() {
+            [before] if let_us_in => before.clone(),
+            _ => join.pdu.event_id().to_owned(),
+        };
+        let Some(answer) = self.state_ids(server, &at).await else { return Ok(None) };
         let all: BTreeSet<OwnedEventId> =
             answer.pdu_ids.iter().chain(&answer.auth_chain_ids).cloned().collect();
         let lacking = self.not_stored(all.into_iter().collect()).await?;
         let mut events = match lacking.len() {
             0 => Vec::new(),
             count if count <= FETCH_ONE_BY_ONE_MAX => self.events(lacking).await?,
-            _ => self.state(server, &id).await?,
+            _ => self.state(server, &at).await?,
         };
+        let itself = self.not_stored(vec![at.clone()]).await?;
+        events.extend(self.events(itself).await?);
         self.deepen(&mut events).await?;
         let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
         outlier::store(rooms, room, row.clone(), events).await?;
         self.keep_unverified(Part::State).await?;
         let mut stored = rooms.history().events(&answer.pdu_ids).await?;
         stored.retain(Option::is_some);
-        let (Some(state), Some(states)) = (sound_state(&stored, room, &row.create), join.states) else {
+        let itself = rooms.history().event(&at).await?;
+        let (Some(mut state), Some(states), Some(itself)) =
+            (sound_state(&stored, room, &row.create), join.states, itself)
+        else {
             return Ok(None);
         };
+        if itself.status != Status::Rejected
+            && let Some((key, value)) = tree::entry_of(&itself.pdu)
+        {
+            state.insert(key, value);
+        }
         let own = tree::entry_of(&join.pdu).map(|(key, _)| key);
         let edits: Vec<_> = state
             .into_iter()

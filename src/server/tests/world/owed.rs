@@ -109,8 +109,9 @@ impl World {
             let sent: BTreeSet<&OwnedEventId> = sent.collect();
             // What came to a server that had left, it had no reason to take.
             let is_due = |id: &OwnedEventId| all.get(id).map(|event| event.pdu.origin_server_ts()) >= since;
-            for id in sent.iter().filter(|id| is_due(id)) {
-                let has = node.has(id).await || cannot_have(node, id, (&all, &sent)).await;
+            let due: BTreeSet<&OwnedEventId> = sent.into_iter().filter(|id| is_due(id)).collect();
+            for id in &due {
+                let has = node.has(id).await || cannot_have(node, id, (&all, &due)).await;
                 let text = all.get(*id).map(|event| event.pdu.json());
                 assert!(has, "{room}: {id} was sent to {}, which does not have it: {text:?}", node.name);
             }
@@ -140,14 +141,14 @@ impl World {
 }
 
 /// Whether an event cannot be judged by a server that is in the room no more as others see it, since it follows one that
-/// nobody had to send to it, nor will answer about.
-async fn cannot_have(node: &Node, id: &OwnedEventId, (all, sent): (&Kept, &BTreeSet<&OwnedEventId>)) -> bool {
+/// nobody had to send to it, or that came when it had no reason to take it, and that nobody will answer about.
+async fn cannot_have(node: &Node, id: &OwnedEventId, (all, due): (&Kept, &BTreeSet<&OwnedEventId>)) -> bool {
     let (mut todo, mut seen) = (vec![id.clone()], BTreeSet::new());
     while let Some(id) = todo.pop() {
         if !seen.insert(id.clone()) || node.has(&id).await {
             continue;
         }
-        if !sent.contains(&id) {
+        if !due.contains(&id) {
             return true;
         }
         if let Some(event) = all.get(&id) {
