@@ -8,7 +8,7 @@ use super::{Ephemeral, EphemeralError, Said, Thread};
 use crate::{
     limits::{PRESENCE_REMOTE_MS, RECEIPT_ATTEMPTS_MAX, STATUS_BYTES_MAX, TYPING_REMOTE_MS},
     log::{Commit, CommitError},
-    types::{Membership, ReceiptKind},
+    types::ReceiptKind,
 };
 
 /// A receipt as another server tells it.
@@ -37,7 +37,7 @@ impl Ephemeral {
     /// The user of another server begins or ends to type in `room`.
     ///
     /// # Errors
-    /// When the user is not in the room.
+    /// When the user is not in the room, as far as its members are known.
     pub async fn receive_typing(
         &self,
         room: &RoomId,
@@ -102,9 +102,9 @@ impl Ephemeral {
     }
 
     async fn only_joined(&self, room: &RoomId, user: &UserId) -> Result<(), EphemeralError> {
-        match self.0.history.membership(room, user).await? {
-            Some(Membership::Join) => Ok(()),
-            _ => Err(EphemeralError::NotJoined),
+        match self.0.history.may_be_joined(room, user).await? {
+            true => Ok(()),
+            false => Err(EphemeralError::NotJoined),
         }
     }
 }

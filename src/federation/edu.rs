@@ -212,8 +212,10 @@ impl Federation {
     async fn is_met(&self, origin: &ServerName, user: &UserId) -> Result<bool, StoreError> {
         let rooms = self.log.subscriptions(&Audience::Server(origin.to_owned())).await?;
         for (lane, interval) in rooms.latest() {
-            if let (Lane::Egress(room), None) = (lane, interval.closed)
-                && self.history.current_members(room).await?.is_joined(user)
+            let (Lane::Egress(room), None) = (lane, interval.closed) else { continue };
+            let is_joined = self.history.current_members(room).await?.is_joined(user);
+            if is_joined
+                || self.history.is_partial(room).await? && self.history.may_be_joined(room, user).await?
             {
                 return Ok(true);
             }

@@ -153,4 +153,16 @@ impl History {
             None => Ok(None),
         }
     }
+
+    /// Whether a user is in a room, or may be: in one whose members are not all known yet, nobody can say of those who
+    /// are not known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn may_be_joined(&self, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
+        match self.membership(room, user).await? {
+            Some(membership) => Ok(membership == Membership::Join),
+            None => self.is_partial(room).await,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use crate::{
     push::Push,
     room::RoomError,
     sync::{Sync, SyncRequest},
-    types::Membership,
+    types::{Fact, Lane, Membership, Position},
 };
 
 /// A room of alice's at a, with carol of c in it and mallory of c banned; d's dave has joined it, and cannot get its
@@ -103,6 +103,43 @@ async fn what_depends_on_the_members_waits_for_them() {
     });
     assert!(matches!(invited, Err(RoomError::Forbidden(_))), "a ban is a ban: {invited:?}");
     assert_eq!(d.state(&room).await, a.state(&room).await);
+}
+
+/// Those who are not known yet may be in the room, so what they do in it is not passed over.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_yet_is_heard() {
+    let (wire, room) = scene("12").await;
+    let (c, d) = (wire.node("c"), wire.node("d"));
+    let (carol, eve) = (user("carol@c"), user("eve@c"));
+    let said = c.say("carol@c", &room, "welcome").await.unwrap();
+    let text = c.history().event(&said).await.unwrap().unwrap().pdu.json().to_owned();
+    let results = d.rooms().receive(&c.name, &room, vec![text]).await;
+    assert!(matches!(results.as_slice(), [(id, Ok(()))] if *id == said), "it is kept: {results:?}");
+    let typing = |who: &UserId| {
+        let content = json!({ "room_id": room, "user_id": who, "typing": true });
+        serde_json::value::to_raw_value(&json!({ "edu_type": "m.typing", "content": content })).unwrap()
+    };
+    d.federation.receive_edus(&c.name, &[typing(&carol)]).await;
+    assert_eq!(d.federation.ephemeral.typing(&room), std::slice::from_ref(&carol));
+    let first = d.say("dave@d", &room, "I am here").await.unwrap();
+    wire.drive().await;
+    let read = json!({ &room: { "m.read": { &carol: { "event_ids": [first], "data": { "ts": 1 } } } } });
+    let edu = json!({ "edu_type": "m.receipt", "content": read });
+    d.federation.receive_edus(&c.name, &[serde_json::value::to_raw_value(&edu).unwrap()]).await;
+    let lane = Lane::Room(room.clone());
+    let told = d.federation.log.registers(&lane, Position::ZERO, d.federation.log.head()).await.unwrap();
+    let is_receipt = |fact: &Fact| matches!(fact, Fact::Receipt { user_id, .. } if *user_id == carol);
+    assert!(told.iter().any(|(_, fact)| is_receipt(fact)), "{told:?}");
+
+    wire.lies.lock().clear();
+    for _ in 0..3 {
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+    }
+    d.rooms().whole(&room).await.unwrap();
+    d.federation.receive_edus(&c.name, &[typing(&eve)]).await;
+    assert!(!d.federation.ephemeral.typing(&room).contains(&eve), "nobody else is in the room");
+    assert_eq!(d.status(&said).await, Some(Status::Timeline));
 }
 
 /// Whoever leaves before the members are known leaves no trace of the search for them.

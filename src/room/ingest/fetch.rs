@@ -84,7 +84,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
         let unverified = std::mem::take(&mut self.unverified);
         let Some(origin) = self.sources.first() else { return Ok(()) };
         let from = (self.batch.room, &**origin);
-        self.batch.rooms.keep_unjudged(from, (part, part == Part::State), &unverified).await
+        self.batch.rooms.keep_unjudged(from, (part, part == Part::State), &unverified).await?;
+        Ok(())
     }
 
     /// Whether the keys for a membership could not be had, so that a state may be taken without it.

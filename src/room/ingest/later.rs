@@ -76,24 +76,26 @@ impl Rooms {
         Ok(next.unwrap_or(UNJUDGED_IDLE_MAX).min(UNJUDGED_IDLE_MAX))
     }
 
-    /// Keeps events of `room` that `origin` gave and that could not be judged.
+    /// Keeps events of `room` that `origin` gave and that could not be judged. Whether there was room for all of them.
     pub(super) async fn keep_unjudged(
         &self,
         (room, origin): (&RoomId, &ServerName),
         (part, in_state): (Part, bool),
         pdus: &[Pdu],
-    ) -> Result<(), RoomError> {
+    ) -> Result<bool, RoomError> {
         if pdus.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let db = self.0.history.log().db();
         let bound = if part == Part::News { UNJUDGED_NEWS_MAX } else { UNJUDGED_STATE_MAX };
         let prefix = (room.to_owned(), part.number());
         let known = db.range(&UNJUDGED, &prefix, bound).await?.into_iter();
         let known: BTreeSet<OwnedEventId> = known.map(|((_, _, id), _)| id).collect();
-        let fresh = pdus.iter().filter(|pdu| !known.contains(pdu.event_id()));
+        let fresh: Vec<_> = pdus.iter().filter(|pdu| !known.contains(pdu.event_id())).collect();
+        let places = bound.saturating_sub(known.len());
+        let is_all = fresh.len() <= places;
         let mut commit = Commit::new();
-        for (number, pdu) in fresh.take(bound.saturating_sub(known.len())).enumerate() {
+        for (number, pdu) in fresh.into_iter().take(places).enumerate() {
             if number > 0 && number.is_multiple_of(OUTLIERS_PER_COMMIT) {
                 self.0.history.log().commit(std::mem::take(&mut commit)).await?;
             }
@@ -103,7 +105,7 @@ impl Rooms {
             commit.put(&UNJUDGED, &key, &row);
         }
         if commit.is_empty() {
-            return Ok(());
+            return Ok(is_all);
         }
         let before = db.row(&RETRIES, &prefix).await?;
         let soon = self.now_ms().saturating_add(millis(UNJUDGED_PAUSE_FIRST));
@@ -114,7 +116,7 @@ impl Rooms {
         commit.put(&RETRIES, &prefix, &RetryRow { retry_at_ms, mark, ..before });
         self.0.history.log().commit(commit).await?;
         self.0.unjudged.notify_one();
-        Ok(())
+        Ok(is_all)
     }
 
     /// Before `pdus` are judged: tries again what they stand on, if it waits for its judgement.
@@ -265,7 +267,10 @@ impl Rooms {
 fn is_open(result: &Result<(), ReceiveFailure>) -> bool {
     matches!(
         result,
-        Err(ReceiveFailure::Missing | ReceiveFailure::Unverified(_) | ReceiveFailure::Trouble(_))
+        Err(ReceiveFailure::Missing
+            | ReceiveFailure::Unverified(_)
+            | ReceiveFailure::Waiting
+            | ReceiveFailure::Trouble(_))
     )
 }
 

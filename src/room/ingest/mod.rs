@@ -71,6 +71,9 @@ pub enum ReceiveFailure {
     /// It was not judged, because events that it refers to could not be had.
     #[error("events before this one are missing")]
     Missing,
+    /// It waits for the members of the room, who are not all known yet.
+    #[error("the room is not wholly known yet")]
+    Waiting,
     /// The server's own trouble; nothing was said about the event.
     #[error("the event could not be stored: {0}")]
     Trouble(#[from] RoomError),
@@ -104,10 +107,17 @@ impl Rooms {
             Ok(unjudged) => self.keep_unjudged((room, origin), (Part::News, false), &unjudged).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = kept {
-            tracing::warn!(room.id = %room, %error, "could not take events into {room}");
-            let unsaid = || Err(ReceiveFailure::Missing);
-            results.values_mut().filter(|result| result.is_err()).for_each(|result| *result = unsaid());
+        match kept {
+            // What waits is as good as taken, unless there is too much of it.
+            Ok(is_all) => {
+                let waiting = |result: &&mut _| is_all && matches!(result, Err(ReceiveFailure::Waiting));
+                results.values_mut().filter(waiting).for_each(|result| *result = Ok(()));
+            }
+            Err(error) => {
+                tracing::warn!(room.id = %room, %error, "could not take events into {room}");
+                let unsaid = || Err(ReceiveFailure::Missing);
+                results.values_mut().filter(|result| result.is_err()).for_each(|result| *result = unsaid());
+            }
         }
         results.into_iter().collect()
     }
@@ -192,7 +202,7 @@ impl Rooms {
         if row.partial {
             let events = checked.events.iter().map(|event| event.pdu().clone());
             for pdu in events {
-                results.insert(pdu.event_id().to_owned(), Err(ReceiveFailure::Missing));
+                results.insert(pdu.event_id().to_owned(), Err(ReceiveFailure::Waiting));
                 unjudged.push(pdu);
             }
             return Ok(unjudged);
