@@ -142,6 +142,33 @@ async fn who_is_not_known_yet_is_heard() {
     assert_eq!(d.status(&said).await, Some(Status::Timeline));
 }
 
+/// Who is put out of a room whose members are not known yet is out at once, by those who may do it.
+#[tokio::test(start_paused = true)]
+async fn one_may_be_put_out_before_the_members_are_known() {
+    for (version, is_ban) in [("1", false), ("11", true), ("12", false), ("12", true)] {
+        let (wire, room) = scene(version).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        let (alice, dave) = (user("alice@a"), user("dave@d"));
+        wire.drive().await;
+        let leave = json!({ "membership": "leave" });
+        let weak = c.build(&c, &room, (&user("carol@c"), "m.room.member", Some(dave.as_str()), leave)).await;
+        let id = weak.event_id().to_owned();
+        let results = d.rooms().receive(&c.name, &room, vec![weak.json().to_owned()]).await;
+        assert!(matches!(results.as_slice(), [(_, Ok(()))]), "{version}: it is kept: {results:?}");
+        assert_eq!(d.status(&id).await, None, "{version}: she may not");
+        match is_ban {
+            true => a.rooms().ban(&alice, &room, &dave, None).await.unwrap(),
+            false => a.rooms().kick(&alice, &room, &dave, None).await.unwrap(),
+        };
+        wire.drive().await;
+        let expected = if is_ban { Membership::Ban } else { Membership::Leave };
+        let member = d.history().membership(&room, &dave).await.unwrap();
+        assert_eq!(member, Some(expected), "{version}");
+        assert!(!d.rooms().is_here(&room).await.unwrap(), "{version}");
+        assert!(!d.history().is_partial(&room).await.unwrap(), "{version}: nothing is waited for");
+    }
+}
+
 /// Whoever leaves before the members are known leaves no trace of the search for them.
 #[tokio::test(start_paused = true)]
 async fn one_may_leave_before_the_members_are_known() {

@@ -200,10 +200,13 @@ impl Rooms {
         results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
         let mut unjudged = checked.unverified;
         if row.partial {
-            let events = checked.events.iter().map(|event| event.pdu().clone());
-            for pdu in events {
-                results.insert(pdu.event_id().to_owned(), Err(ReceiveFailure::Waiting));
-                unjudged.push(pdu);
+            for event in checked.events {
+                let id = event.pdu().event_id().to_owned();
+                let is_taken = self.take_removal((origin, room), &row, &event).await?;
+                if !is_taken {
+                    unjudged.push(event.pdu().clone());
+                }
+                results.insert(id, if is_taken { Ok(()) } else { Err(ReceiveFailure::Waiting) });
             }
             return Ok(unjudged);
         }

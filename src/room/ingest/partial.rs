@@ -9,20 +9,20 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use ruma::{OwnedEventId, OwnedServerName, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName, UserId, events::TimelineEventType};
 
-use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
+use super::{Batch, Given, claim::sound_state, fetch::Fetch, later::Kept, outlier, take::Way};
 use crate::{
     dag::{
-        StateId,
+        Signed, StateId, StateValue, Verdict,
         tree::{self, Applied},
     },
     history::{
-        States, Status, StoredEvent,
+        RoomRow, States, Status, StoredEvent,
         tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow},
     },
     limits::{
@@ -31,7 +31,7 @@ use crate::{
     },
     log::{Audience, Direction},
     room::{RoomError, Rooms, turn::Turn, until_settled},
-    types::{Fact, Lane, Position},
+    types::{Fact, Lane, Membership, Position},
 };
 
 impl Rooms {
@@ -59,13 +59,17 @@ impl Rooms {
     /// Asks for the members of a room in which a user of ours has just come. Small rooms are whole when this returns;
     /// of others the rest comes later.
     pub(super) async fn begin_to_complete(&self, room: &RoomId) {
-        let (rooms, room_id) = (self.clone(), room.to_owned());
+        self.complete_soon(room);
+        drop(tokio::time::timeout(PARTIAL_JOIN_PATIENCE, self.wait_until_whole(room)).await);
+    }
+
+    fn complete_soon(&self, room: &RoomId) {
+        let (rooms, room) = (self.clone(), room.to_owned());
         self.0.tasks.spawn(async move {
-            if let Err(error) = rooms.complete(&room_id).await {
-                tracing::warn!(room.id = %room_id, %error, "could not get the members of {room_id}");
+            if let Err(error) = rooms.complete(&room).await {
+                tracing::warn!(room.id = %room, %error, "could not get the members of {room}");
             }
         });
-        drop(tokio::time::timeout(PARTIAL_JOIN_PATIENCE, self.wait_until_whole(room)).await);
     }
 
     /// Tries again to complete a room; see [`Self::judge_due`].
@@ -106,12 +110,71 @@ impl Rooms {
             partial.servers.iter().filter(|server| !servers.contains(server)).cloned().collect::<Vec<_>>(),
         );
         for server in servers.into_iter().take(FETCH_SOURCES_MAX) {
-            if let Some(applied) = fetch.whole_state((&server, server == partial.origin), &join).await? {
-                until_settled!(self.try_make_whole(room, &partial, Some((&join, &applied))))?;
-                return Ok(true);
+            // Whoever let us in has just had our join follow that event; others may see what is before it differently.
+            let before = match join.pdu.prev_events() {
+                [before] if server == partial.origin => Some(&**before),
+                _ => None,
+            };
+            for at in before.into_iter().chain([join.pdu.event_id()]) {
+                if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
+                    until_settled!(self.try_make_whole(room, &partial, Some((&join, &applied))))?;
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
+    }
+
+    /// Takes a kick or ban of a user of ours into a room whose members are not all known, if it is allowed as far as
+    /// can be seen; whether it was taken. Whoever is put out of a room is out of it at once: those in it may answer no
+    /// question about it any more.
+    pub(super) async fn take_removal(
+        &self,
+        (origin, room): (&ServerName, &RoomId),
+        row: &Arc<RoomRow>,
+        event: &Signed,
+    ) -> Result<bool, RoomError> {
+        let pdu = event.pdu();
+        let is_ours = pdu
+            .state_key()
+            .and_then(|key| <&UserId>::try_from(key).ok())
+            .is_some_and(|user| user != pdu.sender() && self.0.history.is_local(user));
+        if !is_ours || !matches!(pdu.membership(), Some(Membership::Leave | Membership::Ban)) {
+            return Ok(false);
+        }
+        let mut batch = Batch::new(self, room, row.clone());
+        batch.extend([event.clone()]);
+        Fetch::new(&mut batch, origin).await?.complete_auth().await?;
+        // Its sender is believed to be what the event says, unless more is known.
+        let named = self.0.history.events(pdu.auth_events()).await?.into_iter().flatten();
+        let of_sender = named.filter(|named| {
+            named.status != Status::Rejected
+                && *named.pdu.event_type() == TimelineEventType::RoomMember
+                && named.pdu.state_key() == Some(pdu.sender().as_str())
+        });
+        let of_sender: Vec<OwnedEventId> = of_sender.map(|named| named.pdu.event_id().to_owned()).collect();
+        if self.0.history.membership(room, pdu.sender()).await?.is_none() {
+            self.amend(room, of_sender).await?;
+        }
+        until_settled!(self.try_take_removal(room, event))
+    }
+
+    async fn try_take_removal(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
+        let mut turn = Turn::begin_at_rest(self, room).await?;
+        let mut given = Given::default();
+        for id in event.pdu().prev_events() {
+            given.after.insert(id.clone(), turn.row.state);
+        }
+        let is_allowed = matches!(turn.verdict(event, &given).await?, (Verdict::Accepted(_), Some(_)));
+        if is_allowed {
+            turn.take(event, &given, Way::Live { relay: false }).await?;
+            turn.close().await?;
+            if !self.is_here(room).await? {
+                // There are no members to wait for any more.
+                self.complete_soon(room);
+            }
+        }
+        Ok(is_allowed)
     }
 
     /// Puts the state after our join, as it is now known, under everything that happened since.
@@ -169,18 +232,15 @@ impl Rooms {
 }
 
 impl Fetch<'_, '_> {
-    /// The state after our join as `server` tells it: what it says of the state before, without what cannot be
-    /// checked, over what is known already.
+    /// The state after our join as `server` tells it: what it says of the state at `at`, which is the join or the one
+    /// event before it, without what cannot be checked, over what is known already.
     async fn whole_state(
         &mut self,
-        (server, let_us_in): (&ServerName, bool),
+        server: &ServerName,
+        at: &EventId,
         join: &Arc<StoredEvent>,
     ) -> Result<Option<Applied>, RoomError> {
-        // Whoever let us in has just had our join follow that event; others may see what is before it differently.
-        let at = match join.pdu.prev_events() {
-            [before] if let_us_in => before.clone(),
-            _ => join.pdu.event_id().to_owned(),
-        };
+        let at = at.to_owned();
         let Some(answer) = self.state_ids(server, &at).await else { return Ok(None) };
         let all: BTreeSet<OwnedEventId> =
             answer.pdu_ids.iter().chain(&answer.auth_chain_ids).cloned().collect();
@@ -247,6 +307,8 @@ impl Turn {
         let Some(states) = join.states else { return Ok(()) };
         let mut known = HashMap::from([(states.after, whole)]);
         let history = self.rooms.0.history.clone();
+        // What was believed for want of better is no change.
+        let believed: HashSet<OwnedEventId> = self.amendment_ids().await?.into_iter().collect();
         let mut from = Position(join.position.0.saturating_sub(1));
         loop {
             let range = (from, history.log().head());
@@ -261,22 +323,22 @@ impl Turn {
             let ids: Vec<OwnedEventId> = ids.collect();
             for event in history.events(&ids).await?.into_iter().flatten() {
                 let Some(at) = event.states else { continue };
-                let before = self.completed(states.after, at.before, &mut known).await?;
-                let after = self.completed(states.after, at.after, &mut known).await?;
+                let before = self.completed((states.after, at.before), &believed, &mut known).await?;
+                let after = self.completed((states.after, at.after), &believed, &mut known).await?;
                 // What was current then is what clients have been told.
                 let at = States { before, after, current: at.current };
                 self.rewritten.push(StoredEvent { states: Some(at), ..(*event).clone() });
             }
         }
-        let current = self.completed(states.after, self.row.state, &mut known).await?;
+        let current = self.completed((states.after, self.row.state), &believed, &mut known).await?;
         self.move_state(current).await
     }
 
     /// A state that was made from `base`, made from what `base` is known to be now.
     async fn completed(
         &mut self,
-        base: StateId,
-        state: StateId,
+        (base, state): (StateId, StateId),
+        believed: &HashSet<OwnedEventId>,
         known: &mut HashMap<StateId, StateId>,
     ) -> Result<StateId, RoomError> {
         if let Some(completed) = known.get(&state) {
@@ -285,7 +347,11 @@ impl Turn {
         let whole = known[&base];
         let history = self.rooms.0.history.clone();
         let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, base, state)).await?;
-        let edits: Vec<_> = changes.into_iter().map(|change| (change.key, change.after)).collect();
+        let is_change = |after: &Option<StateValue>| {
+            after.as_ref().is_none_or(|value| !believed.contains(&value.event_id))
+        };
+        let changes = changes.into_iter().filter(|change| is_change(&change.after));
+        let edits: Vec<_> = changes.map(|change| (change.key, change.after)).collect();
         let applied = history.ask(&self.nodes, |nodes| tree::apply(nodes, whole, edits.clone())).await?;
         let completed = self.note_applied(applied);
         known.insert(state, completed);

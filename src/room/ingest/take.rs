@@ -137,15 +137,7 @@ impl Turn {
         let kept = stored.as_ref().map(|stored| Signed::ours(stored.pdu.clone()));
         let event = kept.as_ref().unwrap_or(event);
         let notes = stored.as_ref().map(|stored| stored.notes.clone()).unwrap_or_default();
-        let (before, current) = match self.state_before(event.pdu(), given).await? {
-            Some((before, true)) => (Some(before), self.row.state),
-            // There is a hole before it, so that what this server takes for the present may be old: whoever has
-            // come in there has come in. But a ban holds, as it does where states are resolved.
-            Some((before, false)) => (Some(before), self.resolve_both(self.row.state, before).await?),
-            None => (None, self.row.state),
-        };
-        let view = self.view(event.pdu(), (before, current)).await?;
-        let (pdu, before, refusal) = match (judge::judge(event, self.rules, &view), before) {
+        let (pdu, before, refusal) = match self.verdict(event, given).await? {
             (Verdict::Missing(missing), _) => {
                 tracing::debug!(event.id = %event.pdu().event_id(), ?missing, "left an event unjudged");
                 return Ok(Outcome::Missing);
@@ -199,6 +191,23 @@ impl Turn {
             }
         }
         Ok(Outcome::Accepted)
+    }
+
+    /// What the rules say of an event, and the state before it if that is known.
+    pub(super) async fn verdict(
+        &mut self,
+        event: &Signed,
+        given: &Given,
+    ) -> Result<(Verdict, Option<StateId>), RoomError> {
+        let (before, current) = match self.state_before(event.pdu(), given).await? {
+            Some((before, true)) => (Some(before), self.row.state),
+            // There is a hole before it, so that what this server takes for the present may be old: whoever has
+            // come in there has come in. But a ban holds, as it does where states are resolved.
+            Some((before, false)) => (Some(before), self.resolve_both(self.row.state, before).await?),
+            None => (None, self.row.state),
+        };
+        let view = self.view(event.pdu(), (before, current)).await?;
+        Ok((judge::judge(event, self.rules, &view), before))
     }
 
     async fn take_live(
