@@ -8,6 +8,7 @@ use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEvent
 
 use super::Devices;
 use crate::{
+    dag::StateKey,
     history::History,
     limits::{DEVICE_CHANGES_LOOKED_UP_MAX, DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
     log::{Audience, Interval, Subscriptions},
@@ -165,7 +166,8 @@ async fn room_changes(
                     }
                     (Some(was), Some(is)) => {
                         was.event_id != is.event_id
-                            && !is_unbroken(history, &was.event_id, &is.event_id).await?
+                            && !is_unbroken(history, (room, &change.key), (&was.event_id, &is.event_id))
+                                .await?
                     }
                     (None, None) => false,
                 };
@@ -176,24 +178,27 @@ async fn room_changes(
     Ok(())
 }
 
-/// Whether a join of a user stands on another by joins alone, so that the user has not been away meanwhile: of
-/// what happened then to their devices this server need not have been told.
-async fn is_unbroken(history: &History, was: &EventId, is: &EventId) -> Result<bool, StoreError> {
+/// Whether a user who has joined by the event `is` was in the room ever since they had joined by `was`, as users here
+/// were told: of what happened to the devices of somebody who was away this server need not have been told. What the
+/// joins say themselves does not tell, as one may come in again where their leaving was not known.
+async fn is_unbroken(
+    history: &History,
+    (room, key): (&RoomId, &StateKey),
+    (was, is): (&EventId, &EventId),
+) -> Result<bool, StoreError> {
     let mut id = is.to_owned();
     for _ in 0..DEVICE_JOINS_LOOKED_AT {
-        let Some(event) = history.event(&id).await? else { return Ok(false) };
-        if event.pdu.membership() != Some(Membership::Join) {
+        let position = history.event(&id).await?.map_or(Position::ZERO, |event| event.position);
+        if position == Position::ZERO {
             return Ok(false);
         }
-        if event.pdu.auth_events().iter().any(|id| id == was) {
-            return Ok(true);
+        let state = history.state_at_position(room, Position(position.0 - 1)).await?;
+        let before = history.state_entries(state, std::slice::from_ref(key)).await?.pop().flatten();
+        match before.filter(|before| before.membership == Some(Membership::Join)) {
+            Some(before) if before.event_id == was => return Ok(true),
+            Some(before) => id = before.event_id,
+            None => return Ok(false),
         }
-        let named = history.events(event.pdu.auth_events()).await?.into_iter().flatten();
-        let before = named
-            .map(|named| named.pdu.clone())
-            .find(|named| named.membership().is_some() && named.state_key() == event.pdu.state_key());
-        let Some(before) = before else { return Ok(false) };
-        id = before.event_id().to_owned();
     }
     Ok(false)
 }
