@@ -79,8 +79,8 @@ impl World {
     /// Whoever asked to come in and never heard the answer asks again: the other servers may have let them in.
     async fn come_in(&self, room: &Room) {
         for client in &self.clients {
-            let history = client.node.app().history.clone();
-            if history.is_joined(&room.id, &client.user).await.unwrap() {
+            // Where others of the server are in the room, it decides by what it knows of it.
+            if client.node.app().rooms.is_here(&room.id).await.unwrap() {
                 continue;
             }
             for node in &self.nodes {
