@@ -183,8 +183,8 @@ pub const FILTER_BYTES_MAX: usize = 65_536;
 pub const UIA_SESSIONS_MAX: usize = 10_000;
 /// How long such a session lives, in milliseconds (ours).
 pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
-/// Times that an account is tried to be made while others use the same registration token (ours).
-pub const TOKEN_CONFLICTS_MAX: usize = 10;
+/// Times that an account is tried to be made while others use the same registration token or address (ours).
+pub const REGISTRATION_CONFLICTS_MAX: usize = 10;
 /// Users for whom it is looked up one by one whether they share a room (ours; beyond it, all at once).
 pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
 /// Joins of one user that are followed back to find out whether they have left meanwhile (ours; beyond it, they may have).

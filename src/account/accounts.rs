@@ -7,7 +7,7 @@ use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId, api::client::uia
 use tokio::sync::Semaphore;
 
 use super::{
-    AccountError, Caller, User,
+    AccountError, Caller, Captcha, User,
     device::SeenMark,
     shared_secret::Nonces,
     token::{TOKENS, hash},
@@ -33,6 +33,18 @@ pub enum Registration {
     Open,
 }
 
+/// Whether newcomers prove a mail address (`m.login.email.identity`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationEmail {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They may, and the address is theirs then.
+    Offered,
+    /// They have to.
+    Required,
+}
+
 /// How accounts are run; see the `registration` part of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -42,6 +54,14 @@ pub struct Settings {
     pub registration_tokens: Vec<String>,
     /// What newcomers have to accept.
     pub terms: LoginTermsParams,
+    /// Whether guests are let in.
+    pub guests: bool,
+    /// Whether newcomers prove a mail address.
+    pub email: RegistrationEmail,
+    /// How newcomers show that they are no programs, if they have to.
+    pub captcha: Option<Captcha>,
+    /// Whether there are pages on which somebody without a password can prove who they are.
+    pub pages: bool,
     /// Whether those get an account whom a provider of identities knows, whatever `registration` says.
     pub provider_registration: bool,
     /// Names that nobody can register.
@@ -56,6 +76,10 @@ impl Default for Settings {
             registration: Registration::default(),
             registration_tokens: Vec::new(),
             terms: LoginTermsParams::default(),
+            guests: false,
+            email: RegistrationEmail::default(),
+            captcha: None,
+            pages: false,
             provider_registration: true,
             reserved: Vec::new(),
             access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),

@@ -185,6 +185,41 @@ impl Accounts {
         Ok(row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row }))
     }
 
+    /// A proof, if `code` is what is in its letter: whoever has it has read that. For pages of the server, to which the
+    /// letter itself leads.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn proved_by_letter(
+        &self,
+        of: ProofOf,
+        (sid, code): (&str, &str),
+    ) -> Result<Option<Proved>, AccountError> {
+        let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
+        let now_ms = self.ports.clock.now_ms();
+        let holds = |row: &ProofRow| {
+            let is_right = bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()));
+            is_right && row.of == of && row.ends_ms > now_ms
+        };
+        let row = row.filter(holds);
+        Ok(row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row }))
+    }
+
+    /// Whether a proof has not been used, and its address is nobody's.
+    ///
+    /// # Errors
+    /// [`AccountError::AddressNotProved`] and [`AccountError::AddressInUse`], when it is otherwise.
+    pub(super) async fn still_proved(&self, proved: &Proved) -> Result<(), AccountError> {
+        let row = self.log.db().row(&PROOFS, &(proved.sid.clone(),)).await?;
+        if row.as_ref() != Some(&proved.row) {
+            return Err(AccountError::AddressNotProved);
+        }
+        match self.user_of_address(&proved.address).await? {
+            None => Ok(()),
+            Some(_) => Err(AccountError::AddressInUse),
+        }
+    }
+
     /// Whose address it is.
     ///
     /// # Errors
@@ -235,8 +270,9 @@ impl Accounts {
     /// Adds to `commit` an address for `user`, and the end of its proof.
     pub(super) fn plan_address(&self, commit: &mut Commit, user: &UserId, proved: &Proved) {
         let address = (proved.address.clone(),);
-        let validated_ms = proved.row.validated_ms.unwrap_or_default();
-        let row = AddressRow { validated_ms, added_ms: self.ports.clock.now_ms() };
+        let added_ms = self.ports.clock.now_ms();
+        // Without a moment it is proved now, by what is in the letter.
+        let row = AddressRow { validated_ms: proved.row.validated_ms.unwrap_or(added_ms), added_ms };
         proved.use_up(commit);
         commit.expect_absent(&ADDRESSES, &address);
         commit.put(&ADDRESSES, &address, &Owned { user_id: user.to_owned() });

@@ -25,6 +25,11 @@ pub enum Standing {
     Good,
     /// Read, and put their own things in order, but neither speak nor join.
     Suspended,
+    /// What the specification leaves to guests; less still, if they are suspended.
+    Guest {
+        /// Whether they are.
+        suspended: bool,
+    },
     /// Nothing but log out.
     Locked,
 }

@@ -17,6 +17,9 @@ pub enum AccountError {
     /// Nobody may register here, or not like this.
     #[error("{0}")]
     RegistrationRefused(&'static str),
+    /// Guests are not let in, or may not do this.
+    #[error("{0}")]
+    GuestsRefused(&'static str),
     /// The password is wrong, or there is no such user: which of the two is not told.
     #[error("Invalid user name or password")]
     WrongPassword,

@@ -3,22 +3,64 @@
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, Registration, Stage, User};
+use super::{AccountError, Accounts, Registration, RegistrationEmail, Stage, User};
 
 impl Accounts {
-    /// What somebody has to show before they get an account, whether a client asks for it or a page of the server.
-    /// Those who prove that they act for the server (the shared secret, an application service) are not asked.
+    /// What somebody has to show before they get an account, each way by itself. Those who prove that they act for the
+    /// server (the shared secret, an application service) are not asked.
+    ///
+    /// # Errors
+    /// When registration is closed.
+    pub fn newcomer_flows(&self) -> Result<Vec<Vec<Stage>>, AccountError> {
+        let settings = self.settings();
+        let token = match settings.registration {
+            Registration::Closed => return Err(AccountError::RegistrationRefused("Registration is closed")),
+            Registration::Token => Some(Stage::RegistrationToken),
+            Registration::Open => None,
+        };
+        let captcha = settings.captcha.as_ref().map(|_| Stage::Captcha);
+        let terms = (!settings.terms.policies.is_empty()).then_some(Stage::Terms);
+        // A way of no stages could not be told of.
+        let dummy = (token.is_none() && captcha.is_none()).then_some(Stage::Dummy);
+        // The address comes before what may complete another way.
+        let stages = [captcha.clone(), Some(Stage::Email), terms.clone(), token.clone()];
+        let with_address = stages.into_iter().flatten().collect();
+        let plain = [captcha, terms, token, dummy].into_iter().flatten().collect();
+        Ok(match settings.email {
+            RegistrationEmail::Off => vec![plain],
+            RegistrationEmail::Offered => vec![plain, with_address],
+            RegistrationEmail::Required => vec![with_address],
+        })
+    }
+
+    /// What somebody has to show at least, on a page of the server.
     ///
     /// # Errors
     /// When registration is closed.
     pub fn newcomer_stages(&self) -> Result<Vec<Stage>, AccountError> {
-        let last = match self.settings().registration {
-            Registration::Closed => return Err(AccountError::RegistrationRefused("Registration is closed")),
-            Registration::Token => Stage::RegistrationToken,
-            Registration::Open => Stage::Dummy,
-        };
-        let terms = (!self.settings().terms.policies.is_empty()).then_some(Stage::Terms);
-        Ok(terms.into_iter().chain([last]).collect())
+        Ok(self.newcomer_flows()?.into_iter().next().unwrap_or_default())
+    }
+
+    /// Whether guests are let in.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_guests(&self) -> Result<(), AccountError> {
+        match self.settings().guests {
+            true => Ok(()),
+            false => Err(AccountError::GuestsRefused("Guests are not let in")),
+        }
+    }
+
+    /// Whether newcomers can prove a mail address.
+    ///
+    /// # Errors
+    /// When registration is closed, or nobody asks for it.
+    pub fn check_newcomer_address(&self) -> Result<(), AccountError> {
+        match self.newcomer_flows()?.iter().flatten().any(|stage| *stage == Stage::Email) {
+            true => Ok(()),
+            false => Err(AccountError::RegistrationRefused("No mail address is asked for")),
+        }
     }
 
     /// Whether accounts can be made by strangers at all.
@@ -26,7 +68,7 @@ impl Accounts {
     /// # Errors
     /// When registration is closed.
     pub fn check_registration(&self) -> Result<(), AccountError> {
-        self.newcomer_stages().map(drop)
+        self.newcomer_flows().map(drop)
     }
 
     /// Whether somebody gets an account whom a provider of identities knows.

@@ -4,9 +4,9 @@
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, NewDevice, Session, User, user::USERS};
+use super::{AccountError, Accounts, NewDevice, Proved, Session, User, user::USERS};
 use crate::{
-    limits::{ID_BYTES_MAX, TOKEN_CONFLICTS_MAX},
+    limits::{ID_BYTES_MAX, REGISTRATION_CONFLICTS_MAX},
     log::{Commit, CommitError},
     types::random_string,
 };
@@ -20,6 +20,15 @@ pub struct NewUser {
     pub password: Option<String>,
     /// Whether it may use the administration API.
     pub admin: bool,
+}
+
+/// What a newcomer has shown that is used up by the account that is made.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// A registration token, which is counted.
+    pub token: Option<String>,
+    /// A mail address, which is theirs then.
+    pub address: Option<Proved>,
 }
 
 impl Accounts {
@@ -47,27 +56,21 @@ impl Accounts {
     /// # Errors
     /// When the name breaks the grammar, is too long, or is taken.
     pub async fn create_user(&self, new: NewUser) -> Result<OwnedUserId, AccountError> {
-        self.create_invited(new, None).await
+        self.create_invited(new, &Shown::default()).await
     }
 
-    /// As [`Accounts::create_user`], for somebody who has shown a registration token, which is counted.
+    /// As [`Accounts::create_user`], for somebody who has shown something.
     ///
     /// # Errors
-    /// As [`Accounts::create_user`]; when the token is used up.
-    pub async fn create_invited(
-        &self,
-        new: NewUser,
-        token: Option<&str>,
-    ) -> Result<OwnedUserId, AccountError> {
-        let mut left = TOKEN_CONFLICTS_MAX;
+    /// As [`Accounts::create_user`]; when what was shown is used up.
+    pub async fn create_invited(&self, new: NewUser, shown: &Shown) -> Result<OwnedUserId, AccountError> {
+        let mut left = REGISTRATION_CONFLICTS_MAX;
         loop {
             let (mut commit, user_id) = self.plan_user(new.clone()).await?;
-            if let Some(token) = token {
-                self.spend(&mut commit, token).await?;
-            }
+            self.use_up(&mut commit, &user_id, shown).await?;
             match self.commit_user(commit).await {
-                // It may be the token that another newcomer has used meanwhile.
-                Err(AccountError::UserInUse) if token.is_some() && left > 0 => left -= 1,
+                // It may be what was shown that somebody else has used meanwhile.
+                Err(AccountError::UserInUse) if shown.is_something() && left > 0 => left -= 1,
                 done => return done.map(|()| user_id),
             }
         }
@@ -89,30 +92,48 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::create_user`] and [`Accounts::start_session`].
     pub async fn register(&self, new: NewUser, device: NewDevice) -> Result<Session, AccountError> {
-        self.register_invited((new, None), device).await
+        self.register_invited((new, &Shown::default()), device).await
     }
 
-    /// As [`Accounts::register`], for somebody who has shown a registration token, which is counted.
+    /// As [`Accounts::register`], for somebody who has shown something.
     ///
     /// # Errors
-    /// As [`Accounts::register`]; when the token is used up.
+    /// As [`Accounts::register`]; when what was shown is used up.
     pub async fn register_invited(
         &self,
-        (new, token): (NewUser, Option<&str>),
+        (new, shown): (NewUser, &Shown),
         device: NewDevice,
     ) -> Result<Session, AccountError> {
-        let mut left = TOKEN_CONFLICTS_MAX;
+        let mut left = REGISTRATION_CONFLICTS_MAX;
         loop {
             let (mut commit, user_id) = self.plan_user(new.clone()).await?;
             let session = self.first_session(&mut commit, &user_id, device.clone())?;
-            if let Some(token) = token {
-                self.spend(&mut commit, token).await?;
-            }
+            self.use_up(&mut commit, &user_id, shown).await?;
             match self.commit_user(commit).await {
-                Err(AccountError::UserInUse) if token.is_some() && left > 0 => left -= 1,
+                Err(AccountError::UserInUse) if shown.is_something() && left > 0 => left -= 1,
                 done => return done.map(|()| session),
             }
         }
+    }
+
+    /// Has `commit`, which makes the account `user`, use up what its owner has shown.
+    ///
+    /// # Errors
+    /// When it is used up already.
+    pub(super) async fn use_up(
+        &self,
+        commit: &mut Commit,
+        user: &UserId,
+        shown: &Shown,
+    ) -> Result<(), AccountError> {
+        if let Some(token) = &shown.token {
+            self.spend(commit, token).await?;
+        }
+        if let Some(proved) = &shown.address {
+            self.still_proved(proved).await?;
+            self.plan_address(commit, user, proved);
+        }
+        Ok(())
     }
 
     pub(super) async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
@@ -129,12 +150,17 @@ impl Accounts {
         };
         let created_ms = self.ports.clock.now_ms();
         let row = User { password_hash, created_ms, admin: new.admin, ..User::default() };
+        Ok(self.plan_row(user_id, &row))
+    }
+
+    /// What makes an account of this row.
+    pub(super) fn plan_row(&self, user_id: &OwnedUserId, row: &User) -> Commit {
         let mut commit = Commit::new();
         let key = (user_id.clone(),);
         commit.expect_absent(&USERS, &key);
-        commit.put(&USERS, &key, &row);
+        commit.put(&USERS, &key, row);
         self.put_first_profile(&mut commit, user_id);
-        Ok(commit)
+        commit
     }
 
     pub(super) async fn commit_user(&self, commit: Commit) -> Result<(), AccountError> {
@@ -144,7 +170,7 @@ impl Accounts {
         }
     }
 
-    fn local_id(&self, username: &str) -> Result<OwnedUserId, AccountError> {
+    pub(super) fn local_id(&self, username: &str) -> Result<OwnedUserId, AccountError> {
         let invalid = AccountError::InvalidUsername;
         // What a user types with capitals is the same name to everybody who reads it.
         let username = username.to_ascii_lowercase();
@@ -168,5 +194,12 @@ impl Accounts {
             return Err(invalid("The user name is too long"));
         }
         UserId::parse(user_id).map_err(|_| invalid("The user name is not valid"))
+    }
+}
+
+impl Shown {
+    /// Whether there is something that others may use up.
+    pub(super) fn is_something(&self) -> bool {
+        self.token.is_some() || self.address.is_some()
     }
 }

@@ -8,94 +8,21 @@ use parking_lot::Mutex;
 use ruma::{
     OwnedUserId, UserId,
     api::{
-        client::uiaa::{
-            AuthData, AuthFlow, AuthType, LoginTermsParams, ThirdpartyIdCredentials, UiaaInfo, UserIdentifier,
-        },
+        client::uiaa::{AuthData, AuthFlow, AuthType, ThirdpartyIdCredentials, UiaaInfo, UserIdentifier},
         error::{ErrorKind, StandardErrorBody},
     },
 };
-use serde_json::{Map, Value, json};
 
-use super::{AccountError, Accounts, Caller, ProofOf, Proved, device::DEVICES};
+use super::{
+    AccountError, Accounts, Caller, ProofOf, Proved, Purpose, Shown, Stage, device::DEVICES, stage::params,
+};
 use crate::{
     limits::{UIA_SESSION_MS, UIA_SESSIONS_MAX},
     types::random_string,
 };
 
-/// What is being authenticated; a session is good for one operation of one user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Making an account.
-    Register,
-    /// Another password for somebody who has forgotten theirs.
-    ResetPassword,
-    /// An operation (named by its endpoint) of a user who has to prove that it is them.
-    Operation(&'static str, OwnedUserId),
-}
-
-/// One step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// `m.login.dummy`
-    Dummy,
-    /// `m.login.password`
-    Password,
-    /// `m.login.registration_token`
-    RegistrationToken,
-    /// `m.login.terms`
-    Terms,
-    /// `m.login.email.identity`
-    Email,
-    /// `m.oauth`
-    Oauth {
-        /// Where the user allows what is asked for.
-        url: String,
-    },
-}
-
-impl Stage {
-    /// Whether `auth` is an attempt to pass it.
-    fn is_tried_by(&self, auth: &AuthData) -> bool {
-        match self {
-            Self::Dummy => matches!(auth, AuthData::Dummy(_)),
-            Self::Password => matches!(auth, AuthData::Password(_)),
-            Self::Terms => matches!(auth, AuthData::Terms(_)),
-            Self::Email => matches!(auth, AuthData::EmailIdentity(_)),
-            Self::RegistrationToken => matches!(auth, AuthData::RegistrationToken(_)),
-            // Clients send nothing but the session when the user says to have been on the page.
-            Self::Oauth { .. } => matches!(auth, AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_)),
-        }
-    }
-
-    fn auth_type(&self) -> AuthType {
-        match self {
-            Self::Dummy => AuthType::Dummy,
-            Self::Password => AuthType::Password,
-            Self::RegistrationToken => AuthType::RegistrationToken,
-            Self::Terms => AuthType::Terms,
-            Self::Email => AuthType::EmailIdentity,
-            Self::Oauth { .. } => AuthType::OAuth,
-        }
-    }
-}
-
 /// The operation that replaces cross-signing keys.
 const CROSS_SIGNING: &str = "device_signing";
-
-/// What a client has to know for the stages of a flow.
-fn params(flow: &[Stage], terms: &LoginTermsParams) -> Map<String, Value> {
-    let mut params = Map::new();
-    for stage in flow {
-        if *stage == Stage::Terms {
-            params.insert("m.login.terms".to_owned(), json!(terms));
-        }
-        if let Stage::Oauth { url } = stage {
-            params.insert("m.oauth".to_owned(), json!({ "url": url }));
-            params.insert("org.matrix.cross_signing_reset".to_owned(), json!({ "url": url }));
-        }
-    }
-    params
-}
 
 #[derive(Default)]
 pub(super) struct Uia(Mutex<BTreeMap<String, Attempt>>);
@@ -106,6 +33,8 @@ struct Attempt {
     passed: Vec<Stage>,
     /// The registration token that was shown.
     token: Option<String>,
+    /// The session of the proof of an address, and its secret.
+    proof: Option<(String, String)>,
     started_ms: u64,
 }
 
@@ -115,25 +44,60 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Uia`] with what is missing, or what was wrong.
     pub async fn authorize(&self, purpose: &Purpose, auth: Option<&AuthData>) -> Result<(), AccountError> {
-        let flow = self.flow(purpose)?;
-        self.authorize_by(&flow, purpose, auth).await.map(drop)
+        let flows = self.flows(purpose).await?;
+        self.authorize_by(&flows, purpose, auth).await.map(drop)
     }
 
-    /// As [`Accounts::authorize`], for somebody who wants an account; the registration token that they have shown.
+    /// As [`Accounts::authorize`], for somebody who wants an account; what they have shown that is used up by it.
     ///
     /// # Errors
     /// As [`Accounts::authorize`].
-    pub async fn authorize_newcomer(&self, auth: Option<&AuthData>) -> Result<Option<String>, AccountError> {
-        let flow = self.flow(&Purpose::Register)?;
-        self.authorize_by(&flow, &Purpose::Register, auth).await
+    pub async fn authorize_newcomer(&self, auth: Option<&AuthData>) -> Result<Shown, AccountError> {
+        let flows = self.newcomer_flows()?;
+        let Attempt { token, proof, .. } = self.authorize_by(&flows, &Purpose::Register, auth).await?;
+        let address = match proof {
+            Some((sid, secret)) => {
+                let proved = self.proved(ProofOf::Registration, (&sid, &secret)).await?;
+                Some(proved.ok_or(AccountError::AddressNotProved)?)
+            }
+            None => None,
+        };
+        Ok(Shown { token, address })
     }
 
     /// The stage of the kind `auth_type` that is left in a session, for somebody who passes it on a page.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn stage_left(
+        &self,
+        session: &str,
+        auth_type: &AuthType,
+    ) -> Result<Option<Stage>, AccountError> {
+        let Some(attempt) = self.attempt(session) else { return Ok(None) };
+        let mut stages = self.flows(&attempt.purpose).await?.into_iter().flatten();
+        Ok(stages.find(|stage| stage.auth_type() == *auth_type && !attempt.passed.contains(stage)))
+    }
+
+    /// What somebody proves in a session, and who.
     #[must_use]
-    pub fn stage_left(&self, session: &str, auth_type: &AuthType) -> Option<Stage> {
-        let attempt = self.attempt(session)?;
-        let stages = self.flow(&attempt.purpose).ok()?;
-        stages.into_iter().find(|stage| stage.auth_type() == *auth_type && !attempt.passed.contains(stage))
+    pub fn purpose_of(&self, session: &str) -> Option<Purpose> {
+        self.attempt(session).map(|attempt| attempt.purpose)
+    }
+
+    /// `user` has proved on a page who they are; whether that is what the session asked for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pass_as(&self, session: &str, user: &UserId) -> Result<bool, AccountError> {
+        let Some(attempt) = self.attempt(session) else { return Ok(false) };
+        let is_theirs = matches!(&attempt.purpose, Purpose::Operation(_, owner) if owner == user);
+        let stages = self.flows(&attempt.purpose).await?;
+        let is_asked = is_theirs && stages.iter().flatten().any(|stage| *stage == Stage::Sso);
+        if is_asked {
+            self.note(session, &Stage::Sso, |_| ());
+        }
+        Ok(is_asked)
     }
 
     /// Whether what was entered on a page passes a stage; the client goes on with the session.
@@ -143,8 +107,8 @@ impl Accounts {
     pub async fn pass_on_page(&self, auth: &AuthData) -> Result<Result<(), &'static str>, AccountError> {
         let session = auth.session().unwrap_or_default();
         let attempt = self.attempt(session).ok_or(AccountError::NotFound("authentication session"))?;
-        let stages = self.flow(&attempt.purpose)?;
-        let Some(stage) = stages.into_iter().find(|stage| stage.is_tried_by(auth)) else {
+        let mut stages = self.flows(&attempt.purpose).await?.into_iter().flatten();
+        let Some(stage) = stages.find(|stage| stage.is_tried_by(auth)) else {
             return Ok(Err("The stage is not part of any flow"));
         };
         let outcome = self.pass(&attempt.purpose, auth).await?;
@@ -178,7 +142,7 @@ impl Accounts {
         match (operation, account_page) {
             (CROSS_SIGNING, Some(page)) => {
                 let stage = Stage::Oauth { url: format!("{page}?action=org.matrix.cross_signing_reset") };
-                self.authorize_by(&[stage], &purpose, auth).await.map(drop)
+                self.authorize_by(&[vec![stage]], &purpose, auth).await.map(drop)
             }
             _ => Err(AccountError::AccountPage),
         }
@@ -207,51 +171,51 @@ impl Accounts {
 
     async fn authorize_by(
         &self,
-        flow: &[Stage],
+        flows: &[Vec<Stage>],
         purpose: &Purpose,
         auth: Option<&AuthData>,
-    ) -> Result<Option<String>, AccountError> {
+    ) -> Result<Attempt, AccountError> {
         let Some(auth) = auth else {
             let session = self.begin(purpose);
-            return Err(self.incomplete(flow, session, Vec::new(), None));
+            return Err(self.incomplete(flows, session, Vec::new(), None));
         };
         let session = auth.session().map(str::to_owned);
         let Some((session, passed)) = self.resume(purpose, session.as_deref()) else {
             let session = self.begin(purpose);
             let error = (ErrorKind::Unknown, "The authentication session is unknown or its time is over");
-            return Err(self.incomplete(flow, session, Vec::new(), Some(error)));
+            return Err(self.incomplete(flows, session, Vec::new(), Some(error)));
         };
-        let Some(stage) = flow.iter().find(|stage| stage.is_tried_by(auth)).cloned() else {
-            if matches!(auth, AuthData::FallbackAcknowledgement(_)) {
+        let Some(stage) = flows.iter().flatten().find(|stage| stage.is_tried_by(auth)).cloned() else {
+            let is_page = matches!(auth, AuthData::FallbackAcknowledgement(_));
+            if is_page || auth.auth_type() == Some(AuthType::Sso) {
                 // Something was passed on a page.
-                return self.conclude(flow, session, passed);
+                return self.conclude(flows, session, passed);
             }
             let error = (ErrorKind::Unrecognized, "The stage is not part of any flow");
-            return Err(self.incomplete(flow, session, passed, Some(error)));
+            return Err(self.incomplete(flows, session, passed, Some(error)));
         };
         if let Err(message) = self.pass(purpose, auth).await? {
             let kind = match stage {
                 Stage::RegistrationToken => ErrorKind::Unauthorized,
+                Stage::Captcha => ErrorKind::CaptchaInvalid,
                 _ => ErrorKind::Forbidden,
             };
-            return Err(self.incomplete(flow, session, passed, Some((kind, message))));
+            return Err(self.incomplete(flows, session, passed, Some((kind, message))));
         }
         let passed = self.note_passed(&session, &stage, auth);
-        self.conclude(flow, session, passed)
+        self.conclude(flows, session, passed)
     }
 
-    /// Passes when every stage has been passed; the session is used up then.
+    /// Passes when every stage of a flow has been passed; the session is used up then.
     fn conclude(
         &self,
-        flow: &[Stage],
+        flows: &[Vec<Stage>],
         session: String,
         passed: Vec<Stage>,
-    ) -> Result<Option<String>, AccountError> {
-        if flow.iter().all(|stage| passed.contains(stage)) {
-            let attempt = self.uia.0.lock().remove(&session);
-            return Ok(attempt.and_then(|attempt| attempt.token));
-        }
-        Err(self.incomplete(flow, session, passed, None))
+    ) -> Result<Attempt, AccountError> {
+        let is_done = flows.iter().any(|flow| flow.iter().all(|stage| passed.contains(stage)));
+        let attempt = if is_done { self.uia.0.lock().remove(&session) } else { None };
+        attempt.ok_or_else(|| self.incomplete(flows, session, passed, None))
     }
 
     fn attempt(&self, session: &str) -> Option<Attempt> {
@@ -262,23 +226,36 @@ impl Accounts {
 
     /// Notes in a session that a stage has been passed; all that have been.
     fn note_passed(&self, session: &str, stage: &Stage, auth: &AuthData) -> Vec<Stage> {
+        self.note(session, stage, |attempt| match auth {
+            AuthData::RegistrationToken(given) => attempt.token = Some(given.token.clone()),
+            AuthData::EmailIdentity(given) => {
+                let creds = &given.thirdparty_id_creds;
+                attempt.proof = Some((creds.sid.to_string(), creds.client_secret.to_string()));
+            }
+            _ => {}
+        })
+    }
+
+    fn note(&self, session: &str, stage: &Stage, also: impl FnOnce(&mut Attempt)) -> Vec<Stage> {
         let mut attempts = self.uia.0.lock();
         let Some(attempt) = attempts.get_mut(session) else { return Vec::new() };
         if !attempt.passed.contains(stage) {
             attempt.passed.push(stage.clone());
         }
-        if let AuthData::RegistrationToken(given) = auth {
-            attempt.token = Some(given.token.clone());
-        }
+        also(attempt);
         attempt.passed.clone()
     }
 
-    fn flow(&self, purpose: &Purpose) -> Result<Vec<Stage>, AccountError> {
-        match purpose {
-            Purpose::Register => self.newcomer_stages(),
-            Purpose::ResetPassword => Ok(vec![Stage::Email]),
-            Purpose::Operation(..) => Ok(vec![Stage::Password]),
-        }
+    async fn flows(&self, purpose: &Purpose) -> Result<Vec<Vec<Stage>>, AccountError> {
+        Ok(match purpose {
+            Purpose::Register => self.newcomer_flows()?,
+            Purpose::ResetPassword => vec![vec![Stage::Email]],
+            // Whoever has no password proves on a page of the server who they are.
+            Purpose::Operation(_, user) if self.settings.pages && !self.has_password(user).await? => {
+                vec![vec![Stage::Sso]]
+            }
+            Purpose::Operation(..) => vec![vec![Stage::Password]],
+        })
     }
 
     /// Whether one stage is passed; the text says why not.
@@ -293,6 +270,18 @@ impl Accounts {
                 match self.is_registration_token(&given.token).await? {
                     true => Ok(Ok(())),
                     false => Ok(Err("The registration token is not valid")),
+                }
+            }
+            (AuthData::ReCaptcha(given), Purpose::Register) => self.is_captcha_solved(&given.response).await,
+            (AuthData::EmailIdentity(given), Purpose::Register) => {
+                let creds = &given.thirdparty_id_creds;
+                let creds = (creds.sid.as_str(), creds.client_secret.as_str());
+                let Some(proved) = self.proved(ProofOf::Registration, creds).await? else {
+                    return Ok(Err("The address has not been proved"));
+                };
+                match self.user_of_address(&proved.address).await? {
+                    None => Ok(Ok(())),
+                    Some(_) => Ok(Err("The address is in use")),
                 }
             }
             (AuthData::EmailIdentity(given), Purpose::ResetPassword) => {
@@ -322,6 +311,22 @@ impl Accounts {
         }
     }
 
+    /// Whether a newcomer has solved the puzzle; the text says why not.
+    ///
+    /// # Errors
+    /// None so far.
+    pub async fn is_captcha_solved(&self, response: &str) -> Result<Result<(), &'static str>, AccountError> {
+        let Some(captcha) = &self.settings.captcha else { return Ok(Ok(())) };
+        Ok(match captcha.check.is_solved(response).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("The captcha has not been solved"),
+            Err(error) => {
+                tracing::warn!(%error, "a captcha cannot be checked");
+                Err("The captcha cannot be checked at the moment")
+            }
+        })
+    }
+
     fn names(&self, identifier: &UserIdentifier, user: &UserId) -> bool {
         match identifier {
             UserIdentifier::Matrix(named) => {
@@ -343,7 +348,8 @@ impl Accounts {
                 attempts.remove(&oldest);
             }
         }
-        let attempt = Attempt { purpose: purpose.clone(), passed: Vec::new(), token: None, started_ms };
+        let purpose = purpose.clone();
+        let attempt = Attempt { purpose, passed: Vec::new(), token: None, proof: None, started_ms };
         attempts.insert(session.clone(), attempt);
         session
     }
@@ -361,16 +367,16 @@ impl Accounts {
 
     fn incomplete(
         &self,
-        flow: &[Stage],
+        flows: &[Vec<Stage>],
         session: String,
         passed: Vec<Stage>,
         error: Option<(ErrorKind, &str)>,
     ) -> AccountError {
-        let stages = flow.iter().map(Stage::auth_type).collect();
-        let mut info = UiaaInfo::new(vec![AuthFlow::new(stages)]);
+        let told = |flow: &Vec<Stage>| AuthFlow::new(flow.iter().map(Stage::auth_type).collect());
+        let mut info = UiaaInfo::new(flows.iter().map(told).collect());
         info.session = Some(session);
         info.completed = passed.iter().map(Stage::auth_type).collect();
-        info.params = serde_json::value::to_raw_value(&params(flow, &self.settings.terms)).ok();
+        info.params = serde_json::value::to_raw_value(&params(flows, &self.settings)).ok();
         info.auth_error =
             error.map(|(kind, message)| Box::new(StandardErrorBody { kind, message: message.to_owned() }));
         AccountError::Uia(Box::new(info))

@@ -45,6 +45,9 @@ pub struct User {
     /// Asked for their messages to be hidden from those who join later.
     #[serde(default)]
     pub erased: bool,
+    /// Has not registered, and may do little.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guest: bool,
 }
 
 impl User {
@@ -53,6 +56,7 @@ impl User {
     pub fn standing(&self) -> Standing {
         match (self.locked, self.suspended) {
             (true, _) => Standing::Locked,
+            (false, suspended) if self.guest => Standing::Guest { suspended },
             (false, true) => Standing::Suspended,
             (false, false) => Standing::Good,
         }

@@ -9,7 +9,7 @@ use ruma::{
     serde::{Base64, base64::Standard},
 };
 
-use super::Config;
+use super::{Config, RegistrationEmail};
 
 /// Least likeness of a known key to an unknown one that is worth a question.
 const LIKENESS_MIN: f64 = 0.7;
@@ -148,9 +148,30 @@ impl Config {
         if self.email.host.is_some() && self.email.from.is_none() {
             wrong("email.from", "letters come from somebody");
         }
+        self.check_captcha(&mut wrong);
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
     }
+
+    fn check_captcha(&self, wrong: &mut impl FnMut(&str, &str)) {
+        let captcha = &self.captcha;
+        if captcha.site_key.is_some() && captcha.secret.is_none() && captcha.secret_file.is_none() {
+            wrong("captcha.secret", "the maker of the puzzle gives it out with the `site_key`");
+        }
+        if !url::Url::parse(&captcha.verify_url).is_ok_and(|url| url.has_host()) {
+            wrong("captcha.verify_url", "it is written as https://host/path");
+        }
+        let mut sources = captcha.script_sources.iter().chain([&captcha.script_url]);
+        let plain = |url: &String| !url.contains([';', ',', ' ']);
+        if !sources.all(|url| plain(url) && url::Url::parse(url).is_ok_and(|url| url.has_host())) {
+            wrong("captcha.script_url", "a script is named as https://host/path");
+        }
+        let has_letters = self.email.host.is_some() && self.email.from.is_some();
+        if self.registration.email != RegistrationEmail::Off && !has_letters {
+            wrong("registration.email", "it takes a mail server: see `email`");
+        }
+    }
+
     fn check_sso(&self, wrong: &mut impl FnMut(&str, &str)) {
         let ids: BTreeSet<&str> = self.sso.providers.iter().map(|provider| &*provider.id).collect();
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);

@@ -1,8 +1,8 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits, Registration,
-    Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
+    Captcha, Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
+    Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -28,6 +28,7 @@ pub fn manual() -> String {
     let mut text = String::from(INTRODUCTION);
     page::<Config>(&mut text, "", defaults.as_ref());
     page::<Registration>(&mut text, "registration", defaults.as_ref());
+    page::<Captcha>(&mut text, "captcha", defaults.as_ref());
     page::<Oauth>(&mut text, "oauth", defaults.as_ref());
     page::<Sso>(&mut text, "sso", defaults.as_ref());
     page::<Email>(&mut text, "email", defaults.as_ref());

@@ -13,13 +13,17 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod values;
 
 pub use error::ConfigError;
 pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Config, DefaultRoomVersion, Durability, Email, Engine, Federation, Limits, LogFormat, Logging,
-    MailProtection, Media, Notices, Oauth, OldVerifyKey, Options, Policy, Provider, Push, Rate, RateLimits,
-    Registration, RegistrationMode, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+    Captcha, Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
+    Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+};
+pub use values::{
+    DefaultRoomVersion, Durability, Engine, LogFormat, MailProtection, OldVerifyKey, Options, Policy,
+    Provider, Rate, RegistrationEmail, RegistrationMode,
 };

@@ -1,13 +1,17 @@
 //! Every setting, with its meaning and its default.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-use ruma::{OwnedServerName, OwnedUserId, RoomVersionId, owned_server_name};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use ruma::{OwnedServerName, OwnedUserId, owned_server_name};
+use serde::{Deserialize, Serialize};
 
 use super::{
     listen::{self, Listen},
     section::{Documented, sections},
+    values::{
+        DefaultRoomVersion, Durability, Engine, LogFormat, MailProtection, OldVerifyKey, Options, Policy,
+        Provider, Rate, RegistrationEmail, RegistrationMode,
+    },
 };
 use crate::limits::ACCESS_TOKEN_LIFETIME;
 use crate::types::IpRange;
@@ -45,6 +49,8 @@ sections! {
         access_token_seconds: u64 = ACCESS_TOKEN_LIFETIME.as_secs(),
         /// Who may register an account.
         registration: Registration = Registration::default(),
+        /// A puzzle for newcomers that programs do not solve.
+        captcha: Captcha = Captcha::default(),
         /// Signing in on pages of this server, which most clients prefer.
         oauth: Oauth = Oauth::default(),
         /// Signing in by other providers of identities.
@@ -112,10 +118,38 @@ sections! {
         /// (such as `privacy`), `version`, `name` (for people), `url` (of the text) and as needed `language` (`"en"`).
         /// Several of one `id` are one policy in several languages.
         terms: Vec<Policy> = Vec::new(),
+        /// Whether newcomers prove a mail address (`m.login.email.identity`), which is theirs then and by which they can get
+        /// a new password. `off`: they are not asked. `offered`: those may whose client offers it. `required`: everybody
+        /// has to. It takes a mail server: see `email`.
+        email: RegistrationEmail = RegistrationEmail::Off,
+        /// Whether programs are let in as guests, without registering (`kind=guest`). They may read and write in rooms whose
+        /// `m.room.guest_access` wants them, and little else.
+        guests: bool = false,
         /// The file with the secret that lets a program register accounts, administrators included, over
         /// `/_synapse/admin/v1/register`. Without a setting it is `registration.secret` in `data_dir`,
         /// and is created at the first start.
         shared_secret_file: Option<PathBuf> = None,
+    }
+
+    /// A puzzle for newcomers that programs do not solve (`m.login.recaptcha`): that of reCAPTCHA, or of another maker
+    /// who is asked in the same way, such as hCaptcha or Turnstile. Without a `site_key` there is none.
+    Captcha {
+        /// Under which name its maker knows this server; newcomers are told of it.
+        site_key: Option<String> = None,
+        /// How this server proves to the maker who it is.
+        secret: Option<String> = None,
+        /// A file with the secret instead.
+        secret_file: Option<PathBuf> = None,
+        /// Where solutions are judged.
+        verify_url: String = String::from("https://www.google.com/recaptcha/api/siteverify"),
+        /// The script that shows the puzzle on the pages of this server, for example
+        /// `https://js.hcaptcha.com/1/api.js` or `https://challenges.cloudflare.com/turnstile/v0/api.js?compat=recaptcha`.
+        script_url: String = String::from("https://www.google.com/recaptcha/api.js"),
+        /// Where else such a script may take things from on those pages, beside its own site.
+        script_sources: Vec<String> = vec![String::from("https://www.gstatic.com/recaptcha/")],
+        /// Ranges of addresses (`ADDRESS/BITS`) in which `verify_url` may lie though they are private or special. Without an
+        /// entry it cannot lead there.
+        allow_ranges: Vec<IpRange> = Vec::new(),
     }
 
     /// Signing in on pages of this server (the OAuth 2.0 API of Matrix), under `/_matrix/oauth2/`. Clients that know it
@@ -351,227 +385,5 @@ sections! {
         level: String = String::from("info"),
         /// `text` for people, `json` for programs.
         format: LogFormat = LogFormat::Text,
-    }
-}
-
-/// The version of new rooms; always one whose rules are known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct DefaultRoomVersion(RoomVersionId);
-
-impl DefaultRoomVersion {
-    /// The version.
-    #[must_use]
-    pub fn id(&self) -> &RoomVersionId {
-        &self.0
-    }
-}
-
-impl Default for DefaultRoomVersion {
-    fn default() -> Self {
-        Self(RoomVersionId::V12)
-    }
-}
-
-impl<'de> Deserialize<'de> for DefaultRoomVersion {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let version = RoomVersionId::deserialize(deserializer)?;
-        match version.rules() {
-            Some(_) => Ok(Self(version)),
-            None => Err(de::Error::custom("this server knows the room versions \"1\" to \"12\"")),
-        }
-    }
-}
-
-/// A key with which this server has signed in the past.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OldVerifyKey {
-    /// The public half, in base64.
-    pub key: String,
-    /// When it was used for the last time, in milliseconds since 1970.
-    pub expired_ts: u64,
-}
-
-/// A provider of identities. Its secret is never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provider {
-    /// Part of addresses.
-    pub id: String,
-    /// For people.
-    pub name: String,
-    /// The issuer identifier.
-    pub issuer: String,
-    /// What this server is called there.
-    pub client_id: String,
-    /// How this server proves that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_secret: Option<String>,
-    /// A file with the secret instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_secret_file: Option<PathBuf>,
-    /// What is asked for.
-    #[serde(default = "Provider::usual_scopes")]
-    pub scopes: Vec<String>,
-    /// The user name that is proposed.
-    #[serde(default = "Provider::usual_localpart")]
-    pub localpart: String,
-}
-
-impl Provider {
-    fn usual_scopes() -> Vec<String> {
-        ["openid", "profile", "email"].map(String::from).to_vec()
-    }
-
-    fn usual_localpart() -> String {
-        String::from("{preferred_username}")
-    }
-}
-
-impl fmt::Debug for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Provider").field("id", &self.id).field("issuer", &self.issuer).finish_non_exhaustive()
-    }
-}
-
-/// A policy that newcomers have to accept, in one language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Which policy it is.
-    pub id: String,
-    /// Of which text.
-    pub version: String,
-    /// How it is called.
-    pub name: String,
-    /// Where it is read.
-    pub url: String,
-    /// In which language.
-    #[serde(default = "Policy::usual_language")]
-    pub language: String,
-}
-
-impl Policy {
-    fn usual_language() -> String {
-        String::from("en")
-    }
-}
-
-/// What an object store wants to be told. Some of it is secret, so it is never printed.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Options(pub BTreeMap<String, String>);
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-/// A token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    /// Requests per second, on average.
-    pub per_second: f64,
-    /// Requests at once.
-    pub burst: u32,
-}
-
-/// Who may register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RegistrationMode {
-    /// Nobody, without the shared secret.
-    Closed,
-    /// Whoever knows a token.
-    Token,
-    /// Everybody.
-    Open,
-}
-
-/// How the connection to a mail server is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MailProtection {
-    /// By TLS from the first byte.
-    Tls,
-    /// By TLS after a greeting.
-    Starttls,
-    /// Not at all.
-    Plain,
-}
-
-/// When an acknowledged request is safe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Durability {
-    /// Always.
-    EveryCommit,
-    /// A power cut may take the last seconds.
-    LoseLastSecondsOnPowerCut,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
-/// Which store engine.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Engine {
-    /// In the data folder.
-    Embedded,
-    /// In memory only.
-    Memory,
-    /// In the PostgreSQL database of this URL.
-    Postgres(String),
-}
-
-impl FromStr for Engine {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "embedded" => Ok(Self::Embedded),
-            "memory" => Ok(Self::Memory),
-            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Ok(Self::Postgres(String::from(url)))
-            }
-            _ => Err("the engine is `embedded`, `memory` or `postgres://…`"),
-        }
-    }
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
-        f.write_str(match self {
-            Self::Embedded => "embedded",
-            Self::Memory => "memory",
-            Self::Postgres(_) => "postgres",
-        })
-    }
-}
-
-impl Serialize for Engine {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Embedded => "embedded",
-            Self::Memory => "memory",
-            Self::Postgres(url) => url,
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Engine {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

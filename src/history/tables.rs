@@ -48,6 +48,9 @@ pub const MEDIA_LET_GO: Rows<MediaAddress, OwnedUserId> = Rows::new(TableId::Med
 pub const REMOVALS: Rows<(OwnedRoomId,), RemovalRow> = Rows::new(TableId::RoomRemoval);
 /// Rooms that users of this server may not come into, with when that was said, in milliseconds since 1970.
 pub const BLOCKED: Rows<(OwnedRoomId,), u64> = Rows::new(TableId::BlockedRoom);
+/// Rooms whose guests are to be looked at, because the room may want none any more; with what the room had been
+/// written to by then (its serial number).
+pub const GUEST_ROOMS: Rows<(OwnedRoomId,), u64> = Rows::new(TableId::GuestRoom);
 /// Rooms whose members everybody may find; the search keeps them.
 pub const OPEN_ROOMS: Rows<(OwnedRoomId,), ()> = Rows::new(TableId::OpenRoom);
 /// Up to where the messages of a room have been looked at whether their time is over.

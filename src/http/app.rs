@@ -1,20 +1,24 @@
 //! What every handler is given.
 
-use std::{collections::BTreeMap, ops::Deref, path::Path, sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc};
 
-use ruma::{
-    OwnedServerName, RoomId, UserId,
-    api::client::uiaa::{LoginTermsParams, PolicyDefinition, PolicyTranslation},
-    owned_user_id,
-    serde::{Base64, base64::Standard},
-};
+use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Budget, auth::Authenticate, metrics::Metrics, throttle::Throttle};
+use super::{
+    Budget,
+    auth::Authenticate,
+    metrics::Metrics,
+    settings::{
+        account_settings, captcha, media_settings, notice_settings, peer_settings, provider_settings,
+        purge_settings, secret, site,
+    },
+    throttle::Throttle,
+};
 use crate::{
-    account::{self, AccountError, Accounts, Inheritance, NewUser},
+    account::{self, AccountError, Accounts, NewUser},
     appservice::Appservices,
-    config::{self, Config, Engine, MailProtection, RegistrationMode},
+    config::{self, Config, Engine, MailProtection},
     delivery::{
         self, AppserviceClient, AppserviceCouriers, AppserviceTransport, ByNet, ByPeers, Couriers, Pushers,
     },
@@ -29,16 +33,16 @@ use crate::{
     },
     log::Log,
     mail::{self, Post, Smtp},
-    media::{self, Media, Place, Previews},
-    notice::{self, Notices},
-    oauth::{self, Oauth, ProviderSettings, Site},
-    peer::{self, Net, OldKey, Peers, Slots},
-    purge::{self, Purge},
+    media::Media,
+    notice::Notices,
+    oauth::{self, Oauth},
+    peer::{Net, OldKey, Peers, Slots},
+    purge::Purge,
     push::Push,
     report::Reports,
-    room::{Delayed, Profile, Profiles, Rooms},
+    room::{Delayed, Rooms},
     search::{self, Messages, People},
-    store::{BoxFuture, StoreError},
+    store::StoreError,
     sync::Sync,
     types::Ports,
 };
@@ -155,7 +159,8 @@ impl Services {
         let (net, appservices, tasks) = (foundation.net, foundation.appservices, foundation.tasks);
         let peers = open_peers(&config, (&net, &log), &ports, (&signing_key, old_keys));
         let name = config.server_name.clone();
-        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), account_settings(&config));
+        let people = account::Settings { captcha: captcha(&config, &net)?, ..account_settings(&config) };
+        let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), people);
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
         let devices = Devices::new(log.clone(), ports.clone(), name.clone());
         let oauth = open_oauth(&config, (&log, &ports, &net), (&accounts, &devices))?;
@@ -252,7 +257,8 @@ fn start_rooms(
     (tasks, stopping): (&TaskTracker, CancellationToken),
 ) -> Rooms {
     let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
-    rooms.keep_judging(stopping);
+    rooms.keep_judging(stopping.clone());
+    rooms.keep_guests_out(stopping);
     rooms
 }
 
@@ -338,77 +344,6 @@ fn start_pushers(
     Pushers::start(watched, Arc::new(ByNet(net)), patience, ports.clone(), running)
 }
 
-impl Profiles for Accounts {
-    fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>> {
-        Box::pin(async move {
-            let (displayname, avatar_url) = self.display(user).await.map_err(|error| match error {
-                AccountError::Store(error) => error,
-                error => StoreError::engine(error),
-            })?;
-            Ok(Profile { displayname, avatar_url })
-        })
-    }
-
-    fn refuses_invite<'a>(
-        &'a self,
-        user: &'a UserId,
-        inviter: &'a UserId,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            Self::refuses_invite(self, user, inviter).await.map_err(|error| match error {
-                AccountError::Store(error) => error,
-                error => StoreError::engine(error),
-            })
-        })
-    }
-
-    fn inheritance<'a>(
-        &'a self,
-        user: &'a UserId,
-        old: &'a RoomId,
-        new: &'a RoomId,
-    ) -> BoxFuture<'a, Result<Option<Inheritance>, StoreError>> {
-        Box::pin(async move {
-            match Self::inheritance(self, user, old, new).await {
-                Ok(inheritance) => Ok(Some(inheritance)),
-                Err(AccountError::Store(error)) => Err(error),
-                Err(error) => Err(StoreError::engine(error)),
-            }
-        })
-    }
-}
-
-fn account_settings(config: &Config) -> account::Settings {
-    let registration = &config.registration;
-    account::Settings {
-        registration: match registration.mode {
-            RegistrationMode::Closed => account::Registration::Closed,
-            RegistrationMode::Token => account::Registration::Token,
-            RegistrationMode::Open => account::Registration::Open,
-        },
-        registration_tokens: registration.tokens.clone(),
-        terms: terms(&registration.terms),
-        provider_registration: config.sso.registers,
-        reserved: vec![config.notices.localpart.clone()],
-        access_token_lifetime: match config.access_token_seconds {
-            0 => None,
-            seconds => Some(Duration::from_secs(seconds)),
-        },
-    }
-}
-
-/// The policies as clients are told of them.
-fn terms(policies: &[config::Policy]) -> LoginTermsParams {
-    let mut terms = LoginTermsParams::default();
-    for policy in policies {
-        let version = || PolicyDefinition::new(policy.version.clone(), BTreeMap::new());
-        let definition = terms.policies.entry(policy.id.clone()).or_insert_with(version);
-        let translation = PolicyTranslation::new(policy.name.clone(), policy.url.clone());
-        definition.translations.insert(policy.language.clone(), translation);
-    }
-    terms
-}
-
 fn open_post(email: &config::Email) -> Result<Option<Arc<dyn Post>>, StoreError> {
     let (Some(host), Some(from)) = (&email.host, &email.from) else { return Ok(None) };
     let password = secret(email.password.as_ref(), email.password_file.as_deref())?;
@@ -427,25 +362,11 @@ fn open_post(email: &config::Email) -> Result<Option<Arc<dyn Post>>, StoreError>
     Ok(Some(Arc::new(smtp)))
 }
 
-/// A secret that is given as it is, or lies in a file.
-fn secret(given: Option<&String>, file: Option<&Path>) -> Result<Option<String>, StoreError> {
-    match (given, file) {
-        (Some(secret), _) => Ok(Some(secret.clone())),
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.map_err(|error| StoreError::Unusable(format!("{}: {error}", file.display())))?;
-            Ok(Some(text.trim().to_owned()))
-        }
-        (None, None) => Ok(None),
-    }
-}
-
 fn open_oauth(
     config: &Config,
     (log, ports, net): (&Log, &Ports, &Arc<dyn Net>),
     (accounts, devices): (&Accounts, &Devices),
 ) -> Result<Oauth, StoreError> {
-    let base_url = config.public_base_url.as_deref().filter(|_| config.oauth.enabled);
     let providers: Result<_, _> = config.sso.providers.iter().map(provider_settings).collect();
     Ok(Oauth::new(oauth::Foundation {
         log: log.clone(),
@@ -453,22 +374,9 @@ fn open_oauth(
         net: net.clone(),
         accounts: accounts.clone(),
         devices: devices.clone(),
-        site: base_url.and_then(Site::new),
+        site: site(config),
         providers: providers?,
     }))
-}
-
-fn provider_settings(provider: &config::Provider) -> Result<ProviderSettings, StoreError> {
-    let secret = secret(provider.client_secret.as_ref(), provider.client_secret_file.as_deref())?;
-    Ok(ProviderSettings {
-        id: provider.id.clone(),
-        name: provider.name.clone(),
-        issuer: provider.issuer.clone(),
-        client_id: provider.client_id.clone(),
-        client_secret: secret,
-        scopes: provider.scopes.clone(),
-        localpart: provider.localpart.clone(),
-    })
 }
 
 fn start_purge(
@@ -483,32 +391,6 @@ fn start_purge(
     purge
 }
 
-fn purge_settings(config: &Config) -> purge::Settings {
-    let retention = &config.retention;
-    let ms = |days: u64| (days > 0).then(|| days.saturating_mul(DAY_MS));
-    purge::Settings {
-        retention: retention.enabled.then(|| purge::Retention {
-            usual_ms: ms(retention.days),
-            shortest_ms: ms(retention.shortest_days),
-            longest_ms: ms(retention.longest_days),
-        }),
-        files: config.media.delete_with_events,
-    }
-}
-
-fn notice_settings(config: &Config) -> notice::Settings {
-    let notices = &config.notices;
-    notice::Settings {
-        // The configuration has been checked: this is a user id.
-        sender: UserId::parse(format!("@{}:{}", notices.localpart, config.server_name))
-            .unwrap_or_else(|_| owned_user_id!("@_server:localhost")),
-        display_name: notices.display_name.clone(),
-        avatar_url: notices.avatar_url.clone(),
-        room_name: notices.room_name.clone(),
-        room_version: config.default_room_version.id().clone(),
-    }
-}
-
 fn open_media(
     config: &Config,
     (log, ports, peers, tasks): (&Log, &Ports, &Peers, &TaskTracker),
@@ -516,55 +398,6 @@ fn open_media(
     let settings = media_settings(config);
     let media = Media::open(log.clone(), ports.clone(), peers.clone(), settings, tasks.clone());
     media.map_err(|error| StoreError::Unusable(error.to_string()))
-}
-
-/// Milliseconds of a day.
-const DAY_MS: u64 = 24 * 3_600 * 1_000;
-
-/// Where the files are that a configuration names.
-#[must_use]
-pub fn media_place(config: &Config) -> Place {
-    let media = &config.media;
-    Place {
-        folder: media.folder.clone().unwrap_or_else(|| config.data_dir.join("media")),
-        url: media.url.clone(),
-        options: media.options.0.clone(),
-    }
-}
-
-fn media_settings(config: &Config) -> media::Settings {
-    let media = &config.media;
-    let bytes = |mib: u64| mib.saturating_mul(1 << 20);
-    media::Settings {
-        place: media_place(config),
-        upload_bytes_max: bytes(media.upload_mib),
-        quota_bytes: (media.quota_mib > 0).then(|| bytes(media.quota_mib)),
-        remote_bytes_max: bytes(media.remote_mib),
-        cache_bytes_max: bytes(media.cache_mib),
-        local_keep_ms: (media.local_keep_days > 0).then(|| media.local_keep_days.saturating_mul(DAY_MS)),
-        remote_keep_ms: (media.remote_keep_days > 0).then(|| media.remote_keep_days.saturating_mul(DAY_MS)),
-        previews: media.url_previews.then(|| Previews {
-            denied_hosts: media.url_preview_denied_hosts.clone(),
-            languages: media.url_preview_languages.clone(),
-        }),
-        unauthenticated_before_ms: media.unauthenticated_before_ts,
-    }
-}
-
-/// What the configuration says of other servers; `old_keys` are those that this server itself remembers.
-fn peer_settings(federation: &config::Federation, mut old_keys: Vec<OldKey>) -> peer::Settings {
-    // The configuration has been checked: these are keys.
-    let key = |text: &String| Base64::<Standard>::parse(text).map(|key| Base64::new(key.into_inner())).ok();
-    for (id, old) in &federation.old_verify_keys {
-        let old = key(&old.key).map(|key| OldKey { id: id.clone(), key, expired_ts: old.expired_ts });
-        old_keys.extend(old);
-    }
-    peer::Settings {
-        notaries: federation.trusted_key_servers.clone(),
-        old_keys,
-        ignored_keys: federation.ignored_keys.iter().filter_map(key).collect(),
-        off: !federation.enabled,
-    }
 }
 
 impl App {

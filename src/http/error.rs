@@ -318,6 +318,9 @@ impl From<AccountError> for Failure {
         match error {
             AccountError::InvalidUsername(_) => Self::bad_request(ErrorKind::InvalidUsername, message),
             AccountError::UserInUse => Self::bad_request(ErrorKind::UserInUse, message),
+            AccountError::GuestsRefused(_) => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden, message)
+            }
             AccountError::RegistrationRefused(_)
             | AccountError::WrongPassword
             | AccountError::WrongLoginToken
@@ -380,6 +383,9 @@ impl From<RoomError> for Failure {
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
             RoomError::NotLeft(_) => Self::bad_request(ErrorKind::Unknown, message),
+            RoomError::GuestsForbidden => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden, message)
+            }
             RoomError::InviteBlocked => Self::new(StatusCode::FORBIDDEN, ErrorKind::InviteBlocked, message),
             RoomError::AliasInUse => Self::bad_request(ErrorKind::RoomInUse, message),
             RoomError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, message),

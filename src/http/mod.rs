@@ -13,6 +13,7 @@ mod appservices;
 pub mod auth;
 mod budget;
 mod call;
+mod captcha;
 pub mod client;
 mod error;
 pub mod federation;
@@ -22,8 +23,10 @@ mod handler;
 mod metrics;
 mod oauth;
 mod operate;
+mod profiles;
 mod prove;
 mod routes;
+mod settings;
 mod standing;
 mod throttle;
 
@@ -32,7 +35,7 @@ mod tests;
 #[cfg(test)]
 mod wire;
 
-pub use app::{App, Foundation, Services, media_place};
+pub use app::{App, Foundation, Services};
 pub(crate) use appservices::{meet_alias, meet_users};
 pub use budget::{Budget, Share};
 pub use call::{Body, Call, Peer};
@@ -43,6 +46,7 @@ pub use metrics::Metrics;
 pub use operate::DESTINATIONS;
 use prove::prove;
 pub use routes::Routes;
+pub use settings::media_place;
 pub use throttle::{Class, Throttle};
 #[cfg(test)]
 pub(crate) use wire::Wire;

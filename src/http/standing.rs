@@ -35,23 +35,71 @@ const REFUSED: [(Method, &str); 21] = [
     (Method::DELETE, "/profile/{}/{}"),
 ];
 
+/// What a guest may ask for, in the same form: the list of the specification, and other paths to the same.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#guest-access>
+const GUESTS: [(Method, &str); 33] = [
+    (Method::GET, "/rooms/{}/state"),
+    (Method::GET, "/rooms/{}/context/{}"),
+    (Method::GET, "/rooms/{}/event/{}"),
+    (Method::GET, "/rooms/{}/state/{}"),
+    (Method::GET, "/rooms/{}/state/{}/"),
+    (Method::GET, "/rooms/{}/state/{}/{}"),
+    (Method::GET, "/rooms/{}/messages"),
+    (Method::GET, "/rooms/{}/members"),
+    (Method::GET, "/rooms/{}/initialSync"),
+    (Method::GET, "/sync"),
+    (Method::GET, "/events"),
+    (Method::GET, "/media/download/{}/{}"),
+    (Method::GET, "/media/download/{}/{}/{}"),
+    (Method::GET, "/media/thumbnail/{}/{}"),
+    (Method::POST, "/rooms/{}/join"),
+    // Clients join by this one; what it does is the same.
+    (Method::POST, "/join/{}"),
+    (Method::POST, "/rooms/{}/leave"),
+    (Method::PUT, "/rooms/{}/send/{}/{}"),
+    (Method::PUT, "/rooms/{}/state/{}"),
+    (Method::PUT, "/rooms/{}/state/{}/"),
+    (Method::PUT, "/rooms/{}/state/{}/{}"),
+    (Method::PUT, "/sendToDevice/{}/{}"),
+    (Method::PUT, "/profile/{}/{}"),
+    (Method::DELETE, "/profile/{}/{}"),
+    (Method::GET, "/devices"),
+    (Method::GET, "/devices/{}"),
+    (Method::PUT, "/devices/{}"),
+    (Method::GET, "/account/whoami"),
+    (Method::POST, "/keys/upload"),
+    (Method::POST, "/keys/query"),
+    (Method::POST, "/keys/claim"),
+    // It takes nothing but the session itself.
+    (Method::POST, "/logout"),
+    // Whoever shows no token is answered too.
+    (Method::GET, "/room_summary/{}"),
+];
+/// What the paths of guests begin with, beside the version.
+const CLIENT: &str = "/_matrix/client/";
+
 /// Whether somebody of `standing` may use the endpoint whose path is `template` with these variables.
 pub(super) fn judge(
     standing: Standing,
     method: &Method,
     (template, variables): (&str, &[String]),
 ) -> Result<(), Failure> {
-    let refused = match standing {
+    let shape = shape(template);
+    let is_suspended = match standing {
         Standing::Good => return Ok(()),
         Standing::Locked if template.ends_with("/logout") || template.ends_with("/logout/all") => {
             return Ok(());
         }
         Standing::Locked => return Err(AccountError::Locked.into()),
-        Standing::Suspended => {
-            let shape = shape(template);
-            REFUSED.iter().any(|(refused, end)| refused == method && shape.ends_with(end))
+        Standing::Guest { suspended } => {
+            check_guest(method, (&shape, variables))?;
+            suspended
         }
+        Standing::Suspended => true,
     };
+    let refused =
+        is_suspended && REFUSED.iter().any(|(refused, end)| refused == method && shape.ends_with(end));
     // Whose event it redacts is asked in the handler.
     let redacts =
         template.contains("/send/") && variables.get(1).is_some_and(|kind| kind == "m.room.redaction");
@@ -61,10 +109,26 @@ pub(super) fn judge(
     }
 }
 
+/// Refuses what is not left to guests.
+fn check_guest(method: &Method, (shape, variables): (&str, &[String])) -> Result<(), Failure> {
+    // Behind the version, so that no longer path has the same end.
+    let rest = shape.strip_prefix(CLIENT).and_then(|rest| rest.split_once('/')).map(|(_, rest)| rest);
+    let is_listed = rest.is_some_and(|rest| {
+        GUESTS.iter().any(|(allowed, path)| allowed == method && path.strip_prefix('/') == Some(rest))
+    });
+    let other_field =
+        shape.contains("/profile/") && variables.get(1).is_none_or(|name| name != "displayname");
+    match is_listed && !other_field {
+        true => Ok(()),
+        false => Err(AccountError::GuestsRefused("Guests may not do this").into()),
+    }
+}
+
 /// Refuses to let somebody who is suspended redact what others have sent.
 pub(super) async fn redacts(app: &App, caller: &Caller, target: &EventId) -> Result<(), Failure> {
     let user = app.accounts.user(&caller.user_id).await?;
-    if user.is_none_or(|user| user.standing() == Standing::Good) {
+    let is_free = |standing| matches!(standing, Standing::Good | Standing::Guest { suspended: false });
+    if user.is_none_or(|user| is_free(user.standing())) {
         return Ok(());
     }
     let target = app.history.event(target).await?;
@@ -82,7 +146,47 @@ fn shape(template: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Standing, judge};
+    use std::collections::BTreeSet;
+
+    use super::{GUESTS, Standing, judge, shape};
+    use crate::http::endpoints;
+
+    #[test]
+    fn guests_are_left_what_the_specification_lists() {
+        let variables = ["x".to_owned(), "displayname".to_owned()];
+        let guest = Standing::Guest { suspended: false };
+        let mut open = BTreeSet::new();
+        for (method, path) in endpoints().listed() {
+            if judge(guest, method, (path, &variables)).is_ok() {
+                open.insert(format!("{method} {}", shape(path)));
+            }
+        }
+        for expected in [
+            "GET /_matrix/client/v3/sync",
+            "GET /_matrix/client/v3/rooms/{}/messages",
+            "GET /_matrix/client/v1/media/download/{}/{}",
+            "PUT /_matrix/client/v3/rooms/{}/send/{}/{}",
+            "PUT /_matrix/client/r0/rooms/{}/state/{}/{}",
+            "PUT /_matrix/client/v3/profile/{}/{}",
+            "POST /_matrix/client/v3/keys/claim",
+        ] {
+            assert!(open.contains(expected), "{expected} is not in {open:#?}");
+        }
+        for closed in
+            ["createRoom", "/invite", "/pushers", "/account_data", "/admin/", "/password", "/users/"]
+        {
+            assert!(!open.iter().any(|path| path.contains(closed)), "{closed} is in {open:#?}");
+        }
+        let versions = open.iter().filter(|path| path.contains("/v3/") || path.contains("/v1/"));
+        assert!(versions.count() <= GUESTS.len(), "{open:#?}");
+        let avatar = ["@a:b".to_owned(), "avatar_url".to_owned()];
+        let field = "/_matrix/client/v3/profile/{user_id}/{field}";
+        assert!(judge(guest, &http::Method::PUT, (field, &avatar)).is_err());
+        let suspended = Standing::Guest { suspended: true };
+        let (send, sync) = ("/_matrix/client/v3/rooms/{r}/send/{e}/{t}", "/_matrix/client/v3/sync");
+        assert!(judge(suspended, &http::Method::PUT, (send, &variables)).is_err());
+        assert!(judge(suspended, &http::Method::GET, (sync, &variables)).is_ok());
+    }
 
     #[test]
     fn what_is_refused_follows_from_the_path() {

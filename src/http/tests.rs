@@ -90,7 +90,8 @@ async fn services_by(
     config.store.engine = Engine::Memory;
     let tasks = TaskTracker::new();
     let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
-    Services::open(Foundation {
+    // In a box: it holds every service and all settings.
+    Box::pin(Services::open(Foundation {
         signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),
         config,
         ports: Ports { clock, rng: Arc::new(SeededRng::new(1)) },
@@ -100,7 +101,7 @@ async fn services_by(
         net,
         log,
         tasks,
-    })
+    }))
     .await
     .unwrap()
 }

@@ -57,9 +57,11 @@ impl Class {
             "POST" if last == "login" => Self::Login,
             // Pages on which a password or a code can be guessed.
             "POST" if has("oauth2") && (last == "link" || last == "password") => Self::Login,
+            "POST" if has("oauth2") && last == "reset" => Self::Login,
             "POST" if last == "register" => Self::Registration,
             // Each has a letter sent to an address that anybody can name.
             "POST" if last == "requestToken" => Self::Registration,
+            "POST" if has("oauth2") && (last == "forgot" || last == "letter") => Self::Registration,
             "GET" if last == "sync" => Self::Poll,
             "PUT" if has("rooms") && ["delayed_event", "redact", "send", "state"].into_iter().any(has) => {
                 Self::Message

@@ -63,3 +63,11 @@ pub const ADDRESS_BYTES_MAX: usize = 254;
 pub const ADDRESS_SWEEP_ROWS: usize = 20;
 /// How long a mail server may take (ours; a client waits).
 pub const MAIL_SECONDS_MAX: Duration = Duration::from_secs(20);
+/// Characters of the name that a guest is given (ours).
+pub const GUEST_NAME_CHARS: usize = 12;
+/// How long the maker of a captcha may take to judge a solution (ours; a newcomer waits).
+pub const CAPTCHA_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// Largest judgement of a captcha, in bytes (ours).
+pub const CAPTCHA_ANSWER_BYTES_MAX: usize = 16 << 10;
+/// Largest solution of a captcha that is sent on, in bytes (ours; reCAPTCHA's have about 2 KiB).
+pub const CAPTCHA_RESPONSE_BYTES_MAX: usize = 8 << 10;

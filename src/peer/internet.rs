@@ -66,6 +66,8 @@ pub struct Reach {
     pub push: Gate,
     /// Which addresses pages of the web may have that users name.
     pub pages: Gate,
+    /// Which addresses those may have that judge solutions of puzzles.
+    pub captcha: Gate,
 }
 
 type HttpClient = Client<Connector, Full<Bytes>>;
@@ -75,8 +77,8 @@ pub struct Internet {
     locator: Arc<Locator>,
     discovery: Discovery,
     client: HttpClient,
-    /// For push gateways, for application services and providers of identities, and for pages.
-    web: [HttpClient; 3],
+    /// For push gateways, for application services and providers of identities, for puzzles, and for pages.
+    web: [HttpClient; 4],
     tls: Arc<ClientConfig>,
     all: Semaphore,
     each: Slots,
@@ -105,7 +107,7 @@ impl Internet {
         let tls = Arc::new(client_config(&reach.roots)?);
         let locate = |gate| Arc::new(Locator::new(dns.clone(), gate, ports.rng.clone()));
         let locator = locate(reach.gate);
-        let web_locators = [locate(reach.push), locate(Gate::open()), locate(reach.pages)];
+        let web_locators = [reach.push, Gate::open(), reach.captcha, reach.pages].map(locate);
         let closing = CancellationToken::new();
         let executor = Tracked { tasks, closing: closing.clone() };
         let client = |mode, locator: &Arc<Locator>| {
@@ -223,10 +225,11 @@ impl Net for Internet {
         request: Request<Bytes>,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
-        let [push, appservice, pages] = &self.web;
+        let [push, appservice, captcha, pages] = &self.web;
         let client = match purpose {
             Purpose::Push => push,
             Purpose::Appservice | Purpose::Provider => appservice,
+            Purpose::Captcha => captcha,
             Purpose::Page => pages,
         };
         Box::pin(within(bounds.timeout, async move {

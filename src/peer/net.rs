@@ -60,6 +60,8 @@ pub enum Purpose {
     Appservice,
     /// To ask who somebody is: the operator has named it, so it may lie anywhere.
     Provider,
+    /// To have the solution of a puzzle judged: the operator has named it, mostly without a thought of the network.
+    Captcha,
     /// To look at a page: a user, or a stranger, has named it.
     Page,
 }

@@ -30,6 +30,9 @@ pub enum RoomError {
     /// The user has not left the room, or never was there.
     #[error("{0}")]
     NotLeft(&'static str),
+    /// The user is a guest, and the room wants none.
+    #[error("guests may not join this room")]
+    GuestsForbidden,
     /// The user does not want to be invited.
     #[error("the user does not want to be invited")]
     InviteBlocked,

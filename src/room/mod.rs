@@ -13,6 +13,7 @@ mod delayed;
 mod error;
 mod expire;
 mod guard;
+mod guest;
 mod ingest;
 mod join;
 mod membership;
@@ -94,6 +95,11 @@ pub trait Profiles: Send + Sync + 'static {
         Box::pin(async { Ok(false) })
     }
 
+    /// Whether a local user is a guest, who may not join every room.
+    fn is_guest<'a>(&'a self, _user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// What a local user who joins `new` takes along from `old`, which it replaces; to be written with
     /// the join.
     fn inheritance<'a>(
@@ -132,6 +138,8 @@ struct Inner {
     unjudged: Notify,
     /// Woken when a room has become whole.
     completed: Notify,
+    /// Woken when a room may want no more guests.
+    guests: Notify,
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
@@ -163,6 +171,7 @@ impl Rooms {
             joins: Arc::default(),
             unjudged: Notify::new(),
             completed: Notify::new(),
+            guests: Notify::new(),
             tasks,
             last_founded: AtomicU64::new(0),
         };

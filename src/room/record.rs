@@ -30,6 +30,8 @@ struct Memory {
     moves_after: bool,
     /// Whether events may have been here before in another form.
     replaces: bool,
+    /// Whether the room may want no more guests.
+    moves_guests: bool,
 }
 
 impl Turn {
@@ -168,6 +170,7 @@ impl Turn {
             commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
             commit.put(&PLACES, &(event_id.clone(),), &(*anchor, *number));
         }
+        self.note_guests(commit);
         self.extra.drain(..).for_each(|extra| extra(commit));
     }
 
@@ -188,6 +191,7 @@ impl Turn {
             (written.event, more)
         };
         Memory {
+            moves_guests: self.moves_guests(),
             room_id: self.room_id,
             row: Arc::new(self.row),
             moves_after: self.moved.is_some(),
@@ -245,6 +249,9 @@ impl Memory {
         let result = rooms.0.history.log().commit(commit).await;
         let (room_id, row) = (self.room_id.clone(), self.row.clone());
         if let Ok(position) = &result {
+            if self.moves_guests {
+                rooms.0.guests.notify_one();
+            }
             self.note(&rooms.0.history, *position);
         }
         settle(rooms, &room_id, guard, result.is_ok().then_some(row)).await;

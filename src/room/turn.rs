@@ -249,6 +249,7 @@ impl Turn {
 
     /// An event on top of the room as it is by now, if the rules allow it. It is not in the room yet.
     pub(super) async fn build(&self, event: NewEvent) -> Result<Pdu, RoomError> {
+        self.check_guest(&event).await?;
         let draft = draft(&self.rooms, Some(self.room_id.clone()), event);
         let mut keys: Vec<StateKey> =
             draft_state_keys(&draft, self.rules)?.into_iter().map(StateKey::from).collect();

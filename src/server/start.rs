@@ -122,7 +122,8 @@ pub fn internet(
     // What is open to the servers of a company is not open to whoever asks for a preview.
     let allow = config.media.url_preview_allow_ranges.clone();
     let pages = Gate { allow, deny: federation.deny_ranges.clone() };
-    let reach = Reach { gate, roots: federation.roots.clone(), push, pages };
+    let captcha = Gate { allow: config.captcha.allow_ranges.clone(), deny: federation.deny_ranges.clone() };
+    let reach = Reach { gate, roots: federation.roots.clone(), push, pages, captcha };
     let dns = match dns {
         Some(dns) => dns,
         None => Arc::new(SystemDns::open()?),

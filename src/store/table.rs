@@ -84,6 +84,8 @@ pub enum TableId {
     Retained = 0x3C,
     /// Rooms that nobody of this server may come into.
     BlockedRoom = 0x3D,
+    /// Rooms whose guests are to be looked at, because the room may want none any more.
+    GuestRoom = 0x3E,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.

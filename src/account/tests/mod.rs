@@ -122,6 +122,7 @@ fn refusal(error: &AccountError) -> &'static str {
         AccountError::AddressUnknown => "address unknown",
         AccountError::AddressNotProved => "address not proved",
         AccountError::AccountPage => "account page",
+        AccountError::GuestsRefused(_) => "guests refused",
     }
 }
 

@@ -87,6 +87,9 @@ fn form(app: &App, visitor: &Visitor, (next, username): (&str, &str), wrong: Opt
             input type="password" id="password" name="password" autocomplete="current-password" required;
             button type="submit" { "Sign in" }
         }
+        @if app.post.is_some() {
+            p { a href=(visitor.forgot_url(next)) { "Forgot your password?" } }
+        }
         @for (id, name) in app.oauth.providers() {
             p { a href=(visitor.upstream_url(id, next)) { "Sign in with " (name) } }
         }

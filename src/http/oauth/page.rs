@@ -10,7 +10,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ruma::api::client::uiaa::{LoginTermsParams, PolicyDefinition};
 use sha2::{Digest, Sha256};
 
-use crate::{http::Failure, oauth::PAGES};
+use crate::{
+    http::{App, Failure},
+    oauth::PAGES,
+};
 
 /// A page for people.
 pub(in crate::http) struct Page {
@@ -25,12 +28,21 @@ pub(in crate::http) struct Page {
     pub(super) leads_to: Option<String>,
     /// What it does by itself.
     pub(super) script: Option<&'static str>,
+    /// The script of somebody else that shows a puzzle.
+    pub(super) puzzle: Option<Puzzle>,
+}
+
+/// The script of somebody else that shows a puzzle.
+pub(in crate::http) struct Puzzle {
+    url: String,
+    /// Where it may take things from, as sources of `Content-Security-Policy`.
+    sources: String,
 }
 
 impl Page {
     /// A page of this server alone.
     pub(in crate::http) fn new(title: impl Into<String>, body: Markup) -> Self {
-        Self { title: title.into(), body, status: StatusCode::OK, leads_to: None, script: None }
+        Self { title: title.into(), body, status: StatusCode::OK, leads_to: None, script: None, puzzle: None }
     }
 
     /// The same page with another status.
@@ -42,11 +54,16 @@ impl Page {
     pub(in crate::http) fn with_script(self, script: &'static str) -> Self {
         Self { script: Some(script), ..self }
     }
+
+    /// The same page, with the script of a puzzle, if there is one.
+    pub(in crate::http) fn with_puzzle(self, puzzle: Option<Puzzle>) -> Self {
+        Self { puzzle, ..self }
+    }
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let Self { title, body, status, leads_to, script } = self;
+        let Self { title, body, status, leads_to, script, puzzle } = self;
         let style = format!("{PAGES}/style.css");
         let text = html! {
             (DOCTYPE)
@@ -57,6 +74,7 @@ impl IntoResponse for Page {
                     meta name="robots" content="noindex";
                     title { (title) }
                     link rel="stylesheet" href=(style);
+                    @if let Some(puzzle) = &puzzle { script src=(puzzle.url) async defer {} }
                 }
                 body {
                     main { h1 { (title) } (body) }
@@ -66,7 +84,7 @@ impl IntoResponse for Page {
         };
         let mut response = Response::new(Body::from(text.into_string()));
         *response.status_mut() = status;
-        protect(&mut response, leads_to.as_deref(), script);
+        protect(&mut response, (leads_to.as_deref(), script), puzzle.as_ref());
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, html);
         response
@@ -74,14 +92,21 @@ impl IntoResponse for Page {
 }
 
 /// Headers that leave a page no more than it needs.
-fn protect(response: &mut Response, leads_to: Option<&str>, script: Option<&str>) {
+fn protect(
+    response: &mut Response,
+    (leads_to, script): (Option<&str>, Option<&str>),
+    puzzle: Option<&Puzzle>,
+) {
     let leads_to = leads_to.unwrap_or_default();
     // The one script that the page may run.
     let script =
         script.map(|script| format!("script-src 'sha256-{}'; ", STANDARD.encode(Sha256::digest(script))));
     let script = script.unwrap_or_default();
+    let (puzzle, styles) = puzzle.map_or_else(Default::default, |Puzzle { sources, .. }| {
+        (format!("script-src {sources}; frame-src {sources}; connect-src {sources}; "), format!(" {sources}"))
+    });
     let policy = format!(
-        "default-src 'none'; {script}style-src 'self'; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; {script}{puzzle}style-src 'self'{styles}; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
     );
     // What is led to comes out of a URL that has been parsed, so that it has no characters that a header must not have.
     let policy = HeaderValue::from_str(&policy)
@@ -96,10 +121,10 @@ fn protect(response: &mut Response, leads_to: Option<&str>, script: Option<&str>
 }
 
 /// Sends the browser to another page with `GET`.
-pub(super) fn go_to(url: &str) -> Result<Response, Failure> {
+pub(in crate::http) fn go_to(url: &str) -> Result<Response, Failure> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    protect(&mut response, None, None);
+    protect(&mut response, (None, None), None);
     let url = HeaderValue::from_str(url).map_err(|_| Failure::invalid_param("The address is not valid"))?;
     response.headers_mut().insert(header::LOCATION, url);
     Ok(response)
@@ -129,6 +154,26 @@ pub(in crate::http) fn hidden(name: &str, value: &str) -> Markup {
 /// Text that something is wrong with what was entered.
 pub(in crate::http) fn complaint(text: Option<&str>) -> Markup {
     html! { @if let Some(text) = text { p.wrong role="alert" { (text) } } }
+}
+
+/// The script that shows the puzzle of newcomers, if there is one.
+pub(in crate::http) fn puzzle(app: &App) -> Option<Puzzle> {
+    app.accounts.settings().captcha.as_ref()?;
+    let captcha = &app.config.captcha;
+    let site = url::Url::parse(&captcha.script_url).ok()?.origin().ascii_serialization();
+    let mut sources = vec![site];
+    sources.extend(captcha.script_sources.iter().cloned());
+    Some(Puzzle { url: captcha.script_url.clone(), sources: sources.join(" ") })
+}
+
+/// Where the puzzle is shown in a form. Every maker's script knows this class, and answers in the same field.
+pub(in crate::http) fn puzzle_field(app: &App) -> Markup {
+    html! {
+        @if let Some(captcha) = &app.accounts.settings().captcha {
+            div class="g-recaptcha" data-sitekey=(captcha.site_key) {}
+            noscript { p.wrong { "This takes JavaScript: the puzzle is that of somebody else." } }
+        }
+    }
 }
 
 /// What newcomers have to accept, each policy in its first language and a box to tick.

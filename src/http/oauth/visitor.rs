@@ -18,7 +18,7 @@ use crate::{
 /// Characters of the cookie of a browser that is not signed in.
 const COOKIE_CHARS: usize = 40;
 /// Pages that a browser may be sent on to.
-const ONWARDS: [&str; 4] = ["authorize", "link", "account", "sso"];
+const ONWARDS: [&str; 5] = ["authorize", "link", "account", "sso", "prove"];
 
 /// A browser.
 pub(super) struct Visitor {
@@ -107,6 +107,12 @@ impl Visitor {
     pub(super) fn register_url(&self, next: &str) -> String {
         let query = serde_html_form::to_string([("next", next)]).unwrap_or_default();
         format!("{}?{query}", self.site.url("register"))
+    }
+
+    /// Where somebody goes who has forgotten the password and then wants to go on to `next`.
+    pub(super) fn forgot_url(&self, next: &str) -> String {
+        let query = serde_html_form::to_string([("next", next)]).unwrap_or_default();
+        format!("{}?{query}", self.site.url("forgot"))
     }
 
     /// The URL of `next` if it is one of the pages to which a browser may be sent on; else that of the account page.

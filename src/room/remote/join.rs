@@ -58,6 +58,10 @@ impl Rooms {
                 settled => return settled,
             }
         }
+        // Whether a room wants guests shows only from within.
+        if self.0.profiles.is_guest(user).await? {
+            return Err(RoomError::GuestsForbidden);
+        }
         let profile = self.0.profiles.profile(user).await?;
         let mut content = without_grant(extra);
         content.extend(member_content(Membership::Join, Some(&profile), reason));

@@ -176,5 +176,6 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::Closed) => "closed",
         Err(RoomError::Store(_)) => "store",
         Err(RoomError::Partial) => "partial",
+        Err(RoomError::GuestsForbidden) => "guests forbidden",
     }
 }

@@ -6,7 +6,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use maud::{Markup, html};
-use ruma::api::client::uiaa::{AuthData, AuthType, Dummy, RegistrationToken, Terms};
+use ruma::api::client::uiaa::{AuthData, AuthType, Dummy, ReCaptcha, RegistrationToken, Terms};
 use serde::Deserialize;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     http::{
         App, Call, Failure, Routes,
         oauth::{
-            page::{Page, accepting, complaint, hidden},
+            page::{Page, accepting, complaint, go_to, hidden, puzzle, puzzle_field},
             reply::{page_form, query},
         },
     },
@@ -23,7 +23,7 @@ use crate::{
 const PATHS: [&str; 2] =
     ["/_matrix/client/r0/auth/{auth_type}/fallback/web", "/_matrix/client/v3/auth/{auth_type}/fallback/web"];
 /// Tells the client that the page was left, as the specification has it.
-const DONE: &str = "if (window.onAuthDone) { window.onAuthDone(); } \
+pub(in crate::http) const DONE: &str = "if (window.onAuthDone) { window.onAuthDone(); } \
     else if (window.opener && window.opener.postMessage) { window.opener.postMessage('authDone', '*'); }";
 
 #[derive(Deserialize)]
@@ -33,6 +33,8 @@ struct Given {
     token: String,
     #[serde(default)]
     terms: String,
+    #[serde(default, rename = "g-recaptcha-response")]
+    captcha: String,
 }
 
 /// Adds the pages.
@@ -45,13 +47,16 @@ pub(super) fn routes(routes: &mut Routes) {
 
 async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let given: Given = query(&call)?;
-    let stage = stage(&app, &call, &given)?;
+    if let Some(url) = sign_in(&app, &call, &given).await? {
+        return go_to(&url);
+    }
+    let stage = stage(&app, &call, &given).await?;
     Ok(page(&app, &given, &stage, None).into_response())
 }
 
 async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let given: Given = page_form(&call)?;
-    let stage = stage(&app, &call, &given)?;
+    let stage = stage(&app, &call, &given).await?;
     if stage == Stage::Terms && given.terms.is_empty() {
         let page = page(&app, &given, &stage, Some("The policies have to be accepted."));
         return Ok(page.with_status(StatusCode::BAD_REQUEST).into_response());
@@ -63,11 +68,24 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     .into_response())
 }
 
+/// The page where somebody without a password proves who they are, if that is what is asked for.
+async fn sign_in(app: &App, call: &Call, given: &Given) -> Result<Option<String>, Failure> {
+    let is_sso = call.path.first().is_some_and(|kind| kind == AuthType::Sso.as_str());
+    let Some(site) = app.oauth.site().filter(|_| is_sso) else { return Ok(None) };
+    let left = app.accounts.stage_left(&given.session, &AuthType::Sso).await?;
+    Ok(left.map(|_| {
+        let query = serde_html_form::to_string([("session", &given.session)]).unwrap_or_default();
+        format!("{}?{query}", site.url("prove"))
+    }))
+}
+
 /// What is to be passed here.
-fn stage(app: &App, call: &Call, given: &Given) -> Result<Stage, Failure> {
+async fn stage(app: &App, call: &Call, given: &Given) -> Result<Stage, Failure> {
     let auth_type = AuthType::from(call.path.first().map(String::as_str).unwrap_or_default());
-    let stage = app.accounts.stage_left(&given.session, &auth_type);
-    let stage = stage.filter(|stage| matches!(stage, Stage::Dummy | Stage::Terms | Stage::RegistrationToken));
+    let stage = app.accounts.stage_left(&given.session, &auth_type).await?;
+    let stage = stage.filter(|stage| {
+        matches!(stage, Stage::Dummy | Stage::Terms | Stage::RegistrationToken | Stage::Captcha)
+    });
     stage.ok_or_else(|| Failure::not_found("There is nothing to do here, or its time is over"))
 }
 
@@ -84,6 +102,11 @@ fn shown(given: &Given, stage: &Stage) -> AuthData {
             token.session = session;
             AuthData::RegistrationToken(token)
         }
+        Stage::Captcha => {
+            let mut captcha = ReCaptcha::new(given.captcha.clone());
+            captcha.session = session;
+            AuthData::ReCaptcha(captcha)
+        }
         _ => {
             let mut dummy = Dummy::new();
             dummy.session = session;
@@ -99,6 +122,7 @@ fn page(app: &App, given: &Given, stage: &Stage, wrong: Option<&str>) -> Page {
             label for="token" { "Registration token, which those who run this server give out" }
             input type="text" id="token" name="token" autocomplete="off" spellcheck="false" required autofocus;
         },
+        Stage::Captcha => puzzle_field(app),
         _ => html! { p { "There is nothing more to prove." } },
     };
     let body = html! {
@@ -109,5 +133,6 @@ fn page(app: &App, given: &Given, stage: &Stage, wrong: Option<&str>) -> Page {
             button type="submit" { "Go on" }
         }
     };
-    Page::new(format!("Go on to {}", app.server_name), body)
+    let page = Page::new(format!("Go on to {}", app.server_name), body);
+    page.with_puzzle(puzzle(app).filter(|_| *stage == Stage::Captcha))
 }

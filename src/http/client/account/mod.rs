@@ -2,7 +2,7 @@
 
 mod available;
 pub(in crate::http) mod deactivate;
-mod fallback;
+pub(in crate::http) mod fallback;
 mod get_token;
 pub(in crate::http) mod login;
 mod login_flows;
@@ -17,6 +17,8 @@ mod registration_token;
 mod third_party;
 mod whoami;
 
+#[cfg(test)]
+mod guest_tests;
 #[cfg(test)]
 mod newcomer_tests;
 #[cfg(test)]

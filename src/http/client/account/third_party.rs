@@ -6,7 +6,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#adding-account-administrative-contact-information>
 
 use axum::response::IntoResponse;
-use http::Method;
+use http::{Method, StatusCode};
 use ruma::api::{
     IncomingRequest,
     client::account::{
@@ -51,7 +51,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(refuse_token::<manage_msisdn::v3::Request>);
     routes.add(for_password);
     routes.add(refuse_token::<password_msisdn::v3::Request>);
-    routes.add(refuse_token::<register_email::v3::Request>);
+    routes.add(for_registration);
     routes.add(refuse_token::<register_msisdn::v3::Request>);
 }
 
@@ -136,6 +136,23 @@ async fn for_account(
     Ok(manage_email::v3::Response::new(write(&app, new).await?))
 }
 
+async fn for_registration(
+    app: App,
+    request: register_email::v3::Request,
+) -> Result<register_email::v3::Response, Failure> {
+    if app.post.is_none() {
+        return Err(no_mail());
+    }
+    let denied = |error: AccountError| {
+        Failure::new(StatusCode::FORBIDDEN, ErrorKind::ThreepidDenied, error.to_string())
+    };
+    app.accounts.check_newcomer_address().map_err(denied)?;
+    let (client_secret, attempt) = (request.client_secret.to_string(), request.send_attempt.into());
+    let address = request.email;
+    let new = NewProof { of: ProofOf::Registration, address, client_secret, attempt };
+    Ok(register_email::v3::Response::new(write(&app, new).await?))
+}
+
 async fn for_password(
     app: App,
     request: password_email::v3::Request,
@@ -154,7 +171,8 @@ async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
         (ProofOf::Password, None) => return Err(AccountError::AddressUnknown.into()),
         (ProofOf::Password, Some(_)) => "set a new password",
         (ProofOf::Account | ProofOf::Registration, Some(_)) => return Err(AccountError::AddressInUse.into()),
-        (ProofOf::Account | ProofOf::Registration, None) => "add this address to an account",
+        (ProofOf::Account, None) => "add this address to an account",
+        (ProofOf::Registration, None) => "make an account with this address",
     };
     let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
     if let Some(code) = code {

@@ -9,8 +9,8 @@ use crate::{
     http::{App, Failure},
 };
 
-pub(super) async fn handle(_: App, caller: Caller, _: Request) -> Result<Response, Failure> {
-    let mut response = Response::new(caller.user_id, false);
+pub(super) async fn handle(app: App, caller: Caller, _: Request) -> Result<Response, Failure> {
+    let mut response = Response::new(caller.user_id.clone(), app.accounts.is_guest(&caller.user_id).await?);
     response.device_id = Some(caller.device_id).filter(|device| device.as_str() != NO_DEVICE);
     Ok(response)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::{Browser, SITE, Scene};
 use crate::{
@@ -16,32 +17,55 @@ use crate::{
 
 /// Keeps what is sent.
 #[derive(Default)]
-struct Letterbox(Mutex<Vec<Letter>>);
+pub(super) struct Letterbox(Mutex<Vec<Letter>>, Notify);
 
 impl Post for Letterbox {
     fn send<'a>(&'a self, letter: Letter) -> BoxFuture<'a, Result<(), MailError>> {
         self.0.lock().push(letter);
+        self.1.notify_one();
         Box::pin(async { Ok(()) })
     }
 }
 
 impl Letterbox {
-    fn link(&self) -> String {
-        let letter = self.0.lock().pop().expect("a letter was sent");
-        let link = letter.text.lines().find(|line| line.starts_with(SITE)).expect("it has a link");
-        link.to_owned()
+    pub(super) fn link(&self) -> String {
+        link_in(&self.0.lock().pop().expect("a letter was sent"))
     }
+
+    /// The link in a letter that is on its way.
+    pub(super) async fn coming(&self) -> String {
+        loop {
+            let letter = self.0.lock().pop();
+            match letter {
+                Some(letter) => return link_in(&letter),
+                None => self.1.notified().await,
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
+fn link_in(letter: &Letter) -> String {
+    letter.text.lines().find(|line| line.starts_with(SITE)).expect("it has a link").to_owned()
 }
 
 const ACCOUNT: &str = "POST /_matrix/client/v3/account";
 
-async fn scene() -> (Scene, Arc<Letterbox>, String) {
+/// A server with a mail server.
+pub(super) async fn scene_with(mut config: Config) -> (Scene, Arc<Letterbox>) {
     let letters = Arc::new(Letterbox::default());
-    let config = Config { public_base_url: Some(SITE.to_owned()), ..Config::default() };
+    config.public_base_url = Some(SITE.to_owned());
     let mut services = services_with(config, Arc::new(Isolated)).await;
     services.post = Some(letters.clone());
     let app = App::new(services);
-    let scene = Scene { router: endpoints().into_router(app.clone()), app };
+    (Scene { router: endpoints().into_router(app.clone()), app }, letters)
+}
+
+async fn scene() -> (Scene, Arc<Letterbox>, String) {
+    let (scene, letters) = scene_with(Config::default()).await;
     scene.user("alice").await;
     let login = json!({ "type": "m.login.password", "password": "secret",
         "identifier": { "type": "m.id.user", "user": "alice" } });
@@ -54,7 +78,7 @@ fn ask(address: &str, attempt: u64) -> Value {
     json!({ "client_secret": "hidden", "email": address, "send_attempt": attempt })
 }
 
-async fn confirm(scene: &Scene, link: &str) -> u16 {
+pub(super) async fn confirm(scene: &Scene, link: &str) -> u16 {
     let mut browser = Browser::default();
     let page = browser.get(scene, link).await;
     let (csrf, sid, code) = (page.field("csrf"), page.field("sid"), page.field("code"));

@@ -4,6 +4,7 @@ mod account;
 mod flow;
 mod hostile;
 mod mail;
+mod newcomer;
 
 use std::sync::Arc;
 

@@ -1,0 +1,148 @@
+//! Guests of this server come into rooms that want them, and out of those that want them no more.
+//!
+//! Which rooms are to be looked at is written in the commit that changes `m.room.guest_access`, so that no guest stays
+//! because the server stopped in between.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#guest-access>
+
+use ruma::{
+    OwnedRoomId, OwnedUserId, RoomId,
+    events::{StateEventType, TimelineEventType},
+};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    RoomError, Rooms,
+    turn::{NewEvent, Turn},
+};
+use crate::{
+    dag::{Pdu, tree::Change},
+    history::tables::GUEST_ROOMS,
+    limits::{COURIER_STORE_PAUSE, SCAN_ROWS_MAX},
+    log::{Commit, CommitError},
+    types::Membership,
+};
+
+/// Why guests leave.
+const REASON: &str = "Guests are not allowed in this room any more";
+
+/// Whether a room lets guests in whose `m.room.guest_access` is this.
+fn lets_in(access: Option<&Pdu>) -> bool {
+    #[derive(Deserialize)]
+    struct Content {
+        guest_access: String,
+    }
+    let content = access.and_then(|access| access.content_as::<Content>().ok());
+    content.is_some_and(|content| content.guest_access == "can_join")
+}
+
+impl Turn {
+    /// Refuses to let a guest of this server in where guests are not wanted.
+    pub(super) async fn check_guest(&self, event: &NewEvent) -> Result<(), RoomError> {
+        #[derive(Deserialize)]
+        struct Content {
+            membership: String,
+        }
+        let is_own = event.state_key.as_deref() == Some(event.sender.as_str());
+        if event.event_type != TimelineEventType::RoomMember || !is_own {
+            return Ok(());
+        }
+        let content = serde_json::from_str::<Content>(event.content.get());
+        let joins = content.is_ok_and(|content| content.membership == Membership::Join.as_str());
+        if !joins || !self.rooms.0.profiles.is_guest(&event.sender).await? {
+            return Ok(());
+        }
+        match lets_in(self.place("m.room.guest_access", "").await?.as_ref()) {
+            true => Ok(()),
+            false => Err(RoomError::GuestsForbidden),
+        }
+    }
+
+    /// Whether the room may want no more guests after this turn.
+    pub(super) fn moves_guests(&self) -> bool {
+        let is_access = |change: &Change| change.key.event_type == StateEventType::RoomGuestAccess;
+        let moved = self.moved.iter().flat_map(|moved| &moved.changes);
+        let changes = self.written.iter().flat_map(|written| &written.changes).chain(moved);
+        self.base.is_some() && changes.into_iter().any(is_access)
+    }
+
+    /// Has `commit` say that the room's guests are to be looked at, if they are.
+    pub(super) fn note_guests(&self, commit: &mut Commit) {
+        if self.moves_guests() {
+            commit.put(&GUEST_ROOMS, &(self.room_id.clone(),), &self.row.serial);
+        }
+    }
+}
+
+impl Rooms {
+    /// Has guests leave rooms that want them no more, until `stopping`.
+    pub fn keep_guests_out(&self, stopping: CancellationToken) {
+        let rooms = self.clone();
+        self.0.tasks.spawn(async move {
+            loop {
+                let left = rooms.look_at_guests().await;
+                if let Err(error) = &left {
+                    tracing::error!(%error, "guests could not be put out of a room");
+                }
+                tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => return,
+                    () = rooms.0.guests.notified() => {}
+                    () = tokio::time::sleep(COURIER_STORE_PAUSE), if left.is_err() => {}
+                }
+            }
+        });
+    }
+
+    /// Has guests leave rooms that want them no more.
+    ///
+    /// # Errors
+    /// When a room could not be looked at, or a guest could not leave.
+    pub async fn look_at_guests(&self) -> Result<(), RoomError> {
+        let log = self.0.history.log();
+        loop {
+            let rows = log.db().range(&GUEST_ROOMS, &(), SCAN_ROWS_MAX).await?;
+            let is_last = rows.len() < SCAN_ROWS_MAX;
+            for ((room,), serial) in rows {
+                for guest in self.unwanted(&room).await? {
+                    match self.leave(&guest, &room, Some(REASON)).await {
+                        // They are out already.
+                        Ok(()) | Err(RoomError::Forbidden(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                let key: (OwnedRoomId,) = (room,);
+                let mut commit = Commit::new();
+                commit.expect_equals(&GUEST_ROOMS, &key, &serial);
+                commit.delete(&GUEST_ROOMS, &key);
+                match log.commit(commit).await {
+                    // It has changed again meanwhile, and whoever did that says so.
+                    Ok(_) | Err(CommitError::Conflict(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The guests of this server in a room that does not want any.
+    async fn unwanted(&self, room: &RoomId) -> Result<Vec<OwnedUserId>, RoomError> {
+        let history = &self.0.history;
+        let Some(row) = history.room(room).await? else { return Ok(Vec::new()) };
+        let access = history.state_event(row.state, StateEventType::RoomGuestAccess, "").await?;
+        if lets_in(access.as_ref().map(|access| &access.pdu)) {
+            return Ok(Vec::new());
+        }
+        let members = history.members(room, row.state).await?;
+        let mut guests = Vec::new();
+        for member in members.with(Membership::Join).filter(|member| history.is_local(member)) {
+            if self.0.profiles.is_guest(member).await? {
+                guests.push(member.clone());
+            }
+        }
+        Ok(guests)
+    }
+}
