@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -76,15 +77,33 @@ impl Person {
             if let Some(found) = self.seen.iter().find_map(&wanted) {
                 return Ok(found);
             }
-            let left = DEADLINE.saturating_sub(begun.elapsed());
-            let synced = timeout(left, self.client.sync(&self.since, POLL_MS)).await;
-            let Ok(synced) = synced else {
-                let seen = serde_json::to_string_pretty(&self.seen)?;
-                return Err(format!("{} never saw {what}; only {seen}", self.id()).into());
-            };
-            let synced = synced?;
-            self.since = synced["next_batch"].as_str().ok_or("a sync without next_batch")?.to_owned();
-            self.seen.push(synced);
+            self.sync(what, begun).await?;
+        }
+    }
+
+    /// Syncs once, unless too long has passed since `begun`.
+    async fn sync(&mut self, what: &str, begun: Instant) -> Outcome<()> {
+        let left = DEADLINE.saturating_sub(begun.elapsed());
+        let Ok(synced) = timeout(left, self.client.sync(&self.since, POLL_MS)).await else {
+            let seen = serde_json::to_string_pretty(&self.seen)?;
+            return Err(format!("{} never saw {what}; only {seen}", self.id()).into());
+        };
+        let synced = synced?;
+        self.since = synced["next_batch"].as_str().ok_or("a sync without next_batch")?.to_owned();
+        self.seen.push(synced);
+        Ok(())
+    }
+
+    /// Waits until the state of `room` has the membership of a user, whether or not a sync tells it.
+    pub async fn finds_member(&mut self, room: &str, user: &str, membership: &str) -> Outcome<()> {
+        let begun = Instant::now();
+        let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{user}");
+        loop {
+            let found = self.client.ask(Method::GET, &path, None).await?;
+            if found.json()["membership"] == membership {
+                return Ok(());
+            }
+            self.sync(&format!("{user} {membership}"), begun).await?;
         }
     }
 

@@ -31,26 +31,10 @@ fn is_without_synapse() -> bool {
     std::env::var("FEDERATION").is_ok_and(|word| word == "lockstep")
 }
 
-/// Scenes that do not pass yet with a real Synapse: whether it is the first server, which scene, and why.
-const OPEN: [(bool, &str, &str); 2] = [
-    (false, "knock_restricted", "members there do not see the invite of who knocks"),
-    (true, "third_party_invite", "in version 1 the inviter does not see the invite"),
-];
-
 async fn play(here: Kind, there: Kind) -> Outcome<()> {
     let _turn = TURN.lock().await;
-    let synapse_is_first = matches!(here, Kind::Synapse(_));
-    let has_synapse = synapse_is_first || matches!(there, Kind::Synapse(_));
     let mut world = World::start(here, there).await?;
-    let open: Vec<&str> = OPEN
-        .iter()
-        .filter(|(first, ..)| *first == synapse_is_first && has_synapse)
-        .map(|(_, scene, why)| {
-            println!("open {scene}: {why}");
-            *scene
-        })
-        .collect();
-    let outcome = scenes(&mut world, &open).await;
+    let outcome = scenes(&mut world).await;
     if outcome.is_err() {
         println!("the log of the first server:\n{}", world.here.log());
         println!("the log of the second server:\n{}", world.there.log());
@@ -58,16 +42,12 @@ async fn play(here: Kind, there: Kind) -> Outcome<()> {
     outcome
 }
 
-async fn scenes(world: &mut World, open: &[&str]) -> Outcome<()> {
+async fn scenes(world: &mut World) -> Outcome<()> {
     let wanted = std::env::var("SCENARIOS").unwrap_or_default();
     let mut failed = Vec::new();
     macro_rules! scene {
         ($name:ident) => {
-            let is_wanted = match wanted.is_empty() {
-                true => !open.contains(&stringify!($name)),
-                false => wanted.split(' ').any(|name| name == stringify!($name)),
-            };
-            if is_wanted {
+            if wanted.is_empty() || wanted.split(' ').any(|name| name == stringify!($name)) {
                 match $name(world).await {
                     Ok(()) => println!("ok {}", stringify!($name)),
                     Err(error) => {

@@ -4,7 +4,7 @@
 
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
-    api::federation::thirdparty::exchange_invite::v1::Request, serde::Raw,
+    api::{Metadata, federation::thirdparty::exchange_invite::v1::Request, path_builder::PathBuilder},
 };
 use serde_json::Value;
 
@@ -74,18 +74,20 @@ impl Federation {
     }
 
     async fn ask_for_invite(&self, room: &RoomId, exchange: Exchange) -> Result<(), FederationError> {
-        let content = serde_json::json!({
-            "membership": "invite",
-            "third_party_invite": { "display_name": "", "signed": exchange.signed },
+        let Exchange { sender, user, signed } = exchange;
+        // ruma's request does without the `room_id` that has to be in the body as well.
+        let body = serde_json::json!({
+            "type": "m.room.member", "room_id": room, "sender": sender, "state_key": user,
+            "content": {
+                "membership": "invite",
+                "third_party_invite": { "display_name": "", "signed": signed },
+            },
         });
-        let content = serde_json::value::to_raw_value(&content)
-            .map_err(|error| FederationError::Invalid(error.to_string()))?;
-        let Exchange { sender, user, .. } = exchange;
-        let server = sender.server_name().to_owned();
-        let content = Raw::from_json(content);
-        let request = Request::new(room.to_owned(), sender, user, content);
+        let target = Request::PATH_BUILDER.make_endpoint_url((), "", &[&room], "");
+        let target = target.map_err(|error| FederationError::Invalid(error.to_string()))?;
         let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
-        let asked = self.peers.call(&server, request, bounds).await;
+        let asked =
+            self.peers.put(sender.server_name(), &target, body.to_string().into_bytes(), bounds).await;
         asked.map(drop).map_err(|error| FederationError::Room(error.into()))
     }
 }
