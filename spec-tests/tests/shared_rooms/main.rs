@@ -4,6 +4,7 @@
 
 mod devices;
 mod doors;
+mod media;
 mod rooms;
 
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use tokio::sync::Mutex;
 
 use devices::device_lists;
 use doors::{knock, knock_restricted, restricted_join, third_party_invite};
+use media::media;
 use rooms::{room_upgrade, space_hierarchy};
 
 /// One pair of servers at a time: the deadlines are meant for a machine that does nothing else.
@@ -74,6 +76,7 @@ async fn scenes(world: &mut World) -> Outcome<()> {
     scene!(third_party_invite);
     scene!(space_hierarchy);
     scene!(room_upgrade);
+    scene!(media);
     match failed.is_empty() {
         true => Ok(()),
         false => Err(format!("failed: {failed:?}").into()),
