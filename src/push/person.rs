@@ -36,6 +36,11 @@ struct IgnoredUsers {
 }
 
 impl Person {
+    /// When any of this was last changed: an older person is another one.
+    pub(super) fn version(&self) -> Option<Position> {
+        self.written.iter().flatten().max().copied()
+    }
+
     /// Whether an invite by `inviter` is kept from the user's sight.
     #[must_use]
     pub fn overlooks(&self, inviter: &UserId) -> bool {

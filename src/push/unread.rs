@@ -67,6 +67,8 @@ struct Item {
 pub(super) struct Fold {
     /// When the user joined: what was before is not counted.
     opened: Position,
+    /// When the user last changed what they want to be told of, or whom they ignore.
+    person: Option<Position>,
     /// Up to where the room was looked at.
     upto: Position,
     /// In the order of the log.
@@ -90,9 +92,9 @@ impl Marks {
 }
 
 impl Fold {
-    fn begin(opened: Position, marks: &Marks) -> Self {
-        let upto = opened.max(marks.everything);
-        Self { opened, upto, items: Vec::new(), spoke: HashMap::new() }
+    fn begin(opened: Position, person: &Person, marks: &Marks) -> Self {
+        let (upto, person) = (opened.max(marks.everything), person.version());
+        Self { opened, person, upto, items: Vec::new(), spoke: HashMap::new() }
     }
 
     fn is_unread(&self, item: &Item, marks: &Marks) -> bool {
@@ -135,15 +137,17 @@ impl Push {
     ) -> Result<Vec<Unread>, PushError> {
         let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
         let marks = self.marks(user, rooms).await?;
+        let person = self.person(user).await?;
         let mut folds = Vec::with_capacity(rooms.len());
         let mut wanted = Vec::with_capacity(rooms.len());
         for (room, marks) in rooms.iter().zip(&marks) {
             let last = lanes.intervals(&Lane::Room(room.clone())).last();
             let opened = last.map_or(Position::MAX, |interval| interval.opened);
             let known = self.0.unread.get(&(user.to_owned(), room.clone()));
-            let fold = match known.filter(|known| known.opened == opened) {
+            let fold = match known.filter(|known| known.opened == opened && known.person == person.version())
+            {
                 Some(known) => known,
-                None => Arc::new(Fold::begin(opened, marks)),
+                None => Arc::new(Fold::begin(opened, &person, marks)),
             };
             // An empty interval for what is known already, so that the answers stay in step.
             wanted.push((room.clone(), fold.upto, to.max(fold.upto)));
@@ -161,7 +165,6 @@ impl Push {
             sizes.push(ids.len() - before);
         }
         let mut events = self.0.history.events(&ids).await?.into_iter();
-        let person = self.person(user).await?;
         let mut all = Vec::with_capacity(rooms.len());
         for (index, mut fold) in folds.into_iter().enumerate() {
             let new: Vec<_> = events.by_ref().take(sizes[index]).flatten().collect();
@@ -187,6 +190,9 @@ impl Push {
         events: &[Arc<StoredEvent>],
     ) -> Result<(), PushError> {
         for event in events.iter().filter(|event| event.is_shown()) {
+            if let Some(target) = event.pdu.redacts() {
+                self.forget_redacted(fold, target).await?;
+            }
             if event.pdu.sender() == user {
                 if event.pdu.state_key().is_none() {
                     let thread = self.0.history.thread_of(event).await?;
@@ -194,8 +200,9 @@ impl Push {
                 }
                 continue;
             }
-            if let Some(target) = event.pdu.redacts() {
-                self.forget_redacted(fold, target).await?;
+            // There is nothing left to read in it.
+            if event.notes.redacted_by.is_some() {
+                continue;
             }
             let actions = self.judge(user, person, event).await?;
             if actions.iter().any(Action::should_notify) {
