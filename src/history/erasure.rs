@@ -101,7 +101,8 @@ impl Viewer {
     }
 }
 
-fn hidden(event: &StoredEvent) -> Result<Arc<StoredEvent>, StoreError> {
+/// An event without what a redaction would take.
+pub(super) fn hidden(event: &StoredEvent) -> Result<Arc<StoredEvent>, StoreError> {
     let pdu = prune(&event.pdu, event.rules()).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     Ok(Arc::new(StoredEvent { pdu, ..event.clone() }))
 }

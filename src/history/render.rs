@@ -8,7 +8,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 use ruma::{EventId, OwnedEventId, events::TimelineEventType};
 use serde_json::value::RawValue;
 
-use super::{StoredEvent, Viewer};
+use super::{StoredEvent, Viewer, erasure::hidden};
 use crate::{
     dag::{Pdu, StateKey},
     store::StoreError,
@@ -64,12 +64,16 @@ impl Viewer {
         };
         let mut rendered = Vec::with_capacity(events.len());
         for (event, replaced) in events.iter().zip(replaced) {
-            let redaction = event.notes.redacted_by.as_ref().and_then(|id| known.get(id));
+            let redaction = match event.notes.redacted_by.as_ref().and_then(|id| known.get(id)) {
+                // That it was redacted shows; why, only to those who may see the redaction.
+                Some(redaction) if !self.sees(redaction).await? => Some(hidden(redaction)?),
+                redaction => redaction.cloned(),
+            };
             let unsigned = Unsigned {
                 age: self.age(event),
                 transaction_id: self.transaction_of(event),
                 replaced: replaced.as_ref().and_then(|id| known.get(id)).map(|event| &**event),
-                redacted_because: redaction.map(|redaction| self.redacted_because(redaction, shape)),
+                redacted_because: redaction.map(|redaction| self.redacted_because(&redaction, shape)),
                 membership: Some(self.membership_at(event).await?),
                 relations: bundles.get(event.pdu.event_id()).map(|bundle| &**bundle),
             };

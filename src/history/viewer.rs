@@ -2,7 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, events::StateEventType};
 
@@ -25,6 +28,8 @@ pub struct Viewer {
     pub(super) device: Option<OwnedDeviceId>,
     pub(super) now_ms: u64,
     pub(super) lanes: Arc<Subscriptions>,
+    /// Whose events are not told with others.
+    pub(super) ignored: BTreeSet<OwnedUserId>,
     standings: HashMap<StateId, Standing>,
 }
 
@@ -40,6 +45,7 @@ impl History {
             device: device.map(ToOwned::to_owned),
             now_ms: self.0.ports.clock.now_ms(),
             lanes: self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?,
+            ignored: BTreeSet::new(),
             standings: HashMap::new(),
         })
     }
@@ -54,6 +60,12 @@ impl History {
 }
 
 impl Viewer {
+    /// The same, with nothing of these users told with events of others.
+    #[must_use]
+    pub fn ignoring(self, ignored: &BTreeSet<OwnedUserId>) -> Self {
+        Self { ignored: ignored.clone(), ..self }
+    }
+
     /// Who looks.
     #[must_use]
     pub fn user(&self) -> &UserId {

@@ -81,12 +81,14 @@ impl Sync {
         if touched.is_empty() {
             return Ok(Vec::new());
         }
+        let person = self.push.person(&caller.user_id).await?;
+        let viewer = self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
         let mut scene = Scene {
             caller,
             request,
             cut,
-            viewer: self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
-            person: self.push.person(&caller.user_id).await?,
+            viewer: viewer.ignoring(&person.ignored),
+            person,
             lanes,
             channel: "",
             members: Sendings::new(),

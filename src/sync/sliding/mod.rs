@@ -232,12 +232,14 @@ impl Sync {
         let mut rendered = BTreeMap::new();
         if !tasks.is_empty() {
             let (plain, user) = (SyncRequest::default(), &turn.caller.user_id);
+            let person = self.push.person(user).await?;
+            let viewer = self.history.viewer(user, Some(&turn.caller.device_id)).await?;
             let mut scene = Scene {
                 caller: turn.caller,
                 request: &plain,
                 cut: &turn.cut,
-                viewer: self.history.viewer(user, Some(&turn.caller.device_id)).await?,
-                person: self.push.person(user).await?,
+                viewer: viewer.ignoring(&person.ignored),
+                person,
                 lanes: self.log.subscriptions(&Audience::Account(user.clone())).await?,
                 channel,
                 members: Sendings::new(),

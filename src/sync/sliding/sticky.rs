@@ -50,6 +50,9 @@ impl Sync {
             wanted.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STICKY_EVENTS_PAGE_MAX);
         let limit = asked.clamp(1, STICKY_EVENTS_PAGE_MAX);
         let mut viewer = self.history.viewer(&turn.caller.user_id, Some(&turn.caller.device_id)).await?;
+        if let Some(person) = &turn.habits.person {
+            viewer = viewer.ignoring(&person.ignored);
+        }
         let mut found = Vec::new();
         for room in rooms.keys() {
             // Whoever has everything up to here lacks only what has come since.

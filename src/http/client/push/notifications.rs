@@ -25,7 +25,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let only_highlights = request.only.as_deref() == Some("highlight");
     let user = &caller.user_id;
     let (found, next) = app.push.notifications(user, before, limit, only_highlights).await?;
-    let mut viewer = app.history.viewer(user, Some(&caller.device_id)).await?;
+    let viewer = app.history.viewer(user, Some(&caller.device_id)).await?;
+    let mut viewer = viewer.ignoring(&app.push.person(user).await?.ignored);
     let events: Vec<_> = found.iter().map(|notification| notification.event.clone()).collect();
     let bundles = viewer.bundles(&events).await?;
     let rendered = viewer.render(&events, Shape::Full, &bundles).await?;

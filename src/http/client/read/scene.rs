@@ -52,12 +52,9 @@ impl Scene {
     /// The room, for those who may look into it.
     pub(super) async fn find(app: &App, caller: &Caller, room: &RoomId) -> Result<Option<Self>, Failure> {
         let Some(reach) = app.history.reach(&caller.user_id, room).await? else { return Ok(None) };
-        Ok(Some(Self {
-            app: app.clone(),
-            reach,
-            viewer: app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?,
-            ignored: ignored(app, caller).await?,
-        }))
+        let ignored = ignored(app, caller).await?;
+        let viewer = app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?.ignoring(&ignored);
+        Ok(Some(Self { app: app.clone(), reach, viewer, ignored }))
     }
 
     /// An event of the room that the user may see.
@@ -133,7 +130,11 @@ impl Scene {
 /// Whose messages somebody does not want to see.
 pub(super) async fn ignored(app: &App, caller: &Caller) -> Result<BTreeSet<OwnedUserId>, Failure> {
     let list: Option<IgnoredUsers> = app.accounts.read_data(&caller.user_id, "m.ignored_user_list").await?;
-    Ok(list.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default())
+    let mut ignored: BTreeSet<_> =
+        list.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default();
+    // Nobody can want to hear nothing of themselves.
+    ignored.remove(&caller.user_id);
+    Ok(ignored)
 }
 
 /// Which events are wanted: by the filter, and not from those who are ignored.

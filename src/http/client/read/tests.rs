@@ -167,7 +167,9 @@ async fn relations_and_threads_are_found() {
     let room = alice.room(json!({})).await;
     let root = alice.say(&room, 0, json!({"body": "root"})).await;
     let relate = |kind: &str| json!({"body": "x", "m.relates_to": {"rel_type": kind, "event_id": root}});
-    let edit = alice.say(&room, 1, relate("m.replace")).await;
+    let mut edit = relate("m.replace");
+    edit["m.new_content"] = json!({"body": "y"});
+    let edit = alice.say(&room, 1, edit).await;
     let mut replies = Vec::new();
     for number in 2..7 {
         replies.push(alice.say(&room, number, relate("m.thread")).await);

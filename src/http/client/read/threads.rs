@@ -10,7 +10,7 @@ use ruma::{
     assign,
 };
 
-use super::scene::{Scene, page_limit, token};
+use super::scene::{Scene, boundary, page_limit, token};
 use crate::{
     account::Caller,
     history::{Source, Walk},
@@ -25,8 +25,10 @@ const DEFAULT: usize = 20;
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let direction = Direction::Backward;
+    // A thread is where its latest reply is, which may be beyond what the user may see.
+    let from = request.from.as_deref().map(boundary).transpose()?;
     let walk = Walk {
-        from: scene.start(request.from.as_deref(), direction)?,
+        from: from.unwrap_or_else(|| app.history.log().head()),
         to: None,
         direction,
         limit: page_limit(request.limit, DEFAULT),
@@ -35,6 +37,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let wanted = |event: &crate::history::StoredEvent| event.pdu.room_id() == room && passes(event);
     let mut page = scene.viewer.page(&Source::Threads(&request.room_id), walk, &wanted).await?;
     let next_batch = page.next().map(token);
+    page.events = scene.viewer.with_replies(page.events).await?;
     if request.include == IncludeThreads::Participated {
         page.events = scene.viewer.participated(page.events).await?;
     }
