@@ -40,8 +40,10 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Failure::custom(StatusCode::BAD_REQUEST, "M_UNKNOWN", message)
     })?;
     let ask = ask(&app, &caller, &criteria, request.next_batch).await?;
-    let mut viewer = app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
-    let is_wanted = wanted(ignored(&app, &caller).await?, criteria.filter.clone());
+    let ignored = ignored(&app, &caller).await?;
+    let viewer = app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
+    let mut viewer = viewer.ignoring(&ignored);
+    let is_wanted = wanted(ignored, criteria.filter.clone());
     let found = messages.find(&mut viewer, &ask, &is_wanted).await?;
 
     let mut results = render(&mut viewer, &found).await?;
@@ -92,13 +94,16 @@ async fn ask(app: &App, caller: &Caller, criteria: &Criteria, after: Option<Stri
     })
 }
 
-/// The rooms to search: those that the caller is or was in, as far as the filter wants them, and those that they have
+/// The rooms to search: those that the caller is in, or was in and has not forgotten, as far as the filter wants them, and those that they have
 /// come out of.
 async fn rooms(app: &App, caller: &Caller, criteria: &Criteria) -> Result<Vec<OwnedRoomId>, Failure> {
     let been_in = [Membership::Join, Membership::Leave, Membership::Ban];
     let all = app.history.memberships(&caller.user_id).await?.into_iter();
-    let all: BTreeSet<OwnedRoomId> =
+    let mut all: BTreeSet<OwnedRoomId> =
         all.filter(|entry| been_in.contains(&entry.membership)).map(|entry| entry.room_id).collect();
+    for forgotten in app.history.forgotten(&caller.user_id).await? {
+        all.remove(&forgotten);
+    }
     let filter = &criteria.filter;
     let mut rooms = match &filter.rooms {
         None => all,
