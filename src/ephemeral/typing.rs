@@ -118,13 +118,19 @@ impl Ephemeral {
 
     /// The user has left `room`, so they type there no more.
     pub async fn note_leave(&self, room: &RoomId, user: &UserId) {
+        self.note_removal(room, user).await;
+        self.note_event(room, user).await;
+    }
+
+    /// Somebody has taken the user out of `room`, so they type there no more.
+    pub async fn note_removal(&self, room: &RoomId, user: &UserId) {
         let told = match self.0.typing.set(room, user, None) {
             true => self.tell_typing(room).await,
             false => Ok(()),
         };
         // Who types expires by itself.
-        if let Err(error) = told.and(self.note_activity(user).await) {
-            tracing::debug!("could not tell that {user} has left {room}: {error}");
+        if let Err(error) = told {
+            tracing::debug!("could not tell that {user} types in {room} no more: {error}");
         }
     }
 

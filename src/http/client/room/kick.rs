@@ -12,5 +12,6 @@ use crate::{
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     app.rooms.kick(&caller.user_id, &request.room_id, &request.user_id, request.reason.as_deref()).await?;
+    app.ephemeral.note_removal(&request.room_id, &request.user_id).await;
     Ok(Response::new())
 }
