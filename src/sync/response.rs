@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -100,6 +100,11 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
+    /// Whether the user is invited to a room, or knocks at it.
+    pub(super) fn awaits(&self, room: &RoomId) -> bool {
+        self.invite.contains_key(room) || self.knock.contains_key(room)
+    }
+
     fn is_empty(&self) -> bool {
         self.join.is_empty() && self.invite.is_empty() && self.knock.is_empty() && self.leave.is_empty()
     }

@@ -101,13 +101,15 @@ impl Sync {
                 place = self.presentable(&scene, found).await?;
                 held_back.extend(place.is_none().then(|| room.clone()));
             }
+            self.add_membership(&mut scene, &room, &mut response.rooms).await?;
             match place {
+                // Clients take a room for what they read last, so it is in one section only.
+                Some(_) if response.rooms.awaits(&room) => held_back.push(room),
                 Some(place) if place.is_joined || self.shows_left(&scene, &place).await? => {
                     places.push(place);
                 }
                 _ => {}
             }
-            self.add_membership(&mut scene, &room, &mut response.rooms).await?;
         }
         let spans = self.spans(&mut scene, &places).await?;
         let states = self.states(&mut scene, &places, &spans).await?;
