@@ -60,7 +60,7 @@ impl Sync {
             }
         }
         // A client that has nothing yet takes it that nobody types.
-        let typing = typing.filter(|users| !place.is_new || !users.is_empty());
+        let typing = typing.filter(|users| !place.is_new || place.returns || !users.is_empty());
         if let Some(mut user_ids) = typing.filter(|_| type_wanted(filter, "m.typing")) {
             user_ids.retain(|user| !scene.person.ignored.contains(user));
             events.events.push(value_event("m.typing", &json!({ "user_ids": user_ids }))?);
