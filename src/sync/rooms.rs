@@ -248,6 +248,7 @@ impl Sync {
                 timeline: timelines.next().unwrap_or_default(),
                 ephemeral: ephemerals.next().unwrap_or_default(),
                 account_data: data.next().unwrap_or_default(),
+                counts_changed: span.lowers_counts(&scene.caller.user_id),
                 ..RoomUpdate::default()
             };
             if place.is_joined && (place.is_whole(scene.request) || state.members_moved) {

@@ -1,12 +1,15 @@
 //! The timelines of rooms in a page.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use ruma::{EventId, OwnedEventId, UInt, api::client::filter::EventFormat};
+use ruma::{EventId, OwnedEventId, UInt, UserId, api::client::filter::EventFormat};
 use serde_json::value::RawValue;
 
 use super::{
-    Sync, SyncError, boundary, fields,
+    StateDialect, Sync, SyncError, boundary, fields,
     filter::{is_selective, kind_wanted, wants},
     response::{Json, Timeline},
     rooms::{Place, Scene},
@@ -47,6 +50,25 @@ impl Span {
         self.limited = true;
     }
 
+    /// Leaves out shown state that a later event, which is not shown, has replaced: a client that builds the
+    /// state from the timeline would take what it is shown for what stands.
+    fn cut_where_overtaken(&mut self) {
+        if self.shown.len() == self.covered.len() {
+            return;
+        }
+        let shown: HashSet<&EventId> = self.shown.iter().map(|event| event.pdu.event_id()).collect();
+        let mut newest_is_shown = HashMap::new();
+        let overtaken = self.covered.iter().rposition(|event| {
+            let Some(place) = event.pdu.state_position() else { return false };
+            let is_shown = shown.contains(event.pdu.event_id());
+            let newest_is_shown: bool = *newest_is_shown.entry(place).or_insert(is_shown);
+            is_shown && !newest_is_shown
+        });
+        if let Some(last) = overtaken {
+            self.cut(last + 1);
+        }
+    }
+
     /// Leaves out all events.
     fn empty(&mut self) {
         if let Some(last) = self.covered.last() {
@@ -56,6 +78,11 @@ impl Span {
         }
         self.covered.clear();
         self.shown.clear();
+    }
+
+    /// Whether events may have made less unread: what the user said, or what took back others.
+    pub(super) fn lowers_counts(&self, user: &UserId) -> bool {
+        self.covered.iter().any(|event| event.pdu.sender() == user || event.pdu.redacts().is_some())
     }
 
     /// Whether the state is the same before, between and after the events.
@@ -88,6 +115,9 @@ impl Sync {
             spans.push(span);
         }
         self.cut_at_gaps(places, &mut spans).await?;
+        if scene.channel.is_empty() && scene.request.dialect == StateDialect::Before {
+            spans.iter_mut().for_each(Span::cut_where_overtaken);
+        }
         if scene.request.filter.room.timeline.limit.is_some_and(|limit| limit == UInt::MIN) {
             spans.iter_mut().for_each(Span::empty);
         }

@@ -25,16 +25,13 @@ impl Sync {
         updates: &mut [(&Place<'_>, RoomUpdate)],
     ) -> Result<(), SyncError> {
         let user = &scene.caller.user_id;
-        let own = |fact: &Fact| match fact {
-            Fact::Event { .. } => true,
-            Fact::Receipt { user_id, .. } => user_id == user,
-            _ => false,
+        let reads = |place: &Place<'_>| {
+            let is_own = |fact: &Fact| matches!(fact, Fact::Receipt { user_id, .. } if user_id == user);
+            place.facts().any(is_own) || scene.cut.private_receipts.contains_key(&place.room)
         };
-        let may_change = |place: &Place<'_>| {
-            place.is_whole(scene.request)
-                || place.facts().any(own)
-                || scene.cut.private_receipts.contains_key(&place.room)
-        };
+        let is_event = |fact: &Fact| matches!(fact, Fact::Event { .. });
+        let may_change =
+            |place: &Place<'_>| place.is_whole(scene.request) || place.facts().any(is_event) || reads(place);
         let mut changed: Vec<_> =
             updates.iter_mut().filter(|(place, _)| place.is_joined && may_change(place)).collect();
         let rooms: Vec<OwnedRoomId> = changed.iter().map(|(place, _)| place.room.clone()).collect();
@@ -43,9 +40,9 @@ impl Sync {
         }
         let by_thread = scene.request.filter.room.timeline.unread_thread_notifications;
         let unread = self.push.unread(user, &rooms, scene.cut.to.log).await?;
-        for ((_, update), unread) in changed.iter_mut().zip(unread) {
-            // An event that the client has filtered out counts all the same.
-            update.counts_changed = unread.newest > scene.cut.from.log;
+        for ((place, update), unread) in changed.iter_mut().zip(unread) {
+            // An event that the client has filtered out counts all the same, and so does a receipt.
+            update.counts_changed |= unread.newest > scene.cut.from.log || reads(place);
             update.unread_notifications =
                 Some(if by_thread { unread.main.into() } else { unread.total().into() });
             if by_thread {
