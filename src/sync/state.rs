@@ -249,8 +249,9 @@ impl Sync {
                 && !is_redundant(&scene.request.filter.room)
                 && self.lazy.has((scene.caller, ""), &place.room, (&user, &value.event_id), place.from);
             if !knows {
-                choice.lazy.push((user, value.event_id.clone()));
-                chosen.insert(key, value.event_id);
+                // What has replaced it within the timeline, unseen, stands.
+                let id = chosen.entry(key).or_insert(value.event_id);
+                choice.lazy.push((user, id.clone()));
             }
         }
         Ok(())
