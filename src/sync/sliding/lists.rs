@@ -74,6 +74,31 @@ impl Habits {
         }
     }
 
+    /// The roster as if invites that are overlooked had not come: whoever was in such a room before, and has it,
+    /// is told that it was left.
+    fn without_overlooked(&self, roster: &Arc<Roster>, user: &UserId) -> Arc<Roster> {
+        let Some(person) = &self.person else { return roster.clone() };
+        let overlooked = roster.order.iter().filter_map(|entry| {
+            let (opened, closed) = entry.stay?;
+            let is_invite = entry.standing == Standing::Outside && entry.membership == Membership::Invite;
+            let sender = entry.sender.as_ref().filter(|_| is_invite)?;
+            person.overlooks(sender).then(|| Entry {
+                standing: Standing::Left { opened, closed },
+                membership: Membership::Leave,
+                // To those who do not have the room it is not shown.
+                sender: Some(user.to_owned()),
+                since: closed,
+                activity: closed,
+                ..Entry::clone(entry)
+            })
+        });
+        let overlooked: Vec<Entry> = overlooked.collect();
+        match overlooked.is_empty() {
+            true => roster.clone(),
+            false => Arc::new(roster.with(overlooked, &BTreeSet::new(), roster.at)),
+        }
+    }
+
     /// Whether a user may subscribe to a room.
     fn admits(&self, entry: &Entry, user: &UserId, sent: &State) -> bool {
         match entry.standing {
@@ -107,6 +132,7 @@ impl Sync {
         if request.lists.values().any(|list| needs_traits(&list.filters)) {
             *roster = self.with_traits(user, roster.clone()).await?;
         }
+        *roster = habits.without_overlooked(roster, user);
         let mut selection = Selection::default();
         let shown: Vec<&Arc<Entry>> =
             roster.order.iter().filter(|entry| habits.shows(entry, user, sent)).collect();

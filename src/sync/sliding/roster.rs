@@ -11,7 +11,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use super::traits::Traits;
 use crate::{
     limits::SLIDING_ROSTER_ROOMS_MAX,
-    log::{Audience, Direction, Subscriptions},
+    log::{Audience, Direction, Interval, Subscriptions},
     store::StoreError,
     sync::Sync,
     types::{Fact, Lane, Membership, Position},
@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) sender: Option<OwnedUserId>,
     /// When it came to be.
     pub(super) since: Position,
+    /// From where to where the last stay went, if it is over.
+    pub(super) stay: Option<(Position, Position)>,
     /// The last event that the user is given.
     pub(super) activity: Position,
     /// What lists are filtered by, as far as it has been asked for; the flag says whether it may be old.
@@ -212,9 +214,21 @@ impl Sync {
                 gone.insert(room);
                 continue;
             }
+            let closed = |stay: &Interval| Some((stay.opened, stay.closed.filter(|closed| *closed <= to)?));
+            let stay = interval.and_then(closed);
             let Known { membership, event_id, since } = known;
             let (sender, activity, traits) = (None, since, None);
-            entries.push(Entry { room, standing, membership, event_id, sender, since, activity, traits });
+            entries.push(Entry {
+                room,
+                standing,
+                membership,
+                event_id,
+                sender,
+                since,
+                stay,
+                activity,
+                traits,
+            });
         }
         self.find_senders(&mut entries).await?;
         self.find_activity(&mut entries, to).await?;
