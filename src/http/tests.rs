@@ -1,5 +1,7 @@
 //! The harness by table: what is answered before and after a handler.
 
+mod model;
+
 use std::sync::Arc;
 
 use axum::{

@@ -1,0 +1,260 @@
+//! What happened, as plain lists, and naive recounts from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// How far relations are followed to the thread that an event belongs to.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts>
+const HOPS: usize = 3;
+/// The level that mentioning the whole room takes.
+const ROOM_MENTION_LEVEL: i64 = 50;
+
+/// An event as it was sent.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) id: String,
+    pub(super) sender: String,
+    pub(super) kind: String,
+    pub(super) key: Option<String>,
+    pub(super) content: Value,
+    pub(super) ts: u64,
+    /// The event that redacted it.
+    pub(super) redacted: Option<usize>,
+    /// When it happened, among all that happened anywhere.
+    pub(super) tick: u64,
+}
+
+impl Event {
+    /// To which event it relates, and how.
+    pub(super) fn relation(&self) -> Option<(&str, &str)> {
+        let relation = &self.content["m.relates_to"];
+        Some((relation["rel_type"].as_str()?, relation["event_id"].as_str()?))
+    }
+
+    /// The membership that it gives to `user`.
+    fn membership_of(&self, user: &str) -> Option<&str> {
+        let fits = self.kind == "m.room.member" && self.key.as_deref() == Some(user);
+        fits.then(|| self.content["membership"].as_str()).flatten()
+    }
+}
+
+/// A receipt: whose, whether it is private, and of which thread (none for all of the room).
+pub(super) type ReceiptOf = (String, bool, String);
+
+/// One room, from its beginning.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    pub(super) id: String,
+    pub(super) events: Vec<Event>,
+    pub(super) receipts: BTreeMap<ReceiptOf, usize>,
+    pub(super) typing: BTreeSet<String>,
+}
+
+/// Notifications, and how many of them are highlights.
+pub(super) type Tally = (u64, u64);
+
+impl Room {
+    /// What `user` is to the room before the event at `upto`.
+    pub(super) fn member_before(&self, user: &str, upto: usize) -> &str {
+        let found = self.events[..upto].iter().rev().find_map(|event| event.membership_of(user));
+        found.unwrap_or("leave")
+    }
+
+    pub(super) fn member(&self, user: &str) -> &str {
+        self.member_before(user, self.events.len())
+    }
+
+    /// The event that made `user` what they are to the room.
+    pub(super) fn member_event(&self, user: &str) -> Option<usize> {
+        self.events.iter().rposition(|event| event.membership_of(user).is_some())
+    }
+
+    pub(super) fn joined(&self) -> BTreeSet<&str> {
+        self.with("join")
+    }
+
+    pub(super) fn with(&self, membership: &str) -> BTreeSet<&str> {
+        let everybody = self.events.iter().filter(|event| event.kind == "m.room.member");
+        let users = everybody.filter_map(|event| event.key.as_deref());
+        users.filter(|user| self.member(user) == membership).collect()
+    }
+
+    /// The state before the event at `upto`.
+    pub(super) fn state_before(&self, upto: usize) -> BTreeMap<(&str, &str), usize> {
+        let events = self.events[..upto].iter().enumerate();
+        events.filter_map(|(at, event)| Some(((&*event.kind, event.key.as_deref()?), at))).collect()
+    }
+
+    pub(super) fn visibility_before(&self, upto: usize) -> &str {
+        let at = self.state_before(upto).get(&("m.room.history_visibility", "")).copied();
+        at.map_or("shared", |at| self.visibility_of(at))
+    }
+
+    fn visibility_of(&self, at: usize) -> &str {
+        self.events[at].content["history_visibility"].as_str().unwrap_or("shared")
+    }
+
+    /// The stays of `user`: the joining, and the event that ended it.
+    pub(super) fn stays(&self, user: &str) -> Vec<(usize, Option<usize>)> {
+        let mut stays: Vec<(usize, Option<usize>)> = Vec::new();
+        for (at, event) in self.events.iter().enumerate() {
+            let Some(membership) = event.membership_of(user) else { continue };
+            let is_in = stays.last().is_some_and(|(_, end)| end.is_none());
+            match (is_in, membership == "join") {
+                (false, true) => stays.push((at, None)),
+                (true, false) => stays.last_mut().unwrap().1 = Some(at),
+                _ => {}
+            }
+        }
+        stays
+    }
+
+    /// Whether `user` may see the event at `at`.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>
+    pub(super) fn sees(&self, user: &str, at: usize) -> bool {
+        let joins_later = self.stays(user).iter().any(|(open, _)| *open > at);
+        let allows = |visibility: &str, membership: &str| match (visibility, membership) {
+            ("world_readable", _) | (_, "join") | ("invited", "invite") => true,
+            ("shared", _) => joins_later,
+            _ => false,
+        };
+        let event = &self.events[at];
+        let (visibility, membership) = (self.visibility_before(at), self.member_before(user, at));
+        let sets_visibility = event.kind == "m.room.history_visibility" && event.key.as_deref() == Some("");
+        allows(visibility, membership)
+            || (sets_visibility && allows(self.visibility_of(at), membership))
+            || event.membership_of(user).is_some_and(|membership| allows(visibility, membership))
+    }
+
+    /// The last event that `user` is given: of those who are in none, of those who have left the end of
+    /// their last stay. `Err` for those who may not look into the room at all.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>: "After a user has left a
+    /// room, they may see any events which they were allowed to see before they left the room, but no
+    /// events received after they left."
+    pub(super) fn until(&self, user: &str, has_forgotten: bool) -> Option<usize> {
+        let (all, last) = (self.events.len(), self.stays(user).last().copied());
+        let is_open = self.visibility_before(all) == "world_readable";
+        match last {
+            Some((_, None)) => Some(all),
+            _ if is_open => Some(all),
+            Some((_, Some(end))) if !has_forgotten => Some(end + 1),
+            _ => None,
+        }
+    }
+
+    pub(super) fn place(&self, id: &str) -> Option<usize> {
+        self.events.iter().position(|event| event.id == id)
+    }
+
+    /// The root of the thread to which an event belongs.
+    pub(super) fn thread_of(&self, at: usize) -> Option<usize> {
+        let mut event = &self.events[at];
+        for _ in 0..=HOPS {
+            let (how, target) = event.relation()?;
+            let place = self.place(target)?;
+            if how == "m.thread" {
+                return Some(place);
+            }
+            event = &self.events[place];
+        }
+        None
+    }
+
+    /// The events that relate to one, and have not been redacted.
+    pub(super) fn children(&self, parent: usize) -> impl Iterator<Item = (usize, &str)> {
+        let id = &*self.events[parent].id;
+        self.events.iter().enumerate().filter_map(move |(at, event)| {
+            let (how, target) = event.relation()?;
+            (target == id && event.redacted.is_none()).then_some((at, how))
+        })
+    }
+
+    fn level_before(&self, user: &str, upto: usize) -> i64 {
+        let state = self.state_before(upto);
+        if state.get(&("m.room.create", "")).is_some_and(|at| self.events[*at].sender == user) {
+            return i64::MAX;
+        }
+        let levels = state.get(&("m.room.power_levels", "")).map(|at| &self.events[*at].content);
+        levels.and_then(|levels| levels["users"][user].as_i64()).unwrap_or(0)
+    }
+
+    /// What the default push rules say of an event: whether it notifies, and whether it is a highlight.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#predefined-rules>
+    pub(super) fn notifies(&self, user: &str, at: usize, ignored: &BTreeSet<String>) -> Option<bool> {
+        let event = &self.events[at];
+        let is_mute = event.sender == user || ignored.contains(&event.sender) || event.redacted.is_some();
+        if is_mute || event.kind != "m.room.message" || event.content["msgtype"] == "m.notice" {
+            return None;
+        }
+        let mentions = &event.content["m.mentions"];
+        let named = mentions["user_ids"].as_array().into_iter().flatten();
+        let is_named = named.into_iter().any(|name| name == user);
+        let all = mentions["room"] == true && self.level_before(&event.sender, at) >= ROOM_MENTION_LEVEL;
+        if is_named || all {
+            return Some(true);
+        }
+        let is_edit = event.relation().is_some_and(|(how, _)| how == "m.replace");
+        (!is_edit).then_some(false)
+    }
+
+    /// Up to where `user` has read the thread with this root, or the main timeline: by receipts, and by
+    /// what they said there themselves.
+    pub(super) fn read_upto(&self, user: &str, thread: Option<usize>, counts_own: bool) -> Option<usize> {
+        let name = thread.map_or("main", |root| &*self.events[root].id);
+        let receipts =
+            self.receipts.iter().filter(|((whose, _, of), _)| whose == user && (of.is_empty() || of == name));
+        let own = self.events.iter().rposition(|event| event.sender == user && event.key.is_none());
+        let own = (0..=own.unwrap_or_default()).rev().find(|at| {
+            let event = &self.events[*at];
+            event.sender == user && event.key.is_none() && self.thread_of(*at) == thread
+        });
+        receipts.map(|(_, at)| *at).chain(own.filter(|_| counts_own)).max()
+    }
+
+    /// What `user` has not read since they joined: outside threads, and by the roots of threads.
+    pub(super) fn unread(&self, user: &str, ignored: &BTreeSet<String>) -> (Tally, BTreeMap<String, Tally>) {
+        let (mut main, mut threads): (Tally, BTreeMap<String, Tally>) = Default::default();
+        let Some((opened, None)) = self.stays(user).last().copied() else { return (main, threads) };
+        for at in opened + 1..self.events.len() {
+            let Some(highlights) = self.notifies(user, at, ignored) else { continue };
+            let thread = self.thread_of(at);
+            if self.read_upto(user, thread, true).is_some_and(|read| read >= at) {
+                continue;
+            }
+            let tally = match thread {
+                None => &mut main,
+                Some(root) => threads.entry(self.events[root].id.clone()).or_default(),
+            };
+            tally.0 += 1;
+            tally.1 += u64::from(highlights);
+        }
+        (main, threads)
+    }
+
+    /// Whether `user` has taken back what they said in a thread: which thread they had read by saying it
+    /// nobody can tell any more.
+    pub(super) fn has_lost_mark(&self, user: &str) -> bool {
+        let mut all = self.events.iter();
+        all.any(|event| event.sender == user && event.redacted.is_some() && event.relation().is_some())
+    }
+
+    /// An event that `user` gets in timelines when they may see it: not of those whom they ignore.
+    pub(super) fn is_heard(&self, at: usize, ignored: &BTreeSet<String>) -> bool {
+        let event = &self.events[at];
+        event.key.is_some() || !ignored.contains(&event.sender)
+    }
+
+    /// All that `user` may find of the timeline, oldest first.
+    pub(super) fn timeline(&self, user: &str, until: usize, ignored: &BTreeSet<String>) -> Vec<usize> {
+        (0..until).filter(|at| self.sees(user, *at) && self.is_heard(*at, ignored)).collect()
+    }
+
+    pub(super) fn ids(&self, places: impl IntoIterator<Item = usize>) -> Vec<String> {
+        places.into_iter().map(|at| self.events[at].id.clone()).collect()
+    }
+}
