@@ -13,7 +13,7 @@ use super::{
         Provider, Rate, RegistrationEmail, RegistrationMode,
     },
 };
-use crate::limits::ACCESS_TOKEN_LIFETIME;
+use crate::limits::{ACCESS_TOKEN_LIFETIME, LETTER_DELAY};
 use crate::types::IpRange;
 
 sections! {
@@ -277,6 +277,12 @@ sections! {
         allow_ranges: Vec<IpRange> = Vec::new(),
         /// Ranges of addresses in which no push gateway may lie though they are public.
         deny_ranges: Vec<IpRange> = Vec::new(),
+        /// How long something may stay unread, in seconds, before a letter is written about it to users who want letters
+        /// (pushers of the kind `email`). It takes a mail server: see `email`.
+        email_delay_seconds: u64 = LETTER_DELAY.as_secs(),
+        /// Whether these letters quote what was said, where it is not encrypted. Otherwise they say in which room and by
+        /// whom.
+        email_quotes: bool = true,
     }
 
     /// Files that users send and receive: pictures, documents, voice messages.

@@ -36,7 +36,7 @@ pub use appservices::{
     AppserviceTrouble,
 };
 pub use backoff::DestinationStatus;
-pub use pushers::{ByNet, Gateway, Pushers};
+pub use pushers::{ByNet, Digest, DigestLine, Gateway, Letters, Means, Pushers};
 pub use standing::{Standing, stored_standings};
 pub use transport::ByPeers;
 

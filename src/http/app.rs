@@ -1,6 +1,6 @@
 //! What every handler is given.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use ruma::OwnedServerName;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Budget,
     auth::Authenticate,
+    digest::ByPost,
     metrics::Metrics,
     settings::{
         account_settings, captcha, media_settings, notice_settings, peer_settings, provider_settings,
@@ -20,7 +21,8 @@ use crate::{
     appservice::Appservices,
     config::{self, Config, Engine, MailProtection},
     delivery::{
-        self, AppserviceClient, AppserviceCouriers, AppserviceTransport, ByNet, ByPeers, Couriers, Pushers,
+        self, AppserviceClient, AppserviceCouriers, AppserviceTransport, ByNet, ByPeers, Couriers, Letters,
+        Means, Pushers,
     },
     device::Devices,
     ephemeral::Ephemeral,
@@ -176,7 +178,10 @@ impl Services {
         let couriers = start_couriers(watched, peers.clone(), &ports, (&tasks, stopping.clone()));
         let push = Push::new(history.clone(), accounts.clone());
         let watched = (history.clone(), push.clone());
-        let pushers = start_pushers(watched, net.clone(), &ports, (&tasks, stopping.clone()));
+        let post = open_post(&config.email)?;
+        let letters = letters(&config, post.as_ref(), &registration_secret);
+        let means = (net.clone(), letters, Duration::from_secs(config.push.email_delay_seconds));
+        let pushers = start_pushers(watched, means, &ports, (&tasks, stopping.clone()));
         let watched = (history.clone(), accounts.clone(), devices.clone());
         let (appservice_client, appservice_couriers) =
             start_appservices((&appservices, net), watched, &ports, (&tasks, stopping.clone())).await;
@@ -201,7 +206,7 @@ impl Services {
             ephemeral,
             delayed,
             devices,
-            post: open_post(&config.email)?,
+            post,
             oauth,
             notices,
             reports,
@@ -334,14 +339,22 @@ async fn start_appservices(
     (client, AppserviceCouriers::start(all, watched, means, ports.clone(), running))
 }
 
+/// What takes letters about what users have not read, if there is a mail server and pages that they lead to.
+fn letters(config: &Config, post: Option<&Arc<dyn Post>>, secret: &str) -> Option<Arc<dyn Letters>> {
+    let (post, site) = (post?.clone(), site(config)?);
+    let (server_name, secret) = (config.server_name.clone(), secret.to_owned());
+    Some(Arc::new(ByPost { post, site, server_name, secret, quotes: config.push.email_quotes }))
+}
+
 fn start_pushers(
     watched: (History, Push),
-    net: Arc<dyn Net>,
+    (net, letters, letter_delay): (Arc<dyn Net>, Option<Arc<dyn Letters>>, Duration),
     ports: &Ports,
     running: (&TaskTracker, CancellationToken),
 ) -> Pushers {
     let patience = delivery::Settings { first_pause: PUSH_FIRST_PAUSE, longest_pause: PUSH_LONGEST_PAUSE };
-    Pushers::start(watched, Arc::new(ByNet(net)), patience, ports.clone(), running)
+    let means = Means { gateway: Arc::new(ByNet(net)), letters, letter_delay };
+    Pushers::start(watched, means, patience, ports.clone(), running)
 }
 
 fn open_post(email: &config::Email) -> Result<Option<Arc<dyn Post>>, StoreError> {

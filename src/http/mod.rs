@@ -15,6 +15,7 @@ mod budget;
 mod call;
 mod captcha;
 pub mod client;
+mod digest;
 mod error;
 pub mod federation;
 mod file;

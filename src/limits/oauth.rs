@@ -71,3 +71,15 @@ pub const CAPTCHA_SECONDS_MAX: Duration = Duration::from_secs(10);
 pub const CAPTCHA_ANSWER_BYTES_MAX: usize = 16 << 10;
 /// Largest solution of a captcha that is sent on, in bytes (ours; reCAPTCHA's have about 2 KiB).
 pub const CAPTCHA_RESPONSE_BYTES_MAX: usize = 8 << 10;
+/// How long something may stay unread before a letter is written about it, unless the operator says otherwise (ours; as
+/// Synapse has it).
+pub const LETTER_DELAY: Duration = Duration::from_secs(10 * 60);
+/// The pause between two letters of which the first was not answered by reading, in milliseconds (ours; doubled with each
+/// further one).
+pub const LETTER_PAUSE_MS: u64 = 3_600 * 1_000;
+/// The longest pause between two letters, in milliseconds (ours).
+pub const LETTER_PAUSE_MAX_MS: u64 = 24 * 3_600 * 1_000;
+/// Notifications that a letter tells of one by one (ours; the rest is counted).
+pub const LETTER_LINES_MAX: usize = 30;
+/// Characters of what somebody says that go into a letter (ours).
+pub const LETTER_TEXT_CHARS_MAX: usize = 200;

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
-    message::{Mailbox, header::ContentType},
+    message::{
+        Mailbox,
+        header::{ContentType, Header, HeaderName, HeaderValue},
+    },
     transport::smtp::authentication::Credentials,
 };
 
 use crate::{limits::MAIL_SECONDS_MAX, store::BoxFuture};
 
 /// A letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Letter {
     /// The address that it goes to.
     pub to: String,
@@ -23,6 +26,44 @@ pub struct Letter {
     pub subject: String,
     /// What it says.
     pub text: String,
+    /// The address of a page by which there are no more of this kind; mail programs show a button for it (RFC 8058).
+    pub unsubscribe: Option<String>,
+}
+
+/// `List-Unsubscribe` (RFC 2369).
+#[derive(Clone)]
+struct Unsubscribe(String);
+
+impl Header for Unsubscribe {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.trim_matches(['<', '>']).to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), format!("<{}>", self.0))
+    }
+}
+
+/// `List-Unsubscribe-Post` (RFC 8058).
+#[derive(Clone)]
+struct OneClick;
+
+impl Header for OneClick {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe-Post")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), String::from("List-Unsubscribe=One-Click"))
+    }
 }
 
 /// Why a letter cannot be sent.
@@ -105,13 +146,16 @@ impl Smtp {
 impl Post for Smtp {
     fn send<'a>(&'a self, letter: Letter) -> BoxFuture<'a, Result<(), MailError>> {
         Box::pin(async move {
-            let Letter { to, subject, text } = letter;
-            let message = Message::builder()
+            let Letter { to, subject, text, unsubscribe } = letter;
+            let mut message = Message::builder()
                 .from(self.from.clone())
                 .to(Mailbox::new(None, to.parse()?))
                 .subject(subject)
-                .header(ContentType::TEXT_PLAIN)
-                .body(text)?;
+                .header(ContentType::TEXT_PLAIN);
+            if let Some(url) = unsubscribe {
+                message = message.header(Unsubscribe(url)).header(OneClick);
+            }
+            let message = message.body(text)?;
             self.transport.send(message).await?;
             Ok(())
         })

@@ -21,7 +21,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 pub use notice::Notice;
 pub use notifications::Notification;
 pub use person::Person;
-pub use pusher::{PusherId, PusherRow, PusherSetting, Trouble};
+pub use pusher::{MAIL_APP, PusherId, PusherRow, PusherSetting, Trouble, Writing};
 pub use unread::{Counts, Unread};
 
 use crate::{

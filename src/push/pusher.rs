@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Push, PushError};
 use crate::{
-    account::{Caller, DEVICES},
+    account::{AccountError, Caller, DEVICES},
     limits::{
         ACCOUNT_ATTEMPTS_MAX, PUSHER_APP_ID_BYTES_MAX, PUSHER_BYTES_MAX, PUSHERS_PER_USER_MAX,
         PUSHKEY_BYTES_MAX, SCAN_ROWS_MAX,
@@ -36,6 +36,11 @@ const PUSHER_KEYS: Rows<(String, String, OwnedUserId), ()> = Rows::new(TableId::
 ///
 /// <https://spec.matrix.org/v1.19/push-gateway-api/#post_matrixpushv1notify>
 const GATEWAY_PATH: &str = "/_matrix/push/v1/notify";
+
+/// The `app_id` of pushers that write letters.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset>
+pub const MAIL_APP: &str = "m.email";
 
 /// Names a pusher.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,6 +112,25 @@ pub struct PusherRow {
     /// When it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// For one that writes letters: how that stands.
+    #[serde(default, skip_serializing_if = "Writing::is_idle")]
+    pub writing: Writing,
+}
+
+/// How a pusher stands that writes letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Writing {
+    /// When the next letter is written, unless everything is read by then; in milliseconds since the epoch.
+    pub due_ms: Option<u64>,
+    /// How many have been written since the user last had read everything.
+    pub unanswered: u32,
+}
+
+impl Writing {
+    fn is_idle(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl PusherRow {
@@ -116,6 +140,20 @@ impl PusherRow {
     /// When the row is broken.
     pub fn pusher(&self) -> Result<Pusher, StoreError> {
         serde_json::from_str(&self.pusher).map_err(|error| StoreError::Corrupt(format!("a pusher: {error}")))
+    }
+
+    /// Before when nothing is to be done for it, in milliseconds since the epoch.
+    #[must_use]
+    pub fn waits_until_ms(&self) -> Option<u64> {
+        self.trouble.as_ref().map(|trouble| trouble.retry_at_ms).max(self.writing.due_ms)
+    }
+
+    /// Whether it writes letters: a pusher of the kind `email`.
+    ///
+    /// # Errors
+    /// When the row is broken.
+    pub fn writes_letters(&self) -> Result<bool, StoreError> {
+        Ok(matches!(self.pusher()?.kind, PusherKind::Email(_)))
     }
 
     /// Where the gateway is, and what it wants to be told, for a pusher of the kind `http`.
@@ -182,6 +220,9 @@ impl Push {
     ) -> Result<(), PushError> {
         let PusherSetting { append, disabled, now_ms } = setting;
         let text = check(pusher)?;
+        if matches!(pusher.kind, PusherKind::Email(_)) {
+            self.check_address(&caller.user_id, &pusher.ids.pushkey).await?;
+        }
         let owner = (caller.user_id.clone(), caller.device_id.clone());
         let PusherIds { pushkey, app_id, .. } = pusher.ids.clone();
         let id = PusherId { user_id: caller.user_id.clone(), app_id, pushkey };
@@ -212,7 +253,8 @@ impl Push {
                 disabled,
                 set_ms: now_ms,
                 cursor,
-                badge: before.and_then(|before| before.badge),
+                badge: before.as_ref().and_then(|before| before.badge),
+                writing: before.map(|before| before.writing).unwrap_or_default(),
                 told_ms: None,
                 trouble: None,
             };
@@ -230,6 +272,25 @@ impl Push {
             }
         }
         Err(PushError::Contended)
+    }
+
+    /// Whether letters to `address` reach `user`: they have proved it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_address_of(&self, user: &UserId, address: &str) -> Result<bool, PushError> {
+        match self.0.accounts.user_of_address(address).await {
+            Ok(owner) => Ok(owner.is_some_and(|owner| owner == user)),
+            Err(AccountError::Invalid(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn check_address(&self, user: &UserId, address: &str) -> Result<(), PushError> {
+        match self.is_address_of(user, address).await? {
+            true => Ok(()),
+            false => Err(PushError::Invalid("The address is not one of the account")),
+        }
     }
 
     /// Removes a pusher; nothing happens if it is not there.
@@ -287,9 +348,20 @@ fn check(pusher: &Pusher) -> Result<String, PushError> {
     if app_id.is_empty() || app_id.len() > PUSHER_APP_ID_BYTES_MAX {
         return Err(PushError::Invalid("The app_id is empty or longer than 64 bytes"));
     }
-    let PusherKind::Http(data) = &pusher.kind else {
-        return Err(PushError::Invalid("This kind of pusher is not supported"));
-    };
+    match &pusher.kind {
+        PusherKind::Http(data) => check_gateway(data)?,
+        PusherKind::Email(_) if app_id == MAIL_APP => {}
+        PusherKind::Email(_) => return Err(PushError::Invalid("The app_id of letters is m.email")),
+        _ => return Err(PushError::Invalid("This kind of pusher is not supported")),
+    }
+    let text = serde_json::to_string(pusher).map_err(StoreError::engine)?;
+    match text.len() > PUSHER_BYTES_MAX {
+        true => Err(PushError::Invalid("The pusher is too large")),
+        false => Ok(text),
+    }
+}
+
+fn check_gateway(data: &HttpPusherData) -> Result<(), PushError> {
     let uri: Uri = data.url.parse().map_err(|_| PushError::Invalid("The URL of the gateway is none"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err(PushError::Invalid("The URL of the gateway must be an HTTPS URL"));
@@ -297,9 +369,5 @@ fn check(pusher: &Pusher) -> Result<String, PushError> {
     if uri.path() != GATEWAY_PATH {
         return Err(PushError::Invalid("The path of the gateway must be /_matrix/push/v1/notify"));
     }
-    let text = serde_json::to_string(pusher).map_err(StoreError::engine)?;
-    match text.len() > PUSHER_BYTES_MAX {
-        true => Err(PushError::Invalid("The pusher is too large")),
-        false => Ok(text),
-    }
+    Ok(())
 }

@@ -11,11 +11,12 @@ use crate::{
     types::{Cursor, Position, Reader},
 };
 
-const LIMITS: PageLimits = PageLimits { append: PUSH_PAGE_EVENTS, queue: 0, before_opening: false };
+pub(super) const LIMITS: PageLimits =
+    PageLimits { append: PUSH_PAGE_EVENTS, queue: 0, before_opening: false };
 
 /// Why a pusher did not get on.
 #[derive(Debug, thiserror::Error)]
-enum PusherError {
+pub(super) enum PusherError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     #[error(transparent)]
@@ -25,8 +26,10 @@ enum PusherError {
 }
 
 /// Whether it is worth going on.
-enum Step {
+pub(super) enum Step {
     Done,
+    /// What there is to tell is told then, in milliseconds since the epoch.
+    Waits(u64),
     Gone,
 }
 
@@ -41,6 +44,7 @@ pub(super) async fn serve(pushers: Pushers, id: PusherId, cursor: Position) {
     };
     let outcome = match outcome {
         Ok(Step::Done) => Outcome::Told(courier.cursor),
+        Ok(Step::Waits(until_ms)) => Outcome::Waits(until_ms),
         Ok(Step::Gone) => Outcome::Gone,
         Err(error) => courier.fail(&error).await,
     };
@@ -48,10 +52,10 @@ pub(super) async fn serve(pushers: Pushers, id: PusherId, cursor: Position) {
     pushers.0.changed.notify_one();
 }
 
-struct Courier<'a> {
-    pushers: &'a Pushers,
-    id: &'a PusherId,
-    cursor: Position,
+pub(super) struct Courier<'a> {
+    pub(super) pushers: &'a Pushers,
+    pub(super) id: &'a PusherId,
+    pub(super) cursor: Position,
 }
 
 impl Courier<'_> {
@@ -62,10 +66,13 @@ impl Courier<'_> {
             // What comes up from here on is either in the page or noted.
             self.pushers.0.desk.lock().take_news(self.id);
             let Some(row) = push.pusher(self.id).await? else { return Ok(Step::Gone) };
-            let Some(gateway) = row.gateway()? else { return Ok(Step::Done) };
             if row.disabled {
                 return Ok(Step::Done);
             }
+            if row.writes_letters()? {
+                return self.write_letter(row).await;
+            }
+            let Some(gateway) = row.gateway()? else { return Ok(Step::Done) };
             self.cursor = self.cursor.max(row.cursor);
             let page = log.page(&reader, Cursor::at(self.cursor), &LIMITS).await?;
             let mut notices = push.notices(&self.id.user_id, &page).await?;
@@ -159,7 +166,11 @@ impl Courier<'_> {
     }
 
     /// Writes how far it has got; if the client has set the pusher anew meanwhile, into the new row.
-    async fn write(&self, before: &PusherRow, after: PusherRow) -> Result<Option<PusherRow>, PusherError> {
+    pub(super) async fn write(
+        &self,
+        before: &PusherRow,
+        after: PusherRow,
+    ) -> Result<Option<PusherRow>, PusherError> {
         let push = &self.pushers.0.push;
         let mut before = before.clone();
         loop {
@@ -168,6 +179,7 @@ impl Courier<'_> {
                 badge: after.badge,
                 told_ms: after.told_ms,
                 trouble: after.trouble.clone(),
+                writing: after.writing,
                 ..before.clone()
             };
             if push.advance_pusher(self.id, &before, &next).await? {

@@ -38,6 +38,8 @@ pub(super) enum Outcome {
     Told(Position),
     /// The gateway could not be told; it is tried again then, in milliseconds since the epoch.
     Failed(u64),
+    /// There is something to be told, but not yet; then, in milliseconds since the epoch.
+    Waits(u64),
     /// The pusher is gone.
     Gone,
 }
@@ -80,7 +82,7 @@ impl Desk {
         place.is_served = false;
         match outcome {
             Outcome::Told(upto) => place.cursor = place.cursor.max(upto),
-            Outcome::Failed(retry_at_ms) => {
+            Outcome::Failed(retry_at_ms) | Outcome::Waits(retry_at_ms) => {
                 place.has_news = true;
                 place.retry_at_ms = retry_at_ms;
             }
@@ -140,7 +142,7 @@ async fn note(pushers: &Pushers, user: &OwnedUserId) -> Result<(), StoreError> {
     let rows = pushers.0.push.pushers(user).await?;
     let mut desk = pushers.0.desk.lock();
     for (id, row) in rows {
-        desk.note(id, row.trouble.map(|trouble| trouble.retry_at_ms));
+        desk.note(id, row.waits_until_ms());
     }
     Ok(())
 }

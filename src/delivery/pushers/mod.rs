@@ -3,19 +3,20 @@
 //! A pusher reads the log like everybody else; its cursor is in its row (`push::PusherRow`), which is
 //! written after each notification that a gateway has taken. So nothing is lost by a crash, and at most one
 //! notification is repeated, with the same event id. Start reading at [`Pushers`], then `dispatch` (who is
-//! served when) and `courier` (one pusher's deliveries).
+//! served when) and `courier` (one pusher's deliveries), or `letters` for pushers that write letters.
 //!
 //! <https://spec.matrix.org/v1.19/push-gateway-api/>
 
 mod courier;
 mod dispatch;
 mod gateway;
+mod letters;
 mod render;
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use ruma::api::push_gateway::send_event_notification::v1::Notification;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use gateway::ByNet;
+pub use letters::{Digest, DigestLine, Letters};
 
 use super::{Settings, TransportError};
 use crate::{history::History, limits::PUSHERS_AT_ONCE, push::Push, store::BoxFuture, types::Ports};
@@ -38,6 +40,16 @@ pub trait Gateway: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<String>, TransportError>>;
 }
 
+/// How users are told.
+pub struct Means {
+    /// Takes notifications.
+    pub gateway: Arc<dyn Gateway>,
+    /// Takes letters, if there is a mail server.
+    pub letters: Option<Arc<dyn Letters>>,
+    /// How long something may stay unread before a letter is written about it.
+    pub letter_delay: Duration,
+}
+
 /// Serves every pusher. Cheap to clone.
 #[derive(Clone)]
 pub struct Pushers(Arc<Inner>);
@@ -47,6 +59,10 @@ struct Inner {
     push: Push,
     ports: Ports,
     gateway: Arc<dyn Gateway>,
+    /// Takes letters, if there is a mail server.
+    letters: Option<Arc<dyn Letters>>,
+    /// How long something may stay unread before a letter is written about it.
+    letter_delay: Duration,
     settings: Settings,
     desk: Mutex<dispatch::Desk>,
     /// Told when a courier ends.
@@ -67,16 +83,19 @@ impl Pushers {
     #[must_use]
     pub fn start(
         (history, push): (History, Push),
-        gateway: Arc<dyn Gateway>,
+        means: Means,
         settings: Settings,
         ports: Ports,
         (tasks, stopping): (&TaskTracker, CancellationToken),
     ) -> Self {
+        let Means { gateway, letters, letter_delay } = means;
         let this = Self(Arc::new(Inner {
             history,
             push,
             ports,
             gateway,
+            letters,
+            letter_delay,
             settings,
             desk: Mutex::default(),
             changed: Notify::new(),

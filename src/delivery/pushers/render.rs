@@ -85,7 +85,7 @@ pub(super) async fn event(
     Ok(notification)
 }
 
-async fn content<T: serde::de::DeserializeOwned>(
+pub(super) async fn content<T: serde::de::DeserializeOwned>(
     history: &History,
     state: StateId,
     (event_type, key): (StateEventType, &str),

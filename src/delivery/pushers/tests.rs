@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Gateway, Pushers};
+mod letters;
+
+use super::{Digest, Gateway, Letters, Means, Pushers};
 use crate::{
     account::{Accounts, Caller, NewSession, NewUser},
     delivery::{Settings, TransportError},
@@ -57,7 +59,24 @@ struct Phones {
     /// What was taken, in order: the pushkey and the notification.
     taken: Mutex<Vec<(String, Value)>>,
     tries: Mutex<usize>,
+    /// Letters, for pushers that write some.
+    letters: Mutex<Vec<Digest>>,
     changed: Notify,
+}
+
+impl Letters for Phones {
+    fn send<'a>(&'a self, digest: Digest) -> BoxFuture<'a, Result<(), TransportError>> {
+        *self.tries.lock() += 1;
+        let is_taken = *self.mood.lock() == Mood::Takes;
+        if is_taken {
+            self.letters.lock().push(digest);
+        }
+        self.changed.notify_one();
+        Box::pin(async move {
+            let failed = || TransportError { message: "421".into(), retry_after: None };
+            is_taken.then_some(()).ok_or_else(failed)
+        })
+    }
 }
 
 impl Gateway for Phones {
@@ -90,8 +109,8 @@ impl Gateway for Phones {
 
 impl Phones {
     fn new() -> Arc<Self> {
-        let (taken, tries, changed) = Default::default();
-        Arc::new(Self { mood: Mutex::new(Mood::Takes), taken, tries, changed })
+        let (taken, tries, letters, changed) = Default::default();
+        Arc::new(Self { mood: Mutex::new(Mood::Takes), taken, tries, letters, changed })
     }
 
     async fn until(&self, what: &str, wanted: impl Fn(&[(String, Value)]) -> bool) {
@@ -191,7 +210,11 @@ impl World {
         // It runs by itself; only its notifications are looked at.
         drop(Pushers::start(
             (history, push.clone()),
-            phones.clone(),
+            Means {
+                gateway: phones.clone(),
+                letters: Some(phones.clone()),
+                letter_delay: Duration::from_secs(600),
+            },
             settings,
             ports.clone(),
             (&tasks, stopping.clone()),

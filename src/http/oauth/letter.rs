@@ -49,6 +49,6 @@ async fn write(
         "Somebody, hopefully you, wants to {what} on {name}.\n\nTo go on, open this page:\n\n{link}\n\n\
          If it was not you, do nothing: then nothing happens.\n"
     );
-    let letter = Letter { to: address, subject: format!("{subject} {name}"), text };
+    let letter = Letter { to: address, subject: format!("{subject} {name}"), text, unsubscribe: None };
     post.send(letter).await.map_err(Failure::internal)
 }

@@ -25,6 +25,7 @@ mod revoke;
 mod sso;
 mod style;
 mod token;
+mod unsubscribe;
 mod upstream;
 mod visitor;
 mod welcome;
@@ -54,6 +55,7 @@ pub(super) fn routes(routes: &mut Routes) {
     register::routes(routes);
     account::routes(routes);
     sso::routes(routes);
+    unsubscribe::routes(routes);
     upstream::routes(routes);
     welcome::routes(routes);
     style::route(routes);

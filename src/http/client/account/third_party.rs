@@ -183,7 +183,8 @@ async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
              If it was not you, do nothing: then nothing happens.\n"
         );
         let subject = format!("Confirm your address for {name}");
-        post.send(Letter { to: address, subject, text }).await.map_err(Failure::internal)?;
+        let letter = Letter { to: address, subject, text, unsubscribe: None };
+        post.send(letter).await.map_err(Failure::internal)?;
     }
     OwnedSessionId::try_from(sid).map_err(Failure::internal)
 }

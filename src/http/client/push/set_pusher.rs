@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset>
 
 use ruma::api::client::push::{
-    PusherIds,
+    PusherIds, PusherKind,
     set_pusher::v3::{PusherAction, Request, Response},
 };
 use serde::Deserialize;
@@ -35,6 +35,10 @@ pub(super) async fn handle(
 ) -> Result<Response, Failure> {
     match request.action {
         PusherAction::Post(data) => {
+            let writes = matches!(data.pusher.kind, PusherKind::Email(_));
+            if writes && (app.post.is_none() || app.oauth.site().is_none()) {
+                return Err(Failure::invalid_param("This server sends no mail"));
+            }
             let (Switch { enabled }, now_ms) = (body.json()?, app.ports.clock.now_ms());
             let setting = PusherSetting { append: data.append, disabled: !enabled, now_ms };
             app.push.set_pusher(&caller, &data.pusher, setting).await?;
