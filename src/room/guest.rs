@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     dag::{Pdu, tree::Change},
-    history::tables::GUEST_ROOMS,
+    history::{StoredEvent, tables::GUEST_ROOMS},
     limits::{COURIER_STORE_PAUSE, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
     types::Membership,
@@ -63,8 +63,10 @@ impl Turn {
     pub(super) fn moves_guests(&self) -> bool {
         let is_access = |change: &Change| change.key.event_type == StateEventType::RoomGuestAccess;
         let moved = self.moved.iter().flat_map(|moved| &moved.changes);
-        let changes = self.written.iter().flat_map(|written| &written.changes).chain(moved);
-        self.base.is_some() && changes.into_iter().any(is_access)
+        let mut changes = self.written.iter().flat_map(|written| &written.changes).chain(moved);
+        // A redaction takes the content away without another event in its place.
+        let is_redacted = |event: &StoredEvent| *event.pdu.event_type() == TimelineEventType::RoomGuestAccess;
+        self.base.is_some() && (changes.any(is_access) || self.rewritten.iter().any(is_redacted))
     }
 
     /// Has `commit` say that the room's guests are to be looked at, if they are.

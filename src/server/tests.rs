@@ -1,5 +1,6 @@
 //! Whole servers in this process: start, answer, stop.
 
+mod captcha;
 pub(crate) mod federation;
 mod media;
 mod world;
