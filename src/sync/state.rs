@@ -182,22 +182,21 @@ impl Sync {
         let grown = lazy && became_whole.is_some_and(|at| at <= place.ends);
         let mut chosen: BTreeMap<StateKey, OwnedEventId> = BTreeMap::new();
         let mut members_moved = whole || place.is_new;
-        match whole {
-            true => {
-                let entries = self.history.state_of(target, None).await?;
-                let keep = |entry: &Entry| !lazy || entry.key.event_type != StateEventType::RoomMember;
-                let kept = entries.into_iter().filter(keep);
-                chosen.extend(kept.map(|entry| (entry.key, entry.value.event_id)));
-            }
-            false => {
-                for change in self.history.state_diff(bounds.since, target).await? {
-                    let is_member = change.key.event_type == StateEventType::RoomMember;
-                    members_moved |= is_member;
-                    if grown && is_member && change.before.is_none() {
-                        continue;
-                    }
-                    chosen.extend(change.after.map(|value| (change.key, value.event_id)));
+        if whole {
+            let entries = self.history.state_of(target, None).await?;
+            let keep = |entry: &Entry| !lazy || entry.key.event_type != StateEventType::RoomMember;
+            let kept = entries.into_iter().filter(keep);
+            chosen.extend(kept.map(|entry| (entry.key, entry.value.event_id)));
+        }
+        // Of members that the client may have, it hears whatever it asks for.
+        if !whole || (lazy && !place.is_new) {
+            for change in self.history.state_diff(bounds.since, target).await? {
+                let is_member = change.key.event_type == StateEventType::RoomMember;
+                members_moved |= is_member;
+                if grown && is_member && change.before.is_none() {
+                    continue;
                 }
+                chosen.extend(change.after.map(|value| (change.key, value.event_id)));
             }
         }
         // What moved within the timeline and is not shown there must come with the state.
