@@ -1,5 +1,6 @@
 //! The harness by table: what is answered before and after a handler.
 
+mod found;
 mod model;
 
 use std::sync::Arc;
@@ -76,22 +77,28 @@ pub(super) async fn services_with(config: Config, net: Arc<dyn Net>) -> Services
 /// As [`services_with`], with application services.
 /// Services whose clock is `clock`.
 pub(super) async fn services_at(config: Config, clock: Arc<ManualClock>) -> Services {
-    services_by(config, Arc::new(Isolated), Appservices::default(), clock).await
+    services_over(config, clock, Db::new(Arc::new(Memory::new()))).await
+}
+
+/// The same over what a store holds already.
+pub(super) async fn services_over(config: Config, clock: Arc<ManualClock>, db: Db) -> Services {
+    services_by(config, Arc::new(Isolated), Appservices::default(), (clock, db)).await
 }
 
 pub(super) async fn services_for(config: Config, net: Arc<dyn Net>, appservices: Appservices) -> Services {
-    services_by(config, net, appservices, Arc::new(ManualClock::at(0))).await
+    let db = Db::new(Arc::new(Memory::new()));
+    services_by(config, net, appservices, (Arc::new(ManualClock::at(0)), db)).await
 }
 
 async fn services_by(
     mut config: Config,
     net: Arc<dyn Net>,
     appservices: Appservices,
-    clock: Arc<ManualClock>,
+    (clock, db): (Arc<ManualClock>, Db),
 ) -> Services {
     config.store.engine = Engine::Memory;
     let tasks = TaskTracker::new();
-    let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
+    let log = Log::open(db, &tasks).await.unwrap();
     // In a box: it holds every service and all settings.
     Box::pin(Services::open(Foundation {
         signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),

@@ -28,10 +28,16 @@ impl Town {
         if self.chance(1, 3) {
             body["name"] = "a name".into();
         }
+        let mut initial = Vec::new();
         if self.chance(1, 2) {
             let setting = *VISIBILITIES.choose(&mut self.rng).unwrap();
-            body["initial_state"] = json!([{ "type": "m.room.history_visibility", "content": { "history_visibility": setting } }]);
+            let content = json!({ "history_visibility": setting });
+            initial.push(json!({ "type": "m.room.history_visibility", "content": content }));
         }
+        if self.chance(1, 4) {
+            initial.push(json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } }));
+        }
+        body["initial_state"] = initial.into();
         let (status, answer) = self.ask(who, "POST /createRoom", body).await;
         assert_eq!(status, 200, "{answer}");
         self.add_room(answer["room_id"].as_str().unwrap()).await;
@@ -77,6 +83,10 @@ impl Town {
         let is_last = is_in && self.rooms[room].joined().len() == 1;
         let (verb, body) = match self.below(8) {
             0 | 3..=5 if is_last => return,
+            0 | 1 if membership == "leave" && self.chance(1, 2) => {
+                self.act(who, room, (&format!("POST /knock/{id}"), json!({}))).await;
+                return;
+            }
             _ if !is_in && membership != "leave" && self.chance(1, 2) => ("join", json!({})),
             0..=2 if !is_in => ("join", json!({})),
             3 | 0 => ("leave", json!({})),

@@ -26,6 +26,7 @@ pub(super) struct Follower {
     since: Option<String>,
     rooms: BTreeMap<String, Known>,
     invites: BTreeSet<String>,
+    knocks: BTreeSet<String>,
     messages: Vec<u64>,
     data: BTreeMap<String, Value>,
     /// Whose devices it follows, and as of when.
@@ -114,6 +115,15 @@ impl Follower {
             Fate::Good => {}
         }
         let next = answer["next_batch"].as_str().unwrap();
+        if let Some(since) = &self.since {
+            let request = format!("GET /keys/changes?from={since}&to={next}");
+            let (status, changes) = town.ask_on(token, &request, Value::Null).await;
+            assert_eq!(status, 200, "{changes}");
+            for list in ["changed", "left"] {
+                let told = answer["device_lists"].get(list).cloned().unwrap_or(json!([]));
+                assert_eq!(changes[list], told, "{request}: {answer}");
+            }
+        }
         let news = self.since.as_deref() != Some(next);
         self.take(town, &answer);
         self.since = Some(next.to_owned());
@@ -141,10 +151,18 @@ impl Follower {
                 known.membership = String::from("invite");
                 known.typing.clear();
             }
+            self.knocks.remove(&id);
             self.invites.insert(id);
+        }
+        for (id, knocked) in section("knock") {
+            let events = knocked["knock_state"]["events"].as_array().unwrap();
+            assert!(events.iter().any(|event| event["state_key"] == **user), "{knocked}");
+            self.invites.remove(&id);
+            self.knocks.insert(id);
         }
         for (id, update) in section("leave") {
             self.invites.remove(&id);
+            self.knocks.remove(&id);
             let events = update["timeline"]["events"].as_array().into_iter().flatten();
             let joins =
                 |event: &Value| event["state_key"] == **user && event["content"]["membership"] == "join";
@@ -159,6 +177,7 @@ impl Follower {
         }
         for (id, update) in section("join") {
             self.invites.remove(&id);
+            self.knocks.remove(&id);
             let known = self.rooms.entry(id).or_default();
             take_room(known, &update, STATES[self.dialect]);
             known.membership = String::from("join");
@@ -189,6 +208,7 @@ impl Follower {
         let invites: BTreeSet<String> =
             with("invite").into_iter().filter(|id| !is_overlooked(town, user, id)).collect();
         assert_eq!(self.invites, invites, "invites of {device}");
+        assert_eq!(self.knocks, with("knock"), "knocks of {device}");
         for room in &town.rooms {
             let Some(known) = self.rooms.get(&room.id) else { continue };
             let look = Look::new(town, self.who, room);

@@ -48,9 +48,10 @@ impl Known {
         if let Some(first) = self.pieces.iter().position(is_known).filter(|_| is_limited) {
             // To whoever comes back into a room, what they have is given again behind a gap.
             self.pieces.truncate(first);
-            while matches!(self.pieces.last(), Some(Piece::Gap(_))) {
-                self.pieces.pop();
-            }
+        }
+        // Of gaps in a row the last leads through all.
+        while is_limited && matches!(self.pieces.last(), Some(Piece::Gap(_))) {
+            self.pieces.pop();
         }
         if is_limited || self.pieces.is_empty() {
             self.pieces.push(Piece::Gap(prev_batch.as_str().map(String::from)));

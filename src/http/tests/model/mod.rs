@@ -71,6 +71,9 @@ fn everybody_sees_what_they_may_and_no_more() {
         for _ in 0..STEPS {
             town.deed(true).await;
         }
+        if town.chance(1, 2) {
+            town.restart().await;
+        }
         for who in 0..town.people.len() {
             for room in &town.rooms {
                 Look::new(&town, who, room).check().await;
@@ -96,6 +99,9 @@ fn clients_of_sync_believe_what_happened() {
         let mut kept = clients.clone();
         for _ in 0..STEPS {
             town.deed(false).await;
+            if town.chance(1, 150) {
+                town.restart().await;
+            }
             if !town.chance(1, 2) {
                 continue;
             }
@@ -105,7 +111,7 @@ fn clients_of_sync_believe_what_happened() {
                 1 => clients[index].go_back(kept[index].clone()),
                 2 | 3 => kept[index] = clients[index].clone(),
                 _ => {
-                    let how = (1 + town.below(5), town.chance(1, 20));
+                    let how = (town.below(6), town.chance(1, 20));
                     let fate = fate(&mut town);
                     clients[index].poll(&town, how, fate).await;
                 }
@@ -125,6 +131,9 @@ fn clients_that_slide_believe_what_happened() {
         let mut kept = clients.clone();
         for _ in 0..STEPS {
             town.deed(false).await;
+            if town.chance(1, 150) {
+                town.restart().await;
+            }
             if !town.chance(1, 2) {
                 continue;
             }

@@ -309,14 +309,14 @@ impl<'a> Look<'a> {
         let with_reply = |fits: &dyn Fn(&usize) -> bool| -> BTreeSet<String> {
             let has = |root: &usize| {
                 let mut replies = self.room.children(*root).filter(|(_, how)| *how == "m.thread");
-                replies.any(|(reply, _)| fits(&reply))
+                fits(root) && replies.any(|(reply, _)| fits(&reply))
             };
-            self.room.ids(self.timeline.iter().copied().filter(has)).into_iter().collect()
+            self.room.ids((0..self.room.events.len()).filter(has)).into_iter().collect()
         };
-        let must = with_reply(&|reply| self.timeline.contains(reply));
-        let may = with_reply(&|reply| {
-            self.room.sees(self.user, *reply) && self.room.is_heard(*reply, &self.ignored)
-        });
+        let is_found = |at: &usize| self.timeline.contains(at);
+        let must = with_reply(&is_found);
+        let may_be = |at: &usize| self.room.sees(self.user, *at) && self.room.is_heard(*at, &self.ignored);
+        let may = with_reply(&may_be);
         assert!(must.is_subset(&found), "threads: {}: {must:?} {found:?}", self.name());
         assert!(found.is_subset(&may), "threads: {}: {found:?} {may:?}", self.name());
     }
@@ -351,7 +351,7 @@ pub(super) async fn check_everywhere(town: &Town, who: usize) {
     check_search(town, &looks).await;
     check_notifications(town, &looks).await;
     let filter = json!({ "room": { "include_leave": true, "timeline": { "limit": 1_000 } } }).to_string();
-    let request = format!("GET /sync?filter={}", quoted(&filter));
+    let request = format!("GET /sync?use_state_after=true&filter={}", quoted(&filter));
     let synced = town.get(who, &request).await;
     let body = json!({ "lists": { "a": { "ranges": [[0, 99]], "timeline_limit": 100,
         "required_state": [["*", "*"]] } } });
@@ -363,9 +363,10 @@ pub(super) async fn check_everywhere(town: &Town, who: usize) {
         let update = &synced["rooms"][section][&look.room.id];
         let slid = &slid["rooms"][&look.room.id];
         let is_open = look.room.stays(look.user).last().is_some_and(|(_, end)| end.is_none());
-        for (timeline, state) in
-            [(&update["timeline"]["events"], &update["state"]), (&slid["timeline"], &slid["required_state"])]
-        {
+        for (timeline, state) in [
+            (&update["timeline"]["events"], &update["state_after"]),
+            (&slid["timeline"], &slid["required_state"]),
+        ] {
             if timeline.is_null() {
                 continue;
             }
@@ -419,7 +420,7 @@ async fn check_search(town: &Town, looks: &[Look<'_>]) {
             "join" => assert_eq!(here, wanted, "search: {}", look.name()),
             membership => {
                 let has_forgotten = town.has_forgotten(look.user, &look.room.id);
-                let was_in = membership != "invite" && !look.room.stays(look.user).is_empty();
+                let was_in = matches!(membership, "leave" | "ban") && !look.room.stays(look.user).is_empty();
                 if was_in && !has_forgotten {
                     assert!(wanted.is_subset(&here), "search: {}: {here:?} {wanted:?}", look.name());
                 }

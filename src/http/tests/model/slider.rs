@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     follower::{Fate, compare_devices, is_overlooked, note_devices},
     known::{Known, Piece, compare_data, tally},
+    ledger::Room,
     sight::Look,
     town::Town,
 };
@@ -42,6 +43,8 @@ pub(super) struct Wish {
     subscription: Option<(String, usize)>,
     /// Extensions that are off.
     off: Vec<&'static str>,
+    /// Extensions that speak of the second list only.
+    narrow: Vec<&'static str>,
 }
 
 const EXTENSIONS: [&str; 4] = ["receipts", "typing", "account_data", "e2ee"];
@@ -55,6 +58,7 @@ impl Wish {
             wish.subscription = Some((town.rooms[room].id.clone(), town.below(9)));
         }
         wish.off = EXTENSIONS.into_iter().filter(|_| town.chance(1, 5)).collect();
+        wish.narrow = EXTENSIONS[..3].iter().copied().filter(|_| town.chance(1, 5)).collect();
         wish
     }
 
@@ -110,6 +114,9 @@ impl Slider {
         let mut body = json!({ "conn_id": self.conn, "lists": { "a": list(wish.windows[0]), "b": direct } });
         for extension in EXTENSIONS {
             body["extensions"][extension] = json!({ "enabled": !wish.off.contains(&extension) });
+            if wish.narrow.contains(&extension) {
+                body["extensions"][extension]["lists"] = json!(["b"]);
+            }
         }
         body["extensions"]["to_device"] = json!({ "enabled": true, "limit": 3 });
         if let Some(since) = &self.since {
@@ -226,6 +233,7 @@ impl Slider {
         let invites: BTreeSet<String> =
             with("invite").into_iter().filter(|id| !is_overlooked(town, user, id)).collect();
         assert_eq!(believed("invite"), invites, "invites of {device}");
+        assert_eq!(believed("knock"), with("knock"), "knocks of {device}");
         for room in town.rooms.iter().filter(|room| room.member(user) == "join") {
             let (known, look) = (&self.rooms[&room.id], Look::new(town, self.who, room));
             known.compare_timeline(&look, None).await;
@@ -243,10 +251,10 @@ impl Slider {
     /// A list has the user's rooms, and a window the first of them: those with the latest activity.
     async fn compare_order(&self, town: &Town) {
         let user = &*town.people[self.who].id;
-        let shown = |room: &&super::ledger::Room| {
+        let shown = |room: &&Room| {
             let Some(at) = room.member_event(user) else { return false };
             match room.member(user) {
-                "join" => true,
+                "join" | "knock" => true,
                 "invite" => !is_overlooked(town, user, &room.id),
                 // Who was taken out of a room is told so, until they forget it.
                 _ => {
@@ -256,7 +264,7 @@ impl Slider {
                 }
             }
         };
-        let activity = |room: &&super::ledger::Room| {
+        let activity = |room: &&Room| {
             let last = match room.member(user) {
                 "join" => room.events.last(),
                 _ => room.member_event(user).map(|at| &room.events[at]),
@@ -265,9 +273,32 @@ impl Slider {
         };
         let mut rooms: Vec<_> = town.rooms.iter().filter(shown).collect();
         rooms.sort_by_key(activity);
+        let data = |room: &str, kind: &str| {
+            let of = (user.to_owned(), room.to_owned(), String::from(kind));
+            town.data.get(&of).cloned().unwrap_or_default()
+        };
+        let direct = data("", "m.direct").to_string();
+        let is_direct = |room: &&Room| direct.contains(&room.id);
+        let is_invite = |room: &&Room| room.member(user) == "invite";
+        let is_tagged =
+            |room: &&Room| !is_invite(room) && data(&room.id, "m.tag")["tags"].get("u.1").is_some();
         for count in 1..=rooms.len() {
             let fresh = Self { pos: None, conn: String::from("order"), since: None, ..self.clone() };
             let list = json!({ "ranges": [[0, count - 1]], "timeline_limit": 1, "required_state": [] });
+            let (mut direct, mut tagged, mut invites) = (list.clone(), list.clone(), list.clone());
+            direct["filters"] = json!({ "is_dm": true });
+            tagged["filters"] = json!({ "tags": ["u.1"], "is_invite": false });
+            invites["filters"] = json!({ "is_invite": true });
+            let counts = json!({ "a": list, "b": direct, "c": tagged, "d": invites });
+            let (_, counted) = fresh.ask(town, json!({ "conn_id": "order", "lists": counts })).await;
+            let wanted = [
+                ("b", rooms.iter().filter(|room| is_direct(room)).count()),
+                ("c", rooms.iter().filter(|room| is_tagged(room)).count()),
+                ("d", rooms.iter().filter(|room| is_invite(room)).count()),
+            ];
+            for (name, wanted) in wanted {
+                assert_eq!(counted["lists"][name]["count"], wanted, "{name}: {user} {counted}");
+            }
             let body = json!({ "conn_id": "order", "lists": { "a": list } });
             let (status, answer) = fresh.ask(town, body).await;
             assert_eq!(status, 200, "{answer}");

@@ -14,7 +14,10 @@ use super::ledger::{Event, Room};
 use crate::{
     account::{NewSession, NewUser, Registration},
     config::Config,
-    http::{client::testing::Server, tests::services_at},
+    http::{
+        client::testing::Server,
+        tests::{services_at, services_over},
+    },
     log::Direction,
     types::{Fact, ManualClock, Position},
 };
@@ -26,6 +29,12 @@ pub(super) struct Person {
     pub(super) id: String,
     /// Devices with their access tokens.
     pub(super) devices: Vec<(String, String)>,
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.rate_limits.enabled = false;
+    config
 }
 
 /// Account data: whose, of which room (none for global data), of which type.
@@ -53,10 +62,8 @@ pub(super) struct Town {
 
 impl Town {
     pub(super) async fn new(seed: u64) -> Self {
-        let mut config = Config::default();
-        config.rate_limits.enabled = false;
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-        let server = Server::over(services_at(config, clock.clone()).await, Registration::Open);
+        let server = Server::over(services_at(config(), clock.clone()).await, Registration::Open);
         let mut people = Vec::new();
         for (name, devices) in NAMES {
             let accounts = &server.app().accounts;
@@ -91,6 +98,19 @@ impl Town {
             inbox: BTreeMap::new(),
             versions: BTreeMap::new(),
         }
+    }
+
+    /// The server ends and begins again with what is stored.
+    pub(super) async fn restart(&mut self) {
+        let app = self.server.app();
+        app.stopping.cancel();
+        app.log.close();
+        app.tasks.close();
+        let db = app.log.db().clone();
+        let services = services_over(config(), self.clock.clone(), db).await;
+        self.server = Server::over(services, Registration::Open);
+        // Who types is kept in memory only.
+        self.rooms.iter_mut().for_each(|room| room.typing.clear());
     }
 
     pub(super) fn below(&mut self, bound: usize) -> usize {
@@ -189,7 +209,8 @@ impl Town {
         room.typing.retain(|user| joined.contains(user));
         // What ends forgetting the specification does not say: a new membership does.
         for event in &room.events[before..] {
-            if let (Some(user), Some("join" | "invite")) = (&event.key, event.content["membership"].as_str())
+            if let (Some(user), Some("join" | "invite" | "knock")) =
+                (&event.key, event.content["membership"].as_str())
             {
                 self.forgotten.remove(&(user.clone(), room.id.clone()));
             }
