@@ -145,7 +145,8 @@ sections! {
         /// The script that shows the puzzle on the pages of this server, for example
         /// `https://js.hcaptcha.com/1/api.js` or `https://challenges.cloudflare.com/turnstile/v0/api.js?compat=recaptcha`.
         script_url: String = String::from("https://www.google.com/recaptcha/api.js"),
-        /// Where else such a script may take things from on those pages, beside its own site.
+        /// Where else such a script may take things from on those pages, beside its own site: for hCaptcha
+        /// `https://*.hcaptcha.com`.
         script_sources: Vec<String> = vec![String::from("https://www.gstatic.com/recaptcha/")],
         /// Ranges of addresses (`ADDRESS/BITS`) in which `verify_url` may lie though they are private or special. Without an
         /// entry it cannot lead there.

@@ -171,7 +171,7 @@ pub(in crate::http) fn puzzle_field(app: &App) -> Markup {
     html! {
         @if let Some(captcha) = &app.accounts.settings().captcha {
             div class="g-recaptcha" data-sitekey=(captcha.site_key) {}
-            noscript { p.wrong { "This takes JavaScript: the puzzle is that of somebody else." } }
+            noscript { p.wrong { "The puzzle that belongs here takes JavaScript." } }
         }
     }
 }
