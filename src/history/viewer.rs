@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId, events::StateEventType};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, RoomId, UserId, events::StateEventType};
 
 use super::{History, StoredEvent};
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
         StateId, StateKey,
         visibility::{Standing, Visibility, may_see},
     },
-    log::{Audience, Subscriptions},
+    log::{Audience, Direction, Subscriptions},
     store::StoreError,
-    types::{Lane, Membership, Position},
+    types::{Fact, Lane, Membership, Position},
 };
 
 /// One user, perhaps on one device, looking at events: remembers what it has found out, so that looking
@@ -104,6 +104,32 @@ impl Viewer {
             }
         }
         Ok(seen)
+    }
+
+    /// The state of a room at a boundary, if the user may see the last event before it: whoever may look into
+    /// a room now may not know all that it was.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn state_at(&mut self, room: &RoomId, at: Position) -> Result<Option<StateId>, StoreError> {
+        let mut to = at;
+        loop {
+            let range = (Position::ZERO, to);
+            let facts = self.history.log().timeline(room, range, Direction::Backward, 1).await?;
+            let event_id = match facts.into_iter().next() {
+                None => return Ok(None),
+                Some((_, Fact::Event { event_id })) => event_id,
+                Some((at, _)) => {
+                    to = Position(at.0.saturating_sub(1));
+                    continue;
+                }
+            };
+            let Some(event) = self.history.event(&event_id).await? else { return Ok(None) };
+            return match self.sees(&event).await? {
+                true => self.history.state_at_position(room, at).await.map(Some),
+                false => Ok(None),
+            };
+        }
     }
 
     /// What the user was to the room at `event`, the event included.

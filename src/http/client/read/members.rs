@@ -17,10 +17,11 @@ use crate::{
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     app.rooms.whole(&request.room_id).await?;
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
-    let state = match request.at.as_deref().map(boundary).transpose()? {
-        Some(at) if at < scene.reach.until => app.history.state_at_position(&request.room_id, at).await?,
-        _ => scene.reach.state,
+    let then = match request.at.as_deref().map(boundary).transpose()? {
+        Some(at) if at < scene.reach.until => scene.viewer.state_at(&request.room_id, at).await?,
+        _ => None,
     };
+    let state = then.unwrap_or(scene.reach.state);
     let mut events = app.history.state_events(state, Some(&StateEventType::RoomMember)).await?;
     events.retain(|event| {
         let membership = event.pdu.membership().map_or("", |membership| membership.as_str());
