@@ -262,3 +262,40 @@ async fn state_that_unseen_state_has_replaced_is_not_the_last_that_a_client_gets
     assert_eq!(last.unwrap()["content"]["name"], "new", "{room}");
     assert_eq!(room["timeline"]["limited"], true);
 }
+
+#[tokio::test]
+async fn full_state_with_lazily_loaded_members_tells_of_those_that_changed() {
+    let scene = Scene::new(json!({})).await;
+    scene.tell(&scene.bob).await;
+    let filter = "%7B%22room%22:%7B%22state%22:%7B%22lazy_load_members%22:true%7D%7D%7D";
+    let before = scene.get(&scene.alice, &format!("/sync?filter={filter}")).await;
+    scene.at_room(&scene.bob, "POST leave", json!({})).await;
+    for number in 0..20 {
+        scene.say(&scene.alice, json!({ "msgtype": "m.text", "body": number.to_string() })).await;
+    }
+    let since = before["next_batch"].as_str().unwrap();
+    let query = format!("/sync?filter={filter}&since={since}&full_state=true");
+    let after = scene.get(&scene.alice, &query).await;
+    let state = scene.joined(&after)["state"]["events"].as_array().unwrap();
+    let bob = state.iter().find(|event| event["state_key"] == "@bob:localhost");
+    assert_eq!(bob.unwrap()["content"]["membership"], "leave", "{after}");
+}
+
+#[tokio::test]
+async fn members_of_a_time_are_told_to_who_may_see_it() {
+    let visibility = json!([{ "type": "m.room.history_visibility", "state_key": "",
+        "content": { "history_visibility": "joined" } }]);
+    let scene = Scene::new(json!({ "initial_state": visibility })).await;
+    scene.tell(&scene.alice).await;
+    let page = scene.at_room(&scene.alice, "GET messages?dir=b&limit=1", Value::Null).await;
+    let then = page["end"].as_str().unwrap();
+    scene.at_room(&scene.bob, "POST leave", json!({})).await;
+    let carol = scene.server.register("carol").await;
+    scene.at_room(&carol, "POST join", json!({})).await;
+    for (token, bob) in [(&scene.alice, "join"), (&carol, "leave")] {
+        let members = scene.at_room(token, &format!("GET members?at={then}"), Value::Null).await;
+        let members = members["chunk"].as_array().unwrap();
+        let found = members.iter().find(|event| event["state_key"] == "@bob:localhost").unwrap();
+        assert_eq!(found["content"]["membership"], bob);
+    }
+}

@@ -12,7 +12,11 @@ impl Town {
     pub(super) async fn found(&mut self, who: usize) {
         self.tick();
         let preset = if self.chance(2, 3) { "public_chat" } else { "private_chat" };
+        let version = *["8", "10", "11", "12", "12", "12"].choose(&mut self.rng).unwrap();
         let mut users = serde_json::Map::new();
+        if version != "12" {
+            users.insert(self.people[who].id.clone(), 100.into());
+        }
         for other in 0..self.people.len() {
             if other != who && self.chance(1, 3) {
                 let level = if self.chance(1, 2) { 50 } else { 60 };
@@ -22,6 +26,7 @@ impl Town {
         let state_default = self.below(2) * 50;
         let mut body = json!({
             "preset": preset,
+            "room_version": version,
             "power_level_content_override": { "invite": 0, "state_default": state_default, "users": users,
                 "events": { "m.room.history_visibility": 0, "m.room.power_levels": 100 } },
         });

@@ -199,7 +199,10 @@ impl<'a> Look<'a> {
                 page["chunk"].as_array().unwrap().iter().for_each(|event| self.check_told(event));
                 found.extend(ids(&page["chunk"]));
                 match page["end"].as_str() {
-                    Some(end) => from = format!("&from={end}"),
+                    Some(end) => {
+                        from = format!("&from={end}");
+                        self.check_members_at(end, (found.last(), dir == "b", until)).await;
+                    }
                     None => break,
                 }
             }
@@ -208,6 +211,23 @@ impl<'a> Look<'a> {
             }
             assert_eq!(found, wanted, "messages, {dir}: {}", self.name());
         }
+    }
+
+    /// Who were members at the end of a page: as they were if the user may see the event before it.
+    async fn check_members_at(
+        &self,
+        token: &str,
+        (last, is_backward, until): (Option<&String>, bool, usize),
+    ) {
+        let Some(last) = last.and_then(|id| self.room.place(id)) else { return };
+        let upto = if is_backward { last } else { last + 1 };
+        let was_seen = upto > 0 && self.room.sees(self.user, upto - 1);
+        let state = self.room.state_before(if was_seen { upto } else { until });
+        let members = state.into_iter().filter(|((kind, _), _)| *kind == "m.room.member");
+        let members: BTreeSet<String> = self.room.ids(members.map(|(_, at)| at)).into_iter().collect();
+        let answer = self.get(&self.path(&format!("members?at={token}"))).await;
+        let found: BTreeSet<String> = ids(&answer["chunk"]).into_iter().collect();
+        assert_eq!(found, members, "members at {token}: {}", self.name());
     }
 
     /// The state where the user's view of the room ends.
@@ -290,14 +310,22 @@ impl<'a> Look<'a> {
             return;
         }
         for kind in ["", "/m.thread", "/m.annotation", "/m.replace"] {
-            let request = self.path_v1(&format!("relations/{id}{kind}?dir=f&limit=90"));
-            let answer = self.get(&request).await;
+            let request = self.path_v1(&format!("relations/{id}{kind}?dir=f&limit={}", 1 + self.who));
+            let (mut found, mut from) = (Vec::new(), String::new());
+            loop {
+                let answer = self.get(&format!("{request}{from}")).await;
+                self.check_served(&request, &answer, false);
+                found.extend(ids(&answer["chunk"]));
+                match answer["next_batch"].as_str() {
+                    Some(next) => from = format!("&from={next}"),
+                    None => break,
+                }
+            }
             let fits = |(child, how): &(usize, &str)| {
                 self.timeline.contains(child) && (kind.is_empty() || kind[1..] == **how)
             };
             let wanted = children.iter().filter(|child| fits(child)).map(|(child, _)| *child);
-            assert_eq!(ids(&answer["chunk"]), self.room.ids(wanted), "{request}: {}", self.name());
-            self.check_served(&request, &answer, false);
+            assert_eq!(found, self.room.ids(wanted), "{request}: {}", self.name());
         }
     }
 

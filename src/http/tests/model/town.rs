@@ -190,12 +190,17 @@ impl Town {
             let place = self.rooms[room].events.len();
             let target = pdu["content"]["redacts"].as_str().or(pdu["redacts"].as_str());
             let target = target.and_then(|target| self.rooms[room].place(target));
+            let mut content = pdu["content"].clone();
+            if let Some(target) = pdu["redacts"].as_str() {
+                // Clients are told in both places, whatever the room version.
+                content["redacts"] = target.into();
+            }
             self.rooms[room].events.push(Event {
                 id: event_id.to_string(),
                 sender: text("sender").unwrap(),
                 kind: text("type").unwrap(),
                 key: text("state_key"),
-                content: pdu["content"].clone(),
+                content,
                 ts: pdu["origin_server_ts"].as_u64().unwrap(),
                 redacted: None,
                 tick: self.ticks,
