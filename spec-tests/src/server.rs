@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    hash::{BuildHasher, Hasher, RandomState},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -303,8 +304,17 @@ impl Server {
 }
 
 /// A port that nobody listens on at the moment.
+/// A port that nothing listens on. The system hands out those above 32768 to whoever connects to something, so that one
+/// of them may be taken before the server listens on it.
 fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    for _ in 0..100 {
+        let chance = RandomState::new().build_hasher().finish();
+        let port = 20_000 + u16::try_from(chance % 12_000)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no port is free".into())
 }
 
 /// A server that others reach over TLS on a port of its own, and that may reach them on loopback.
