@@ -47,8 +47,8 @@ pub(super) fn ids_in(pdus: &[Box<RawValue>], rules: &RoomVersionRules) -> BTreeS
 }
 
 impl Rooms {
-    /// Reads events of `room` and checks their signatures. Those that are settled already are not checked
-    /// again, whatever the text says.
+    /// Reads events of `room` and checks their signatures. Those that are stored are not checked again, whatever the
+    /// text says.
     pub(in crate::room) async fn check(
         &self,
         room: &RoomId,
@@ -79,8 +79,11 @@ impl Rooms {
         for event in self.0.history.events(&ids).await?.into_iter().flatten() {
             let id = event.pdu.event_id();
             match event.status {
-                Status::Outlier => {}
-                Status::Rejected if event.states.is_none() => {}
+                Status::Outlier | Status::Rejected if event.states.is_none() => {
+                    // Its signatures were good when it was stored.
+                    checked.events.push(Signed::ours(event.pdu.clone()));
+                    pdus.remove(id);
+                }
                 Status::Rejected => {
                     let reason = event.notes.reason.clone().unwrap_or_default();
                     checked.failures.push((id.to_owned(), ReceiveFailure::Rejected(reason)));
