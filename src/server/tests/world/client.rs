@@ -121,7 +121,8 @@ impl Seen {
             ));
         }
         let rooms = |section: &str| answer["rooms"][section].as_object().into_iter().flatten();
-        for (room, _) in rooms("leave") {
+        // Who waits to be let in is not in the room any more.
+        for (room, _) in rooms("leave").chain(rooms("invite")).chain(rooms("knock")) {
             self.rooms.remove(&OwnedRoomId::try_from(room.as_str()).unwrap());
         }
         for (room, update) in rooms("join") {
