@@ -8,7 +8,6 @@ use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEvent
 
 use super::Devices;
 use crate::{
-    dag::StateKey,
     history::History,
     limits::{DEVICE_CHANGES_LOOKED_UP_MAX, DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
     log::{Audience, Interval, Subscriptions},
@@ -166,8 +165,7 @@ async fn room_changes(
                     }
                     (Some(was), Some(is)) => {
                         was.event_id != is.event_id
-                            && !is_unbroken(history, (room, &change.key), (&was.event_id, &is.event_id))
-                                .await?
+                            && !is_unbroken(history, (room, &other), (&was.event_id, &is.event_id)).await?
                     }
                     (None, None) => false,
                 };
@@ -183,7 +181,7 @@ async fn room_changes(
 /// joins say themselves does not tell, as one may come in again where their leaving was not known.
 async fn is_unbroken(
     history: &History,
-    (room, key): (&RoomId, &StateKey),
+    (room, user): (&RoomId, &UserId),
     (was, is): (&EventId, &EventId),
 ) -> Result<bool, StoreError> {
     let mut id = is.to_owned();
@@ -193,7 +191,7 @@ async fn is_unbroken(
             return Ok(false);
         }
         let state = history.state_at_position(room, Position(position.0 - 1)).await?;
-        let before = history.state_entries(state, std::slice::from_ref(key)).await?.pop().flatten();
+        let before = history.state_entry(state, StateEventType::RoomMember, user.as_str()).await?;
         match before.filter(|before| before.membership == Some(Membership::Join)) {
             Some(before) if before.event_id == was => return Ok(true),
             Some(before) => id = before.event_id,
