@@ -120,7 +120,7 @@ impl Turn {
         Ok(found)
     }
 
-    pub(super) async fn amendment_ids(&self) -> Result<Vec<OwnedEventId>, RoomError> {
+    async fn amendment_ids(&self) -> Result<Vec<OwnedEventId>, RoomError> {
         if self.row.amended == 0 {
             return Ok(Vec::new());
         }

@@ -5,7 +5,8 @@
 //! place in the graph, [`take`] judges with everything at hand and puts the event into the room.
 //! [`gaps`] knows what lies before what is here.
 //! [`later`] keeps what could not be judged and tries it again, [`amend`] puts what was found good too late for
-//! the states that it belongs into there, and [`partial`] completes rooms that were joined without their members.
+//! the states that it belongs into there, [`partial`] completes rooms that were joined without their members,
+//! and [`early`] takes what need not wait for these.
 //! Invariants: nothing is stored as an event that has not passed `check`; a failure to fetch leaves no verdict; what
 //! was rejected or soft-failed never becomes part of a state or a head.
 
@@ -14,6 +15,7 @@ mod backfill;
 mod batch;
 mod check;
 mod claim;
+mod early;
 mod fetch;
 mod gaps;
 mod graft;
@@ -85,6 +87,8 @@ pub(super) type Results = BTreeMap<OwnedEventId, Result<(), ReceiveFailure>>;
 /// What is known beside the events of a batch. It holds for that batch only.
 #[derive(Default)]
 pub(super) struct Given {
+    /// The state before each of them, whatever they follow on.
+    before: Option<StateId>,
     /// States after events that are not here, by the word of another server.
     after: HashMap<OwnedEventId, StateId>,
     /// The events that something in the room follows already.
@@ -200,13 +204,11 @@ impl Rooms {
         results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
         let mut unjudged = checked.unverified;
         if row.partial {
-            for event in checked.events {
-                let id = event.pdu().event_id().to_owned();
-                let is_taken = self.take_removal((origin, room), &row, &event).await?;
-                if !is_taken {
-                    unjudged.push(event.pdu().clone());
-                }
-                results.insert(id, if is_taken { Ok(()) } else { Err(ReceiveFailure::Waiting) });
+            let ids = checked.events.iter().map(|event| event.pdu().event_id().to_owned());
+            results.extend(ids.map(|id| (id, Ok(()))));
+            for pdu in self.take_early((origin, room), &row, checked.events).await? {
+                results.insert(pdu.event_id().to_owned(), Err(ReceiveFailure::Waiting));
+                unjudged.push(pdu);
             }
             return Ok(unjudged);
         }
@@ -248,7 +250,7 @@ impl Rooms {
         way: Way,
     ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
         let order = batch.in_order();
-        let given = Given { after: batch.given().clone(), followed: batch.followed().await? };
+        let given = Given { before: None, after: batch.given().clone(), followed: batch.followed().await? };
         let mut outcomes = Vec::with_capacity(order.len());
         while outcomes.len() < order.len() {
             let (rest, way) = (&order[outcomes.len()..], way.nth(outcomes.len()));

@@ -9,20 +9,20 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName, UserId, events::TimelineEventType};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 
-use super::{Batch, Given, claim::sound_state, fetch::Fetch, later::Kept, outlier, take::Way};
+use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
 use crate::{
     dag::{
-        Signed, StateId, StateValue, Verdict,
+        StateId, StateValue,
         tree::{self, Applied},
     },
     history::{
-        RoomRow, States, Status, StoredEvent,
+        States, Status, StoredEvent,
         tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow},
     },
     limits::{
@@ -31,7 +31,7 @@ use crate::{
     },
     log::{Audience, Direction},
     room::{RoomError, Rooms, turn::Turn, until_settled},
-    types::{Fact, Lane, Membership, Position},
+    types::{Fact, Lane, Position},
 };
 
 impl Rooms {
@@ -63,7 +63,7 @@ impl Rooms {
         drop(tokio::time::timeout(PARTIAL_JOIN_PATIENCE, self.wait_until_whole(room)).await);
     }
 
-    fn complete_soon(&self, room: &RoomId) {
+    pub(super) fn complete_soon(&self, room: &RoomId) {
         let (rooms, room) = (self.clone(), room.to_owned());
         self.0.tasks.spawn(async move {
             if let Err(error) = rooms.complete(&room).await {
@@ -123,58 +123,6 @@ impl Rooms {
             }
         }
         Ok(false)
-    }
-
-    /// Takes a kick or ban of a user of ours into a room whose members are not all known, if it is allowed as far as
-    /// can be seen; whether it was taken. Whoever is put out of a room is out of it at once: those in it may answer no
-    /// question about it any more.
-    pub(super) async fn take_removal(
-        &self,
-        (origin, room): (&ServerName, &RoomId),
-        row: &Arc<RoomRow>,
-        event: &Signed,
-    ) -> Result<bool, RoomError> {
-        let pdu = event.pdu();
-        let is_ours = pdu
-            .state_key()
-            .and_then(|key| <&UserId>::try_from(key).ok())
-            .is_some_and(|user| user != pdu.sender() && self.0.history.is_local(user));
-        if !is_ours || !matches!(pdu.membership(), Some(Membership::Leave | Membership::Ban)) {
-            return Ok(false);
-        }
-        let mut batch = Batch::new(self, room, row.clone());
-        batch.extend([event.clone()]);
-        Fetch::new(&mut batch, origin).await?.complete_auth().await?;
-        // Its sender is believed to be what the event says, unless more is known.
-        let named = self.0.history.events(pdu.auth_events()).await?.into_iter().flatten();
-        let of_sender = named.filter(|named| {
-            named.status != Status::Rejected
-                && *named.pdu.event_type() == TimelineEventType::RoomMember
-                && named.pdu.state_key() == Some(pdu.sender().as_str())
-        });
-        let of_sender: Vec<OwnedEventId> = of_sender.map(|named| named.pdu.event_id().to_owned()).collect();
-        if self.0.history.membership(room, pdu.sender()).await?.is_none() {
-            self.amend(room, of_sender).await?;
-        }
-        until_settled!(self.try_take_removal(room, event))
-    }
-
-    async fn try_take_removal(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
-        let mut turn = Turn::begin_at_rest(self, room).await?;
-        let mut given = Given::default();
-        for id in event.pdu().prev_events() {
-            given.after.insert(id.clone(), turn.row.state);
-        }
-        let is_allowed = matches!(turn.verdict(event, &given).await?, (Verdict::Accepted(_), Some(_)));
-        if is_allowed {
-            turn.take(event, &given, Way::Live { relay: false }).await?;
-            turn.close().await?;
-            if !self.is_here(room).await? {
-                // There are no members to wait for any more.
-                self.complete_soon(room);
-            }
-        }
-        Ok(is_allowed)
     }
 
     /// Puts the state after our join, as it is now known, under everything that happened since.
@@ -307,8 +255,6 @@ impl Turn {
         let Some(states) = join.states else { return Ok(()) };
         let mut known = HashMap::from([(states.after, whole)]);
         let history = self.rooms.0.history.clone();
-        // What was believed for want of better is no change.
-        let believed: HashSet<OwnedEventId> = self.amendment_ids().await?.into_iter().collect();
         let mut from = Position(join.position.0.saturating_sub(1));
         loop {
             let range = (from, history.log().head());
@@ -323,14 +269,14 @@ impl Turn {
             let ids: Vec<OwnedEventId> = ids.collect();
             for event in history.events(&ids).await?.into_iter().flatten() {
                 let Some(at) = event.states else { continue };
-                let before = self.completed((states.after, at.before), &believed, &mut known).await?;
-                let after = self.completed((states.after, at.after), &believed, &mut known).await?;
+                let before = self.completed((states.after, at.before), &mut known).await?;
+                let after = self.completed((states.after, at.after), &mut known).await?;
                 // What was current then is what clients have been told.
                 let at = States { before, after, current: at.current };
                 self.rewritten.push(StoredEvent { states: Some(at), ..(*event).clone() });
             }
         }
-        let current = self.completed((states.after, self.row.state), &believed, &mut known).await?;
+        let current = self.completed((states.after, self.row.state), &mut known).await?;
         self.move_state(current).await
     }
 
@@ -338,7 +284,6 @@ impl Turn {
     async fn completed(
         &mut self,
         (base, state): (StateId, StateId),
-        believed: &HashSet<OwnedEventId>,
         known: &mut HashMap<StateId, StateId>,
     ) -> Result<StateId, RoomError> {
         if let Some(completed) = known.get(&state) {
@@ -347,10 +292,17 @@ impl Turn {
         let whole = known[&base];
         let history = self.rooms.0.history.clone();
         let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, base, state)).await?;
-        let is_change = |after: &Option<StateValue>| {
-            after.as_ref().is_none_or(|value| !believed.contains(&value.event_id))
+        let ids: Vec<OwnedEventId> = changes
+            .iter()
+            .filter_map(|change| change.after.as_ref())
+            .map(|value| value.event_id.clone())
+            .collect();
+        let events = history.event_map(&ids).await?;
+        // What was believed for want of better is no change: it has no place in the graph.
+        let is_believed = |value: &StateValue| {
+            events.get(&value.event_id).is_some_and(|event| event.status == Status::Outlier)
         };
-        let changes = changes.into_iter().filter(|change| is_change(&change.after));
+        let changes = changes.into_iter().filter(|change| !change.after.as_ref().is_some_and(is_believed));
         let edits: Vec<_> = changes.map(|change| (change.key, change.after)).collect();
         let applied = history.ask(&self.nodes, |nodes| tree::apply(nodes, whole, edits.clone())).await?;
         let completed = self.note_applied(applied);

@@ -287,6 +287,9 @@ impl Turn {
     /// The state before an event, if the states after all that it follows are known.
     /// And whether they are all this server's own.
     async fn state_before(&mut self, pdu: &Pdu, given: &Given) -> Result<Option<(StateId, bool)>, RoomError> {
+        if let Some(before) = given.before {
+            return Ok(Some((before, true)));
+        }
         let mut states = BTreeSet::new();
         let mut is_ours = true;
         for id in pdu.prev_events() {
