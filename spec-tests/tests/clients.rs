@@ -29,3 +29,8 @@ async fn js_sdk() -> Outcome<()> {
 async fn nio() -> Outcome<()> {
     check(Script::Nio).await
 }
+
+#[tokio::test]
+async fn rust_sdk() -> Outcome<()> {
+    check(Script::RustSdk).await
+}
