@@ -179,6 +179,17 @@ impl Follower {
             self.invites.remove(&id);
             self.knocks.remove(&id);
             let known = self.rooms.entry(id).or_default();
+            let has_own = |events: &Value| {
+                events
+                    .as_array()
+                    .is_some_and(|events| events.iter().any(|event| event["state_key"] == **user))
+            };
+            let (timeline, state) = (&update["timeline"], &update[STATES[self.dialect]]["events"]);
+            let comes_back = timeline["limited"] == true && (has_own(&timeline["events"]) || has_own(state));
+            if self.lazy && comes_back {
+                // Whom a client that loads members when it needs them knew from before, it does not know.
+                known.state.retain(|(kind, _), _| kind != "m.room.member");
+            }
             take_room(known, &update, STATES[self.dialect]);
             known.membership = String::from("join");
         }
