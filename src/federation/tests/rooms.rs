@@ -7,6 +7,7 @@ use crate::{
     dag::versions::SUPPORTED,
     history::Status,
     log::Audience,
+    room::Invitation,
     types::{Lane, Membership},
 };
 
@@ -47,6 +48,25 @@ async fn the_kicked_server_still_gets_its_kick() {
     assert!(!lanes.is_open(&Lane::Egress(room.clone())));
     let lanes = b.federation.log.subscriptions(&Audience::Account(user("bob@b"))).await.unwrap();
     assert!(!lanes.is_open(&Lane::Room(room)));
+}
+
+#[tokio::test]
+async fn an_invite_whose_answer_was_lost_comes_again() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "10").await;
+    let (alice, bob) = (user("alice@a"), user("bob@b"));
+    let content = json!({ "membership": "invite" });
+    let invite = a.build(&a, &room, (&alice, "m.room.member", Some(bob.as_str()), content)).await;
+    for _ in 0..2 {
+        let invitation = Invitation {
+            version: "10".try_into().unwrap(),
+            event: invite.json().to_owned(),
+            state: Vec::new(),
+        };
+        let signed = b.rooms().receive_invite(&a.name, (&room, invite.event_id()), invitation).await.unwrap();
+        assert!(format!("{:?}", signed["signatures"]).contains("b.org"), "{signed:?}");
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,14 @@ impl Rooms {
         let ids: Vec<OwnedEventId> = pdus.keys().cloned().collect();
         for event in self.0.history.events(&ids).await?.into_iter().flatten() {
             let id = event.pdu.event_id();
+            if event.pdu.room_id() != room {
+                // In the first room versions senders choose the ids.
+                let failure =
+                    ReceiveFailure::Malformed(String::from("its id is that of another room's event"));
+                checked.failures.push((id.to_owned(), failure));
+                pdus.remove(id);
+                continue;
+            }
             match event.status {
                 Status::Outlier | Status::Rejected if event.states.is_none() => {
                     // Its signatures were good when it was stored.
@@ -97,6 +105,17 @@ impl Rooms {
         }
         self.verify(pdus.into_values().collect(), rules, &mut checked).await?;
         Ok(checked)
+    }
+
+    /// Whether an event is whole and signed by all who must sign it. This text is looked at, whatever is stored.
+    pub(in crate::room) async fn is_signed(
+        &self,
+        pdu: &Pdu,
+        rules: &'static RoomVersionRules,
+    ) -> Result<bool, RoomError> {
+        let mut checked = Checked::default();
+        self.verify(vec![pdu.clone()], rules, &mut checked).await?;
+        Ok(checked.events.first().is_some_and(|signed| signed.pdu() == pdu))
     }
 
     async fn verify(

@@ -124,13 +124,9 @@ impl Rooms {
 
     /// The event must be signed by who must sign it, and be whole.
     async fn check_signatures(&self, pdu: &Pdu, rules: &'static RoomVersionRules) -> Result<(), RoomError> {
-        let checked = self.check(pdu.room_id(), rules, vec![pdu.json().to_owned()]).await?;
-        if checked.known.iter().any(|id| id == pdu.event_id()) {
-            return Ok(());
-        }
-        match checked.events.first() {
-            Some(signed) if signed.pdu() == pdu => Ok(()),
-            _ => Err(RoomError::forbidden("The event is not signed as it must be")),
+        match self.is_signed(pdu, rules).await? {
+            true => Ok(()),
+            false => Err(RoomError::forbidden("The event is not signed as it must be")),
         }
     }
 
