@@ -30,14 +30,23 @@ impl Federation {
     /// Lets a server look into a room that one of its users is in. Whether there is another room of that
     /// name is not told.
     pub(super) async fn enter(&self, server: &ServerName, room: &RoomId) -> Result<Sight, FederationError> {
+        self.only_inside(server, room).await?;
+        if self.history.is_partial(room).await? {
+            self.rooms.whole(room).await?;
+            // What was said of servers before that was hearsay.
+            self.only_inside(server, room).await?;
+        }
+        Ok(Sight { history: self.history.clone(), server: server.to_owned(), states: HashMap::new() })
+    }
+
+    async fn only_inside(&self, server: &ServerName, room: &RoomId) -> Result<(), FederationError> {
         if !self.history.has_server(room, server).await? {
             return Err(FederationError::Forbidden("The server is not in the room"));
         }
-        if !self.history.allows_server(room, server).await? {
-            return Err(FederationError::Forbidden("The room does not let the server take part"));
+        match self.history.allows_server(room, server).await? {
+            true => Ok(()),
+            false => Err(FederationError::Forbidden("The room does not let the server take part")),
         }
-        self.rooms.whole(room).await?;
-        Ok(Sight { history: self.history.clone(), server: server.to_owned(), states: HashMap::new() })
     }
 }
 

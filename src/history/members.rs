@@ -155,14 +155,14 @@ impl History {
     }
 
     /// Whether a user is in a room, or may be: in one whose members are not all known yet, nobody can say of those who
-    /// are not known.
+    /// are not known, if their server is said to be there.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn may_be_joined(&self, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
         match self.membership(room, user).await? {
             Some(membership) => Ok(membership == Membership::Join),
-            None => self.is_partial(room).await,
+            None => Ok(self.is_partial(room).await? && self.has_server(room, user.server_name()).await?),
         }
     }
 }

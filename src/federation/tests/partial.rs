@@ -119,6 +119,11 @@ async fn who_is_not_known_yet_is_heard() {
         let content = json!({ "room_id": room, "user_id": who, "typing": true });
         serde_json::value::to_raw_value(&json!({ "edu_type": "m.typing", "content": content })).unwrap()
     };
+    let nobody = json!({ "room_id": room, "user_id": "@nobody:e.org", "typing": true });
+    let nobody = json!({ "edu_type": "m.typing", "content": nobody });
+    let nobody = serde_json::value::to_raw_value(&nobody).unwrap();
+    d.federation.receive_edus(&server("e"), &[nobody]).await;
+    assert!(d.federation.ephemeral.typing(&room).is_empty(), "their server is not said to be in the room");
     d.federation.receive_edus(&c.name, &[typing(&carol)]).await;
     assert_eq!(d.federation.ephemeral.typing(&room), std::slice::from_ref(&carol));
     let first = d.say("dave@d", &room, "I am here").await.unwrap();
@@ -156,6 +161,10 @@ async fn one_may_be_put_out_before_the_members_are_known() {
         let results = d.rooms().receive(&c.name, &room, vec![weak.json().to_owned()]).await;
         assert!(matches!(results.as_slice(), [(_, Ok(()))]), "{version}: it is kept: {results:?}");
         assert_eq!(d.status(&id).await, None, "{version}: she may not");
+        let other = json!({ "membership": "ban" });
+        let other = a.build(&a, &room, (&alice, "m.room.member", Some("@other:d.org"), other)).await;
+        d.rooms().receive(&a.name, &room, vec![other.json().to_owned()]).await;
+        assert_eq!(d.status(other.event_id()).await, None, "{version}: nobody is put out by it");
         match is_ban {
             true => a.rooms().ban(&alice, &room, &dave, None).await.unwrap(),
             false => a.rooms().kick(&alice, &room, &dave, None).await.unwrap(),

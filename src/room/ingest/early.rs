@@ -1,7 +1,7 @@
 //! What is taken into a room before all its members are known: users of ours who are put out of the room are out of it.
 //!
-//! Whoever does that is believed to be what the event itself says, unless more is known; that holds until the members are
-//! known, and nothing of it stays in a state. Everything else waits.
+//! Whoever does that is believed to be what the event itself says, unless more is known and if their server is said to be in the
+//! room; that holds until the members are known, and what was believed is in no state after that. Everything else waits.
 
 use std::sync::Arc;
 
@@ -32,10 +32,15 @@ impl Rooms {
         }
         let mut batch = Batch::new(self, room, row.clone());
         batch.extend(early.iter().cloned());
-        Fetch::new(&mut batch, origin).await?.complete_auth().await?;
+        if let Err(error) = Fetch::new(&mut batch, origin).await?.complete_auth().await {
+            tracing::debug!(room.id = %room, %error, "could not get what stands behind who is put out");
+        }
         for event in &early {
-            if !self.take_one_early(room, event).await? {
-                waiting.push(event.pdu().clone());
+            match self.take_one_early(room, event).await {
+                Ok(true) => {}
+                // What is beside it must not be lost for it.
+                Ok(false) | Err(RoomError::Conflict) => waiting.push(event.pdu().clone()),
+                Err(error) => return Err(error),
             }
         }
         Ok(waiting)
@@ -43,9 +48,7 @@ impl Rooms {
 
     /// Whether a user of ours is kicked or banned. Those in the room may answer no question about it after that.
     fn puts_ours_out(&self, pdu: &Pdu) -> bool {
-        let user = pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok());
-        user.is_some_and(|user| user != pdu.sender() && self.0.history.is_local(user))
-            && matches!(pdu.membership(), Some(Membership::Leave | Membership::Ban))
+        put_out(pdu).is_some_and(|user| self.0.history.is_local(user))
     }
 
     async fn take_one_early(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
@@ -65,6 +68,14 @@ impl Rooms {
     async fn try_believe(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
         let mut turn = Turn::begin_at_rest(self, room).await?;
         let before = turn.row.state;
+        // Of whoever is not in the room nothing is urgent.
+        let is_urgent = match put_out(event.pdu()) {
+            Some(user) => self.0.history.membership_in(before, user).await? == Some(Membership::Join),
+            None => false,
+        };
+        if !is_urgent {
+            return Ok(false);
+        }
         let known = turn.with_sender(event.pdu()).await?;
         turn.row.state = known;
         let given = Given { before: Some(known), ..Given::default() };
@@ -90,11 +101,21 @@ impl Rooms {
     }
 }
 
+/// Who is kicked or banned by an event, if somebody is.
+fn put_out(pdu: &Pdu) -> Option<&UserId> {
+    let user = pdu.state_key().and_then(|key| <&UserId>::try_from(key).ok())?;
+    let is_put_out =
+        user != pdu.sender() && matches!(pdu.membership(), Some(Membership::Leave | Membership::Ban));
+    is_put_out.then_some(user)
+}
+
 impl Turn {
-    /// The current state, with the sender of `pdu` as the event says where nothing is known of them.
+    /// The current state, with the sender of `pdu` as the event says where nothing is known of them. Nobody's server gets
+    /// to see the room by this.
     async fn with_sender(&mut self, pdu: &Pdu) -> Result<StateId, RoomError> {
         let state = self.row.state;
-        if self.rooms.0.history.membership_in(state, pdu.sender()).await?.is_some() {
+        let is_inside = self.is_inside(&pdu.sender().server_name().to_owned()).await?;
+        if !is_inside || self.rooms.0.history.membership_in(state, pdu.sender()).await?.is_some() {
             return Ok(state);
         }
         let named = self.rooms.0.history.events(pdu.auth_events()).await?.into_iter().flatten();
@@ -109,7 +130,11 @@ impl Turn {
         }
     }
 
+    /// Whether an event is allowed as far as can be seen, in a room whose members are still not all known.
     async fn allows_early(&mut self, event: &Signed, given: &Given) -> Result<bool, RoomError> {
+        if !self.row.partial {
+            return Ok(false);
+        }
         let is_allowed = matches!(self.verdict(event, given).await?, (Verdict::Accepted(_), Some(_)));
         Ok(is_allowed && !self.is_discouraged(event.pdu()).await?)
     }

@@ -2,7 +2,7 @@
 //! member events out of its answer.
 //!
 //! The user may read and write there at once. What needs to know the members waits ([`Rooms::whole`]), and what comes
-//! from other servers is kept until it can be judged by the whole state. That is asked for in the background, again and
+//! from other servers is kept until it can be judged by the whole state, but for what [`super::early`] takes. That is asked for in the background, again and
 //! again and over restarts; once it is here, everything that was written meanwhile is as if it had been there from the
 //! beginning, and the log tells of the members who were added.
 //!
@@ -277,6 +277,7 @@ impl Turn {
             }
         }
         let current = self.completed((states.after, self.row.state), &mut known).await?;
+        let current = self.amended(current).await?;
         self.move_state(current).await
     }
 
