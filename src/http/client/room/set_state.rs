@@ -6,12 +6,13 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use ruma::api::client::state::send_state_event::v3::Request;
+use ruma::{UserId, api::client::state::send_state_event::v3::Request, events::StateEventType};
 use serde_json::json;
 
 use crate::{
     http::{App, Call, Failure, call::Given, client::delayed},
     room::Intent,
+    types::Membership,
 };
 
 /// Answers the request. By hand, because clients may want the event to be sent later.
@@ -30,5 +31,11 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let rooms = app.rooms.dated(timestamp.filter(|_| peer.appservice.is_some()));
     let place = (&event_type, state_key.as_str());
     let event_id = rooms.set_state(&caller.user_id, &room_id, place, content).await?;
+    if event_type == StateEventType::RoomMember
+        && let Ok(user) = <&UserId>::try_from(state_key.as_str())
+        && app.history.membership(&room_id, user).await? != Some(Membership::Join)
+    {
+        app.ephemeral.note_removal(&room_id, user).await;
+    }
     Ok(Json(json!({ "event_id": event_id })).into_response())
 }
