@@ -303,7 +303,6 @@ impl Server {
     }
 }
 
-/// A port that nobody listens on at the moment.
 /// A port that nothing listens on. The system hands out those above 32768 to whoever connects to something, so that one
 /// of them may be taken before the server listens on it.
 fn free_port() -> Outcome<u16> {

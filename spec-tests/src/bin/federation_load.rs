@@ -113,9 +113,29 @@ async fn catch_up(world: &mut World, alice: &Person, bob: &Person, room: &str, c
     // A sign of life, so that the sender need not find out by itself.
     bob.client.say(room, "back again").await?;
     arrived(&bob.client, room, &last).await?;
+    // A server may leave what lies further back to those who look for it.
+    read_back(&bob.client, room, count).await?;
     let wall = begun.elapsed();
     figure("missed event", wall, idle_cpu(&world.there).await? - before, count);
     Ok(())
+}
+
+/// Pages back through the last `count` messages that were sent at once.
+async fn read_back(client: &Client, room: &str, count: usize) -> Outcome<()> {
+    let path = format!("/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=100");
+    let (mut from, mut seen) = (String::new(), 0);
+    for _ in 0..=count {
+        let page = client.get(&format!("{path}{from}")).await?;
+        let events = page["chunk"].as_array().ok_or("a page without a chunk")?;
+        seen += events.iter().filter(|event| event["type"] == "m.room.message").count();
+        // Beside the last one and the sign of life.
+        if seen >= count {
+            return Ok(());
+        }
+        let Some(end) = page["end"].as_str() else { break };
+        from = format!("&from={end}");
+    }
+    Err(format!("only {seen} of {count} messages are there").into())
 }
 
 /// A large room is joined: until the join is answered, until a message is sent, until all members are known.
