@@ -78,6 +78,9 @@ pub enum MailError {
     /// The mail server cannot be reached or does not take it.
     #[error("the mail server does not take it: {0}")]
     Smtp(#[from] lettre::transport::smtp::Error),
+    /// The mail server does not answer in time.
+    #[error("the mail server takes too long")]
+    Timeout,
 }
 
 /// Takes letters to where they go.
@@ -156,8 +159,33 @@ impl Post for Smtp {
                 message = message.header(Unsubscribe(url)).header(OneClick);
             }
             let message = message.body(text)?;
-            self.transport.send(message).await?;
+            // The time limit of the transport is for the connection alone.
+            let sent = tokio::time::timeout(MAIL_SECONDS_MAX, self.transport.send(message)).await;
+            sent.map_err(|_| MailError::Timeout)??;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::{Letter, MailError, Post, Protection, Settings, Smtp};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mail_server_that_says_nothing_is_not_waited_for() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let smtp = Smtp::new(&Settings {
+            host: String::from("127.0.0.1"),
+            port: Some(silent.local_addr().unwrap().port()),
+            protection: Protection::Plain,
+            login: None,
+            from: String::from("lockstep@example.org"),
+        })
+        .unwrap();
+        let letter = Letter { to: String::from("alice@example.org"), ..Letter::default() };
+        let sent = smtp.send(letter).await;
+        assert!(matches!(sent, Err(MailError::Timeout | MailError::Smtp(_))), "{sent:?}");
     }
 }
