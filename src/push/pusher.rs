@@ -349,6 +349,10 @@ fn check(pusher: &Pusher) -> Result<String, PushError> {
         return Err(PushError::Invalid("The app_id is empty or longer than 64 bytes"));
     }
     match &pusher.kind {
+        // It would take the place of somebody's who has letters sent to this address.
+        PusherKind::Http(_) if app_id == MAIL_APP => {
+            return Err(PushError::Invalid("The app_id m.email is for letters"));
+        }
         PusherKind::Http(data) => check_gateway(data)?,
         PusherKind::Email(_) if app_id == MAIL_APP => {}
         PusherKind::Email(_) => return Err(PushError::Invalid("The app_id of letters is m.email")),

@@ -159,6 +159,15 @@ async fn letters_go_to_proved_addresses_only() {
         let refused = world.try_letters(address, app_id).await;
         assert!(matches!(refused, Err(PushError::Invalid(_))), "{address} {app_id}");
     }
+    let caller = Caller { user_id: user("bob"), device_id: "PHONE".into() };
+    let setting = PusherSetting { append: false, disabled: false, now_ms: 5_000 };
+    let usurper = json!({
+        "app_id": "m.email", "pushkey": ADDRESS, "kind": "http", "app_display_name": "App",
+        "device_display_name": "Phone", "lang": "en",
+        "data": { "url": "https://gateway.example/_matrix/push/v1/notify" },
+    });
+    let refused = world.push.set_pusher(&caller, &serde_json::from_value(usurper).unwrap(), setting).await;
+    assert!(matches!(refused, Err(PushError::Invalid(_))), "it would take the place of alice's");
     world.say("bob", &room, "one").await;
     world.wait(5).await;
     world.accounts.remove_address(&user("alice"), ADDRESS).await.unwrap();
