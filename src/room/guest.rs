@@ -6,7 +6,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#guest-access>
 
 use ruma::{
-    OwnedRoomId, OwnedUserId, RoomId,
+    OwnedUserId, RoomId,
     events::{StateEventType, TimelineEventType},
 };
 use serde::Deserialize;
@@ -19,8 +19,9 @@ use super::{
 use crate::{
     dag::{Pdu, tree::Change},
     history::{StoredEvent, tables::GUEST_ROOMS},
-    limits::{COURIER_STORE_PAUSE, SCAN_ROWS_MAX},
+    limits::{COURIER_LONGEST_PAUSE, COURIER_STORE_PAUSE, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
+    store::Scan,
     types::Membership,
 };
 
@@ -82,8 +83,13 @@ impl Rooms {
     pub fn keep_guests_out(&self, stopping: CancellationToken) {
         let rooms = self.clone();
         self.0.tasks.spawn(async move {
+            let mut pause = COURIER_STORE_PAUSE;
             loop {
-                let left = rooms.look_at_guests().await;
+                let left = tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => return,
+                    left = rooms.look_at_guests() => left,
+                };
                 if let Err(error) = &left {
                     tracing::error!(%error, "guests could not be put out of a room");
                 }
@@ -91,30 +97,36 @@ impl Rooms {
                     biased;
                     () = stopping.cancelled() => return,
                     () = rooms.0.guests.notified() => {}
-                    () = tokio::time::sleep(COURIER_STORE_PAUSE), if left.is_err() => {}
+                    () = tokio::time::sleep(pause), if left.is_err() => {}
                 }
+                pause = match left {
+                    Ok(()) => COURIER_STORE_PAUSE,
+                    Err(_) => pause.saturating_mul(2).min(COURIER_LONGEST_PAUSE),
+                };
             }
         });
     }
 
-    /// Has guests leave rooms that want them no more.
+    /// Has guests leave rooms that want them no more. A room where that fails holds up no other, and is looked at again
+    /// the next time.
     ///
     /// # Errors
     /// When a room could not be looked at, or a guest could not leave.
     pub async fn look_at_guests(&self) -> Result<(), RoomError> {
         let log = self.0.history.log();
+        let all = GUEST_ROOMS.prefix(&());
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        let mut trouble = Ok(());
         loop {
-            let rows = log.db().range(&GUEST_ROOMS, &(), SCAN_ROWS_MAX).await?;
+            let scan = Scan { from: from.clone(), to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = log.db().scan(&GUEST_ROOMS, scan).await?;
             let is_last = rows.len() < SCAN_ROWS_MAX;
-            for ((room,), serial) in rows {
-                for guest in self.unwanted(&room).await? {
-                    match self.leave(&guest, &room, Some(REASON)).await {
-                        // They are out already.
-                        Ok(()) | Err(RoomError::Forbidden(_)) => {}
-                        Err(error) => return Err(error),
-                    }
+            for (key, serial) in rows {
+                from = GUEST_ROOMS.prefix(&key).after_prefix();
+                if let Err(error) = self.put_guests_out(&key.0).await {
+                    trouble = Err(error);
+                    continue;
                 }
-                let key: (OwnedRoomId,) = (room,);
                 let mut commit = Commit::new();
                 commit.expect_equals(&GUEST_ROOMS, &key, &serial);
                 commit.delete(&GUEST_ROOMS, &key);
@@ -125,9 +137,22 @@ impl Rooms {
                 }
             }
             if is_last {
-                return Ok(());
+                return trouble;
             }
         }
+    }
+
+    /// Has guests leave one room if it wants them no more: all who can.
+    async fn put_guests_out(&self, room: &RoomId) -> Result<(), RoomError> {
+        let mut trouble = Ok(());
+        for guest in self.unwanted(room).await? {
+            let left = self.leave(&guest, room, Some(REASON)).await;
+            // Somebody else may have put them out at this moment.
+            if left.is_err() && self.0.history.membership(room, &guest).await? == Some(Membership::Join) {
+                trouble = left;
+            }
+        }
+        trouble
     }
 
     /// The guests of this server in a room that does not want any.
