@@ -20,8 +20,11 @@ impl Accounts {
         };
         let captcha = settings.captcha.as_ref().map(|_| Stage::Captcha);
         let terms = (!settings.terms.policies.is_empty()).then_some(Stage::Terms);
-        // A way of no stages could not be told of.
-        let dummy = (token.is_none() && captcha.is_none()).then_some(Stage::Dummy);
+        // A way of no stages could not be told of, and one that another begins with would always end before that.
+        // <https://spec.matrix.org/v1.19/client-server-api/#dummy-auth>
+        let is_prefix =
+            captcha.is_none() || (settings.email == RegistrationEmail::Offered && terms.is_none());
+        let dummy = (token.is_none() && is_prefix).then_some(Stage::Dummy);
         // The address comes before what may complete another way.
         let stages = [captcha.clone(), Some(Stage::Email), terms.clone(), token.clone()];
         let with_address = stages.into_iter().flatten().collect();

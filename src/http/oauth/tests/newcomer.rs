@@ -107,6 +107,18 @@ async fn an_address_is_offered_and_not_asked_for_where_nobody_wants_it() {
 }
 
 #[tokio::test]
+async fn a_puzzle_does_not_keep_newcomers_from_proving_an_address() {
+    let mut config = config(RegistrationEmail::Offered);
+    config.captcha.site_key = Some("public".to_owned());
+    config.captcha.secret = Some("between us".to_owned());
+    let (scene, _) = scene_with(config).await;
+    let asked = scene.json(REGISTER, ("", json!({}))).await.json();
+    let flows = json!([{ "stages": ["m.login.recaptcha", "m.login.dummy"] },
+        { "stages": ["m.login.recaptcha", "m.login.email.identity"] }]);
+    assert_eq!(asked["flows"], flows, "none begins with all of another");
+}
+
+#[tokio::test]
 async fn a_page_leads_newcomers_over_their_mail() {
     let (scene, letters) = scene_with(config(RegistrationEmail::Required)).await;
     let mut browser = Browser::default();
