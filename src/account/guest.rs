@@ -4,9 +4,9 @@
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, NewDevice, Session, Shown, User, user::USERS};
+use super::{AccountError, Accounts, DEVICES, Device, NewDevice, Session, Shown, User, user::USERS};
 use crate::{
-    limits::{GUEST_NAME_CHARS, REGISTRATION_CONFLICTS_MAX},
+    limits::{GUEST_NAME_CHARS, REGISTRATION_CONFLICTS_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
     types::random_string,
 };
@@ -49,7 +49,8 @@ impl Accounts {
         }
     }
 
-    /// Makes an ordinary account out of that of a guest, for somebody who has shown what newcomers have to.
+    /// Makes an ordinary account out of that of a guest, for somebody who has shown what newcomers have to. It is worth
+    /// more than before, so what let the guest's devices in does so no more.
     ///
     /// # Errors
     /// When they are no guest any more, or what was shown is used up, or the password is too long.
@@ -71,6 +72,13 @@ impl Accounts {
             let mut commit = Commit::new();
             commit.expect_equals(&USERS, &key, &before);
             commit.put(&USERS, &key, &after);
+            // A device that comes at this moment conflicts over the user's row.
+            for (owner, before) in self.log.db().range(&DEVICES, &key, SCAN_ROWS_MAX).await? {
+                commit.expect_equals(&DEVICES, &owner, &before);
+                before.forget_tokens(&mut commit);
+                let after = Device { tokens: Vec::new(), refresh_tokens: Vec::new(), family: None, ..before };
+                commit.put(&DEVICES, &owner, &after);
+            }
             self.use_up(&mut commit, guest, shown).await?;
             match self.log.commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}

@@ -294,7 +294,11 @@ impl Accounts {
         }
     }
 
-    fn check_device(&self, new: NewDevice) -> Result<NewDevice, AccountError> {
+    /// Whether somebody can log in on such a device.
+    ///
+    /// # Errors
+    /// When the id is empty, or the id or the name is too long.
+    pub fn check_device(&self, new: NewDevice) -> Result<NewDevice, AccountError> {
         let invalid = |text: &str| Err(AccountError::Invalid(text.to_owned()));
         let id = new.device_id.as_ref().map(|id| id.as_str().len());
         if id.is_some_and(|length| length == 0 || length > ID_BYTES_MAX) {

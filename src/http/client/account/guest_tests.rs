@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    account::{Registration, Settings},
+    account::{Registration, Settings, Shown},
     http::{client::testing::Server, tests::services},
 };
 
@@ -127,6 +127,11 @@ async fn a_guest_becomes_an_ordinary_user() {
     let ordinary = server.register("alice").await;
     let not_a_guest = (upgrade(json!("alice"), &ordinary), json!("403 M_FORBIDDEN"));
     server.check("", request, not_a_guest).await;
+    let mut bad_device = upgrade(json!(name), &token);
+    bad_device["device_id"] = json!("");
+    server.check("", request, (bad_device, json!("400 M_INVALID_PARAM"))).await;
+    let me = server.met(&token, "GET /account/whoami", Value::Null).await;
+    assert_eq!(me["is_guest"], true, "nothing has happened yet");
 
     let made = server.met("", request, upgrade(json!(name), &token)).await;
     assert_eq!(made["user_id"], id.as_str());
@@ -137,4 +142,13 @@ async fn a_guest_becomes_an_ordinary_user() {
     let login = json!({ "identifier": { "type": "m.id.user", "user": name } });
     assert_eq!(server.login(login).await["user_id"], id.as_str());
     server.check("", request, (upgrade(json!(name), new), json!("403 M_FORBIDDEN"))).await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_guest_end_with_the_guest() {
+    let server = server().await;
+    let (id, token) = guest(&server).await;
+    let id = ruma::UserId::parse(id).unwrap();
+    server.app().accounts.upgrade_guest(&id, Some("secret"), &Shown::default()).await.unwrap();
+    server.check(&token, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
 }

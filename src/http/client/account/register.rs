@@ -64,24 +64,27 @@ async fn check_newcomer(app: &App, request: &Request) -> Result<Option<OwnedUser
     Ok(None)
 }
 
-/// Makes an ordinary account of a guest's. It is worth more than before, so the guest's sessions end.
+/// Makes an ordinary account of a guest's, whose sessions end with it.
 async fn upgrade(
     app: &App,
     guest: &OwnedUserId,
     (request, shown): (Request, &Shown),
 ) -> Result<Response, Failure> {
-    app.accounts.upgrade_guest(guest, request.password.as_deref(), shown).await?;
+    let password = request.password.as_deref();
     if request.inhibit_login {
+        app.accounts.upgrade_guest(guest, password, shown).await?;
         app.devices.remove_all(guest, None).await?;
         return Ok(Response::new(guest.clone()));
     }
-    let new = NewSession {
-        user_id: guest.clone(),
+    let device = NewDevice {
         device_id: request.device_id,
         display_name: request.initial_device_display_name,
         refreshes: request.refresh_token,
-        client: None,
     };
+    // There is no way back to the guest.
+    let NewDevice { device_id, display_name, refreshes } = app.accounts.check_device(device)?;
+    app.accounts.upgrade_guest(guest, password, shown).await?;
+    let new = NewSession { user_id: guest.clone(), device_id, display_name, refreshes, client: None };
     let session = app.accounts.start_session(new).await?;
     app.devices.remove_all(guest, Some(&session.device_id)).await?;
     Ok(answer(session))
