@@ -155,7 +155,12 @@ async fn a_letter_has_bounds() {
 #[tokio::test(start_paused = true)]
 async fn letters_go_to_proved_addresses_only() {
     let (world, room) = World::with_letters().await;
-    for (address, app_id) in [("bob@example.org", "m.email"), ("nonsense", "m.email"), (ADDRESS, "org.x")] {
+    for (address, app_id) in [
+        ("bob@example.org", "m.email"),
+        ("Alice@example.org", "m.email"),
+        ("nonsense", "m.email"),
+        (ADDRESS, "org.x"),
+    ] {
         let refused = world.try_letters(address, app_id).await;
         assert!(matches!(refused, Err(PushError::Invalid(_))), "{address} {app_id}");
     }
