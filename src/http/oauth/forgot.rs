@@ -134,7 +134,7 @@ fn no_letters() -> Page {
 }
 
 fn too_old() -> Page {
-    let text = "The letter is too old, has been used, or another one was sent after it.";
+    let text = "The letter is too old, or has been used.";
     sorry("That did not work", text, StatusCode::BAD_REQUEST)
 }
 

@@ -6,7 +6,7 @@ use crate::{
     mail::Letter,
 };
 
-/// One letter to an address in so long, in milliseconds; the next makes it void.
+/// One letter to an address in so long, in milliseconds.
 const PERIOD_MS: u64 = 60 * 1_000;
 
 /// Sends a letter in which `page` is named with what proves the address, if `address` is known for `of`. It is not told
@@ -36,11 +36,12 @@ async fn write(
     if is_known != (of == ProofOf::Password) {
         return Ok(());
     }
-    // Nobody shows the secret: it is the letter that proves. But nobody is to know it either.
-    let client_secret = token_hash(&format!("pages {}", app.registration_secret));
-    let attempt = app.ports.clock.now_ms() / PERIOD_MS + 1;
-    let Begun { sid, address, code } =
-        app.accounts.begin_proof(NewProof { of, address, client_secret, attempt }).await?;
+    // Nobody shows the secret: it is the letter that proves. But nobody is to know it either. With one for each period,
+    // no letter makes an earlier one void, which anybody could ask for.
+    let period = app.ports.clock.now_ms() / PERIOD_MS;
+    let client_secret = token_hash(&format!("pages {period} {}", app.registration_secret));
+    let new = NewProof { of, address, client_secret, attempt: 1 };
+    let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
     let Some(code) = code else { return Ok(()) };
     let query = serde_html_form::to_string([("sid", &sid), ("code", &code), ("next", &next)]);
     let link = format!("{}?{}", site.url(page), query.map_err(Failure::internal)?);

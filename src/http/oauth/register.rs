@@ -80,7 +80,7 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
             return Ok(visitor.show(Page::new(title(&app), address_form(&visitor, (&next, ""), None))));
         }
         if proved(&app, (&sid, &code)).await?.is_none() {
-            let text = "The letter is too old, has been used, or another one was sent after it.";
+            let text = "The letter is too old, or has been used.";
             return Ok(visitor.show(sorry("That did not work", text, StatusCode::BAD_REQUEST)));
         }
     }
