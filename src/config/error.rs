@@ -170,6 +170,10 @@ impl Config {
         if self.registration.email != RegistrationEmail::Off && !has_letters {
             wrong("registration.email", "it takes a mail server: see `email`");
         }
+        let has_pages = self.oauth.enabled && self.public_base_url.is_some();
+        if self.registration.email != RegistrationEmail::Off && !has_pages {
+            wrong("registration.email", "a letter leads to a page: it takes `public_base_url` and `oauth`");
+        }
     }
 
     fn check_sso(&self, wrong: &mut impl FnMut(&str, &str)) {
