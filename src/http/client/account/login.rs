@@ -55,7 +55,13 @@ async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Fail
     #[expect(deprecated, reason = "old clients name the user like this")]
     let user_id = match request.login_info {
         LoginInfo::Password(given) => {
-            let user_id = user_id(&app, &by_address(&app, given.identifier, given.user).await?)?;
+            let named = match given.identifier {
+                Some(UserIdentifier::Email(email)) => {
+                    by_address(&app, &email.address, &given.password).await?.to_string()
+                }
+                identifier => named(identifier, given.user)?,
+            };
+            let user_id = user_id(&app, &named)?;
             app.accounts.check_password(&user_id, &given.password).await?;
             user_id
         }
@@ -86,19 +92,14 @@ fn respond(app: &App, peer: &Peer, session: Session) -> Response {
     response
 }
 
-/// The user that a login names, perhaps by a mail address.
-async fn by_address(
-    app: &App,
-    identifier: Option<UserIdentifier>,
-    user: Option<String>,
-) -> Result<String, Failure> {
-    match identifier {
-        Some(UserIdentifier::Email(given)) => {
-            let user = app.accounts.user_of_address(&given.address).await?;
-            user.map(|user| user.to_string()).ok_or_else(|| AccountError::WrongPassword.into())
-        }
-        identifier => named(identifier, user),
+/// The user whose address a login names. For nobody's the answer takes as long as for one whose password is wrong: who
+/// has an account here is not to be told.
+async fn by_address(app: &App, address: &str, password: &str) -> Result<OwnedUserId, Failure> {
+    if let Some(user) = app.accounts.user_of_address(address).await? {
+        return Ok(user);
     }
+    drop(app.accounts.check_password(&user_id(app, "nobody")?, password).await);
+    Err(AccountError::WrongPassword.into())
 }
 
 fn named(identifier: Option<UserIdentifier>, user: Option<String>) -> Result<String, Failure> {
