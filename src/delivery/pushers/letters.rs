@@ -31,7 +31,7 @@ use crate::{
     },
     push::{Notice, PusherRow, Writing},
     store::{BoxFuture, StoreError},
-    types::{Cursor, Position, Reader},
+    types::{Cursor, Membership, Position, Reader},
 };
 
 /// What a user has not read, for a letter.
@@ -196,7 +196,8 @@ impl Courier<'_> {
                 .map(|it| short(&it)),
             sender: short(&shown.unwrap_or_else(|| pdu.sender().to_string())),
             text: text_of(pdu),
-            is_invite: *pdu.event_type() == TimelineEventType::RoomMember,
+            is_invite: pdu.membership() == Some(Membership::Invite)
+                && pdu.state_key() == Some(self.id.user_id.as_str()),
         })
     }
 }
@@ -212,9 +213,18 @@ fn text_of(pdu: &Pdu) -> Option<String> {
     Some(short(&message.body))
 }
 
+/// A character as it may stand in a line of which others write the rest: it neither ends it nor turns it around.
+fn on_one_line(c: char) -> Option<char> {
+    match c {
+        '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => None,
+        c if c.is_control() => Some(' '),
+        c => Some(c),
+    }
+}
+
 /// One line that is not too long.
 fn short(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = text.chars().filter_map(on_one_line).collect();
     if let Some((end, _)) = line.char_indices().nth(LETTER_TEXT_CHARS_MAX) {
         line.truncate(end);
         line.push('…');

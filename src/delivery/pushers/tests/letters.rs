@@ -65,7 +65,7 @@ async fn what_is_not_read_for_a_while_is_told_in_one_letter() {
     let (world, room) = World::with_letters().await;
     world.say("bob", &room, "one").await;
     world.wait(5).await;
-    world.say("bob", &room, "two\nlines").await;
+    world.say("bob", &room, "two\n\u{202E}li\u{2028}nes\u{2066}").await;
     world.say("alice", &room, "my own words").await;
     world.wait(4).await;
     assert_eq!(world.letters(), [], "it is too early");
