@@ -120,7 +120,8 @@ sections! {
         terms: Vec<Policy> = Vec::new(),
         /// Whether newcomers prove a mail address (`m.login.email.identity`), which is theirs then and by which they can get
         /// a new password. `off`: they are not asked. `offered`: those may whose client offers it. `required`: everybody
-        /// has to. It takes a mail server: see `email`.
+        /// has to, except whom a provider of identities knows. It takes a mail server (see `email`), and for the page that a
+        /// letter leads to what `oauth` takes.
         email: RegistrationEmail = RegistrationEmail::Off,
         /// Whether programs are let in as guests, without registering (`kind=guest`). They may read and write in rooms whose
         /// `m.room.guest_access` wants them, and little else.
@@ -132,7 +133,8 @@ sections! {
     }
 
     /// A puzzle for newcomers that programs do not solve (`m.login.recaptcha`): that of reCAPTCHA, or of another maker
-    /// who is asked in the same way, such as hCaptcha or Turnstile. Without a `site_key` there is none.
+    /// who is asked in the same way, such as hCaptcha or Turnstile. Without a `site_key` there is none. Whom a provider of
+    /// identities knows is not asked.
     Captcha {
         /// Under which name its maker knows this server; newcomers are told of it.
         site_key: Option<String> = None,
