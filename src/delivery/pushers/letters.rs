@@ -27,7 +27,8 @@ use super::{
 use crate::{
     dag::{Pdu, StateId},
     limits::{
-        LETTER_LINES_MAX, LETTER_PAUSE_MAX_MS, LETTER_PAUSE_MS, LETTER_TEXT_CHARS_MAX, PUSH_UNWRITTEN_MAX,
+        LETTER_LINES_MAX, LETTER_PAUSE_MAX_MS, LETTER_PAUSE_MS, LETTER_TEXT_CHARS_MAX, PUSH_AGE_MAX_MS,
+        PUSH_UNWRITTEN_MAX,
     },
     push::{Notice, PusherRow, Writing},
     store::{BoxFuture, StoreError},
@@ -85,6 +86,10 @@ impl Courier<'_> {
             push.remove_pusher(self.id).await?;
             return Ok(Step::Gone);
         }
+        if self.is_hopeless(&row) {
+            tracing::warn!("{} gets no letter: none could be sent for too long", self.id.user_id);
+            return self.move_to(&row, self.pushers.log().head()).await;
+        }
         let from = self.cursor.max(row.cursor);
         let (found, to) = self.find(from).await?;
         if found.total == 0 {
@@ -123,6 +128,18 @@ impl Courier<'_> {
         if !is_far && row.writing.due_ms.is_none() {
             return Ok(Step::Done);
         }
+        self.move_to(row, to).await
+    }
+
+    /// Whether no letter could be sent for so long that what it is about is old, and too much to look at each time.
+    fn is_hopeless(&self, row: &PusherRow) -> bool {
+        let since_ms = row.trouble.as_ref().map(|trouble| trouble.failing_since_ms);
+        since_ms.is_some_and(|since_ms| since_ms + PUSH_AGE_MAX_MS < self.pushers.now_ms())
+    }
+
+    /// Writes down that all is told up to `to`.
+    async fn move_to(&mut self, row: &PusherRow, to: Position) -> Result<Step, PusherError> {
+        self.cursor = to;
         let writing = Writing { due_ms: None, ..row.writing };
         let after = PusherRow { cursor: to, trouble: None, writing, ..row.clone() };
         match self.write(row, after).await? {

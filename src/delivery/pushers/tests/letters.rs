@@ -139,6 +139,21 @@ async fn a_letter_outlives_restarts_and_a_mail_server_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_no_mail_server_takes_for_a_day_is_given_up() {
+    let (world, room) = World::with_letters().await;
+    *world.phones.mood.lock() = Mood::Fails;
+    world.say("bob", &room, "one").await;
+    world.wait(26 * 60).await;
+    let row = world.push.pushers(&user("alice")).await.unwrap()[0].1.clone();
+    assert_eq!((row.cursor, row.trouble), (world.log.head(), None));
+    *world.phones.mood.lock() = Mood::Takes;
+    world.say("bob", &room, "two").await;
+    world.wait(12).await;
+    assert_eq!(world.letters().iter().map(texts).collect::<Vec<_>>(), [["two"]]);
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_letter_has_bounds() {
     let (world, room) = World::with_letters().await;
     for number in 0..40 {
