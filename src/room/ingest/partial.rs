@@ -18,8 +18,8 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
 use crate::{
     dag::{
-        StateId, StateValue,
-        tree::{self, Applied},
+        StateId,
+        tree::{self, Applied, Change},
     },
     history::{
         States, Status, StoredEvent,
@@ -299,11 +299,12 @@ impl Turn {
             .map(|value| value.event_id.clone())
             .collect();
         let events = history.event_map(&ids).await?;
-        // What was believed for want of better is no change: it has no place in the graph.
-        let is_believed = |value: &StateValue| {
-            events.get(&value.event_id).is_some_and(|event| event.status == Status::Outlier)
+        // What was believed for want of better is no change: nothing stood there, and it has no place in the graph.
+        let is_believed = |change: &Change| {
+            let event = change.after.as_ref().and_then(|value| events.get(&value.event_id));
+            change.before.is_none() && event.is_some_and(|event| event.status == Status::Outlier)
         };
-        let changes = changes.into_iter().filter(|change| !change.after.as_ref().is_some_and(is_believed));
+        let changes = changes.into_iter().filter(|change| !is_believed(change));
         let edits: Vec<_> = changes.map(|change| (change.key, change.after)).collect();
         let applied = history.ask(&self.nodes, |nodes| tree::apply(nodes, whole, edits.clone())).await?;
         let completed = self.note_applied(applied);
