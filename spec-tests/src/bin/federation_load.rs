@@ -98,6 +98,8 @@ async fn receive(world: &World, alice: &Person, bob: &Person, room: &str, count:
     let begun = Instant::now();
     let last = send(&alice.client, room, count).await?;
     arrived(&bob.client, room, &last).await?;
+    // A server may leave what lies further back to those who look for it.
+    read_back(&bob.client, room, count).await?;
     let wall = begun.elapsed();
     figure("event received", wall, idle_cpu(&world.there).await? - before, count);
     Ok(())
@@ -113,7 +115,6 @@ async fn catch_up(world: &mut World, alice: &Person, bob: &Person, room: &str, c
     // A sign of life, so that the sender need not find out by itself.
     bob.client.say(room, "back again").await?;
     arrived(&bob.client, room, &last).await?;
-    // A server may leave what lies further back to those who look for it.
     read_back(&bob.client, room, count).await?;
     let wall = begun.elapsed();
     figure("missed event", wall, idle_cpu(&world.there).await? - before, count);
