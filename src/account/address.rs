@@ -175,14 +175,8 @@ impl Accounts {
         of: ProofOf,
         (sid, client_secret): (&str, &str),
     ) -> Result<Option<Proved>, AccountError> {
-        let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
-        let now_ms = self.ports.clock.now_ms();
-        let holds = |row: &ProofRow| {
-            let own = bool::from(row.secret.as_bytes().ct_eq(hash(client_secret).as_bytes()));
-            own && row.of == of && row.ends_ms > now_ms && row.validated_ms.is_some()
-        };
-        let row = row.filter(holds);
-        Ok(row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row }))
+        let is_own = |row: &ProofRow| bool::from(row.secret.as_bytes().ct_eq(hash(client_secret).as_bytes()));
+        self.proof((of, sid), |row| is_own(row) && row.validated_ms.is_some()).await
     }
 
     /// A proof, if `code` is what is in its letter: whoever has it has read that. For pages of the server, to which the
@@ -195,13 +189,18 @@ impl Accounts {
         of: ProofOf,
         (sid, code): (&str, &str),
     ) -> Result<Option<Proved>, AccountError> {
+        self.proof((of, sid), |row| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()))).await
+    }
+
+    /// A proof that has not ended and `holds`.
+    async fn proof(
+        &self,
+        (of, sid): (ProofOf, &str),
+        holds: impl Fn(&ProofRow) -> bool,
+    ) -> Result<Option<Proved>, AccountError> {
         let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
         let now_ms = self.ports.clock.now_ms();
-        let holds = |row: &ProofRow| {
-            let is_right = bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()));
-            is_right && row.of == of && row.ends_ms > now_ms
-        };
-        let row = row.filter(holds);
+        let row = row.filter(|row| row.of == of && row.ends_ms > now_ms && holds(row));
         Ok(row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row }))
     }
 
