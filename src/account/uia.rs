@@ -272,7 +272,9 @@ impl Accounts {
                     false => Ok(Err("The registration token is not valid")),
                 }
             }
-            (AuthData::ReCaptcha(given), Purpose::Register) => self.is_captcha_solved(&given.response).await,
+            (AuthData::ReCaptcha(given), Purpose::Register) => {
+                Ok(self.is_captcha_solved(&given.response).await)
+            }
             (AuthData::EmailIdentity(given), Purpose::Register) => {
                 let creds = &given.thirdparty_id_creds;
                 let creds = (creds.sid.as_str(), creds.client_secret.as_str());
@@ -311,20 +313,20 @@ impl Accounts {
         }
     }
 
-    /// Whether a newcomer has solved the puzzle; the text says why not.
+    /// Whether a newcomer has solved the puzzle.
     ///
     /// # Errors
-    /// None so far.
-    pub async fn is_captcha_solved(&self, response: &str) -> Result<Result<(), &'static str>, AccountError> {
-        let Some(captcha) = &self.settings.captcha else { return Ok(Ok(())) };
-        Ok(match captcha.check.is_solved(response).await {
+    /// Why not, as it is told.
+    pub async fn is_captcha_solved(&self, response: &str) -> Result<(), &'static str> {
+        let Some(captcha) = &self.settings.captcha else { return Ok(()) };
+        match captcha.check.is_solved(response).await {
             Ok(true) => Ok(()),
             Ok(false) => Err("The captcha has not been solved"),
             Err(error) => {
                 tracing::warn!(%error, "a captcha cannot be checked");
                 Err("The captcha cannot be checked at the moment")
             }
-        })
+        }
     }
 
     fn names(&self, identifier: &UserIdentifier, user: &UserId) -> bool {

@@ -145,7 +145,7 @@ async fn make(app: &App, given: &Form, stages: &[Stage]) -> Result<Result<String
                 None => return wrong("The letter is too old, or has been used."),
             },
             Stage::Captcha => {
-                if let Err(unsolved) = app.accounts.is_captcha_solved(&given.captcha).await? {
+                if let Err(unsolved) = app.accounts.is_captcha_solved(&given.captcha).await {
                     return wrong(&format!("{unsolved}."));
                 }
             }
