@@ -62,7 +62,9 @@ impl Class {
             // Each has a letter sent to an address that anybody can name.
             "POST" if last == "requestToken" => Self::Registration,
             "POST" if has("oauth2") && (last == "forgot" || last == "letter") => Self::Registration,
-            "GET" if last == "sync" => Self::Poll,
+            "GET" if last == "sync" || path.ends_with("v3/events") || path.ends_with("r0/events") => {
+                Self::Poll
+            }
             "PUT" if has("rooms") && ["delayed_event", "redact", "send", "state"].into_iter().any(has) => {
                 Self::Message
             }
@@ -218,6 +220,8 @@ mod tests {
             ("POST", "/_matrix/oauth2/link", Class::Login),
             ("POST", "/_matrix/oauth2/register", Class::Registration),
             ("GET", "/_matrix/client/v3/sync", Class::Poll),
+            ("GET", "/_matrix/client/v3/events", Class::Poll),
+            ("GET", "/_matrix/client/v3/events/{event_id}", Class::General),
             ("PUT", "/_matrix/client/v3/rooms/{room_id}/send/{event_type}/{txn_id}", Class::Message),
             ("PUT", "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/{state_key}", Class::Message),
             ("GET", "/_matrix/client/v3/rooms/{room_id}/state", Class::General),

@@ -128,7 +128,7 @@ impl Sync {
         if since.log > self.log.head() {
             return Err(SyncError::BadToken);
         }
-        if request.since.is_some() {
+        if request.since.is_some() && !request.keeps_inbox {
             self.log.ack(&reader, since).await?;
         }
         let wait = request.timeout.min(SYNC_WAIT_MAX);

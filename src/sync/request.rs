@@ -25,6 +25,8 @@ pub struct SyncRequest {
     pub filter: FilterDefinition,
     /// The token.
     pub since: Option<Cursor>,
+    /// Nothing is acknowledged: what is on its way to the device stays there.
+    pub keeps_inbox: bool,
     /// All state of all rooms, whatever the token.
     pub full_state: bool,
     /// Where state goes.

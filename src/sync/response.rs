@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::types::Cursor;
+use crate::types::{Cursor, Position};
 
 /// JSON that is passed on as it is.
 pub(super) type Json = Box<RawValue>;
@@ -26,7 +26,8 @@ impl Events {
 /// The answer to `GET /sync`.
 #[derive(Debug, Serialize)]
 pub struct SyncResponse {
-    next_batch: String,
+    #[serde(serialize_with = "as_text")]
+    next_batch: Cursor,
     #[serde(skip_serializing_if = "Rooms::is_empty")]
     pub(super) rooms: Rooms,
     #[serde(skip_serializing_if = "Events::is_empty")]
@@ -49,7 +50,7 @@ pub struct SyncResponse {
 impl SyncResponse {
     pub(super) fn new(to: Cursor) -> Self {
         Self {
-            next_batch: to.to_string(),
+            next_batch: to,
             rooms: Rooms::default(),
             presence: Events::default(),
             account_data: Events::default(),
@@ -62,6 +63,12 @@ impl SyncResponse {
         }
     }
 
+    /// Up to where in the log the client has everything now.
+    #[must_use]
+    pub fn reached(&self) -> Position {
+        self.next_batch.log
+    }
+
     /// Whether a client would learn nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.rooms.is_empty()
@@ -71,6 +78,10 @@ impl SyncResponse {
             && self.device_lists.is_empty()
             && !self.keys_changed
     }
+}
+
+fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(cursor)
 }
 
 /// Whose devices have to be looked up anew.

@@ -217,6 +217,7 @@ async fn sync(d: &Node, room: &RoomId, lazy: bool, since: Option<&str>) -> (Opti
     let request = SyncRequest {
         filter: serde_json::from_value(filter).unwrap(),
         since: since.map(|since| since.parse().unwrap()),
+        keeps_inbox: false,
         full_state: false,
         dialect: Default::default(),
         timeout: Duration::ZERO,

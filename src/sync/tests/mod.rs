@@ -115,6 +115,7 @@ impl World {
         let request = SyncRequest {
             filter,
             since: since.transpose()?,
+            keeps_inbox: false,
             full_state: ask.full_state,
             dialect: ask.dialect,
             timeout: ask.timeout,

@@ -7,6 +7,7 @@ mod joined_members;
 mod members;
 mod messages;
 mod mutual_rooms;
+mod old;
 pub(in crate::http) mod public_rooms;
 mod public_rooms_filtered;
 mod relation_filter;
@@ -36,6 +37,7 @@ use crate::http::{Access, Routes};
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
+    old::routes(routes);
     routes.feature("org.matrix.msc3874");
     routes.add::<message::get_message_events::v3::Request, _>(messages::handle);
     routes.add::<contexts::get_context::v3::Request, _>(context::handle);
@@ -45,6 +47,9 @@ pub(super) fn routes(routes: &mut Routes) {
         routes.raw(Method::GET, path, Access::Required, joined_members::handle);
     }
     routes.add::<membership::get_mutual_rooms::v1::Request, _>(mutual_rooms::handle);
+    let path = "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms";
+    routes.add_at::<membership::get_mutual_rooms::v1::Request, _>(&[path], mutual_rooms::handle);
+    routes.feature("uk.half-shot.msc2666.query_mutual_rooms");
     routes.feature("uk.half-shot.msc2666.query_mutual_rooms.stable");
     routes.add::<relating::get_relating_events::v1::Request, _>(relations::handle);
     routes.add::<relating::get_relating_events_with_rel_type::v1::Request, _>(relations_of_kind::handle);
@@ -58,6 +63,9 @@ pub(super) fn routes(routes: &mut Routes) {
     }
     routes.add::<space::get_hierarchy::v1::Request, _>(hierarchy::handle);
     routes.add::<room::get_summary::v1::Request, _>(summary::handle);
+    // Which came before the one that ruma knows; clients ask for it still.
+    let path = "/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}";
+    routes.add_at::<room::get_summary::v1::Request, _>(&[path], summary::handle);
     routes.add::<room::get_event_by_timestamp::v1::Request, _>(timestamp::handle);
     let path = "/_matrix/client/unstable/org.matrix.msc1763/retention/configuration";
     routes.raw(Method::GET, path, Access::Required, retention::handle);

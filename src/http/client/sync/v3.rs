@@ -66,6 +66,7 @@ async fn read(app: &App, caller: &Caller, parameters: Parameters) -> Result<Sync
     Ok(SyncRequest {
         filter: filter(app, caller, parameters.filter.as_deref()).await?,
         since,
+        keeps_inbox: false,
         full_state: parameters.full_state,
         dialect,
         timeout: Duration::from_millis(parameters.timeout.unwrap_or_default()),
