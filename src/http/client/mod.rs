@@ -12,7 +12,7 @@ mod device;
 mod ephemeral;
 mod keys;
 mod media;
-mod moderation;
+pub(in crate::http) mod moderation;
 pub(in crate::http) mod profile;
 mod push;
 mod push_rules;

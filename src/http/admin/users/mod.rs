@@ -9,6 +9,7 @@ use crate::http::{App, Call, Failure, Routes};
 mod erase;
 mod lock;
 mod suspend;
+mod whois;
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
@@ -20,6 +21,9 @@ pub(super) fn routes(routes: &mut Routes) {
     });
     add(routes, Method::PUT, "/_synapse/admin/v1/suspend/{user_id}", |app, call| {
         Box::pin(suspend::handle(app, call))
+    });
+    add(routes, Method::GET, "/_synapse/admin/v1/whois/{user_id}", |app, call| {
+        Box::pin(whois::handle(app, call))
     });
 }
 

@@ -1,4 +1,4 @@
-//! What administrators do about accounts: lock and suspend them.
+//! What administrators do about accounts: lock and suspend them, and see where they are used.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#account-moderation>
 
@@ -6,6 +6,7 @@ mod get_lock;
 mod get_suspend;
 mod set_lock;
 mod set_suspend;
+pub(in crate::http) mod whois;
 
 use ruma::UserId;
 
@@ -20,11 +21,21 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(get_suspend::handle);
     routes.add(set_lock::handle);
     routes.add(set_suspend::handle);
+    routes.add(whois::handle);
+}
+
+/// The account `user`, for administrators, unless it is one of theirs.
+async fn examine(app: &App, caller: &Caller, user: &UserId) -> Result<User, Failure> {
+    let found = examine_any(app, caller, user).await?;
+    match found.admin && user != caller.user_id {
+        true => Err(Failure::forbidden("The user is an administrator too")),
+        false => Ok(found),
+    }
 }
 
 /// The account `user`, for administrators. Whether the caller is one comes first, so that nobody else
 /// learns who has an account.
-async fn examine(app: &App, caller: &Caller, user: &UserId) -> Result<User, Failure> {
+async fn examine_any(app: &App, caller: &Caller, user: &UserId) -> Result<User, Failure> {
     let asking = app.accounts.user(&caller.user_id).await?;
     if !asking.is_some_and(|user| user.admin) {
         return Err(Failure::forbidden("Only administrators of the server may do this"));
@@ -33,11 +44,7 @@ async fn examine(app: &App, caller: &Caller, user: &UserId) -> Result<User, Fail
         return Err(Failure::invalid_param("The user belongs to another server"));
     }
     let found = app.accounts.user(user).await?.filter(|user| !user.deactivated);
-    let found = found.ok_or_else(|| Failure::not_found("There is no such user"))?;
-    match found.admin && user != caller.user_id {
-        true => Err(Failure::forbidden("The user is an administrator too")),
-        false => Ok(found),
-    }
+    found.ok_or_else(|| Failure::not_found("There is no such user"))
 }
 
 /// As [`examine`], for those who are to be locked or suspended.

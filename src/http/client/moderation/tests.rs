@@ -108,3 +108,27 @@ async fn who_is_suspended_reads_leaves_and_redacts_their_own() {
         assert_eq!(met.as_str().unwrap_or("ok"), expected, "{request}");
     }
 }
+
+#[tokio::test]
+async fn who_asks_about_themselves_is_told_and_administrators_about_everybody() {
+    let (server, admin, alice) = server().await;
+    let whois = |user: &str| format!("GET /admin/whois/@{user}:localhost");
+    let synapse = |user: &str| format!("GET /_synapse/admin/v1/whois/@{user}:localhost");
+    server.ask(&alice, "GET /sync", Value::Null).await;
+    for (token, request) in [(&alice, whois("alice")), (&admin, whois("alice")), (&admin, synapse("alice"))] {
+        let told = server.met(token, &request, Value::Null).await;
+        assert_eq!(told["user_id"], "@alice:localhost", "{request}");
+        let connection = &told["devices"]["PHONE"]["sessions"][0]["connections"][0];
+        assert!(connection["last_seen"].is_u64(), "{told}");
+    }
+    for (token, request, expected) in [
+        (&alice, whois("root"), "403 M_FORBIDDEN"),
+        (&alice, whois("nobody"), "403 M_FORBIDDEN"),
+        (&alice, synapse("alice"), "403 M_FORBIDDEN"),
+        (&admin, whois("nobody"), "404 M_NOT_FOUND"),
+        (&admin, synapse("nobody"), "404 M_NOT_FOUND"),
+    ] {
+        server.check(token, &request, (Value::Null, json!(expected))).await;
+    }
+    assert_eq!(server.met(&admin, &whois("root"), Value::Null).await["user_id"], "@root:localhost");
+}
