@@ -386,6 +386,9 @@ sections! {
         support_matrix_id: Option<OwnedUserId> = None,
         /// A page with help for the users of this server.
         support_page: Option<String> = None,
+        /// The public key (ed25519, unpadded base64) of the policy server that goes by this server's name, for
+        /// `/.well-known/matrix/policy_server`. Lockstep is none itself.
+        policy_server_key: Option<String> = None,
     }
 
     /// What the server tells about itself while it runs.

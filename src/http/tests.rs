@@ -2,6 +2,7 @@
 
 mod found;
 mod model;
+mod surface;
 
 use std::sync::Arc;
 

@@ -34,6 +34,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(deactivate::handle);
     fallback::routes(routes);
     routes.add(get_token::handle);
+    routes.add_at(&["/_matrix/client/unstable/org.matrix.msc3882/login/token"], get_token::handle);
     routes.feature("org.matrix.msc3882");
     login::route(routes);
     routes.add(login_flows::handle);

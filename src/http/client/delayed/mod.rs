@@ -30,8 +30,9 @@ const ACTIONS: [&str; 2] = [
     "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/{action}",
     "/_matrix/client/v1/delayed_events/{delay_id}/{action}",
 ];
-const SCHEDULES: [&str; 2] = [
+const SCHEDULES: [&str; 3] = [
     "/_matrix/client/unstable/org.matrix.msc4140/rooms/{room_id}/delayed_event/{event_type}/{txn_id}",
+    "/_matrix/client/v3/rooms/{room_id}/delayed_event/{event_type}/{txn_id}",
     "/_matrix/client/v1/rooms/{room_id}/delayed_event/{event_type}/{txn_id}",
 ];
 

@@ -1,4 +1,5 @@
-//! `GET /.well-known/matrix/client`, `GET /.well-known/matrix/server` and `GET /.well-known/matrix/support`
+//! `GET /.well-known/matrix/client`, `GET /.well-known/matrix/server`, `GET /.well-known/matrix/support` and
+//! `GET /.well-known/matrix/policy_server`
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#well-known-uris>
 
@@ -13,6 +14,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.raw(Method::GET, "/.well-known/matrix/client", Access::Open, client);
     routes.raw(Method::GET, "/.well-known/matrix/server", Access::Open, server);
     routes.raw(Method::GET, "/.well-known/matrix/support", Access::Open, support);
+    routes.raw(Method::GET, "/.well-known/matrix/policy_server", Access::Open, policy_server);
 }
 
 async fn client(app: App, _: Call) -> Result<Response, Failure> {
@@ -60,6 +62,13 @@ async fn support(app: App, _: Call) -> Result<Response, Failure> {
         true => Err(Failure::not_found("Not configured")),
         false => Ok(axum::Json(document).into_response()),
     }
+}
+
+/// <https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixpolicy_server>
+async fn policy_server(app: App, _: Call) -> Result<Response, Failure> {
+    let key = app.config.well_known.policy_server_key.as_deref();
+    let key = key.ok_or_else(|| Failure::not_found("Not configured"))?;
+    Ok(axum::Json(json!({ "public_keys": { "ed25519": key } })).into_response())
 }
 
 fn base_url(app: &App) -> Result<&str, Failure> {
