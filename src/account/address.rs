@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::{
-    AccountError, Accounts,
+    AccountError, Accounts, User,
     token::{hash, new_token},
 };
 use crate::{
@@ -192,7 +192,7 @@ impl Accounts {
         self.proof((of, sid), |row| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()))).await
     }
 
-    /// A proof that has not ended and `holds`.
+    /// A proof that has not ended and `holds`. One for another password ends when the user gets one, whatever way.
     async fn proof(
         &self,
         (of, sid): (ProofOf, &str),
@@ -201,7 +201,16 @@ impl Accounts {
         let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
         let now_ms = self.ports.clock.now_ms();
         let row = row.filter(|row| row.of == of && row.ends_ms > now_ms && holds(row));
-        Ok(row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row }))
+        let proved = row.map(|row| Proved { address: row.address.clone(), sid: sid.to_owned(), row });
+        let Some(proved) = proved else { return Ok(None) };
+        if of != ProofOf::Password {
+            return Ok(Some(proved));
+        }
+        let user = match self.user_of_address(&proved.address).await? {
+            Some(user) => self.user(&user).await?,
+            None => None,
+        };
+        Ok(Some(proved).filter(|proved| user.is_none_or(|user| !proved.is_before_password(&user))))
     }
 
     /// Whether a proof has not been used, and its address is nobody's.
@@ -294,6 +303,11 @@ impl Accounts {
 }
 
 impl Proved {
+    /// Whether the user has got another password since the proof was begun.
+    pub(super) fn is_before_password(&self, user: &User) -> bool {
+        self.row.ends_ms < user.signed_out_ms + ADDRESS_PROOF_MS
+    }
+
     /// Adds to `commit` that the proof is used, which must be for the first time.
     pub(super) fn use_up(&self, commit: &mut Commit) {
         let key = (self.sid.clone(),);

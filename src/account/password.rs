@@ -85,10 +85,12 @@ impl Accounts {
         .await
     }
 
-    /// Gives `user` another password because they have proved an address; the proof is used up in the same commit.
+    /// Gives `user` another password because they have proved an address; the proof is used up in the same commit, and
+    /// with it those that were begun before.
     ///
     /// # Errors
-    /// When there is no such user, the password is empty or too long, or the proof has been used.
+    /// When there is no such user, the password is empty or too long, the proof has been used, or the user has another
+    /// password since it was begun.
     pub async fn reset_password(
         &self,
         user: &UserId,
@@ -98,10 +100,14 @@ impl Accounts {
         let hash = self.hash_password(password).await?;
         let now_ms = self.ports.clock.now_ms();
         let change = |row: &mut User| {
+            if proved.is_before_password(row) {
+                return Err(AccountError::Contended);
+            }
             if !row.deactivated {
                 row.password_hash = Some(hash.clone());
                 row.signed_out_ms = now_ms;
             }
+            Ok(())
         };
         self.change_user_with(user, change, |commit| proved.use_up(commit)).await
     }
@@ -116,6 +122,7 @@ impl Accounts {
             row.password_hash = None;
             row.deactivated = true;
             row.erased |= erase;
+            Ok(())
         };
         let (name, _) = self.display(user).await?;
         let addresses = self.addresses(user).await?;
@@ -135,21 +142,25 @@ impl Accounts {
     /// # Errors
     /// When there is no such user.
     pub async fn change_user(&self, user: &UserId, change: impl Fn(&mut User)) -> Result<(), AccountError> {
+        let change = |row: &mut User| {
+            change(row);
+            Ok(())
+        };
         self.change_user_with(user, change, |_| ()).await
     }
 
-    /// Changes the row of a user, and what else `also` puts into the same commit.
+    /// Changes the row of a user, and what else `also` puts into the same commit; nothing if `change` refuses.
     async fn change_user_with(
         &self,
         user: &UserId,
-        change: impl Fn(&mut User),
+        change: impl Fn(&mut User) -> Result<(), AccountError>,
         also: impl Fn(&mut Commit),
     ) -> Result<(), AccountError> {
         let key = (user.to_owned(),);
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let before = self.user(user).await?.ok_or(AccountError::NotFound("user"))?;
             let mut after = before.clone();
-            change(&mut after);
+            change(&mut after)?;
             let mut commit = Commit::new();
             commit.expect_equals(&USERS, &key, &before);
             commit.put(&USERS, &key, &after);
