@@ -68,7 +68,9 @@ impl Accounts {
         for _ in 0..REGISTRATION_CONFLICTS_MAX {
             let before = self.user(guest).await?.filter(|user| user.guest).ok_or(AccountError::UserInUse)?;
             before.admit()?;
-            let after = User { guest: false, password_hash: password_hash.clone(), ..before.clone() };
+            let accepted = if shown.terms { self.acceptances() } else { before.accepted.clone() };
+            let password_hash = password_hash.clone();
+            let after = User { guest: false, password_hash, accepted, ..before.clone() };
             let mut commit = Commit::new();
             commit.expect_equals(&USERS, &key, &before);
             commit.put(&USERS, &key, &after);

@@ -46,7 +46,8 @@ impl Accounts {
         Ok(row.map(|row| row.user_id))
     }
 
-    /// Makes an account for an identity that has none, in the same commit as what `also` adds.
+    /// Makes an account for an identity that has none, in the same commit as what `also` adds. Its owner has accepted
+    /// the policies.
     ///
     /// # Errors
     /// As [`Accounts::create_user`]; when the identity has an account by now, as if the name were taken.
@@ -56,7 +57,7 @@ impl Accounts {
         identity: &Identity,
         also: impl Fn(&mut Commit),
     ) -> Result<OwnedUserId, AccountError> {
-        let (mut commit, user_id) = self.plan_user(new).await?;
+        let (mut commit, user_id) = self.plan_user(new, true).await?;
         self.plan_link(&mut commit, identity, &user_id);
         also(&mut commit);
         self.commit_user(commit).await.map(|()| user_id)

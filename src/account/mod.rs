@@ -56,7 +56,7 @@ pub use session::{NewDevice, NewSession, Session};
 pub use shared_secret::SharedSecretUser;
 pub use stage::{Purpose, Stage};
 pub use token::{Ticket, TicketKey, hash as token_hash};
-pub use user::User;
+pub use user::{Acceptance, User};
 pub use words::{Face, USER_WORDS, words_of};
 
 #[cfg(test)]

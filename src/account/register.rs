@@ -2,9 +2,11 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register>
 
+use std::collections::BTreeMap;
+
 use ruma::{OwnedUserId, UserId};
 
-use super::{AccountError, Accounts, NewDevice, Proved, Session, User, user::USERS};
+use super::{Acceptance, AccountError, Accounts, NewDevice, Proved, Session, User, user::USERS};
 use crate::{
     limits::{ID_BYTES_MAX, REGISTRATION_CONFLICTS_MAX},
     log::{Commit, CommitError},
@@ -22,13 +24,15 @@ pub struct NewUser {
     pub admin: bool,
 }
 
-/// What a newcomer has shown that is used up by the account that is made.
+/// What a newcomer has shown that is used up by the account that is made, or kept with it.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
     /// A registration token, which is counted.
     pub token: Option<String>,
     /// A mail address, which is theirs then.
     pub address: Option<Proved>,
+    /// The policies are accepted, as they are now.
+    pub terms: bool,
 }
 
 impl Accounts {
@@ -66,7 +70,7 @@ impl Accounts {
     pub async fn create_invited(&self, new: NewUser, shown: &Shown) -> Result<OwnedUserId, AccountError> {
         let mut left = REGISTRATION_CONFLICTS_MAX;
         loop {
-            let (mut commit, user_id) = self.plan_user(new.clone()).await?;
+            let (mut commit, user_id) = self.plan_user(new.clone(), shown.terms).await?;
             self.use_up(&mut commit, &user_id, shown).await?;
             match self.commit_user(commit).await {
                 // It may be what was shown that somebody else has used meanwhile.
@@ -82,7 +86,7 @@ impl Accounts {
     /// When the name breaks the grammar, is too long, or is taken.
     pub async fn create_own_user(&self, username: &str) -> Result<OwnedUserId, AccountError> {
         let user_id = self.free(self.local_id(username)?).await?;
-        let commit = self.plan_account(&user_id, &NewUser::default()).await?;
+        let commit = self.plan_account(&user_id, &NewUser::default(), false).await?;
         self.commit_user(commit).await.map(|()| user_id)
     }
 
@@ -106,7 +110,7 @@ impl Accounts {
     ) -> Result<Session, AccountError> {
         let mut left = REGISTRATION_CONFLICTS_MAX;
         loop {
-            let (mut commit, user_id) = self.plan_user(new.clone()).await?;
+            let (mut commit, user_id) = self.plan_user(new.clone(), shown.terms).await?;
             let session = self.first_session(&mut commit, &user_id, device.clone())?;
             self.use_up(&mut commit, &user_id, shown).await?;
             match self.commit_user(commit).await {
@@ -136,21 +140,39 @@ impl Accounts {
         Ok(())
     }
 
-    pub(super) async fn plan_user(&self, new: NewUser) -> Result<(Commit, OwnedUserId), AccountError> {
+    pub(super) async fn plan_user(
+        &self,
+        new: NewUser,
+        terms: bool,
+    ) -> Result<(Commit, OwnedUserId), AccountError> {
         let username =
             new.username.clone().unwrap_or_else(|| random_string(&*self.ports.rng, 12).to_ascii_lowercase());
         let user_id = self.available(&username).await?;
-        Ok((self.plan_account(&user_id, &new).await?, user_id))
+        Ok((self.plan_account(&user_id, &new, terms).await?, user_id))
     }
 
-    async fn plan_account(&self, user_id: &OwnedUserId, new: &NewUser) -> Result<Commit, AccountError> {
+    async fn plan_account(
+        &self,
+        user_id: &OwnedUserId,
+        new: &NewUser,
+        terms: bool,
+    ) -> Result<Commit, AccountError> {
         let password_hash = match &new.password {
             Some(password) => Some(self.hash_password(password).await?),
             None => None,
         };
         let created_ms = self.ports.clock.now_ms();
-        let row = User { password_hash, created_ms, admin: new.admin, ..User::default() };
+        let accepted = if terms { self.acceptances() } else { BTreeMap::new() };
+        let row = User { password_hash, created_ms, admin: new.admin, accepted, ..User::default() };
         Ok(self.plan_row(user_id, &row))
+    }
+
+    /// That the policies, as they are now, are accepted at this moment.
+    pub(super) fn acceptances(&self) -> BTreeMap<String, Acceptance> {
+        let at_ms = self.ports.clock.now_ms();
+        let policies = self.settings.terms.policies.iter();
+        let accept = |version: &String| Acceptance { version: version.clone(), at_ms };
+        policies.map(|(id, policy)| (id.clone(), accept(&policy.version))).collect()
     }
 
     /// What makes an account of this row.

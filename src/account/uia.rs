@@ -54,7 +54,8 @@ impl Accounts {
     /// As [`Accounts::authorize`].
     pub async fn authorize_newcomer(&self, auth: Option<&AuthData>) -> Result<Shown, AccountError> {
         let flows = self.newcomer_flows()?;
-        let Attempt { token, proof, .. } = self.authorize_by(&flows, &Purpose::Register, auth).await?;
+        let attempt = self.authorize_by(&flows, &Purpose::Register, auth).await?;
+        let Attempt { token, proof, passed, .. } = attempt;
         let address = match proof {
             Some((sid, secret)) => {
                 let proved = self.proved(ProofOf::Registration, (&sid, &secret)).await?;
@@ -62,7 +63,7 @@ impl Accounts {
             }
             None => None,
         };
-        Ok(Shown { token, address })
+        Ok(Shown { token, address, terms: passed.contains(&Stage::Terms) })
     }
 
     /// The stage of the kind `auth_type` that is left in a session, for somebody who passes it on a page.

@@ -1,5 +1,7 @@
 //! The row of a local user.
 
+use std::collections::BTreeMap;
+
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +47,21 @@ pub struct User {
     /// Asked for their messages to be hidden from those who join later.
     #[serde(default)]
     pub erased: bool,
+    /// The policies that they have accepted, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accepted: BTreeMap<String, Acceptance>,
     /// Has not registered, and may do little.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guest: bool,
+}
+
+/// That somebody has accepted a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// The version of its text.
+    pub version: String,
+    /// When, in milliseconds since the epoch.
+    pub at_ms: u64,
 }
 
 impl User {

@@ -135,7 +135,7 @@ async fn make(app: &App, given: &Form, stages: &[Stage]) -> Result<Result<String
         match stage {
             Stage::Dummy => {}
             Stage::Terms if given.terms.is_empty() => return wrong("The policies have to be accepted."),
-            Stage::Terms => {}
+            Stage::Terms => shown.terms = true,
             Stage::RegistrationToken if app.accounts.is_registration_token(&given.token).await? => {
                 shown.token = Some(given.token.clone());
             }
