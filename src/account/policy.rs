@@ -36,12 +36,15 @@ impl Accounts {
         })
     }
 
-    /// What somebody has to show at least, on a page of the server.
+    /// What somebody has to show on a page of the server, who proves an address or does not; what there is, if only
+    /// one of the two can be done.
     ///
     /// # Errors
     /// When registration is closed.
-    pub fn newcomer_stages(&self) -> Result<Vec<Stage>, AccountError> {
-        Ok(self.newcomer_flows()?.into_iter().next().unwrap_or_default())
+    pub fn newcomer_stages(&self, with_address: bool) -> Result<Vec<Stage>, AccountError> {
+        let mut flows = self.newcomer_flows()?;
+        let wanted = flows.iter().position(|flow| flow.contains(&Stage::Email) == with_address);
+        Ok(flows.swap_remove(wanted.unwrap_or_default()))
     }
 
     /// Whether guests are let in.

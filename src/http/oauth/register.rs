@@ -31,6 +31,9 @@ struct Next {
     sid: String,
     #[serde(default)]
     code: String,
+    /// They do not want to name an address, where they need not.
+    #[serde(default)]
+    without: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,8 +71,8 @@ pub(super) fn routes(routes: &mut Routes) {
 
 async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
-    let Next { next, sid, code } = query(&call)?;
-    let stages = match app.accounts.newcomer_stages() {
+    let Next { next, sid, code, without } = query(&call)?;
+    let stages = match app.accounts.newcomer_stages(without.is_none()) {
         Ok(stages) => stages,
         Err(error) => {
             return Ok(visitor.show(sorry("No new accounts", &error.to_string(), StatusCode::FORBIDDEN)));
@@ -77,7 +80,7 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     };
     if stages.contains(&Stage::Email) {
         if sid.is_empty() {
-            return Ok(visitor.show(Page::new(title(&app), address_form(&visitor, (&next, ""), None))));
+            return Ok(visitor.show(Page::new(title(&app), address_form(&app, &visitor, (&next, ""), None))));
         }
         if proved(&app, (&sid, &code)).await?.is_none() {
             let text = "The letter is too old, or has been used.";
@@ -97,7 +100,7 @@ async fn write(app: App, call: Call) -> Result<Response, Failure> {
     match app.accounts.user_of_address(&email).await {
         Ok(_) => {}
         Err(error @ AccountError::Invalid(_)) => {
-            let body = address_form(&visitor, (&next, &email), Some(&format!("{error}.")));
+            let body = address_form(&app, &visitor, (&next, &email), Some(&format!("{error}.")));
             return Ok(visitor.show(Page::new(title(&app), body).with_status(StatusCode::BAD_REQUEST)));
         }
         Err(error) => return Err(error.into()),
@@ -116,7 +119,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let given: Form = page_form(&call)?;
     visitor.check(&given.csrf)?;
-    let stages = app.accounts.newcomer_stages()?;
+    let stages = app.accounts.newcomer_stages(!given.sid.is_empty())?;
     let (status, wrong) = match make(&app, &given, &stages).await? {
         Ok(cookie) => return visitor.sign_in(&cookie, &visitor.onwards(&given.next)),
         Err(wrong) => (StatusCode::BAD_REQUEST, wrong),
@@ -181,7 +184,9 @@ fn title(app: &App) -> String {
     format!("Make an account on {}", app.server_name)
 }
 
-fn address_form(visitor: &Visitor, (next, email): (&str, &str), wrong: Option<&str>) -> Markup {
+fn address_form(app: &App, visitor: &Visitor, (next, email): (&str, &str), wrong: Option<&str>) -> Markup {
+    let needed = app.accounts.newcomer_stages(false).is_ok_and(|stages| stages.contains(&Stage::Email));
+    let without = serde_html_form::to_string([("next", next), ("without", "address")]).unwrap_or_default();
     html! {
         (complaint(wrong))
         p { "We send you a letter first. The account can get a new password by this address later." }
@@ -191,6 +196,9 @@ fn address_form(visitor: &Visitor, (next, email): (&str, &str), wrong: Option<&s
             label for="email" { "Your mail address" }
             input type="email" id="email" name="email" value=(email) autocomplete="email" required autofocus;
             button type="submit" { "Send the letter" }
+        }
+        @if !needed {
+            p { a href=(format!("{}?{without}", visitor.site.url("register"))) { "Go on without an address" } }
         }
         p { "Have an account already? " a href=(visitor.login_url(next)) { "Sign in" } }
     }

@@ -9,10 +9,14 @@ use tokio::sync::Notify;
 use super::{Browser, SITE, Scene};
 use crate::{
     config::Config,
-    http::{App, endpoints, tests::services_with},
+    http::{
+        App, Services, endpoints,
+        tests::{services_at, services_with},
+    },
     mail::{Letter, MailError, Post},
     peer::Isolated,
     store::BoxFuture,
+    types::ManualClock,
 };
 
 /// Keeps what is sent.
@@ -55,10 +59,19 @@ fn link_in(letter: &Letter) -> String {
 const ACCOUNT: &str = "POST /_matrix/client/v3/account";
 
 /// A server with a mail server.
-pub(super) async fn scene_with(mut config: Config) -> (Scene, Arc<Letterbox>) {
+pub(super) async fn scene_with(config: Config) -> (Scene, Arc<Letterbox>) {
+    let config = Config { public_base_url: Some(SITE.to_owned()), ..config };
+    scene_over(services_with(config, Arc::new(Isolated)).await)
+}
+
+/// As [`scene_with`], at a time that goes as `clock` does.
+pub(super) async fn scene_at(config: Config, clock: Arc<ManualClock>) -> (Scene, Arc<Letterbox>) {
+    let config = Config { public_base_url: Some(SITE.to_owned()), ..config };
+    scene_over(services_at(config, clock).await)
+}
+
+fn scene_over(mut services: Services) -> (Scene, Arc<Letterbox>) {
     let letters = Arc::new(Letterbox::default());
-    config.public_base_url = Some(SITE.to_owned());
-    let mut services = services_with(config, Arc::new(Isolated)).await;
     services.post = Some(letters.clone());
     let app = App::new(services);
     (Scene { router: endpoints().into_router(app.clone()), app }, letters)

@@ -1,6 +1,6 @@
 //! What newcomers prove: an address, and that they are no programs. And passwords that were forgotten.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::{
     Browser, SITE, Scene,
-    mail::{confirm, scene_with},
+    mail::{confirm, scene_at, scene_with},
 };
 use crate::{
     account::{NewSession, NewUser},
     config::{Config, RegistrationEmail, RegistrationMode},
     peer::{Bounds, Net, NetError, Purpose},
     store::BoxFuture,
+    types::ManualClock,
 };
 
 const REGISTER: &str = "POST /_matrix/client/v3/register";
@@ -166,6 +167,70 @@ async fn a_page_leads_newcomers_over_their_mail() {
     }
     let owner = scene.app.accounts.user_of_address("alice@example.org").await.unwrap();
     assert_eq!(owner.as_deref(), Some(user_id!("@alice:localhost")));
+}
+
+#[tokio::test]
+async fn a_page_offers_to_prove_an_address_and_does_not_insist() {
+    let (scene, letters) = scene_with(config(RegistrationEmail::Offered)).await;
+    let mut browser = Browser::default();
+    let page = browser.get(&scene, "/_matrix/oauth2/register?next=%2F_matrix%2Foauth2%2Faccount").await;
+    let (csrf, next) = (page.field("csrf"), page.field("next"));
+    let ask = [("csrf", &*csrf), ("next", &*next), ("email", "alice@example.org")];
+    assert_eq!(browser.post(&scene, "register/letter", &ask).await.status, 200);
+    let form = browser.get(&scene, &letters.coming().await).await;
+    let without = page.text.split('"').find(|part| part.contains("without=")).unwrap().replace("&amp;", "&");
+    let plain = browser.get(&scene, &without).await;
+    for (form, name) in [(form, "alice"), (plain, "bob")] {
+        let has_letter = name == "alice";
+        assert_eq!(form.text.contains("name=\"sid\""), has_letter, "{}", form.text);
+        let mut fields =
+            vec![("csrf".to_owned(), form.field("csrf")), ("next".to_owned(), form.field("next"))];
+        for (field, value) in [("username", name), ("password", "secret"), ("again", "secret")] {
+            fields.push((field.to_owned(), value.to_owned()));
+        }
+        for field in ["sid", "code"].into_iter().filter(|_| has_letter) {
+            fields.push((field.to_owned(), form.field(field)));
+        }
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let answer = Browser { cookie: browser.cookie.clone() }.post(&scene, "register", &fields).await;
+        assert_eq!(answer.status, 303, "{name}: {}", answer.text);
+    }
+    let owner = scene.app.accounts.user_of_address("alice@example.org").await.unwrap();
+    assert_eq!(owner.as_deref(), Some(user_id!("@alice:localhost")));
+    assert!(scene.app.accounts.addresses(user_id!("@bob:localhost")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_letters_from_before_it() {
+    let clock = Arc::new(ManualClock::at(1_000_000_000));
+    let (scene, letters) = scene_at(config(RegistrationEmail::Required), clock.clone()).await;
+    let sid = scene.json(TOKEN, ("", ask("alice@example.org"))).await.json()["sid"].clone();
+    confirm(&scene, &letters.link()).await;
+    let mut body = json!({ "username": "alice", "password": "old", "auth": shows(&sid, &Value::Null) });
+    body["auth"].as_object_mut().unwrap().remove("session");
+    assert_eq!(scene.json(REGISTER, ("", body)).await.status, 200);
+    let mut links = Vec::new();
+    for minute in 0..3 {
+        clock.advance(Duration::from_secs(61 * minute));
+        let mut browser = Browser::default();
+        let csrf = browser.get(&scene, "/_matrix/oauth2/forgot").await.field("csrf");
+        let fields = [("csrf", &*csrf), ("next", ""), ("email", "alice@example.org")];
+        assert_eq!(browser.post(&scene, "forgot", &fields).await.status, 200);
+        links.push(letters.coming().await);
+        clock.advance(Duration::from_secs(1));
+        // The last one is asked for when the second has been used.
+        if minute == 1 {
+            let mut browser = Browser::default();
+            let form = browser.get(&scene, &links[1]).await;
+            let (csrf, sid, code) = (form.field("csrf"), form.field("sid"), form.field("code"));
+            let fields =
+                [("csrf", &*csrf), ("sid", &*sid), ("code", &*code), ("password", "new"), ("again", "new")];
+            assert_eq!(browser.post(&scene, "reset", &fields).await.status, 303);
+        }
+    }
+    for (link, expected) in links.iter().zip([400, 400, 200]) {
+        assert_eq!(Browser::default().get(&scene, link).await.status, expected, "{link}");
+    }
 }
 
 #[tokio::test]
