@@ -89,7 +89,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "dag",
             "peer",
             "appservice",
-            "device",
             "ephemeral",
             "push",
             "search",

@@ -119,13 +119,16 @@ sections! {
         /// Several of one `id` are one policy in several languages.
         terms: Vec<Policy> = Vec::new(),
         /// Whether newcomers prove a mail address (`m.login.email.identity`), which is theirs then and by which they can get
-        /// a new password. `off`: they are not asked. `offered`: those may whose client offers it. `required`: everybody
-        /// has to, except whom a provider of identities knows. It takes a mail server (see `email`), and for the page that a
-        /// letter leads to what `oauth` takes.
+        /// a new password. `off`: they are not asked. `offered`: they may. `required`: everybody has to, except whom a
+        /// provider of identities knows. It takes a mail server (see `email`), and for the page that a letter leads to what
+        /// `oauth` takes.
         email: RegistrationEmail = RegistrationEmail::Off,
         /// Whether programs are let in as guests, without registering (`kind=guest`). They may read and write in rooms whose
         /// `m.room.guest_access` wants them, and little else.
         guests: bool = false,
+        /// Days after which the account of a guest ends who has not been heard of: they leave their rooms and nobody gets
+        /// the name. Guests who register are none any more. 0: never.
+        guest_days: u64 = 30,
         /// The file with the secret that lets a program register accounts, administrators included, over
         /// `/_synapse/admin/v1/register`. Without a setting it is `registration.secret` in `data_dir`,
         /// and is created at the first start.

@@ -312,6 +312,9 @@ pub struct RemovalRow {
     /// Whether the room goes although some of its members cannot leave it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub force: bool,
+    /// The room to which its members of this server go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<OwnedRoomId>,
     /// When it was wanted, in milliseconds since 1970.
     pub began_ms: u64,
     /// The head then: what came after it are the last words of the members, which other servers are to get.

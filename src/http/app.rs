@@ -188,7 +188,8 @@ impl Services {
         let found_in = (&history, &accounts, &ports);
         let (people, messages) = start_search(&config, found_in, (&tasks, stopping.clone()));
         let (notices, reports) = open_desks(&config, found_in, &rooms);
-        let purge = start_purge(&config, found_in, (&media, &rooms), (&tasks, stopping.clone()));
+        let purge =
+            start_purge(&config, found_in, (&devices, &media, &rooms, &delayed), (&tasks, stopping.clone()));
         let users = (&history, &accounts, &devices);
         let sync =
             Sync::new(history.clone(), accounts.clone(), devices.clone(), push.clone(), ephemeral.clone());
@@ -395,11 +396,12 @@ fn open_oauth(
 fn start_purge(
     config: &Config,
     (history, accounts, ports): (&History, &Accounts, &Ports),
-    (media, rooms): (&Media, &Rooms),
+    (devices, media, rooms, delayed): (&Devices, &Media, &Rooms, &Delayed),
     running: (&TaskTracker, CancellationToken),
 ) -> Purge {
     let means = (ports.clone(), purge_settings(config));
-    let purge = Purge::new((history.clone(), accounts.clone()), media.clone(), rooms.clone(), means);
+    let people = (history.clone(), accounts.clone(), devices.clone());
+    let purge = Purge::new(people, media.clone(), (rooms.clone(), delayed.clone()), means);
     purge.keep(running);
     purge
 }

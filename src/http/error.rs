@@ -490,6 +490,8 @@ impl From<PurgeError> for Failure {
             PurgeError::NotFound => Self::not_found(error.to_string()),
             PurgeError::Room(error) => error.into(),
             PurgeError::Account(error) => error.into(),
+            PurgeError::Device(error) => error.into(),
+            PurgeError::Delayed(error) => error.into(),
             PurgeError::Media(error) => error.into(),
             PurgeError::Commit(error) => error.into(),
             PurgeError::Store(error) => error.into(),

@@ -114,6 +114,7 @@ pub(super) fn purge_settings(config: &Config) -> purge::Settings {
             longest_ms: ms(retention.longest_days),
         }),
         files: config.media.delete_with_events,
+        guest_idle_ms: ms(config.registration.guest_days),
     }
 }
 

@@ -63,6 +63,9 @@ pub const ADDRESS_BYTES_MAX: usize = 254;
 pub const ADDRESS_SWEEP_ROWS: usize = 20;
 /// How long a mail server may take (ours; a client waits).
 pub const MAIL_SECONDS_MAX: Duration = Duration::from_secs(20);
+/// Time between two looks at all guests, whether they have been away for too long, in milliseconds (ours): it takes a
+/// look at every account.
+pub const GUESTS_LOOKED_AT_EVERY_MS: u64 = 12 * 60 * 60 * 1_000;
 /// Characters of the name that a guest is given (ours).
 pub const GUEST_NAME_CHARS: usize = 12;
 /// How long the maker of a captcha may take to judge a solution (ours; a newcomer waits).

@@ -1,28 +1,31 @@
 //! What is removed for good: messages whose time is over, what a user said, rooms, and the files that go with them.
 //!
-//! Owns: when and in which order things go. May use: everything down to `history`, `account`, `media` and `room`.
+//! Owns: when and in which order things go. May use: everything down to `history`, `account`, `device`, `media` and
+//! `room`.
 //! Start reading at [`Purge`]; [`Purge::tend`] is called now and then, and does what is due. Invariants: whatever is
 //! broken off goes on at the next call; what is left of an event is what its room needs to go on.
 
+mod account;
 mod files;
 mod retention;
 mod room;
 mod user;
 
-pub use room::{Removal, RemovalStatus};
+pub use room::{Removal, RemovalBegun, RemovalStatus, Successor};
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     account::{AccountError, Accounts},
+    device::{DeviceError, Devices},
     history::{History, tables::FORGOTTEN_TEXTS},
     limits::{FORGOTTEN_TEXTS_KEPT_MS, PURGE_EVERY},
     log::{Commit, CommitError, Log},
     media::{Media, MediaError},
-    room::{RoomError, Rooms},
+    room::{Delayed, DelayedError, RoomError, Rooms},
     store::StoreError,
     types::Ports,
 };
@@ -45,6 +48,8 @@ pub struct Settings {
     pub retention: Option<Retention>,
     /// Whether files go with the last event that shows them.
     pub files: bool,
+    /// After how long the account of a guest ends who has not been heard of, in milliseconds, if it ends at all.
+    pub guest_idle_ms: Option<u64>,
 }
 
 /// Removes things. Cheap to clone.
@@ -54,10 +59,14 @@ pub struct Purge(Arc<Inner>);
 struct Inner {
     history: History,
     accounts: Accounts,
+    devices: Devices,
     media: Media,
     rooms: Rooms,
+    delayed: Delayed,
     ports: Ports,
     settings: Settings,
+    /// When all guests have been looked at, in milliseconds since the epoch.
+    guests_seen_ms: AtomicU64,
     /// Told when something is to be removed soon.
     wanted: Notify,
 }
@@ -71,9 +80,15 @@ pub enum PurgeError {
     /// A room could not be changed.
     #[error(transparent)]
     Room(#[from] RoomError),
+    /// What was to be said later could not be removed.
+    #[error(transparent)]
+    Delayed(#[from] DelayedError),
     /// An account could not be changed.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// A device could not be removed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A file could not be removed.
     #[error(transparent)]
     Media(#[from] MediaError),
@@ -89,12 +104,24 @@ impl Purge {
     /// Removes from these.
     #[must_use]
     pub fn new(
-        (history, accounts): (History, Accounts),
+        (history, accounts, devices): (History, Accounts, Devices),
         media: Media,
-        rooms: Rooms,
+        (rooms, delayed): (Rooms, Delayed),
         (ports, settings): (Ports, Settings),
     ) -> Self {
-        Self(Arc::new(Inner { history, accounts, media, rooms, ports, settings, wanted: Notify::new() }))
+        let (guests_seen_ms, wanted) = (AtomicU64::new(0), Notify::new());
+        Self(Arc::new(Inner {
+            history,
+            accounts,
+            devices,
+            media,
+            rooms,
+            delayed,
+            ports,
+            settings,
+            guests_seen_ms,
+            wanted,
+        }))
     }
 
     /// Does what is due now and then on `tasks`, until `stopping`.
@@ -128,6 +155,7 @@ impl Purge {
     /// When something fails; the next call goes on.
     pub async fn tend(&self) -> Result<(), PurgeError> {
         self.finish_rooms().await?;
+        self.end_guests().await?;
         self.end_messages().await?;
         self.end_files().await?;
         self.forget_forgotten().await

@@ -1,13 +1,24 @@
 //! Rooms that are to go.
 
-use ruma::{OwnedUserId, RoomId};
+use ruma::{
+    OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, api::client::room::create_room::v3::RoomPreset,
+    events::TimelineEventType,
+};
+use serde_json::{Map, json, value::to_raw_value};
 
 use super::{Purge, PurgeError};
 use crate::{
     history::tables::{BLOCKED, FORGOTTEN, REMOVALS, RemovalRow, RemovalStage, STRIPPED},
     log::Commit,
+    room::{Message, NewRoom},
+    store::StoreError,
     types::Membership,
 };
+
+/// How a room is called that is made for those who have to leave another.
+const SUCCESSOR_NAME: &str = "A room was closed";
+/// What they are told there.
+const SUCCESSOR_MESSAGE: &str = "A room in which you were was closed by those who run this server.";
 
 /// What is to be done with a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +31,38 @@ pub struct Removal {
     pub force: bool,
 }
 
+/// A room that is made for those who have to leave another.
+#[derive(Clone, Debug)]
+pub struct Successor {
+    /// Who makes it and speaks there: a user of this server.
+    pub by: OwnedUserId,
+    /// Its name, if not the usual one.
+    pub name: Option<String>,
+    /// What is said there, if not the usual.
+    pub message: Option<String>,
+}
+
+/// What becomes of a room that is to go.
+#[derive(Clone, Debug, Default)]
+pub struct RemovalBegun {
+    /// The users of this server who are in it.
+    pub members: Vec<OwnedUserId>,
+    /// The aliases of this server that point to it.
+    pub aliases: Vec<OwnedRoomAliasId>,
+    /// The room that they come into, and the aliases point to.
+    pub successor: Option<OwnedRoomId>,
+}
+
 /// How far the removal of a room has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemovalStatus {
-    /// It goes on; why it has failed last.
-    Active(Option<String>),
+    /// It goes on.
+    Active {
+        /// Why it has failed last.
+        error: Option<String>,
+        /// The room that its members come into.
+        successor: Option<OwnedRoomId>,
+    },
     /// This server does not know the room.
     Complete,
     /// Nobody wants the room to go.
@@ -33,33 +71,77 @@ pub enum RemovalStatus {
 
 impl Purge {
     /// Has a room removed: every user of this server leaves it, then it goes with everything that was said there, and
-    /// with what they have noted about it. That is done after a while, a page at a time, and goes on over restarts.
+    /// with what they have noted about it. That is done after a while, a page at a time, and goes on over restarts. With
+    /// a successor they are in that one then. What was begun before goes on as it was wanted.
     ///
     /// # Errors
-    /// When this server does not know the room, or the store fails.
-    pub async fn remove_room(&self, room: &RoomId, wanted: Removal) -> Result<(), PurgeError> {
+    /// When this server does not know the room, the successor cannot be made, or the store fails.
+    pub async fn remove_room(
+        &self,
+        room: &RoomId,
+        wanted: Removal,
+        successor: Option<Successor>,
+    ) -> Result<RemovalBegun, PurgeError> {
         let (history, key) = (&self.0.history, (room.to_owned(),));
+        let (before, is_known) = (history.removal(room).await?, history.room(room).await?.is_some());
+        let is_new = before.is_none() && is_known;
+        if before.is_none() && !is_known && !wanted.block {
+            return Err(PurgeError::NotFound);
+        }
+        let mut begun =
+            RemovalBegun { successor: before.and_then(|row| row.successor), ..RemovalBegun::default() };
         let mut commit = Commit::new();
         if wanted.block && !history.is_blocked(room).await? {
             commit.put(&BLOCKED, &key, &self.now_ms());
         }
-        let is_wanted = history.removal(room).await?.is_some();
-        if !is_wanted && history.room(room).await?.is_some() {
-            let (began, began_ms) = (self.log().head(), self.now_ms());
+        if is_new {
+            begun = self.plan_removal(room, successor).await?;
             let Removal { purge, force, .. } = wanted;
-            commit.put(
-                &REMOVALS,
-                &key,
-                &RemovalRow { purge, force, began, began_ms, ..RemovalRow::default() },
-            );
-        } else if !is_wanted && !wanted.block {
-            return Err(PurgeError::NotFound);
+            let (began, began_ms) = (self.log().head(), self.now_ms());
+            let row = RemovalRow { purge, force, began, began_ms, ..RemovalRow::default() };
+            commit.put(&REMOVALS, &key, &RemovalRow { successor: begun.successor.clone(), ..row });
         }
         if !commit.is_empty() {
             self.log().commit(commit).await?;
         }
         self.wake();
-        Ok(())
+        Ok(begun)
+    }
+
+    async fn plan_removal(
+        &self,
+        room: &RoomId,
+        successor: Option<Successor>,
+    ) -> Result<RemovalBegun, PurgeError> {
+        let history = &self.0.history;
+        let members = history.current_members(room).await?;
+        let local = members
+            .iter()
+            .filter(|(user, member)| history.is_local(user) && member.membership == Membership::Join);
+        let members = local.map(|(user, _)| user.clone()).collect();
+        let successor = match successor {
+            Some(successor) => Some(self.found_successor(successor).await?),
+            None => None,
+        };
+        Ok(RemovalBegun { members, aliases: history.aliases(room).await?, successor })
+    }
+
+    /// Makes the room for those who have to leave another: they can read there why, and say nothing.
+    async fn found_successor(&self, successor: Successor) -> Result<OwnedRoomId, PurgeError> {
+        let Successor { by, name, message } = successor;
+        let new = NewRoom {
+            preset: Some(RoomPreset::PublicChat),
+            name: Some(name.unwrap_or_else(|| SUCCESSOR_NAME.to_owned())),
+            power_levels: Map::from_iter([("users_default".to_owned(), json!(-10))]),
+            ..NewRoom::default()
+        };
+        let room = self.0.rooms.create(&by, new).await?;
+        let body = message.unwrap_or_else(|| SUCCESSOR_MESSAGE.to_owned());
+        let content =
+            to_raw_value(&json!({ "msgtype": "m.text", "body": body })).map_err(StoreError::engine)?;
+        let said = Message { event_type: TimelineEventType::RoomMessage, content, txn: None };
+        self.0.rooms.send(&by, &room, said).await?;
+        Ok(room)
     }
 
     /// Whether users of this server may come into a room is changed.
@@ -85,7 +167,7 @@ impl Purge {
         Ok(match history.removal(room).await? {
             // What is kept until other servers have heard it is nobody's business here.
             Some(RemovalRow { stage: RemovalStage::Parting, .. }) => RemovalStatus::Complete,
-            Some(row) => RemovalStatus::Active(row.error),
+            Some(row) => RemovalStatus::Active { error: row.error, successor: row.successor },
             None if history.room(room).await?.is_none() => RemovalStatus::Complete,
             None => RemovalStatus::NotWanted,
         })
@@ -105,7 +187,10 @@ impl Purge {
     async fn go_on(&self, room: &RoomId) -> Result<(), PurgeError> {
         let Some(row) = self.0.history.removal(room).await? else { return Ok(()) };
         if row.stage == RemovalStage::Leaving {
-            self.empty_room(room, row.force).await?;
+            if let Some(successor) = &row.successor {
+                self.0.rooms.move_aliases_to(room, successor).await?;
+            }
+            self.empty_room(room, (row.force, row.successor.as_deref())).await?;
             match row.purge {
                 true => self.0.rooms.remove(room, row).await?,
                 false => {
@@ -116,6 +201,7 @@ impl Purge {
                 }
             }
         }
+        self.0.delayed.forget_room(room).await?;
         while self.0.rooms.remove_some(room).await? {}
         if self.0.rooms.end_removal(room).await? {
             tracing::info!(room.id = %room, "removed {room}");
@@ -123,8 +209,13 @@ impl Purge {
         Ok(())
     }
 
-    /// Has every user of this server leave the room, and forget it.
-    async fn empty_room(&self, room: &RoomId, force: bool) -> Result<(), PurgeError> {
+    /// Has every user of this server leave the room, and forget it; those who are in it come into its successor first,
+    /// so that nobody is lost who is cut off.
+    async fn empty_room(
+        &self,
+        room: &RoomId,
+        (force, successor): (bool, Option<&RoomId>),
+    ) -> Result<(), PurgeError> {
         let history = &self.0.history;
         let members = history.current_members(room).await?;
         let local: Vec<(OwnedUserId, Membership)> = members
@@ -133,6 +224,12 @@ impl Purge {
             .map(|(user, member)| (user.clone(), member.membership))
             .collect();
         for (user, membership) in &local {
+            if *membership == Membership::Join
+                && let Some(successor) = successor
+                && let Err(error) = self.0.rooms.join(user, successor, None, Map::new()).await
+            {
+                tracing::warn!(user.id = %user, room.id = %successor, %error, "{user} could not come along");
+            }
             if matches!(membership, Membership::Join | Membership::Invite | Membership::Knock) {
                 match self.0.rooms.leave(user, room, None).await {
                     Err(error) if !force => return Err(error.into()),

@@ -123,6 +123,26 @@ impl Rooms {
         Ok(self.0.history.aliases(room).await?)
     }
 
+    /// Has every alias of this server that points to `from` point to `to`; nobody is asked whether they may.
+    ///
+    /// # Errors
+    /// When somebody changes one of them at this moment, or the store fails.
+    pub async fn move_aliases_to(&self, from: &RoomId, to: &RoomId) -> Result<(), RoomError> {
+        let mut commit = Commit::new();
+        for alias in self.0.history.aliases(from).await? {
+            let Some(row) = self.0.history.alias(&alias).await? else { continue };
+            let moved = AliasRow { room_id: to.to_owned(), ..row.clone() };
+            commit.expect_equals(&ALIASES, &(alias.clone(),), &row);
+            commit.put(&ALIASES, &(alias.clone(),), &moved);
+            commit.delete(&ROOM_ALIASES, &(from.to_owned(), alias.clone()));
+            commit.put(&ROOM_ALIASES, &(to.to_owned(), alias), &());
+        }
+        if !commit.is_empty() {
+            self.0.history.log().commit(commit).await?;
+        }
+        Ok(())
+    }
+
     /// Puts a room into the public directory, or takes it out.
     ///
     /// # Errors

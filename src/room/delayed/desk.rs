@@ -97,6 +97,12 @@ impl Desk {
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Those that were to be sent in `room`, waiting or ended.
+    pub(super) fn in_room(&self, room: &RoomId) -> Vec<String> {
+        let found = self.known.iter().filter(|(_, known)| known.room_id == *room);
+        found.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Puts what is due by `now_ms` in the lines of its rooms.
     pub(super) fn line_up(&mut self, now_ms: u64) -> Due {
         let mut found = Due::default();

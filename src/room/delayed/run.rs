@@ -2,7 +2,7 @@
 
 use std::{sync::Weak, time::Duration};
 
-use ruma::{OwnedRoomId, events::TimelineEventType};
+use ruma::{OwnedRoomId, RoomId, events::TimelineEventType};
 use tokio_util::sync::CancellationToken;
 
 use super::{DELAYED, Delayed, DelayedError, Inner, Outcome, Row, errcode, sending};
@@ -128,6 +128,24 @@ impl Delayed {
             }
         };
         Ok(sent?)
+    }
+
+    /// Removes everything that was to be sent in a room, and what is known of what was: the room goes for good.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_room(&self, room: &RoomId) -> Result<(), DelayedError> {
+        let ids = self.0.desk.lock().in_room(room);
+        for id in ids {
+            // Whoever sends it at this moment still writes down what came of it.
+            let Some(turn) = self.0.desk.lock().turn_of(&id) else { continue };
+            let _turn = turn.lock().await;
+            let mut commit = Commit::new();
+            commit.delete(&DELAYED, &(id.clone(),));
+            self.0.rooms.0.history.log().commit(commit).await?;
+            self.0.desk.lock().forget(&id);
+        }
+        Ok(())
     }
 
     /// Removes the rows of what ended long ago.

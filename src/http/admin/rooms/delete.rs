@@ -1,14 +1,15 @@
 //! `DELETE /_synapse/admin/v2/rooms/{roomId}`: every user of this server leaves the room, and everything that was said
-//! there is removed, in the background.
+//! there is removed, in the background; `v1` of it tells of them at once.
 
 use axum::response::Response;
+use ruma::{OwnedRoomId, OwnedUserId};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{admit, answer, room};
 use crate::{
     http::{App, Call, Failure},
-    purge::Removal,
+    purge::{Removal, RemovalBegun, Successor},
 };
 
 #[derive(Default, Deserialize)]
@@ -18,18 +19,42 @@ struct Asked {
     purge: Option<bool>,
     #[serde(default)]
     force_purge: bool,
-    new_room_user_id: Option<String>,
+    /// Who makes a room for those who have to leave.
+    new_room_user_id: Option<OwnedUserId>,
+    /// Its name.
+    room_name: Option<String>,
+    /// What they are told there.
+    message: Option<String>,
 }
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
-    admit(&app, &call).await?;
+    let (room, begun) = begin(&app, call).await?;
+    Ok(answer(json!({ "delete_id": room, "new_room_id": begun.successor })))
+}
+
+pub(super) async fn handle_old(app: App, call: Call) -> Result<Response, Failure> {
+    let (_, RemovalBegun { members, aliases, successor }) = begin(&app, call).await?;
+    Ok(answer(json!({
+        "kicked_users": members,
+        "failed_to_kick_users": [],
+        "local_aliases": aliases,
+        "new_room_id": successor,
+    })))
+}
+
+async fn begin(app: &App, call: Call) -> Result<(OwnedRoomId, RemovalBegun), Failure> {
+    admit(app, &call).await?;
     let room = room(&call)?;
     let asked: Asked = if call.body.is_empty() { Asked::default() } else { call.json()? };
-    if asked.new_room_user_id.is_some() {
-        return Err(Failure::invalid_param("This server makes no other room for those who have to leave"));
+    if let Some(by) = &asked.new_room_user_id
+        && !app.accounts.is_active(by).await?
+    {
+        return Err(Failure::invalid_param("`new_room_user_id` is no user of this server"));
     }
+    let (name, message) = (asked.room_name, asked.message);
+    let successor = asked.new_room_user_id.map(|by| Successor { by, name, message });
     let purge = asked.purge.unwrap_or(true);
     let wanted = Removal { block: asked.block, purge, force: asked.force_purge };
-    app.purge.remove_room(&room, wanted).await?;
-    Ok(answer(json!({ "delete_id": room })))
+    let begun = app.purge.remove_room(&room, wanted, successor).await?;
+    Ok((room, begun))
 }

@@ -16,10 +16,12 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     match app.purge.removal_of(&room).await? {
         RemovalStatus::NotWanted => return Err(Failure::not_found("The room is not being removed")),
         RemovalStatus::Complete => told["status"] = "complete".into(),
-        RemovalStatus::Active(None) => told["status"] = "active".into(),
-        RemovalStatus::Active(Some(error)) => {
-            told["status"] = "failed".into();
-            told["error"] = error.into();
+        RemovalStatus::Active { error, successor } => {
+            told["status"] = if error.is_some() { "failed" } else { "active" }.into();
+            if let Some(error) = error {
+                told["error"] = error.into();
+            }
+            told["shutdown_room"] = json!({ "new_room_id": successor });
         }
     }
     Ok(answer(match call.parts.uri.path().ends_with("/delete_status") {

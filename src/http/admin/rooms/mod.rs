@@ -15,6 +15,9 @@ pub(super) fn routes(routes: &mut Routes) {
     add(routes, Method::DELETE, "/_synapse/admin/v2/rooms/{room_id}", |app, call| {
         Box::pin(delete::handle(app, call))
     });
+    add(routes, Method::DELETE, "/_synapse/admin/v1/rooms/{room_id}", |app, call| {
+        Box::pin(delete::handle_old(app, call))
+    });
     for method in [Method::GET, Method::PUT] {
         add(routes, method, "/_synapse/admin/v1/rooms/{room_id}/block", |app, call| {
             Box::pin(block::handle(app, call))

@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{admit, answer, user};
-use crate::http::{App, Call, Failure, client};
+use crate::http::{App, Call, Failure};
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
@@ -14,7 +14,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         let (app, user) = (app.clone(), user.clone());
         app.tasks.clone().spawn(async move {
             if !row.deactivated {
-                client::end_account(app.clone(), user.clone(), true).await?;
+                app.purge.end_account(&user, true).await?;
             }
             Ok::<_, Failure>(app.purge.erase_user(&user).await?)
         })

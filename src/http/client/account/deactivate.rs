@@ -25,18 +25,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
 /// Ends an account.
 pub(in crate::http) async fn deactivate(app: &App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
     // A client that hangs up now does not stop it halfway.
-    let ending = app.tasks.spawn(end(app.clone(), user_id, erase));
-    ending.await.map_err(Failure::internal)?
-}
-
-/// The rooms come first, so that whoever is cut off can ask again; from then on no token is good.
-pub(in crate::http) async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
-    app.rooms.leave_all(&user_id).await?;
-    if erase {
-        app.history.erase(&user_id).await?;
-        app.media.delete_of(&user_id).await?;
-    }
-    app.accounts.deactivate(&user_id, erase).await?;
-    app.devices.retire(&user_id).await?;
-    Ok(())
+    let purge = app.purge.clone();
+    let ending = app.tasks.spawn(async move { purge.end_account(&user_id, erase).await });
+    Ok(ending.await.map_err(Failure::internal)??)
 }

@@ -1,10 +1,17 @@
 //! Guests: how they come in, what they may do, and how they become something else.
 
+use std::{sync::Arc, time::Duration};
+
 use serde_json::{Value, json};
 
 use crate::{
     account::{Registration, Settings, Shown},
-    http::{client::testing::Server, tests::services},
+    config::Config,
+    http::{
+        client::testing::Server,
+        tests::{services, services_at},
+    },
+    types::ManualClock,
 };
 
 const GUEST: &str = "POST /register?kind=guest";
@@ -50,6 +57,31 @@ async fn guests_are_let_in_only_if_the_operator_wants_it() {
     let alice = server.register("alice").await;
     assert_ne!(server.met(&alice, "GET /account/whoami", Value::Null).await["is_guest"], true);
     server.check("", "POST /register?kind=ghost", (json!({}), json!("400 M_INVALID_PARAM"))).await;
+}
+
+#[tokio::test]
+async fn who_stays_away_for_long_is_no_guest_any_more() {
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let settings = Settings { registration: Registration::Open, guests: true, ..Settings::default() };
+    let server = Server::under(services_at(Config::default(), clock.clone()).await, settings);
+    let ((away, gone), (stays, there)) = (guest(&server).await, guest(&server).await);
+    let alice = server.register("alice").await;
+    let room = welcome(&server, &alice).await;
+    for token in [&gone, &there] {
+        server.met(token, &format!("POST /rooms/{room}/join"), json!({})).await;
+    }
+    for _ in 0..4 {
+        server.app().purge.tend().await.unwrap();
+        assert_eq!(membership(&server, &alice, &room, &away).await, "join");
+        clock.advance(Duration::from_secs(10 * 24 * 60 * 60));
+        assert!(server.met(&there, "GET /sync", Value::Null).await["next_batch"].is_string());
+    }
+    server.app().purge.tend().await.unwrap();
+    assert_eq!(membership(&server, &alice, &room, &away).await, "leave");
+    assert_eq!(membership(&server, &alice, &room, &stays).await, "join");
+    server.check(&gone, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
+    assert_eq!(server.met(&there, "GET /account/whoami", Value::Null).await["user_id"], json!(stays));
+    assert_eq!(server.met(&alice, "GET /account/whoami", Value::Null).await["user_id"], "@alice:localhost");
 }
 
 #[tokio::test]

@@ -199,6 +199,54 @@ async fn a_removed_room_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn what_was_to_be_said_in_a_removed_room_goes_with_it() {
+    let scene = Scene::new().await;
+    let room = &scene.room;
+    let delay = "org.matrix.msc4140.delay=100000";
+    let path = format!("PUT /rooms/{room}/send/m.room.message/later?{delay}");
+    let later = scene.server.met(&scene.alice, &path, json!({ "body": CANARY, "msgtype": "m.text" })).await;
+    let path = format!("GET /_matrix/client/v1/delayed_events/{}", later["delay_id"].as_str().unwrap());
+    assert_eq!(scene.server.met(&scene.alice, &path, Value::Null).await["content"]["body"], CANARY);
+    scene.server.met(&scene.admin, &format!("DELETE /_synapse/admin/v2/rooms/{room}"), json!({})).await;
+    scene.check_gone().await;
+    assert!(!scene.has_rows(TableId::Delayed).await);
+    scene.server.check(&scene.alice, &path, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let all = scene.server.met(&scene.alice, "GET /_matrix/client/v1/delayed_events", Value::Null).await;
+    assert_eq!(all, json!({ "delayed_events": [] }));
+}
+
+#[tokio::test]
+async fn members_of_a_removed_room_are_told_why_in_another() {
+    for version in ["v1", "v2"] {
+        let scene = Scene::new().await;
+        let (server, admin, room) = (&scene.server, &scene.admin, &scene.room);
+        let alias = "/directory/room/%23mine:localhost";
+        server.met(&scene.alice, &format!("PUT {alias}"), json!({ "room_id": room })).await;
+        let delete = format!("DELETE /_synapse/admin/{version}/rooms/{room}");
+        let wrong = json!({ "new_room_user_id": "@nobody:localhost" });
+        server.check(admin, &delete, (wrong, json!("400 M_INVALID_PARAM"))).await;
+        server.register("boss").await;
+        let wanted = json!({ "new_room_user_id": "@boss:localhost", "message": "Enough.", "block": true });
+        let told = server.met(admin, &delete, wanted.clone()).await;
+        let new = told["new_room_id"].as_str().unwrap_or_else(|| panic!("{told}"));
+        if version == "v1" {
+            assert_eq!(told["local_aliases"], json!(["#mine:localhost"]));
+            assert!(told["kicked_users"].to_string().contains("@alice:localhost"), "{told}");
+        }
+        server.app().purge.tend().await.unwrap();
+        let joined = server.met(&scene.alice, "GET /joined_rooms", Value::Null).await;
+        assert_eq!(joined["joined_rooms"], json!([new]));
+        let found = server.met(&scene.alice, &format!("GET {alias}"), Value::Null).await;
+        assert_eq!(found["room_id"], new);
+        let said = server.met(&scene.alice, &format!("GET /rooms/{new}/messages?dir=b"), Value::Null).await;
+        let said = said["chunk"].as_array().unwrap().iter().find(|event| event["type"] == "m.room.message");
+        assert_eq!(said.unwrap()["content"]["body"], "Enough.");
+        let answer = format!("PUT /rooms/{new}/send/m.room.message/1");
+        server.check(&scene.alice, &answer, (json!({ "body": "but" }), json!("403 M_FORBIDDEN"))).await;
+    }
+}
+
+#[tokio::test]
 async fn a_blocked_room_lets_nobody_in() {
     let scene = Scene::new().await;
     let room = &scene.room;

@@ -1,0 +1,67 @@
+//! Accounts that end.
+
+use std::sync::atomic::Ordering;
+
+use ruma::{OwnedUserId, UserId};
+
+use super::{Purge, PurgeError};
+use crate::{
+    account::User,
+    limits::{GUESTS_LOOKED_AT_EVERY_MS, SCAN_ROWS_MAX},
+};
+
+impl Purge {
+    /// Ends an account; what its user said is hidden from those who come later, if it `erases`. The rooms come first, so
+    /// that whoever is cut off can ask again; from then on no token is good.
+    ///
+    /// # Errors
+    /// When there is no such account, or the store fails.
+    pub async fn end_account(&self, user: &UserId, erases: bool) -> Result<(), PurgeError> {
+        self.0.rooms.leave_all(user).await?;
+        if erases {
+            self.0.history.erase(user).await?;
+            self.0.media.delete_of(user).await?;
+        }
+        self.0.accounts.deactivate(user, erases).await?;
+        Ok(self.0.devices.retire(user).await?)
+    }
+
+    /// Ends the accounts of guests who have not been heard of for long, now and then. One that cannot be ended does not
+    /// keep the others.
+    pub(super) async fn end_guests(&self) -> Result<(), PurgeError> {
+        let (now_ms, seen_ms) = (self.now_ms(), &self.0.guests_seen_ms);
+        let Some(idle_ms) = self.0.settings.guest_idle_ms else { return Ok(()) };
+        if now_ms < seen_ms.load(Ordering::Relaxed).saturating_add(GUESTS_LOOKED_AT_EVERY_MS) {
+            return Ok(());
+        }
+        let mut after: Option<OwnedUserId> = None;
+        loop {
+            let users = self.0.accounts.users(after.as_deref(), SCAN_ROWS_MAX).await?;
+            let Some((last, _)) = users.last() else { break };
+            after = Some(last.clone());
+            for (user, row) in users {
+                if row.guest && !row.deactivated && self.last_heard_ms(&user, &row).await? + idle_ms < now_ms
+                {
+                    match self.end_account(&user, false).await {
+                        Ok(()) => {
+                            tracing::info!(user.id = %user, "the guest {user} has been away for too long")
+                        }
+                        Err(error) => {
+                            tracing::warn!(user.id = %user, %error, "the guest {user} could not be ended")
+                        }
+                    }
+                }
+            }
+        }
+        seen_ms.store(now_ms, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// When a user was last heard of, on whatever device, in milliseconds since the epoch.
+    async fn last_heard_ms(&self, user: &UserId, row: &User) -> Result<u64, PurgeError> {
+        let devices: Vec<_> = self.0.devices.list(user).await?.into_iter().map(|(id, _)| id).collect();
+        let seen = self.0.accounts.last_seen(user, &devices).await?;
+        let newest = seen.into_iter().flatten().map(|seen| seen.at_ms).max();
+        Ok(newest.unwrap_or_default().max(row.created_ms))
+    }
+}
