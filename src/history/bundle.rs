@@ -2,9 +2,9 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#aggregations-of-child-events>
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use ruma::{OwnedEventId, OwnedUserId, events::TimelineEventType};
+use ruma::{EventId, OwnedEventId, OwnedUserId, events::TimelineEventType};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -22,6 +22,8 @@ use crate::{
 /// The ways of relating that are aggregated.
 const KINDS: [&str; 3] = ["m.reference", "m.replace", "m.thread"];
 
+/// Events that were read together, by id.
+type Known = HashMap<OwnedEventId, Arc<StoredEvent>>;
 /// Events that relate to another, newest first.
 type Relating = Vec<(Position, RelationRow)>;
 
@@ -58,15 +60,55 @@ impl Viewer {
     /// # Errors
     /// When the store fails.
     pub async fn bundles(&mut self, events: &[Arc<StoredEvent>]) -> Result<Bundles, StoreError> {
+        let rows = self.relating_rows(events).await?;
+        self.bundles_of(events, &rows).await
+    }
+
+    /// Those of `roots` in whose threads there is a reply that the user gets, and has a part if that is wanted; with
+    /// what [`Self::bundles`] has of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn threads(
+        &mut self,
+        roots: Vec<Arc<StoredEvent>>,
+        participated: bool,
+    ) -> Result<(Vec<Arc<StoredEvent>>, Bundles), StoreError> {
+        let rows = self.relating_rows(&roots).await?;
+        let known = self.fetch_first(&rows).await?;
+        let (mut found, mut of_found) = (Vec::new(), Vec::new());
+        for (root, rows) in roots.into_iter().zip(rows) {
+            let has_part = root.pdu.sender() == self.user || includes(&rows[2], &self.user);
+            if (has_part || !participated) && self.latest(&root, &rows[2], &known).await?.is_some() {
+                found.push(root);
+                of_found.push(rows);
+            }
+        }
+        let bundles = self.bundles_of(&found, &of_found).await?;
+        Ok((found, bundles))
+    }
+
+    async fn bundles_of(
+        &mut self,
+        events: &[Arc<StoredEvent>],
+        rows: &[[Relating; 3]],
+    ) -> Result<Bundles, StoreError> {
+        let known = self.fetch_first(rows).await?;
         let mut bundles = Bundles::new();
-        for (event, rows) in events.iter().zip(self.relating_rows(events).await?) {
-            let [references, edits, replies] = &rows;
-            let thread = self.thread(event, replies).await?;
-            if let Some(text) = self.aggregated(event, (references, edits), thread).await? {
+        let threads = self.threads_of(events, rows, &known).await?;
+        for ((event, [references, edits, _]), thread) in events.iter().zip(rows).zip(threads) {
+            if let Some(text) = self.aggregated(event, (references, edits), thread, &known).await? {
                 bundles.insert(event.pdu.event_id().to_owned(), text);
             }
         }
         Ok(bundles)
+    }
+
+    /// What is looked at first, read at once: the newest reply to each event, and the newest edit of it.
+    async fn fetch_first(&self, rows: &[[Relating; 3]]) -> Result<Known, StoreError> {
+        let newest = rows.iter().flat_map(|[_, edits, replies]| [edits.first(), replies.first()]);
+        let ids: Vec<OwnedEventId> = newest.flatten().map(|(_, row)| row.event_id.clone()).collect();
+        self.history.event_map(&ids).await
     }
 
     /// The newest events that relate to each of `events`, by [`KINDS`].
@@ -93,53 +135,18 @@ impl Viewer {
         event: &StoredEvent,
         (references, edits): (&Relating, &Relating),
         thread: Option<Thread>,
+        known: &Known,
     ) -> Result<Option<Box<RawValue>>, StoreError> {
         if references.is_empty() && edits.is_empty() && thread.is_none() {
             return Ok(None);
         }
         let aggregated = Aggregated {
             reference: self.references(references).await?,
-            replace: self.replacement(event, edits).await?,
+            replace: self.replacement(event, edits, known).await?,
             thread,
         };
         let text = to_raw_value(&aggregated).map_err(|error| StoreError::Corrupt(error.to_string()))?;
         Ok((text.get() != "{}").then_some(text))
-    }
-
-    /// Those of `roots` in whose threads there is a reply that the user gets.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn with_replies(
-        &mut self,
-        roots: Vec<Arc<StoredEvent>>,
-    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
-        let rows = self.relating_rows(&roots).await?;
-        let mut found = Vec::with_capacity(roots.len());
-        for (root, [_, _, replies]) in roots.into_iter().zip(rows) {
-            if self.latest(&root, &replies).await?.is_some() {
-                found.push(root);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Those of `roots` in whose threads the user has a part.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn participated(
-        &mut self,
-        roots: Vec<Arc<StoredEvent>>,
-    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
-        let mut found = Vec::new();
-        for root in roots {
-            let rows = self.history.log().db().scan(&RELATIONS, newest(&root, "m.thread")).await?;
-            if root.pdu.sender() == self.user || rows.iter().any(|(_, row)| row.sender == self.user) {
-                found.push(root);
-            }
-        }
-        Ok(found)
     }
 
     async fn references(&mut self, rows: &Relating) -> Result<Option<References>, StoreError> {
@@ -159,6 +166,7 @@ impl Viewer {
         &mut self,
         event: &StoredEvent,
         rows: &Relating,
+        known: &Known,
     ) -> Result<Option<Box<RawValue>>, StoreError> {
         let is_edit = || relates::of(&event.pdu).is_some_and(|relation| relation.replaces().is_some());
         if event.pdu.state_key().is_some() || event.notes.redacted_by.is_some() || is_edit() {
@@ -168,7 +176,7 @@ impl Viewer {
         for (_, row) in rows {
             if row.sender == event.pdu.sender()
                 && row.event_type == event_type
-                && let Some(edit) = self.history.event(&row.event_id).await?
+                && let Some(edit) = self.read(&row.event_id, known).await?
                 && edit.pdu.state_key().is_none()
                 && edit.pdu.room_id() == event.pdu.room_id()
                 && has_new_content(&edit)
@@ -180,32 +188,60 @@ impl Viewer {
         Ok(None)
     }
 
-    /// The newest reply in a thread of somebody who is not ignored, and how many there are.
+    /// Of each root, the newest reply in its thread of somebody who is not ignored, and how many there are. However
+    /// many roots there are, the store is asked as often as for one.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#server-side-aggregation-of-mthread-relationships>
-    async fn thread(&mut self, root: &StoredEvent, rows: &Relating) -> Result<Option<Thread>, StoreError> {
-        let Some((position, _)) = rows.first() else { return Ok(None) };
-        let room = root.pdu.room_id().to_owned();
-        let Some(row) = self.history.log().db().row(&THREADS, &(room, *position)).await? else {
-            return Ok(None);
+    async fn threads_of(
+        &mut self,
+        roots: &[Arc<StoredEvent>],
+        rows: &[[Relating; 3]],
+        known: &Known,
+    ) -> Result<Vec<Option<Thread>>, StoreError> {
+        let with_replies = || roots.iter().zip(rows).filter(|(_, [_, _, replies])| !replies.is_empty());
+        let place = |(root, [_, _, replies]): (&Arc<StoredEvent>, &[Relating; 3])| {
+            let (position, _) = replies.first()?;
+            Some((root.pdu.room_id().to_owned(), *position))
         };
-        let Some(latest) = self.latest(root, rows).await? else { return Ok(None) };
-        let ignored = rows.iter().filter(|(_, row)| self.ignored.contains(&row.sender)).count() as u64;
-        Ok(Some(Thread {
-            latest_event: self.render_latest(latest).await?,
-            count: row.count.saturating_sub(ignored),
-            current_user_participated: root.pdu.sender() == self.user || includes(rows, &self.user),
-        }))
+        let keys: Vec<_> = with_replies().filter_map(place).collect();
+        let mut counts = self.history.log().db().rows(&THREADS, &keys).await?.into_iter();
+        let (mut threads, mut shown) = (Vec::with_capacity(roots.len()), Vec::new());
+        for (root, [_, _, replies]) in roots.iter().zip(rows) {
+            let row = if replies.is_empty() { None } else { counts.next().flatten() };
+            let latest = match row {
+                Some(_) => self.latest(root, replies, known).await?,
+                None => None,
+            };
+            threads.push(row.filter(|_| latest.is_some()).map(|row| {
+                let ignored = replies.iter().filter(|(_, row)| self.ignored.contains(&row.sender)).count();
+                let has_part = root.pdu.sender() == self.user || includes(replies, &self.user);
+                (row.count.saturating_sub(ignored as u64), has_part)
+            }));
+            shown.extend(latest);
+        }
+        let mut shown = self.render_latest(&shown).await?.into_iter();
+        let mut told = |(count, current_user_participated)| {
+            shown.next().map(|latest_event| Thread { latest_event, count, current_user_participated })
+        };
+        Ok(threads.into_iter().map(|thread| thread.and_then(&mut told)).collect())
+    }
+
+    async fn read(&self, id: &EventId, known: &Known) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+        match known.get(id) {
+            Some(event) => Ok(Some(event.clone())),
+            None => self.history.event(id).await,
+        }
     }
 
     async fn latest(
         &mut self,
         root: &StoredEvent,
         rows: &Relating,
+        known: &Known,
     ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
         for (_, row) in rows {
             if !self.ignored.contains(&row.sender)
-                && let Some(event) = self.history.event(&row.event_id).await?
+                && let Some(event) = self.read(&row.event_id, known).await?
                 && event.pdu.room_id() == root.pdu.room_id()
                 && self.sees(&event).await?
             {
@@ -215,16 +251,17 @@ impl Viewer {
         Ok(None)
     }
 
-    /// With what belongs to it in turn, but for a thread: there are none in threads.
-    async fn render_latest(&mut self, latest: Arc<StoredEvent>) -> Result<Box<RawValue>, StoreError> {
+    /// Each with what belongs to it in turn, but for a thread: there are none in threads.
+    async fn render_latest(&mut self, latest: &[Arc<StoredEvent>]) -> Result<Vec<Box<RawValue>>, StoreError> {
+        let rows = self.relating_rows(latest).await?;
+        let known = self.fetch_first(&rows).await?;
         let mut bundles = Bundles::new();
-        for [references, edits, _] in self.relating_rows(std::slice::from_ref(&latest)).await? {
-            if let Some(text) = self.aggregated(&latest, (&references, &edits), None).await? {
-                bundles.insert(latest.pdu.event_id().to_owned(), text);
+        for (event, [references, edits, _]) in latest.iter().zip(rows) {
+            if let Some(text) = self.aggregated(event, (&references, &edits), None, &known).await? {
+                bundles.insert(event.pdu.event_id().to_owned(), text);
             }
         }
-        let rendered = self.render(&[latest], Shape::Full, &bundles).await?;
-        rendered.into_iter().next().ok_or_else(|| StoreError::Corrupt(String::from("nothing rendered")))
+        self.render(latest, Shape::Full, &bundles).await
     }
 }
 

@@ -79,7 +79,16 @@ impl Scene {
     /// Events as the client gets them, with what is known of those that relate to them.
     pub(super) async fn show<T>(&mut self, events: &[Arc<StoredEvent>]) -> Result<Vec<Raw<T>>, Failure> {
         let bundles = self.viewer.bundles(events).await?;
-        let rendered = self.viewer.render(events, Shape::Full, &bundles).await?;
+        self.show_with(events, &bundles).await
+    }
+
+    /// Events as the client gets them, with what is told with them.
+    pub(super) async fn show_with<T>(
+        &mut self,
+        events: &[Arc<StoredEvent>],
+        bundles: &Bundles,
+    ) -> Result<Vec<Raw<T>>, Failure> {
+        let rendered = self.viewer.render(events, Shape::Full, bundles).await?;
         Ok(rendered.into_iter().map(Raw::from_json).collect())
     }
 

@@ -35,11 +35,9 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     };
     let (passes, room) = (scene.wanted(RoomEventFilter::default()), request.room_id.clone());
     let wanted = |event: &crate::history::StoredEvent| event.pdu.room_id() == room && passes(event);
-    let mut page = scene.viewer.page(&Source::Threads(&request.room_id), walk, &wanted).await?;
+    let page = scene.viewer.page(&Source::Threads(&request.room_id), walk, &wanted).await?;
     let next_batch = page.next().map(token);
-    page.events = scene.viewer.with_replies(page.events).await?;
-    if request.include == IncludeThreads::Participated {
-        page.events = scene.viewer.participated(page.events).await?;
-    }
-    Ok(assign!(Response::new(scene.show(&page.events).await?), { next_batch }))
+    let participated = request.include == IncludeThreads::Participated;
+    let (roots, bundles) = scene.viewer.threads(page.events, participated).await?;
+    Ok(assign!(Response::new(scene.show_with(&roots, &bundles).await?), { next_batch }))
 }
