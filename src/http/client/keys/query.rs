@@ -4,28 +4,50 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OwnedServerName, api::client::keys::get_keys::v3};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use ruma::{
+    OwnedDeviceId, OwnedServerName, OwnedUserId,
+    api::client::keys::get_keys::v3,
+    encryption::{CrossSigningKey, DeviceKeys},
+    serde::Raw,
+};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    account::Caller,
-    http::{App, Failure},
-};
+use crate::http::{App, Call, Failure, call::Given};
+
+type CrossSigningKeys = BTreeMap<OwnedUserId, Raw<CrossSigningKey>>;
+
+/// The answer. Not ruma's, because that leaves out what is empty, and clients look for it.
+#[derive(Serialize)]
+struct Answer {
+    failures: BTreeMap<String, Value>,
+    device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Raw<DeviceKeys>>>,
+    master_keys: CrossSigningKeys,
+    self_signing_keys: CrossSigningKeys,
+    user_signing_keys: CrossSigningKeys,
+}
 
 /// Looks up device keys and cross-signing keys.
-pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let Given { caller, request, .. } = call.decode::<v3::Request>()?;
+    let caller = caller.ok_or_else(Failure::missing_token)?;
     let mut found = app.devices.query_keys(Some(&caller.user_id), &request.device_keys).await?;
     let others = (&app.peers, &app.history);
     let into = (request.timeout, &mut found);
     app.devices.query_others(others, &caller.user_id, &request.device_keys, into).await?;
     app.devices.sign_others(&caller.user_id, &mut found).await?;
-    Ok(v3::Response {
+    let answer = Answer {
         failures: failures(&found.unreachable),
         device_keys: found.device_keys,
         master_keys: found.master_keys,
         self_signing_keys: found.self_signing_keys,
         user_signing_keys: found.user_signing_keys,
-    })
+    };
+    Ok(Json(answer).into_response())
 }
 
 /// How servers that were not asked are told.

@@ -96,3 +96,16 @@ async fn who_shares_a_room_hears_of_devices() {
     server.login(json!({ "device_id": "TAB" })).await;
     assert_eq!(bob.news().await, none(), "nothing is shared any more");
 }
+
+#[tokio::test]
+async fn what_is_empty_is_there_all_the_same() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let claim = json!({ "one_time_keys": { "@nobody:localhost": { "PHONE": "signed_curve25519" } } });
+    let claimed = server.met(&alice, "POST /keys/claim", claim).await;
+    assert_eq!((&claimed["one_time_keys"], &claimed["failures"]), (&json!({}), &json!({})));
+    let found = server.met(&alice, "POST /keys/query", json!({ "device_keys": {} })).await;
+    for name in ["device_keys", "failures", "master_keys", "self_signing_keys", "user_signing_keys"] {
+        assert_eq!(found[name], json!({}), "{name}");
+    }
+}
