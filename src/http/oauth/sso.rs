@@ -74,6 +74,7 @@ async fn begin(app: App, call: Call) -> Result<Response, Failure> {
             return Ok(visitor.show(page));
         }
         (None, "register") => visitor.register_url(&next),
+        (None, _) if visitor.browser.is_some() => visitor.site.at(&next),
         (None, _) => visitor.login_url(&next),
     };
     Ok(visitor.keep_cookie(go_to(&url)?))

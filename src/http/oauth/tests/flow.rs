@@ -171,7 +171,8 @@ async fn the_older_way_by_browser_ends_with_a_login_token() {
     }
     let other = redirect.replace('?', "/nobody?");
     assert_eq!(browser.get(&scene, &format!("{other}https://app.example.org/")).await.status, 404);
-    let asked = browser.get(&scene, &format!("{redirect}https%3A%2F%2Fapp.example.org%2F%3Fa%3Db")).await;
+    let app = format!("{redirect}https%3A%2F%2Fapp.example.org%2F%3Fa%3Db");
+    let asked = browser.get(&scene, &app).await;
     let confirm = browser.sign_in(&scene, asked.location(), "alice").await;
     let page = browser.get(&scene, &confirm).await;
     assert!(page.status == 200 && page.text.contains("app.example.org"), "{}", page.text);
@@ -184,6 +185,7 @@ async fn the_older_way_by_browser_ends_with_a_login_token() {
     let session = scene.json("POST /_matrix/client/v3/login", ("", login.clone())).await;
     assert_eq!(session.json()["user_id"], "@alice:localhost");
     assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", login)).await.status, 403, "good once");
+    assert_eq!(browser.get(&scene, &app).await.location(), confirm, "signed in already");
 }
 
 /// Row 7.4 (b2bd54a2, Synapse 1.11.1: the login token leaks to whoever sends a link): nobody but the clients that the
