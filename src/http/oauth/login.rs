@@ -65,7 +65,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    let body = form(&app, &visitor, (&next, &username), Some(&error.to_string()));
+    let body = form(&app, &visitor, (&next, &username), Some(&format!("{error}.")));
     Ok(visitor.show(Page::new(title(&app), body).with_status(StatusCode::FORBIDDEN)))
 }
 

@@ -143,7 +143,8 @@ pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
         StatusCode::INTERNAL_SERVER_ERROR => "Something went wrong inside the server.",
         _ => failure.message(),
     };
-    sorry("That did not work", text, failure.status()).into_response()
+    let text = format!("{}.", text.trim_end_matches('.'));
+    sorry("That did not work", &text, failure.status()).into_response()
 }
 
 /// A hidden field.

@@ -100,7 +100,7 @@ async fn connect(app: App, call: Call) -> Result<Response, Failure> {
     let user = match checked {
         Ok(user) => user,
         Err(error @ (AccountError::WrongPassword | AccountError::Deactivated)) => {
-            let page = page(&app, &visitor, &newcomer, Some(&error.to_string()));
+            let page = page(&app, &visitor, &newcomer, Some(&format!("{error}.")));
             return Ok(visitor.show(page.with_status(StatusCode::FORBIDDEN)));
         }
         Err(error) => return Err(error.into()),

@@ -60,7 +60,7 @@ pub(super) fn page(owner: &Owner, wrong: Option<&str>) -> Page {
             (owner.visitor.csrf())
             label for="confirmed" { "Type your user id to go on" }
             input type="text" id="confirmed" name="confirmed" autocomplete="off" spellcheck="false" required;
-            label { input type="checkbox" name="erase" value="yes"; " Hide my messages from those who join later" }
+            label.box { input type="checkbox" name="erase" value="yes"; " Hide my messages from those who join later" }
             button.danger type="submit" { "Deactivate for good" }
         }
         (home(owner))

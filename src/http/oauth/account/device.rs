@@ -12,7 +12,7 @@ use crate::{
     http::{
         App, Call, Failure, Routes,
         oauth::{
-            page::{Page, hidden, sorry},
+            page::{Page, hidden},
             reply::page_form,
         },
     },
@@ -75,7 +75,8 @@ pub(super) async fn list(app: &App, owner: &Owner) -> Result<Page, Failure> {
 pub(super) async fn view(app: &App, owner: &Owner, device_id: &str) -> Result<Page, Failure> {
     let id = OwnedDeviceId::from(device_id);
     let Ok(device) = app.devices.device(&owner.user_id, &id).await else {
-        return Ok(sorry("No such device", "It is signed out already.", StatusCode::NOT_FOUND));
+        let body = html! { p { "It is signed out already." } (home(owner)) };
+        return Ok(Page::new("No such device", body).with_status(StatusCode::NOT_FOUND));
     };
     let seen = app.accounts.last_seen(&owner.user_id, std::slice::from_ref(&id)).await?.pop().flatten();
     let form = owner.visitor.site.url("account/device");

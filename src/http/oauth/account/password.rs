@@ -92,7 +92,7 @@ pub(super) async fn page(app: &App, owner: &Owner, wrong: Option<&str>) -> Resul
             input type="password" id="password" name="password" autocomplete="new-password" required;
             label for="again" { "New password again" }
             input type="password" id="again" name="again" autocomplete="new-password" required;
-            label { input type="checkbox" name="logout" value="all"; " Sign out all devices" }
+            label.box { input type="checkbox" name="logout" value="all"; " Sign out all devices" }
             button type="submit" { "Change" }
         }
         (home(owner))
