@@ -7,26 +7,29 @@ import { check } from "./check.js";
 
 const PROGRAMS = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/google-chrome"];
 
-/** A browser; pictures of its pages go to the folder SCREENSHOTS, if there is one. */
+/** A browser with one page; pictures of it go to the folder SCREENSHOTS, if there is one. */
 export async function browser() {
-    const executablePath = PROGRAMS.find((path) => path && existsSync(path));
-    check(executablePath, "no Chromium: run spec-tests/clients/setup");
-    const running = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+    const running = await chromium.launch(program());
     const context = await running.newContext({ viewport: { width: 420, height: 760 } });
     const page = await context.newPage();
-    let pictures = 0;
-    return {
-        page,
-        context,
-        /** Keeps a picture. */
-        async picture(name) {
-            const folder = process.env.SCREENSHOTS;
-            if (!folder) return;
-            mkdirSync(folder, { recursive: true });
-            await page.screenshot({ path: `${folder}/${String(++pictures).padStart(2, "0")}-${name}.png`, fullPage: true });
-        },
-        close: () => running.close(),
-    };
+    return { page, context, picture: (name) => picture(page, name), close: () => running.close() };
+}
+
+/** What is started. */
+export function program() {
+    const executablePath = PROGRAMS.find((path) => path && existsSync(path));
+    check(executablePath, "no Chromium: run spec-tests/clients/setup");
+    return { executablePath, args: ["--no-sandbox", "--disable-gpu"] };
+}
+
+let pictures = 0;
+
+/** Keeps a picture, if somebody wants them. */
+export async function picture(page, name) {
+    const folder = process.env.SCREENSHOTS;
+    if (!folder) return;
+    mkdirSync(folder, { recursive: true });
+    await page.screenshot({ path: `${folder}/${String(++pictures).padStart(2, "0")}-${name}.png`, fullPage: true });
 }
 
 /** Where a client waits for its users to come back: what they come back with. */
