@@ -4,22 +4,40 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{
-    api::client::context::get_context::v3::{Request, Response},
-    assign,
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
 };
+use ruma::{
+    api::client::context::get_context::v3::Request,
+    events::{AnyStateEvent, AnyTimelineEvent},
+    serde::Raw,
+};
+use serde::Serialize;
 
 use super::scene::{Scene, is_lazy, page_limit, place_token};
 use crate::{
-    account::Caller,
     history::{Boundary, Stroll},
-    http::{App, Failure},
+    http::{App, Call, Failure, call::Given},
     limits::PAGE_EVENTS_DEFAULT,
     log::Direction,
 };
 
+/// The answer. Not ruma's, because that leaves out what is empty, and clients look for it.
+#[derive(Serialize)]
+struct Answer {
+    start: String,
+    end: String,
+    events_before: Vec<Raw<AnyTimelineEvent>>,
+    event: Raw<AnyTimelineEvent>,
+    events_after: Vec<Raw<AnyTimelineEvent>>,
+    state: Vec<Raw<AnyStateEvent>>,
+}
+
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let Given { caller, request, .. } = call.decode::<Request>()?;
+    let caller = caller.ok_or_else(Failure::missing_token)?;
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let event = scene.event(&request.room_id, &request.event_id).await?;
     let limit = page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT);
@@ -45,12 +63,13 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
             app.history.state_events(state, None).await?
         }
     };
-    Ok(assign!(Response::new(), {
-        start: Some(place_token(earlier.reached)),
-        end: Some(place_token(later.reached)),
+    let answer = Answer {
+        start: place_token(earlier.reached),
+        end: place_token(later.reached),
         events_before: scene.show(&earlier.events).await?,
-        event: Some(scene.show_one(&event).await?),
+        event: scene.show_one(&event).await?,
         events_after: scene.show(&later.events).await?,
         state: scene.show_state(&state).await?,
-    }))
+    };
+    Ok(Json(answer).into_response())
 }

@@ -40,7 +40,9 @@ pub(super) fn routes(routes: &mut Routes) {
     old::routes(routes);
     routes.feature("org.matrix.msc3874");
     routes.add::<message::get_message_events::v3::Request, _>(messages::handle);
-    routes.add::<contexts::get_context::v3::Request, _>(context::handle);
+    for path in contexts::get_context::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::GET, path, Access::Required, context::handle);
+    }
     routes.add::<room::get_room_event::v3::Request, _>(event::handle);
     routes.add::<membership::get_member_events::v3::Request, _>(members::handle);
     for path in membership::joined_members::v3::Request::PATH_BUILDER.all_paths() {

@@ -134,6 +134,8 @@ async fn pages_cover_each_event_once_in_both_directions() {
         let page = alice.get(&format!("/rooms/{room}/messages?dir={dir}&from={from}&limit=1")).await;
         assert_eq!(ids(&page["chunk"]), std::slice::from_ref(expected));
     }
+    let newest = alice.get(&format!("/rooms/{room}/context/{}?limit=0", said[22])).await;
+    assert_eq!((&newest["events_before"], &newest["events_after"]), (&json!([]), &json!([])));
 }
 
 #[tokio::test]
