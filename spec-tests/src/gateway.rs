@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Mutex,
-    task::JoinSet,
+    sync::{Mutex, Notify},
     time::{Instant, sleep, timeout},
 };
 
-use crate::Outcome;
+use crate::{
+    Outcome,
+    listener::{Answers, Listener, Request},
+};
 
 /// How long anything may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -37,32 +37,40 @@ struct Seen {
 
 /// A running gateway; it ends when dropped.
 pub struct Gateway {
-    port: u16,
+    listener: Listener,
     seen: Arc<Mutex<Seen>>,
-    _listening: JoinSet<()>,
+    /// Told of each that it takes.
+    more: Arc<Notify>,
+}
+
+#[derive(Clone)]
+struct Desk(Arc<Mutex<Seen>>, Arc<Notify>);
+
+impl Answers for Desk {
+    async fn answer(&self, request: Request) -> (u16, Value) {
+        let mut seen = self.0.lock().await;
+        let status = if seen.mood.status == 0 { 200 } else { seen.mood.status };
+        match status {
+            200 => seen.taken.push((request.body["notification"].clone(), Instant::now())),
+            _ => seen.refused += 1,
+        }
+        self.1.notify_waiters();
+        (status, json!({ "rejected": seen.mood.rejected }))
+    }
 }
 
 impl Gateway {
     /// Starts one.
     pub async fn start() -> Outcome<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let shared = seen.clone();
-        let mut listening = JoinSet::new();
-        listening.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let seen = shared.clone();
-                connections.spawn(async move { drop(serve(stream, seen).await) });
-            }
-        });
-        Ok(Self { port, seen, _listening: listening })
+        let more = Arc::new(Notify::new());
+        let listener = Listener::start(Desk(seen.clone(), more.clone())).await?;
+        Ok(Self { listener, seen, more })
     }
 
     /// Its address, as pushers name it.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/_matrix/push/v1/notify", self.port)
+        format!("{}/_matrix/push/v1/notify", self.listener.url())
     }
 
     /// From now on it answers like this.
@@ -73,6 +81,20 @@ impl Gateway {
     /// What it has taken, oldest first.
     pub async fn taken(&self) -> Vec<Value> {
         self.seen.lock().await.taken.iter().map(|(body, _)| body.clone()).collect()
+    }
+
+    /// Waits until it has taken so many notifications in all.
+    pub async fn until_count(&self, count: usize) -> Outcome<()> {
+        let waiting = async {
+            loop {
+                let more = self.more.notified();
+                if self.seen.lock().await.taken.len() >= count {
+                    return;
+                }
+                more.await;
+            }
+        };
+        timeout(DEADLINE, waiting).await.map_err(|_| "the gateway never got as many".into())
     }
 
     /// When something was taken that answers `wanted`, and what.
@@ -100,47 +122,5 @@ impl Gateway {
             }
         };
         timeout(DEADLINE, waiting).await.map_err(|_| "the gateway was never asked".into())
-    }
-}
-
-/// Answers the requests of one connection.
-async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) -> Outcome<()> {
-    let mut read = Vec::new();
-    loop {
-        let Some(body) = request(&mut stream, &mut read).await? else { return Ok(()) };
-        let mut seen = seen.lock().await;
-        let status = if seen.mood.status == 0 { 200 } else { seen.mood.status };
-        match status {
-            200 => seen.taken.push((body["notification"].clone(), Instant::now())),
-            _ => seen.refused += 1,
-        }
-        let answer = json!({ "rejected": seen.mood.rejected }).to_string();
-        drop(seen);
-        let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            answer.len()
-        );
-        stream.write_all(format!("{head}{answer}").as_bytes()).await?;
-    }
-}
-
-/// The body of the next request; nothing when the connection ends.
-async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Outcome<Option<Value>> {
-    loop {
-        if let Some(end) = read.windows(4).position(|part| part == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-            let length: usize = length.map(str::trim).unwrap_or("0").parse()?;
-            if read.len() >= end + 4 + length {
-                let body = serde_json::from_slice(&read[end + 4..end + 4 + length])?;
-                read.drain(..end + 4 + length);
-                return Ok(Some(body));
-            }
-        }
-        let mut chunk = [0; 8192];
-        match stream.read(&mut chunk).await? {
-            0 => return Ok(None),
-            got => read.extend_from_slice(&chunk[..got]),
-        }
     }
 }
