@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// Uploads a file and returns the answer.
-    pub async fn upload(&self, path: &str, kind: &str, bytes: Vec<u8>) -> Outcome<Value> {
+    pub async fn upload(&self, path: &str, kind: &str, bytes: impl Into<reqwest::Body>) -> Outcome<Value> {
         let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
         let answer = request.header("content-type", kind).body(bytes).send().await?;
         match answer.status().as_u16() {
@@ -135,6 +135,22 @@ impl Client {
             200..=299 => Ok(answer.bytes),
             status => Err(format!("{method} {path}: {status} {}", answer.json()).into()),
         }
+    }
+
+    /// Downloads what must be there without keeping it, and returns how many bytes came.
+    pub async fn drain(&self, path: &str) -> Outcome<usize> {
+        let request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut answer = request.send().await?.error_for_status()?;
+        let mut bytes = 0;
+        while let Some(chunk) = answer.chunk().await? {
+            bytes += chunk.len();
+        }
+        Ok(bytes)
+    }
+
+    /// The same connections under the token of an application service.
+    pub fn service(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.nobody() }
     }
 
     /// GET that must succeed.

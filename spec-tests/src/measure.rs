@@ -56,10 +56,27 @@ fn family(pid: u32) -> Vec<u32> {
 
 /// Resident memory of a process and its descendants, in bytes.
 pub fn resident(pid: u32) -> Outcome<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most resident memory that they had since [`reset_peak`], in bytes; of each at its own moment.
+pub fn peak_resident(pid: u32) -> Outcome<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Forgets how much memory they once had.
+pub fn reset_peak(pid: u32) -> Outcome<()> {
+    for pid in family(pid) {
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    }
+    Ok(())
+}
+
+fn status_bytes(pid: u32, field: &str) -> Outcome<u64> {
     let mut kib = 0;
     for pid in family(pid) {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         kib += line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
     }
     match kib {

@@ -159,6 +159,25 @@ impl Server {
         Ok(Self { kind, folder, port, federation_port, child: None, extra, database })
     }
 
+    /// Makes an application service known to it, from its next start on.
+    pub fn serve_appservice(&mut self, registration: &str) -> Outcome<()> {
+        use std::io::Write;
+        let path = self.folder.path().join("appservice.yaml");
+        fs::write(&path, registration)?;
+        match &self.kind {
+            Kind::Lockstep(_) => {
+                self.extra
+                    .push(("LOCKSTEP_APPSERVICES".into(), format!("[{:?}]", path.display().to_string())));
+            }
+            Kind::Synapse(_) => {
+                let mut config =
+                    File::options().append(true).open(self.folder.path().join("homeserver.yaml"))?;
+                writeln!(config, "app_service_config_files: ['{}']", path.display())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the process on the folder as it is, and returns how long the first answer took.
     pub async fn up(&mut self) -> Outcome<Duration> {
         if self.child.is_some() {
@@ -363,7 +382,8 @@ fn synapse(python: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Synapse as it comes, with sqlite, except that anyone may register, at little cost, and no rate is limited.
+/// Synapse as it comes, with sqlite, except that anyone may register, at little cost, no rate is limited, and push
+/// gateways may lie here.
 fn write_synapse_config(folder: &Path, port: u16, federation: Option<(u16, &Authority)>) -> Outcome<()> {
     let data = folder.join("data");
     fs::create_dir_all(&data)?;
@@ -403,6 +423,7 @@ form_secret: 'secret'
 report_stats: false
 suppress_key_server_warning: true
 trusted_key_servers: []
+ip_range_whitelist: ['127.0.0.0/8']
 enable_registration: true
 enable_registration_without_verification: true
 bcrypt_rounds: 4

@@ -28,6 +28,10 @@ pub(crate) trait Scene {
     type State;
     /// The line in the table; "per …" names the operation.
     fn name(&self) -> String;
+    /// How often it is played, where that is not left to the command line.
+    fn rounds(&self) -> Option<usize> {
+        None
+    }
     /// Sets the scene; not measured.
     async fn prepare(&self, target: &mut Target) -> Outcome<Self::State>;
     /// Prepares one round; not measured.
@@ -81,7 +85,7 @@ impl Bench {
                 scene.prepare(target).await.map_err(|error| format!("{name}, {}: {error}", target.name))?;
             states.push((state, Total::default()));
         }
-        for _ in 0..self.rounds {
+        for _ in 0..scene.rounds().unwrap_or(self.rounds) {
             for (target, (state, total)) in targets.iter_mut().zip(&mut states) {
                 scene.before(target, state).await?;
                 let cpu = target.settled_cpu().await?;
@@ -119,6 +123,11 @@ impl Bench {
             });
         }
         self.print_since(self.rows.len() - targets.len());
+    }
+
+    /// CPU time of an operation of a scene, of each target in turn; nothing where it is not known.
+    pub(crate) fn cpu(&self, scene: &str) -> Vec<f64> {
+        self.rows.iter().filter(|row| row.scene == scene).filter_map(|row| row.cpu).collect()
     }
 
     /// How many times the rate of `one` each server reaches in `many`, and what bounds it: CPU time of the server and of

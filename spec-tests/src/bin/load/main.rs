@@ -6,10 +6,15 @@
 
 mod bench;
 mod options;
+mod scene_bridge;
 mod scene_keys;
+mod scene_media;
+mod scene_push;
 mod scene_rooms;
+mod scene_search;
 mod scene_send;
 mod scene_sync;
+mod scene_window;
 mod start;
 mod target;
 
@@ -35,6 +40,11 @@ async fn main() -> Outcome<()> {
     scene_sync::run(&sizes, &mut targets, &mut bench).await?;
     scene_rooms::run(&sizes, &mut targets, &mut bench).await?;
     start::measure_polls(&sizes, &mut targets, &mut bench).await?;
+    scene_window::run(&sizes, &mut targets, &mut bench).await?;
+    scene_push::run(&sizes, &mut targets, &mut bench).await?;
+    scene_media::run(&sizes, &mut targets, &mut bench).await?;
+    scene_search::run(&sizes, &mut targets, &mut bench).await?;
+    scene_bridge::run(&sizes, &mut targets, &mut bench).await?;
     bench.print_table();
     for target in &mut targets {
         target.close().await?;

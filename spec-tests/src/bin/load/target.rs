@@ -15,14 +15,18 @@ use spec_tests::{
 };
 use tokio::time::{Instant, sleep};
 
+/// The push gateway of the scenes lies on this machine.
+const HERE: &[(&str, &str)] = &[("LOCKSTEP_PUSH__ALLOW_RANGES", "[\"127.0.0.0/8\"]")];
 /// How many requests at a time set a scene.
 pub(crate) const SETUP_PARALLEL: usize = 8;
 /// A server is idle when it used less than this much CPU time ..
 const IDLE_CPU: Duration = Duration::from_millis(10);
 /// .. in this time.
 const IDLE_WINDOW: Duration = Duration::from_millis(250);
-/// How long it may take to become idle.
+/// How long it may take to become idle ..
 const IDLE_DEADLINE: Duration = Duration::from_secs(20);
+/// .. and after a scene with very much in it has been set.
+const CALM_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A server and what is known of it.
 pub(crate) struct Target {
@@ -49,7 +53,7 @@ impl Target {
             }
         };
         println!("{name}: {kind:?}");
-        let server = Server::prepare(kind, &[]).await?;
+        let server = Server::prepare(kind, HERE).await?;
         let nobody = Client::anonymous(&server.url())?;
         Ok(Self { name: name.to_owned(), nobody, server: Some(server), pid: None, users: Vec::new() })
     }
@@ -72,13 +76,22 @@ impl Target {
 
     /// CPU time used so far, once nothing is going on any more; nothing when the process is not known.
     pub(crate) async fn settled_cpu(&self) -> Outcome<Option<Duration>> {
+        self.idle_within(IDLE_DEADLINE).await
+    }
+
+    /// Waits until what a server does in the background after much was written is done.
+    pub(crate) async fn calm(&self) -> Outcome<()> {
+        self.idle_within(CALM_DEADLINE).await.map(drop)
+    }
+
+    async fn idle_within(&self, deadline: Duration) -> Outcome<Option<Duration>> {
         let Some(pid) = self.pid() else { return Ok(None) };
         let begun = Instant::now();
         let mut before = measure::cpu(pid)?;
         loop {
             sleep(IDLE_WINDOW).await;
             let now = measure::cpu(pid)?;
-            if now - before <= IDLE_CPU || begun.elapsed() > IDLE_DEADLINE {
+            if now - before <= IDLE_CPU || begun.elapsed() > deadline {
                 return Ok(Some(now));
             }
             before = now;
