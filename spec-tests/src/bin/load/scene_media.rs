@@ -137,6 +137,7 @@ impl Scene for Transfer<'_> {
         if let Some(server) = &mut target.server {
             server.restart().await?;
         }
+        target.calm().await?;
         Ok((users, 0))
     }
 
