@@ -535,6 +535,11 @@ pub const PUSHER_APP_ID_BYTES_MAX: usize = 64;
 pub const PUSHKEY_BYTES_MAX: usize = 512;
 /// Bytes of a pusher with all its fields (ours).
 pub const PUSHER_BYTES_MAX: usize = 16 << 10;
+/// Events as push rules look at them that are kept in memory (ours; a few times as large as the events).
+pub const PUSH_EVENTS_MAX: usize = 100;
+/// Connections to one push gateway that are kept though nobody uses them (ours; many phones have the same gateway, and each
+/// new connection costs as much as many notifications).
+pub const PUSH_IDLE_EACH_MAX: usize = 32;
 /// Users whose unread counts over all rooms are kept in memory (ours; about 100 bytes for each room that has some).
 pub const PUSH_BADGES_MAX: usize = 20_000;
 /// Events of one room that a page of a pusher carries (ours).

@@ -32,7 +32,8 @@ use super::{
 use crate::{
     limits::{
         PEER_CONNECT_SECONDS_MAX, PEER_EXCHANGES_EACH_MAX, PEER_EXCHANGES_MAX, PEER_HEAD_BYTES_MAX,
-        PEER_IDLE_EACH_MAX, PEER_IDLE_SECONDS, WELL_KNOWN_BYTES_MAX, WELL_KNOWN_SECONDS_MAX,
+        PEER_IDLE_EACH_MAX, PEER_IDLE_SECONDS, PUSH_IDLE_EACH_MAX, WELL_KNOWN_BYTES_MAX,
+        WELL_KNOWN_SECONDS_MAX,
     },
     store::BoxFuture,
     types::Ports,
@@ -110,20 +111,23 @@ impl Internet {
         let web_locators = [reach.push, Gate::open(), reach.captcha, reach.pages].map(locate);
         let closing = CancellationToken::new();
         let executor = Tracked { tasks, closing: closing.clone() };
-        let client = |mode, locator: &Arc<Locator>| {
+        let client = |mode, locator: &Arc<Locator>, idle_max| {
             Client::builder(executor.clone())
                 .pool_idle_timeout(PEER_IDLE_SECONDS)
-                .pool_max_idle_per_host(PEER_IDLE_EACH_MAX)
+                .pool_max_idle_per_host(idle_max)
                 .pool_timer(TokioTimer::new())
                 .http1_max_buf_size(PEER_HEAD_BYTES_MAX)
                 .build(Connector::new(locator.clone(), &tls, mode))
         };
-        let web = Arc::new(Browser { client: client(Mode::Web, &locator) });
+        let web = Arc::new(Browser { client: client(Mode::Web, &locator, PEER_IDLE_EACH_MAX) });
         let discovery = Discovery::new(web, ports.clock);
         let all = Semaphore::new(PEER_EXCHANGES_MAX);
         let each = Slots::new(PEER_EXCHANGES_EACH_MAX);
-        let client = (client(Mode::Peer, &locator), web_locators.map(|locator| client(Mode::Web, &locator)));
-        let (client, web) = client;
+        let [push, others @ ..] = &web_locators;
+        let others = others.each_ref().map(|locator| client(Mode::Web, locator, PEER_IDLE_EACH_MAX));
+        let [appservice, captcha, pages] = others;
+        let web = [client(Mode::Web, push, PUSH_IDLE_EACH_MAX), appservice, captcha, pages];
+        let client = client(Mode::Peer, &locator, PEER_IDLE_EACH_MAX);
         Ok(Self { client, web, locator, discovery, tls, all, each, closing })
     }
 
@@ -235,8 +239,12 @@ impl Net for Internet {
         Box::pin(within(bounds.timeout, async move {
             // Nobody closes the semaphore.
             let _share = self.all.acquire().await.ok();
-            let answer = ask(client, &request).await.map_err(Lost::told)?;
-            receive(answer, bounds.bytes_max).await
+            let answer = match ask(client, &request).await {
+                // As above. A notification that comes twice has the same event id.
+                Err(Lost::Closed) if purpose == Purpose::Push => ask(client, &request).await,
+                answer => answer,
+            };
+            receive(answer.map_err(Lost::told)?, bounds.bytes_max).await
         }))
     }
 

@@ -72,7 +72,11 @@ impl Push {
             _ => None,
         };
         let mut rooms: BTreeSet<_> = self.0.log.beyond(from, lanes).into_iter().filter_map(room).collect();
-        for (_, fact) in self.0.log.registers(&Lane::Account(user.to_owned()), from, to).await? {
+        let account = Lane::Account(user.to_owned());
+        if !self.0.log.may_have(&account, from) {
+            return Ok(Some(rooms));
+        }
+        for (_, fact) in self.0.log.registers(&account, from, to).await? {
             match fact {
                 Fact::Receipt { room_id, .. } | Fact::Membership { room_id, .. } => {
                     rooms.insert(room_id);

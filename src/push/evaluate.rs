@@ -13,7 +13,7 @@ use ruma::{
             power_levels::RoomPowerLevelsEventContent,
         },
     },
-    push::{Action, PushConditionPowerLevelsCtx, PushConditionRoomCtx},
+    push::{Action, FlattenedJson, PushConditionPowerLevelsCtx, PushConditionRoomCtx},
     room_version_rules::RoomPowerLevelsRules,
     serde::Raw,
 };
@@ -73,6 +73,20 @@ impl Push {
         }
         let state = event.states.map_or(StateId::EMPTY, |states| states.before);
         let known = self.context(user, pdu.room_id(), state).await?;
+        let seen = self.seen(pdu)?;
+        for rule in &person.rules {
+            if rule.applies(&seen, &known.context).await {
+                return Ok(rule.actions().to_vec());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// An event as rules look at it.
+    fn seen(&self, pdu: &Pdu) -> Result<Arc<FlattenedJson>, StoreError> {
+        if let Some(known) = self.0.seen.get(pdu.event_id()) {
+            return Ok(known);
+        }
         let seen = Seen {
             content: pdu.content(),
             event_id: pdu.event_id().as_str(),
@@ -82,8 +96,9 @@ impl Push {
             event_type: pdu.event_type().to_string(),
         };
         let seen = Raw::<()>::from_json(to_raw_value(&seen).map_err(StoreError::engine)?);
-        let actions = person.rules.get_actions(&seen, &known.context).await.to_vec();
-        Ok(actions)
+        let seen = Arc::new(FlattenedJson::from_raw(&seen));
+        self.0.seen.insert(pdu.event_id().to_owned(), seen.clone());
+        Ok(seen)
     }
 
     async fn context(

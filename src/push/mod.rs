@@ -16,7 +16,7 @@ mod unread;
 use std::{fmt, sync::Arc};
 
 use quick_cache::sync::Cache;
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, push::FlattenedJson};
 
 pub use notice::Notice;
 pub use notifications::Notification;
@@ -27,9 +27,10 @@ pub use unread::{Counts, Unread};
 use crate::{
     account::{AccountError, Accounts},
     history::History,
-    limits::{PUSH_BADGES_MAX, PUSH_CONTEXTS_MAX, PUSH_PEOPLE_MAX, UNREAD_ROOMS_MAX},
+    limits::{PUSH_BADGES_MAX, PUSH_CONTEXTS_MAX, PUSH_EVENTS_MAX, PUSH_PEOPLE_MAX, UNREAD_ROOMS_MAX},
     log::{CommitError, Log},
     store::StoreError,
+    types::Position,
 };
 
 /// Why nothing can be said of notifications.
@@ -60,7 +61,10 @@ struct Inner {
     log: Log,
     history: History,
     accounts: Accounts,
-    people: Cache<OwnedUserId, Arc<Person>>,
+    /// With the position up to which nothing has changed them.
+    people: Cache<OwnedUserId, (Arc<Person>, Position)>,
+    /// Events as rules look at them: everybody in a room looks at the same ones at about the same time.
+    seen: Cache<OwnedEventId, Arc<FlattenedJson>>,
     contexts: Cache<(OwnedUserId, OwnedRoomId), Arc<evaluate::RoomContext>>,
     unread: Cache<(OwnedUserId, OwnedRoomId), Arc<unread::Fold>>,
     badges: Cache<OwnedUserId, Arc<badge::Badge>>,
@@ -81,6 +85,7 @@ impl Push {
             history,
             accounts,
             people: Cache::new(PUSH_PEOPLE_MAX),
+            seen: Cache::new(PUSH_EVENTS_MAX),
             contexts: Cache::new(PUSH_CONTEXTS_MAX),
             unread: Cache::new(UNREAD_ROOMS_MAX),
             badges: Cache::new(PUSH_BADGES_MAX),

@@ -54,10 +54,19 @@ impl Push {
     /// # Errors
     /// When the store fails.
     pub async fn person(&self, user: &UserId) -> Result<Arc<Person>, PushError> {
+        let lane = Lane::Account(user.to_owned());
+        let known = self.0.people.get(user);
+        if let Some((known, at)) = &known
+            && !self.0.log.may_have(&lane, *at)
+        {
+            return Ok(known.clone());
+        }
+        let at = self.0.log.head();
         let kinds = [PUSH_RULES, IGNORED_USERS].into_iter().chain(INVITE_PERMISSION);
         let registers: Vec<_> = kinds.map(RegisterKey::global_data).collect();
-        let written = self.0.log.written(&Lane::Account(user.to_owned()), &registers).await?;
-        if let Some(known) = self.0.people.get(user).filter(|known| known.written == written) {
+        let written = self.0.log.written(&lane, &registers).await?;
+        if let Some((known, _)) = known.filter(|(known, _)| known.written == written) {
+            self.0.people.insert(user.to_owned(), (known.clone(), at));
             return Ok(known);
         }
         let ignored: Option<IgnoredUsers> = self.0.accounts.read_data(user, IGNORED_USERS).await?;
@@ -68,7 +77,7 @@ impl Push {
         let rules = self.0.accounts.push_rules(user).await?;
         let invites = self.0.accounts.invite_permission(user).await?;
         let person = Arc::new(Person { rules, ignored, invites, written });
-        self.0.people.insert(user.to_owned(), person.clone());
+        self.0.people.insert(user.to_owned(), (person.clone(), at));
         Ok(person)
     }
 }

@@ -80,11 +80,13 @@ impl Courier<'_> {
             if trouble.is_some_and(|it| it.failing_since_ms + PUSH_AGE_MAX_MS < self.pushers.now_ms()) {
                 notices.retain(|notice| self.is_fresh(notice));
             }
+            let has_told = !notices.is_empty();
             let Some(row) = self.tell_all(row, &gateway, (notices, page.to.log)).await? else {
                 return Ok(Step::Gone);
             };
             let is_last = page.to.log == log.head();
-            if is_last && self.tell_badge(row, &gateway, page.to.log).await?.is_none() {
+            // With a notice the gateway was told the count as well.
+            if is_last && !has_told && self.tell_badge(row, &gateway, page.to.log).await?.is_none() {
                 return Ok(Step::Gone);
             }
             self.cursor = page.to.log;
