@@ -91,6 +91,8 @@ enum UserVerb {
     Create(user::Create),
     /// Ends an account for good, and removes what its user said and showed.
     Erase(user::Erase),
+    /// Shows what is known of an account, on a running server.
+    Show(user::Named),
     /// Lets nobody use an account any more, on a running server.
     Lock(user::Named),
     /// Lets its user use it again.
@@ -187,6 +189,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
     match verb {
         None | Some(Verb::Serve) => serve::serve(load(&sources)?),
         Some(Verb::User(UserVerb::Erase(erase))) => user::erase(&load(&sources)?, &erase),
+        Some(Verb::User(UserVerb::Show(user))) => user::show(&load(&sources)?, &user),
         Some(Verb::User(UserVerb::Lock(user))) => user::lock(&load(&sources)?, &user, true),
         Some(Verb::User(UserVerb::Unlock(user))) => user::lock(&load(&sources)?, &user, false),
         Some(Verb::User(UserVerb::Suspend(user))) => user::suspend(&load(&sources)?, &user, true),

@@ -54,6 +54,13 @@ pub(super) struct Named {
     user: OwnedUserId,
 }
 
+/// Has a running server tell what it knows of an account.
+pub(super) fn show(config: &Config, named: &Named) -> Result<(), Stop> {
+    let path = format!("/_synapse/admin/v2/users/{}", named.user.as_str().replace('/', "%2F"));
+    let known = command(config, "GET", &path, None)?;
+    print(&format!("{known:#}\n"))
+}
+
 /// Has a running server lock an account, or unlock it.
 pub(super) fn lock(config: &Config, named: &Named, locks: bool) -> Result<(), Stop> {
     let path = format!("/_lockstep/admin/v1/users/{}/lock", named.user.as_str().replace('/', "%2F"));

@@ -10,6 +10,7 @@
 mod alias;
 mod create;
 mod delayed;
+mod empower;
 mod error;
 mod expire;
 mod guard;

@@ -18,6 +18,7 @@ mod reports;
 mod rooms;
 mod tokens;
 mod users;
+mod version;
 
 use operator::admit;
 pub use operator::{PROOF, proof};
@@ -31,6 +32,7 @@ pub fn routes(routes: &mut Routes) {
     rooms::routes(routes);
     tokens::routes(routes);
     users::routes(routes);
+    version::routes(routes);
 }
 
 type Pending = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;

@@ -6,10 +6,21 @@ use ruma::{OwnedUserId, UserId};
 use super::{add, admit, answer};
 use crate::http::{App, Call, Failure, Routes};
 
+mod admin;
+mod deactivate;
+mod devices;
 mod erase;
+mod get;
+mod joined_rooms;
+mod list;
 mod lock;
+mod remove_devices;
+mod reset_password;
 mod suspend;
 mod whois;
+
+#[cfg(test)]
+mod tests;
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
@@ -21,6 +32,35 @@ pub(super) fn routes(routes: &mut Routes) {
     });
     add(routes, Method::PUT, "/_synapse/admin/v1/suspend/{user_id}", |app, call| {
         Box::pin(suspend::handle(app, call))
+    });
+    for path in ["/_synapse/admin/v2/users", "/_synapse/admin/v3/users"] {
+        add(routes, Method::GET, path, |app, call| Box::pin(list::handle(app, call)));
+    }
+    add(routes, Method::POST, "/_synapse/admin/v1/reset_password/{user_id}", |app, call| {
+        Box::pin(reset_password::handle(app, call))
+    });
+    add(routes, Method::GET, "/_synapse/admin/v1/users/{user_id}/joined_rooms", |app, call| {
+        Box::pin(joined_rooms::handle(app, call))
+    });
+    add(routes, Method::GET, "/_synapse/admin/v2/users/{user_id}/devices", |app, call| {
+        Box::pin(devices::handle(app, call))
+    });
+    for (method, path) in [
+        (Method::DELETE, "/_synapse/admin/v2/users/{user_id}/devices/{device_id}"),
+        (Method::POST, "/_synapse/admin/v2/users/{user_id}/delete_devices"),
+    ] {
+        add(routes, method, path, |app, call| Box::pin(remove_devices::handle(app, call)));
+    }
+    add(routes, Method::GET, "/_synapse/admin/v2/users/{user_id}", |app, call| {
+        Box::pin(get::handle(app, call))
+    });
+    for method in [Method::GET, Method::PUT] {
+        add(routes, method, "/_synapse/admin/v1/users/{user_id}/admin", |app, call| {
+            Box::pin(admin::handle(app, call))
+        });
+    }
+    add(routes, Method::POST, "/_synapse/admin/v1/deactivate/{user_id}", |app, call| {
+        Box::pin(deactivate::handle(app, call))
     });
     add(routes, Method::GET, "/_synapse/admin/v1/whois/{user_id}", |app, call| {
         Box::pin(whois::handle(app, call))

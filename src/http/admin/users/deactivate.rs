@@ -1,0 +1,26 @@
+//! `POST /_synapse/admin/v1/deactivate/{userId}`: the account ends. With `erase` what its user said is hidden from those
+//! who come later; it is removed by `POST /_lockstep/admin/v1/users/{userId}/erase`.
+
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{active, admit, answer};
+use crate::http::{App, Call, Failure};
+
+#[derive(Default, Deserialize)]
+struct Asked {
+    #[serde(default)]
+    erase: bool,
+}
+
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    admit(&app, &call).await?;
+    let Asked { erase } = if call.body.is_empty() { Asked::default() } else { call.json()? };
+    let user = active(&app, &call).await?;
+    // Whoever hangs up now does not stop it halfway.
+    let purge = app.purge.clone();
+    let ending = app.tasks.spawn(async move { purge.end_account(&user, erase).await });
+    ending.await.map_err(Failure::internal)??;
+    Ok(answer(json!({ "id_server_unbind_result": "success" })))
+}
