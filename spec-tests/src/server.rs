@@ -12,11 +12,17 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
+    io::AsyncWriteExt,
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Outcome, postgres::PostgresServer, tls::Authority};
+use crate::{
+    Outcome,
+    matrix::{Client, PASSWORD},
+    postgres::PostgresServer,
+    tls::Authority,
+};
 
 /// How long a server may take to answer its first request.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -294,6 +300,21 @@ impl Server {
     /// The process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Makes an administrator of a running Lockstep, by its own command; the account is logged in.
+    pub async fn administrator(&self, name: &str) -> Outcome<Client> {
+        let Kind::Lockstep(binary) = &self.kind else { return Err("only Lockstep has the command".into()) };
+        let mut command = lockstep(binary, self.folder.path(), self.port);
+        command.args(["user", "create", name, "--admin", "--password-stdin"]).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(format!("{PASSWORD}\n").as_bytes()).await?;
+        }
+        match child.wait().await?.success() {
+            true => Client::anonymous(&self.url())?.login(name).await,
+            false => Err(format!("`user create {name}` failed: {}", self.log_tail()).into()),
+        }
     }
 
     /// The folder with its data.

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Method, path, who may ask (none, optional, user), and the body (none, maybe, json) of each endpoint. The environment
+/// Method, path, who may ask (none, optional, user, admin), and the body (none, maybe, json) of each endpoint. The environment
 /// variable `ENDPOINTS` picks the lines that contain it.
 const ENDPOINTS: &str = include_str!("endpoints.tsv");
 /// How long any answer may take.
@@ -95,6 +95,8 @@ struct Endpoint {
 struct Scene {
     base: String,
     user: Client,
+    /// Who asks: the user, or an administrator about the user.
+    by: Client,
     room: String,
     event: String,
 }
@@ -107,7 +109,10 @@ fn endpoints() -> Vec<Endpoint> {
         Endpoint { method, path: next(), auth: next(), body: next() }
     };
     let only = std::env::var("ENDPOINTS").unwrap_or_default();
-    ENDPOINTS.lines().filter(|line| line.contains(&only)).map(parse).collect()
+    // What operators ask for is the server's own.
+    let others = std::env::var("SPEC_SERVER").is_ok_and(|server| server != "lockstep");
+    let wanted = |line: &&str| line.contains(&only) && !(others && line.contains("\tadmin\t"));
+    ENDPOINTS.lines().filter(wanted).map(parse).collect()
 }
 
 impl Endpoint {
@@ -145,7 +150,7 @@ fn proper(scene: &Scene, name: &str) -> String {
     match name {
         "roomId" | "roomIdOrAlias" => scene.room.clone(),
         "eventId" => scene.event.clone(),
-        "userId" => scene.user.user_id.clone(),
+        "userId" | "targetUserId" => scene.user.user_id.clone(),
         "deviceId" => scene.user.device_id.clone(),
         // An alias of this server: others would have to be asked about theirs.
         "roomAlias" => {
@@ -167,7 +172,7 @@ async fn scene(server: &Server, name: &str) -> Outcome<Scene> {
     let user = Client::anonymous(&server.url())?.register(name).await?;
     let room = user.create_room(&json!({})).await?;
     let event = user.say(&room, "hello").await?;
-    Ok(Scene { base: server.url(), user, room, event })
+    Ok(Scene { base: server.url(), by: user.clone(), user, room, event })
 }
 
 /// The statuses and error codes of which one is due; none when any error code will do, and success too.
@@ -245,7 +250,7 @@ impl Trial<'_> {
     async fn give_body(&mut self, what: &str, body: impl Into<Bytes>, expected: Expected) {
         let scene = self.scene;
         let path = self.endpoint.path(scene, None);
-        self.give(what, &scene.user, (&path, Some(body.into())), expected).await;
+        self.give(what, &scene.by, (&path, Some(body.into())), expected).await;
     }
 
     /// An empty object, where there is a body at all.
@@ -259,12 +264,16 @@ impl Trial<'_> {
         let nobody = scene.user.nobody();
         let mut stranger = nobody.clone();
         "not_one_of_ours".clone_into(&mut stranger.token);
-        if self.endpoint.auth == "user" {
+        if ["user", "admin"].contains(&self.endpoint.auth) {
             self.give("without a token", &nobody, (&path, self.empty()), &[(401, "M_MISSING_TOKEN")]).await;
             self.give("with a foreign token", &stranger, (&path, self.empty()), &[(401, "M_UNKNOWN_TOKEN")])
                 .await;
         } else {
             self.give("without a token", &nobody, (&path, self.empty()), &[]).await;
+        }
+        if self.endpoint.auth == "admin" {
+            let forbidden: Expected = &[(403, "M_FORBIDDEN")];
+            self.give("without the right", &scene.user, (&path, self.empty()), forbidden).await;
         }
     }
 
@@ -274,12 +283,12 @@ impl Trial<'_> {
         for variable in 0..self.endpoint.variables() {
             for bad in BAD_IDS.iter().copied().chain([long.as_str()]) {
                 let path = self.endpoint.path(scene, Some((variable, bad)));
-                self.give("with a bad id", &scene.user, (&path, self.empty()), &[]).await;
+                self.give("with a bad id", &scene.by, (&path, self.empty()), &[]).await;
             }
         }
         for query in BAD_QUERIES {
             let path = format!("{}?{query}", self.endpoint.path(scene, None));
-            self.give("with a bad query", &scene.user, (&path, self.empty()), &[]).await;
+            self.give("with a bad query", &scene.by, (&path, self.empty()), &[]).await;
         }
     }
 
@@ -318,14 +327,19 @@ async fn attempt(
     number: usize,
     shared: &Scene,
 ) -> Outcome<Vec<String>> {
-    let own = match endpoint.ends_session() {
+    let mut own = match endpoint.ends_session() || endpoint.auth == "admin" {
         true => Some(scene(server, &format!("victim{number}")).await?),
         false => None,
     };
+    if endpoint.auth == "admin"
+        && let Some(own) = &mut own
+    {
+        own.by = server.administrator(&format!("root{number}")).await?;
+    }
     let scene = own.as_ref().unwrap_or(shared);
     let mut trial = Trial { endpoint, scene, complaints: Vec::new() };
     trial.tokens().await;
-    if endpoint.body == "none" && own.is_some() {
+    if endpoint.body == "none" && endpoint.ends_session() {
         // Done properly it ends the session, and that is no bad input.
         return Ok(trial.complaints);
     }
@@ -383,7 +397,7 @@ async fn unknown_paths_and_methods_are_unrecognized() -> Outcome<()> {
     }
     for endpoint in endpoints() {
         let path = endpoint.path(&shared, None);
-        let answer = shared.user.ask(Method::PATCH, &path, Some(&json!({}))).await?;
+        let answer = shared.by.ask(Method::PATCH, &path, Some(&json!({}))).await?;
         let complaint = judge(&answer, &[(405, "M_UNRECOGNIZED")]);
         complaints.extend(complaint.map(|why| format!("PATCH {path}: {why}")));
     }

@@ -10,6 +10,9 @@ const BEYOND: &str = include_str!("beyond.tsv");
 /// What is added when the router is made; and what a policy server answers, which this is none.
 const ELSEWHERE: [&str; 2] = ["GET\t/_matrix/client/versions", "POST\t/_matrix/policy/v1/sign"];
 
+/// The endpoints to which a black-box test gives nonsense.
+const TRIED: &str = include_str!("../../../spec-tests/tests/endpoints.tsv");
+
 /// Whether a template that is served takes in the path of a table, whose variables may have other names.
 fn serves(served: &str, wanted: &str) -> bool {
     let (mut served, mut wanted) = (served.split('/'), wanted.split('/'));
@@ -35,4 +38,32 @@ fn what_the_specification_has_is_served() {
         }
     }
     assert!(missing.is_empty(), "not served: {missing:#?}");
+}
+
+#[test]
+fn what_is_served_is_given_nonsense() {
+    // Older and unstable paths lead to the same handlers; application services and other servers have their own tests.
+    let begins = [
+        "/_matrix/client/v1/",
+        "/_matrix/client/v3/",
+        "/_matrix/client/v4/",
+        "/_synapse/",
+        "/_lockstep/admin/",
+    ];
+    let mut missing = Vec::new();
+    for (method, template) in endpoints().listed() {
+        if !begins.iter().any(|begin| template.starts_with(begin)) || template.contains("/appservice/") {
+            continue;
+        }
+        let is_it = |line: &str| {
+            let mut fields = line.split('\t');
+            let mut leads_here =
+                |path: &str| serves(template.trim_end_matches('/'), path.trim_end_matches('/'));
+            fields.next() == Some(method.as_str()) && fields.next().is_some_and(&mut leads_here)
+        };
+        if !TRIED.lines().any(is_it) {
+            missing.push(format!("{method} {template}"));
+        }
+    }
+    assert!(missing.is_empty(), "not in spec-tests/tests/endpoints.tsv: {missing:#?}");
 }
