@@ -86,3 +86,5 @@ mod directory_tests;
 mod search_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads_tests;
