@@ -133,6 +133,8 @@ struct Inner {
     slots: Arc<guard::Slots>,
     /// Held while something is fetched for a room.
     fetches: Arc<guard::Slots>,
+    /// Held while the members of a room are asked for.
+    completions: Arc<guard::Slots>,
     /// Held while users of ours join a room through another server, one after the other.
     joins: Arc<guard::Slots>,
     /// Woken when there is something that could not be judged.
@@ -169,6 +171,7 @@ impl Rooms {
             profiles,
             slots: Arc::default(),
             fetches: Arc::default(),
+            completions: Arc::default(),
             joins: Arc::default(),
             unjudged: Notify::new(),
             completed: Notify::new(),

@@ -420,6 +420,10 @@ impl Turn {
             }
         }
         let mut movers = Vec::new();
+        if self.row.partial {
+            // Others of theirs may be there.
+            left.clear();
+        }
         left.retain(|server| !arrived.contains(server));
         for server in arrived {
             if !self.is_inside(&server).await? {

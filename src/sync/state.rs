@@ -216,7 +216,8 @@ impl Sync {
         }
         let mut choice = Choice { members_moved, ..Choice::default() };
         if lazy {
-            self.choose_members(scene, (place, span), target, (&mut chosen, &mut choice)).await?;
+            let states = (target, bounds.ends);
+            self.choose_members(scene, (place, span), states, (&mut chosen, &mut choice)).await?;
         }
         choice.ids.extend(chosen.into_values());
         Ok(choice)
@@ -228,7 +229,7 @@ impl Sync {
         &self,
         scene: &Scene<'_>,
         (place, span): (&Place<'_>, &Span),
-        target: StateId,
+        (target, ends): (StateId, StateId),
         (chosen, choice): (&mut BTreeMap<StateKey, OwnedEventId>, &mut Choice),
     ) -> Result<(), SyncError> {
         let mut needed: BTreeSet<OwnedUserId> =
@@ -241,7 +242,17 @@ impl Sync {
             needed.extend(self.heroes(&scene.caller.user_id, &place.room, span).await?);
         }
         let keys: Vec<StateKey> = needed.iter().map(|user| member(user)).collect();
-        let found = self.history.state_entries(target, &keys).await?;
+        let mut found = self.history.state_entries(target, &keys).await?;
+        if target != ends && found.iter().any(Option::is_none) {
+            // Of whom nothing was known until they spoke.
+            let later = self.history.state_entries(ends, &keys).await?;
+            let is_shown = |id: &OwnedEventId| span.shown.iter().any(|event| event.pdu.event_id() == id);
+            for (found, later) in found.iter_mut().zip(later) {
+                if found.is_none() {
+                    *found = later.filter(|value| !is_shown(&value.event_id));
+                }
+            }
+        }
         for ((user, key), value) in needed.into_iter().zip(keys).zip(found) {
             let Some(value) = value else { continue };
             let knows = !whole

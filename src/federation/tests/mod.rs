@@ -324,6 +324,17 @@ impl Node {
 
     /// An event on top of the room as this server sees it, signed by the server of its sender.
     async fn build(&self, by: &Self, room: &RoomId, event: (&OwnedUserId, &str, Option<&str>, Value)) -> Pdu {
+        self.build_with(by, room, event, (&[], &[])).await
+    }
+
+    /// As [`Self::build`], after `heads`, if there are any, and with `named` where they would stand in the state.
+    async fn build_with(
+        &self,
+        by: &Self,
+        room: &RoomId,
+        event: (&OwnedUserId, &str, Option<&str>, Value),
+        (heads, named): (&[&Pdu], &[&Pdu]),
+    ) -> Pdu {
         let row = self.history().room(room).await.unwrap().unwrap();
         let (sender, event_type, state_key, content) = event;
         let draft = build::Draft {
@@ -348,11 +359,26 @@ impl Node {
             }
         }
         let state = |event_type: &ruma::events::StateEventType, key: &str| {
+            let stands = |pdu: &&&Pdu| {
+                pdu.state_key() == Some(key) && pdu.event_type().to_string() == event_type.to_string()
+            };
+            if let Some(named) = named.iter().find(stands) {
+                return Some((**named).clone());
+            }
             let place =
                 found.iter().find(|(place, _)| place.event_type == *event_type && place.state_key == key);
             place.map(|(_, pdu)| pdu.clone())
         };
-        build::build(draft, &row.build_heads(), state, row.rules(), &by.key).unwrap()
+        let own: Vec<_> = heads.iter().map(|head| build::Head::of(head, row.rules())).collect();
+        let heads = if own.is_empty() { row.build_heads() } else { own };
+        build::build(draft, &heads, state, row.rules(), &by.key).unwrap()
+    }
+
+    /// What stands in one place of the current state.
+    async fn state_event(&self, room: &RoomId, (event_type, key): (&str, &str)) -> Pdu {
+        let state = self.history().current_state(room).await.unwrap().unwrap();
+        let event = self.history().state_event(state, event_type.into(), key).await.unwrap();
+        event.unwrap().pdu.clone()
     }
 
     /// Lets a user of this server join a room through `resident`.

@@ -13,7 +13,7 @@ use crate::{
     history::Status,
     limits::PARTIAL_WAIT_MAX,
     push::Push,
-    room::RoomError,
+    room::{ReceiveFailure, RoomError},
     sync::{Sync, SyncRequest},
     types::{Fact, Lane, Membership, Position},
 };
@@ -48,12 +48,14 @@ async fn a_room_joined_without_its_members_is_usable_and_becomes_whole() {
             .unwrap_err();
         let told = d.federation.log.head();
 
-        // What others say waits for its judgement.
+        // Who speaks is believed to be there.
         wire.drive().await;
         assert_eq!(c.status(&first).await, Some(Status::Timeline), "{version}: others hear of it");
         let answer = c.say("carol@c", &room, "welcome").await.unwrap();
         wire.drive().await;
-        assert_eq!(d.status(&answer).await, None, "{version}");
+        assert_eq!(d.status(&answer).await, Some(Status::Timeline), "{version}");
+        let member = d.history().membership(&room, &carol).await.unwrap();
+        assert_eq!(member, Some(Membership::Join), "{version}");
         let waited = d.rooms().whole(&room).await;
         assert!(matches!(waited, Err(RoomError::Partial)), "{version}");
 
@@ -77,9 +79,10 @@ async fn a_room_joined_without_its_members_is_usable_and_becomes_whole() {
         // The log tells when the members came.
         let before = d.history().state_at_position(&room, told).await.unwrap();
         let after = d.history().state_at_position(&room, d.federation.log.head()).await.unwrap();
-        assert_eq!(d.history().membership_in(before, &carol).await.unwrap(), None, "{version}");
-        let member = d.history().membership_in(after, &carol).await.unwrap();
-        assert_eq!(member, Some(Membership::Join), "{version}");
+        let mallory = user("mallory@c");
+        assert_eq!(d.history().membership_in(before, &mallory).await.unwrap(), None, "{version}");
+        let member = d.history().membership_in(after, &mallory).await.unwrap();
+        assert_eq!(member, Some(Membership::Ban), "{version}");
         assert!(d.history().grown_after(&room, told).await.unwrap().is_some(), "{version}");
     }
 }
@@ -159,12 +162,13 @@ async fn one_may_be_put_out_before_the_members_are_known() {
         let weak = c.build(&c, &room, (&user("carol@c"), "m.room.member", Some(dave.as_str()), leave)).await;
         let id = weak.event_id().to_owned();
         let results = d.rooms().receive(&c.name, &room, vec![weak.json().to_owned()]).await;
-        assert!(matches!(results.as_slice(), [(_, Ok(()))]), "{version}: it is kept: {results:?}");
-        assert_eq!(d.status(&id).await, None, "{version}: she may not");
+        let is_refused = matches!(results.as_slice(), [(_, Err(ReceiveFailure::Rejected(_)))]);
+        assert!(is_refused, "{version}: she may not: {results:?}");
+        assert_eq!(d.status(&id).await, Some(Status::Rejected), "{version}");
         let other = json!({ "membership": "ban" });
         let other = a.build(&a, &room, (&alice, "m.room.member", Some("@other:d.org"), other)).await;
         d.rooms().receive(&a.name, &room, vec![other.json().to_owned()]).await;
-        assert_eq!(d.status(other.event_id()).await, None, "{version}: nobody is put out by it");
+        assert_eq!(d.status(other.event_id()).await, Some(Status::Timeline), "{version}: she may");
         match is_ban {
             true => a.rooms().ban(&alice, &room, &dave, None).await.unwrap(),
             false => a.rooms().kick(&alice, &room, &dave, None).await.unwrap(),
@@ -275,4 +279,78 @@ async fn clients_are_told_of_members_once_they_are_known() {
     assert_eq!(eager.said.last().unwrap(), "two");
     let (eager, _) = sync(&d, &room, false, Some(&eager_token)).await;
     assert!(eager.is_none(), "once");
+}
+
+/// What is taken before the members are known is judged again by them: what was wrongly taken has no effect and is shown no
+/// more, and what was wrongly refused is there in the end.
+#[tokio::test(start_paused = true)]
+async fn what_was_judged_without_the_members_is_judged_again() {
+    for version in ["1", "6", "11", "12"] {
+        let wire = Wire::new(&["a", "c", "d"]).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        let (alice, carol, mallory) = (user("alice@a"), user("carol@c"), user("mallory@c"));
+        let room = a.create("alice@a", version).await;
+        for who in ["carol@c", "mallory@c"] {
+            c.join_through(&a, &room, who).await.unwrap();
+            wire.drive().await;
+        }
+        let mut users = json!({ &mallory: 50 });
+        if version != "12" {
+            users[alice.as_str()] = 100.into();
+        }
+        a.set("alice@a", &room, ("m.room.power_levels", ""), json!({ "users": users })).await.unwrap();
+        wire.drive().await;
+        let was_inside = c.state_event(&room, ("m.room.member", mallory.as_str())).await;
+        a.rooms().ban(&alice, &room, &mallory, None).await.unwrap();
+        wire.drive().await;
+        for other in ["a", "c"] {
+            wire.lies.lock().push((server(other), "/v1/state", None));
+        }
+        d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
+        wire.drive().await;
+
+        // She says that she is still there.
+        let leave = json!({ "membership": "leave" });
+        let kick = (&mallory, "m.room.member", Some(carol.as_str()), leave);
+        let kick = c.build_with(&c, &room, kick, (&[], &[&was_inside])).await;
+        let topic = (&carol, "m.room.name", Some(""), json!({ "name": "of carol's" }));
+        let weak = c.build_with(&c, &room, topic, (&[&kick], &[])).await;
+        let said = json!({ "msgtype": "m.text", "body": "here I am" });
+        let said = c.build_with(&c, &room, (&carol, "m.room.message", None, said), (&[&weak], &[])).await;
+        let after = json!({ "msgtype": "m.text", "body": "of those who are known" });
+        let after = (&alice, "m.room.message", None, after);
+        let after = c.build_with(&a, &room, after, (&[&said], &[])).await;
+        let events = [&kick, &weak, &said, &after];
+        for node in [&a, &d] {
+            node.receive(&c, &events).await;
+        }
+        let statuses = async |node: &Node| {
+            let mut statuses = Vec::new();
+            for event in events {
+                statuses.push(node.status(event.event_id()).await);
+            }
+            statuses
+        };
+        use Status::{Rejected, Timeline};
+        let found = statuses(&d).await;
+        assert_eq!(found, [Timeline, Rejected, Rejected, Timeline].map(Some), "{version}: by what is known");
+        assert_eq!(
+            d.history().membership(&room, &carol).await.unwrap(),
+            Some(Membership::Leave),
+            "{version}"
+        );
+
+        wire.lies.lock().clear();
+        for _ in 0..3 {
+            wire.clock.advance(Duration::from_secs(3_600));
+            d.rooms().judge_due().await.unwrap();
+        }
+        d.rooms().whole(&room).await.unwrap();
+        let expected = [Rejected, Rejected, Timeline, Timeline].map(Some);
+        assert_eq!(statuses(&a).await, expected, "{version}: who has always known");
+        assert_eq!(statuses(&d).await, expected, "{version}");
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+        let heads = async |node: &Node| node.history().room(&room).await.unwrap().unwrap().heads.clone();
+        assert_eq!(heads(&d).await, heads(&a).await, "{version}");
+    }
 }

@@ -23,6 +23,8 @@ pub(in crate::room) struct Batch<'a> {
     given: HashMap<OwnedEventId, StateId>,
     /// The depth before which nothing is fetched, but for the states there: it is left to clients that look back.
     pub(super) floor: u64,
+    /// The one event that our join followed, and the state after it as far as it is known, where members are not.
+    pub(super) entry: Option<(OwnedEventId, StateId)>,
     nodes: Vec<NewNode>,
 }
 
@@ -44,7 +46,7 @@ impl Lack {
 impl<'a> Batch<'a> {
     pub(in crate::room) fn new(rooms: &'a Rooms, room: &'a RoomId, row: Arc<RoomRow>) -> Self {
         let (events, given) = (BTreeMap::new(), HashMap::new());
-        Self { rooms, room, row, events, given, floor: 0, nodes: Vec::new() }
+        Self { rooms, room, row, events, given, floor: 0, entry: None, nodes: Vec::new() }
     }
 
     pub(in crate::room) fn extend(&mut self, events: impl IntoIterator<Item = Signed>) -> usize {
@@ -145,7 +147,8 @@ impl<'a> Batch<'a> {
     }
 
     fn is_at_hand(&self, id: &OwnedEventId) -> bool {
-        self.events.contains_key(id) || self.given.contains_key(id)
+        let is_entry = self.entry.as_ref().is_some_and(|(entry, _)| entry == id);
+        is_entry || self.events.contains_key(id) || self.given.contains_key(id)
     }
 
     /// The events, each after those of the batch that it names.

@@ -1,100 +1,92 @@
-//! What is taken into a room before all its members are known: users of ours who are put out of the room are out of it.
+//! What comes into a room before all its members are known.
 //!
-//! Whoever does that is believed to be what the event itself says, unless more is known and if their server is said to be in the
-//! room; that holds until the members are known, and what was believed is in no state after that. Everything else waits.
+//! Whoever is not known there is believed to be what an event itself says of them by the events that it names, if their server is
+//! said to be in the room. By that it is judged, and shown if it is good; [`super::replay`] judges it again once the members are
+//! known, and so what is found bad. What stands beside our join in the graph waits until then, unless the state before it is known.
 
-use std::sync::Arc;
+use ruma::{OwnedEventId, RoomId, UserId, events::StateEventType};
 
-use ruma::{RoomId, ServerName, UserId, events::TimelineEventType};
-
-use super::{Batch, Given, fetch::Fetch, take::Way};
+use super::{Batch, Given, take::Way};
 use crate::{
-    dag::{Pdu, Signed, StateId, Verdict},
-    history::{RoomRow, Status},
+    dag::{
+        Pdu, Signed, StateId, StateKey, StateValue, Verdict, auth,
+        tree::{self, entry_of},
+    },
+    history::{
+        Status,
+        tables::{PARTIAL, Part, UNJUDGED, UnjudgedRow},
+    },
     room::{RoomError, Rooms, turn::Turn, until_settled},
     types::Membership,
 };
 
-impl Rooms {
-    /// Takes those events that need not wait, if they are allowed as far as can be seen. The others, which are not judged,
-    /// are given back.
-    pub(super) async fn take_early(
-        &self,
-        (origin, room): (&ServerName, &RoomId),
-        row: &Arc<RoomRow>,
-        events: Vec<Signed>,
-    ) -> Result<Vec<Pdu>, RoomError> {
-        let (early, late): (Vec<Signed>, Vec<Signed>) =
-            events.into_iter().partition(|event| self.puts_ours_out(event.pdu()));
-        let mut waiting: Vec<Pdu> = late.iter().map(|event| event.pdu().clone()).collect();
-        if early.is_empty() {
-            return Ok(waiting);
+impl Batch<'_> {
+    /// Takes those out of `events` that are to wait: they follow what waits, or what our join followed too.
+    pub(super) async fn put_aside(&mut self, events: &mut Vec<Signed>) -> Result<Vec<Pdu>, RoomError> {
+        let db = self.rooms.history().log().db();
+        let partial = db.row(&PARTIAL, &(self.room.to_owned(),)).await?;
+        let join = match partial {
+            Some(partial) => self.rooms.history().event(&partial.join).await?,
+            None => None,
+        };
+        let mut beside: &[OwnedEventId] = join.as_ref().map_or(&[], |join| join.pdu.prev_events());
+        if let [before] = beside {
+            self.entry =
+                join.as_ref().and_then(|join| join.states).map(|states| (before.clone(), states.before));
+            beside = &[];
         }
-        let mut batch = Batch::new(self, room, row.clone());
-        batch.extend(early.iter().cloned());
-        if let Err(error) = Fetch::new(&mut batch, origin).await?.complete_auth().await {
-            tracing::debug!(room.id = %room, %error, "could not get what stands behind who is put out");
-        }
-        for event in &early {
-            match self.take_one_early(room, event).await {
-                Ok(true) => {}
-                // What is beside it must not be lost for it.
-                Ok(false) | Err(RoomError::Conflict) => waiting.push(event.pdu().clone()),
-                Err(error) => return Err(error),
+        let key = |id: &OwnedEventId| (self.room.to_owned(), Part::News.number(), id.clone());
+        events.sort_by_key(|event| event.pdu().depth());
+        let named = events.iter().flat_map(|event| event.pdu().prev_events());
+        let named: Vec<OwnedEventId> = named.cloned().collect();
+        let keys: Vec<_> = named.iter().map(key).collect();
+        let kept = db.rows(&UNJUDGED, &keys).await?;
+        let stored = self.rooms.history().events(&named).await?;
+        let mut waiting: Vec<OwnedEventId> = Vec::new();
+        for ((id, kept), stored) in named.into_iter().zip(kept).zip(stored) {
+            let is_placed = stored.is_some_and(|event| event.states.is_some());
+            let is_here = events.iter().any(|event| event.pdu().event_id() == id);
+            if !is_placed && !is_here && (kept.is_some() || beside.contains(&id)) {
+                waiting.push(id);
             }
         }
-        Ok(waiting)
+        let mut aside = Vec::new();
+        events.retain(|event| {
+            let pdu = event.pdu();
+            let waits = pdu.prev_events().iter().any(|id| waiting.contains(id));
+            if waits {
+                waiting.push(pdu.event_id().to_owned());
+                aside.push(pdu.clone());
+            }
+            !waits
+        });
+        Ok(aside)
     }
+}
 
-    /// Whether a user of ours is kicked or banned. Those in the room may answer no question about it after that.
-    fn puts_ours_out(&self, pdu: &Pdu) -> bool {
-        put_out(pdu).is_some_and(|user| self.0.history.is_local(user))
-    }
-
-    async fn take_one_early(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
-        if !until_settled!(self.try_believe(room, event))?
-            || !until_settled!(self.try_take_early(room, event))?
-        {
-            return Ok(false);
+impl Rooms {
+    /// Takes an event by which a user of ours is kicked or banned, although what lies before it cannot be had: those in the
+    /// room may answer no question about it after that.
+    pub(super) async fn take_early(&self, room: &RoomId, pdu: &Pdu) -> Result<bool, RoomError> {
+        match put_out(pdu).filter(|user| self.0.history.is_local(user)) {
+            Some(user) => until_settled!(self.try_take_early(room, (pdu, user))),
+            None => Ok(false),
         }
-        if !self.is_here(room).await? {
-            // There are no members to wait for any more.
-            self.complete_soon(room);
-        }
-        Ok(true)
     }
 
-    /// Takes the sender of an event for what it says, unless more is known; whether the event is allowed then.
-    async fn try_believe(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
+    async fn try_take_early(&self, room: &RoomId, (pdu, user): (&Pdu, &UserId)) -> Result<bool, RoomError> {
         let mut turn = Turn::begin_at_rest(self, room).await?;
-        let before = turn.row.state;
         // Of whoever is not in the room nothing is urgent.
-        let is_urgent = match put_out(event.pdu()) {
-            Some(user) => self.0.history.membership_in(before, user).await? == Some(Membership::Join),
-            None => false,
-        };
-        if !is_urgent {
+        if !turn.row.partial || turn.membership(user).await? != Some(Membership::Join) {
             return Ok(false);
         }
-        let known = turn.with_sender(event.pdu()).await?;
-        turn.row.state = known;
-        let given = Given { before: Some(known), ..Given::default() };
-        if !turn.allows_early(event, &given).await? {
-            return Ok(false);
-        }
-        if known != before {
-            turn.move_state(known).await?;
-            turn.close().await?;
-        }
-        Ok(true)
-    }
-
-    async fn try_take_early(&self, room: &RoomId, event: &Signed) -> Result<bool, RoomError> {
-        let mut turn = Turn::begin_at_rest(self, room).await?;
+        let event = Signed::ours(pdu.clone());
         let given = Given { before: Some(turn.row.state), ..Given::default() };
-        let is_allowed = turn.allows_early(event, &given).await?;
+        let verdict = turn.verdict(&event, &given).await?;
+        let is_allowed =
+            matches!(verdict, (Verdict::Accepted(_), Some(_))) && !turn.is_discouraged(pdu).await?;
         if is_allowed {
-            turn.take(event, &given, Way::Live { relay: false }).await?;
+            turn.take(&event, &given, Way::Live { relay: false }).await?;
             turn.close().await?;
         }
         Ok(is_allowed)
@@ -110,32 +102,56 @@ fn put_out(pdu: &Pdu) -> Option<&UserId> {
 }
 
 impl Turn {
-    /// The current state, with the sender of `pdu` as the event says where nothing is known of them. Nobody's server gets
-    /// to see the room by this.
-    async fn with_sender(&mut self, pdu: &Pdu) -> Result<StateId, RoomError> {
-        let state = self.row.state;
-        let is_inside = self.is_inside(&pdu.sender().server_name().to_owned()).await?;
-        if !is_inside || self.rooms.0.history.membership_in(state, pdu.sender()).await?.is_some() {
+    /// `state`, in a room whose members are not all known with those whom `pdu` depends on as the events that it names have them,
+    /// where nothing is known of them. Nobody's server gets to see the room by this.
+    pub(super) async fn believed(&mut self, state: StateId, pdu: &Pdu) -> Result<StateId, RoomError> {
+        if !self.row.partial {
             return Ok(state);
         }
-        let named = self.rooms.0.history.events(pdu.auth_events()).await?.into_iter().flatten();
-        let of_sender = named.filter(|named| {
-            named.status != Status::Rejected
-                && *named.pdu.event_type() == TimelineEventType::RoomMember
-                && named.pdu.state_key() == Some(pdu.sender().as_str())
-        });
-        match of_sender.last() {
-            Some(member) => self.with_event(state, &member.pdu).await,
-            None => Ok(state),
+        let keys = auth::state_keys(pdu, &self.rules.authorization).unwrap_or_default();
+        let mut keys: Vec<StateKey> = keys.into_iter().map(StateKey::from).collect();
+        keys.retain(|key| key.event_type == StateEventType::RoomMember);
+        let history = self.rooms.0.history.clone();
+        let present = history.ask(&self.nodes, |nodes| tree::get_many(nodes, state, &keys)).await?;
+        let absent = keys.into_iter().zip(present).filter(|(_, present)| present.is_none());
+        let absent: Vec<StateKey> = absent.map(|(key, _)| key).collect();
+        let mut edits: Vec<(StateKey, Option<StateValue>)> = Vec::new();
+        for id in pdu.auth_events() {
+            let Some(named) = self.known(id).await?.filter(|named| named.status != Status::Rejected) else {
+                continue;
+            };
+            let Some((key, value)) = entry_of(&named.pdu).filter(|(key, _)| absent.contains(key)) else {
+                continue;
+            };
+            if self.may_be(&key, &value).await? {
+                edits.push((key, Some(value)));
+            }
+        }
+        if edits.is_empty() {
+            return Ok(state);
+        }
+        let applied = history.ask(&self.nodes, |nodes| tree::apply(nodes, state, edits.clone())).await?;
+        Ok(self.note_applied(applied))
+    }
+
+    async fn may_be(&self, key: &StateKey, value: &StateValue) -> Result<bool, RoomError> {
+        match <&UserId>::try_from(key.state_key.as_str()) {
+            Ok(user) if value.membership == Some(Membership::Join) => {
+                self.is_inside(&user.server_name().to_owned()).await
+            }
+            user => Ok(user.is_ok()),
         }
     }
 
-    /// Whether an event is allowed as far as can be seen, in a room whose members are still not all known.
-    async fn allows_early(&mut self, event: &Signed, given: &Given) -> Result<bool, RoomError> {
-        if !self.row.partial {
-            return Ok(false);
+    /// Has what was found bad be judged once more when the members of the room are known.
+    pub(super) fn judge_later(&mut self, pdu: &Pdu, way: Way) {
+        if !self.row.partial || !matches!(way, Way::Live { .. }) {
+            return;
         }
-        let is_allowed = matches!(self.verdict(event, given).await?, (Verdict::Accepted(_), Some(_)));
-        Ok(is_allowed && !self.is_discouraged(event.pdu()).await?)
+        let key = (self.room_id.clone(), Part::News.number(), pdu.event_id().to_owned());
+        let origin = pdu.sender().server_name().to_owned();
+        let since_ms = self.rooms.0.ports.clock.now_ms();
+        let row = UnjudgedRow { origin, text: pdu.json().to_owned(), since_ms, in_state: false };
+        self.extra.push(Box::new(move |commit| commit.put(&UNJUDGED, &key, &row)));
     }
 }

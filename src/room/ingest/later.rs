@@ -145,7 +145,7 @@ impl Rooms {
             _ => {
                 let kept = self.kept(&room, Part::News).await?;
                 let left = match self.is_here(&room).await? {
-                    true => self.receive_again(&room, &kept).await?,
+                    true => self.receive_open_again(&room, &kept).await?,
                     false => BTreeSet::new(),
                 };
                 self.note_tried((&room, Part::News), (&kept, left), retry).await
@@ -210,6 +210,28 @@ impl Rooms {
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// As [`Self::receive_again`], but for what has been judged before the members of the room are known: it is not judged
+    /// again before that.
+    async fn receive_open_again(
+        &self,
+        room: &RoomId,
+        kept: &Kept,
+    ) -> Result<BTreeSet<OwnedEventId>, RoomError> {
+        let mut open = kept.clone();
+        let mut judged = BTreeSet::new();
+        if self.0.history.is_partial(room).await? {
+            let ids: Vec<OwnedEventId> = kept.keys().cloned().collect();
+            let stored = self.0.history.events(&ids).await?.into_iter().flatten();
+            judged.extend(
+                stored.filter(|event| event.states.is_some()).map(|event| event.pdu.event_id().to_owned()),
+            );
+            open.retain(|id, _| !judged.contains(id));
+        }
+        let mut left = self.receive_again(room, &open).await?;
+        left.append(&mut judged);
+        Ok(left)
     }
 
     /// Receives events again that came as news; those that cannot be judged yet.

@@ -6,7 +6,7 @@
 //! [`gaps`] knows what lies before what is here.
 //! [`later`] keeps what could not be judged and tries it again, [`amend`] puts what was found good too late for
 //! the states that it belongs into there, [`partial`] completes rooms that were joined without their members,
-//! and [`early`] takes what need not wait for these.
+//! [`early`] judges what comes before these are known, and [`replay`] judges it again.
 //! Invariants: nothing is stored as an event that has not passed `check`; a failure to fetch leaves no verdict; what
 //! was rejected or soft-failed never becomes part of a state or a head.
 
@@ -23,6 +23,7 @@ mod later;
 mod outlier;
 mod partial;
 mod redaction;
+mod replay;
 mod take;
 
 use std::{
@@ -91,6 +92,8 @@ pub(super) struct Given {
     before: Option<StateId>,
     /// States after events that are not here, by the word of another server.
     after: HashMap<OwnedEventId, StateId>,
+    /// The one event that our join followed, and the state after it, in a room whose members are not all known.
+    entry: Option<(OwnedEventId, StateId)>,
     /// The events that something in the room follows already.
     followed: HashSet<OwnedEventId>,
 }
@@ -203,25 +206,23 @@ impl Rooms {
         results.extend(checked.known.into_iter().map(|id| (id, Ok(()))));
         results.extend(checked.failures.into_iter().map(|(id, failure)| (id, Err(failure))));
         let mut unjudged = checked.unverified;
-        if row.partial {
-            let ids = checked.events.iter().map(|event| event.pdu().event_id().to_owned());
-            results.extend(ids.map(|id| (id, Ok(()))));
-            for pdu in self.take_early((origin, room), &row, checked.events).await? {
+        let mut batch = Batch::new(self, room, row);
+        batch.floor = batch.row.entry_depth;
+        let mut events = checked.events;
+        if batch.row.partial {
+            for pdu in batch.put_aside(&mut events).await? {
                 results.insert(pdu.event_id().to_owned(), Err(ReceiveFailure::Waiting));
                 unjudged.push(pdu);
             }
-            return Ok(unjudged);
         }
         let mut given: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
-        for event in &checked.events {
+        for event in &events {
             let id = event.pdu().event_id().to_owned();
             results.insert(id.clone(), Err(ReceiveFailure::Missing));
             given.insert(id, event.pdu().clone());
         }
         self.look_again_for(room, &given).await?;
-        let mut batch = Batch::new(self, room, row);
-        batch.floor = batch.row.entry_depth;
-        batch.extend(checked.events);
+        batch.extend(events);
         if batch.look().await?.is_lacking() {
             // One fetch at a time for each room: what one brings is there for the next.
             let _fetching = self.0.fetches.lock(room).await;
@@ -235,9 +236,18 @@ impl Rooms {
         for (id, outcome) in self.settle(room, &batch, way).await? {
             let Some(pdu) = given.remove(&id) else { continue };
             if matches!(outcome, Outcome::Missing) {
+                if batch.row.partial && self.take_early(room, &pdu).await? {
+                    results.insert(id, Ok(()));
+                    continue;
+                }
                 unjudged.push(pdu);
             }
-            results.insert(id, outcome.result());
+            let is_waiting = batch.row.partial && matches!(outcome, Outcome::Missing);
+            results.insert(id, if is_waiting { Err(ReceiveFailure::Waiting) } else { outcome.result() });
+        }
+        if batch.row.partial && !self.is_here(room).await? {
+            // There are no members to wait for any more.
+            self.complete_soon(room);
         }
         Ok(unjudged)
     }
@@ -250,7 +260,8 @@ impl Rooms {
         way: Way,
     ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
         let order = batch.in_order();
-        let given = Given { before: None, after: batch.given().clone(), followed: batch.followed().await? };
+        let (after, entry) = (batch.given().clone(), batch.entry.clone());
+        let given = Given { before: None, after, entry, followed: batch.followed().await? };
         let mut outcomes = Vec::with_capacity(order.len());
         while outcomes.len() < order.len() {
             let (rest, way) = (&order[outcomes.len()..], way.nth(outcomes.len()));

@@ -2,9 +2,9 @@
 //! member events out of its answer.
 //!
 //! The user may read and write there at once. What needs to know the members waits ([`Rooms::whole`]), and what comes
-//! from other servers is kept until it can be judged by the whole state, but for what [`super::early`] takes. That is asked for in the background, again and
-//! again and over restarts; once it is here, everything that was written meanwhile is as if it had been there from the
-//! beginning, and the log tells of the members who were added.
+//! from other servers is judged by what is known, see [`super::early`]. The whole state is asked for in the background, again and
+//! again and over restarts; once it is here, everything that was written meanwhile is judged again, see [`super::replay`], as if
+//! it had been there from the beginning, and the log tells of the members who were added.
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
 
@@ -17,21 +17,18 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 
 use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
 use crate::{
-    dag::{
-        StateId,
-        tree::{self, Applied, Change},
-    },
+    dag::tree::{self, Applied},
     history::{
-        States, Status, StoredEvent,
-        tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow},
+        Status, StoredEvent,
+        tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow, UNJUDGED},
     },
     limits::{
-        FETCH_ONE_BY_ONE_MAX, FETCH_SOURCES_MAX, PAGE_EVENTS_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_WAIT_MAX,
+        FETCH_ONE_BY_ONE_MAX, FETCH_SOURCES_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_WAIT_MAX,
         UNJUDGED_PAUSE_FIRST,
     },
-    log::{Audience, Direction},
+    log::Audience,
     room::{RoomError, Rooms, turn::Turn, until_settled},
-    types::{Fact, Lane, Position},
+    types::{Fact, Lane},
 };
 
 impl Rooms {
@@ -87,7 +84,8 @@ impl Rooms {
 
     /// Gets the members that are lacking; whether the room is whole now.
     async fn complete(&self, room: &RoomId) -> Result<bool, RoomError> {
-        let _fetching = self.0.fetches.lock(room).await;
+        // What is taken meanwhile may have to be fetched too.
+        let _completing = self.0.completions.lock(room).await;
         let Some(row) = self.0.history.room(room).await? else { return Ok(true) };
         if !row.partial {
             return Ok(true);
@@ -100,7 +98,7 @@ impl Rooms {
         let (Some(partial), Some(join)) = (partial, join) else { return Ok(false) };
         if row.joined == row.remote {
             // Nobody of ours is there any more.
-            until_settled!(self.try_make_whole(room, &partial, None))?;
+            until_settled!(self.try_make_whole(room, None))?;
             return Ok(true);
         }
         let mut batch = Batch::new(self, room, row);
@@ -117,7 +115,7 @@ impl Rooms {
             };
             for at in before.into_iter().chain([join.pdu.event_id()]) {
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
-                    until_settled!(self.try_make_whole(room, &partial, Some((&join, &applied))))?;
+                    until_settled!(self.try_make_whole(room, Some((&join, &applied))))?;
                     return Ok(true);
                 }
             }
@@ -125,11 +123,10 @@ impl Rooms {
         Ok(false)
     }
 
-    /// Puts the state after our join, as it is now known, under everything that happened since.
+    /// Puts the state before our join, as it is now known, under everything that happened since.
     async fn try_make_whole(
         &self,
         room: &RoomId,
-        partial: &PartialRow,
         found: Option<(&Arc<StoredEvent>, &Applied)>,
     ) -> Result<(), RoomError> {
         if let Some((join, applied)) = found {
@@ -140,7 +137,7 @@ impl Rooms {
                 return Ok(());
             }
             turn.adopt(&applied.nodes);
-            turn.complete_since(join, applied.state).await?;
+            turn.replay_since(join, applied.state).await?;
             turn.close().await?;
         }
         let mut turn = Turn::begin_at_rest(self, room).await?;
@@ -158,9 +155,10 @@ impl Rooms {
             }));
         }
         let joined = turn.joined_servers().await?;
-        let mut gone: Vec<OwnedServerName> = partial.servers.difference(&joined).cloned().collect();
+        let mut gone = self.0.history.log().stored_servers_of(room).await?;
+        gone.retain(|server| !joined.contains(server));
         let news = (room.to_owned(), Part::News.number());
-        let waiting = self.0.history.log().db().row(&RETRIES, &news).await?;
+        let waiting = self.0.history.log().db().range(&UNJUDGED, &news, 1).await?;
         let (key, members) = ((room.to_owned(),), (room.to_owned(), Part::Members.number()));
         turn.extra.push(Box::new(move |commit| {
             for server in gone.drain(..) {
@@ -168,7 +166,7 @@ impl Rooms {
             }
             commit.delete(&PARTIAL, &key);
             commit.delete(&RETRIES, &members);
-            if waiting.is_some() {
+            if !waiting.is_empty() {
                 commit.put(&RETRIES, &news, &RetryRow::default());
             }
         }));
@@ -180,7 +178,7 @@ impl Rooms {
 }
 
 impl Fetch<'_, '_> {
-    /// The state after our join as `server` tells it: what it says of the state at `at`, which is the join or the one
+    /// The state before our join as `server` tells it: what it says of the state at `at`, which is the join or the one
     /// event before it, without what cannot be checked, over what is known already.
     async fn whole_state(
         &mut self,
@@ -212,20 +210,17 @@ impl Fetch<'_, '_> {
         else {
             return Ok(None);
         };
+        // The join itself comes after this.
         if itself.status != Status::Rejected
+            && itself.pdu.event_id() != join.pdu.event_id()
             && let Some((key, value)) = tree::entry_of(&itself.pdu)
         {
             state.insert(key, value);
         }
-        let own = tree::entry_of(&join.pdu).map(|(key, _)| key);
-        let edits: Vec<_> = state
-            .into_iter()
-            .filter(|(key, _)| Some(key) != own.as_ref())
-            .map(|(key, value)| (key, Some(value)))
-            .collect();
+        let edits: Vec<_> = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
         let fresh = HashMap::new();
         let applied =
-            rooms.history().ask(&fresh, |nodes| tree::apply(nodes, states.after, edits.clone())).await?;
+            rooms.history().ask(&fresh, |nodes| tree::apply(nodes, states.before, edits.clone())).await?;
         Ok(Some(applied))
     }
 }
@@ -248,67 +243,5 @@ impl Turn {
             commit.put(&PARTIAL, &key, &row);
             commit.put(&RETRIES, &members, &RetryRow { retry_at_ms, ..RetryRow::default() });
         }));
-    }
-
-    /// Rewrites the states of everything since our join as if `whole` had been the state after it.
-    async fn complete_since(&mut self, join: &Arc<StoredEvent>, whole: StateId) -> Result<(), RoomError> {
-        let Some(states) = join.states else { return Ok(()) };
-        let mut known = HashMap::from([(states.after, whole)]);
-        let history = self.rooms.0.history.clone();
-        let mut from = Position(join.position.0.saturating_sub(1));
-        loop {
-            let range = (from, history.log().head());
-            let facts =
-                history.log().timeline(&self.room_id, range, Direction::Forward, PAGE_EVENTS_MAX).await?;
-            let Some((last, _)) = facts.last() else { break };
-            from = *last;
-            let ids = facts.into_iter().filter_map(|(_, fact)| match fact {
-                Fact::Event { event_id } => Some(event_id),
-                _ => None,
-            });
-            let ids: Vec<OwnedEventId> = ids.collect();
-            for event in history.events(&ids).await?.into_iter().flatten() {
-                let Some(at) = event.states else { continue };
-                let before = self.completed((states.after, at.before), &mut known).await?;
-                let after = self.completed((states.after, at.after), &mut known).await?;
-                // What was current then is what clients have been told.
-                let at = States { before, after, current: at.current };
-                self.rewritten.push(StoredEvent { states: Some(at), ..(*event).clone() });
-            }
-        }
-        let current = self.completed((states.after, self.row.state), &mut known).await?;
-        let current = self.amended(current).await?;
-        self.move_state(current).await
-    }
-
-    /// A state that was made from `base`, made from what `base` is known to be now.
-    async fn completed(
-        &mut self,
-        (base, state): (StateId, StateId),
-        known: &mut HashMap<StateId, StateId>,
-    ) -> Result<StateId, RoomError> {
-        if let Some(completed) = known.get(&state) {
-            return Ok(*completed);
-        }
-        let whole = known[&base];
-        let history = self.rooms.0.history.clone();
-        let changes = history.ask(&self.nodes, |nodes| tree::diff(nodes, base, state)).await?;
-        let ids: Vec<OwnedEventId> = changes
-            .iter()
-            .filter_map(|change| change.after.as_ref())
-            .map(|value| value.event_id.clone())
-            .collect();
-        let events = history.event_map(&ids).await?;
-        // What was believed for want of better is no change: nothing stood there, and it has no place in the graph.
-        let is_believed = |change: &Change| {
-            let event = change.after.as_ref().and_then(|value| events.get(&value.event_id));
-            change.before.is_none() && event.is_some_and(|event| event.status == Status::Outlier)
-        };
-        let changes = changes.into_iter().filter(|change| !is_believed(change));
-        let edits: Vec<_> = changes.map(|change| (change.key, change.after)).collect();
-        let applied = history.ask(&self.nodes, |nodes| tree::apply(nodes, whole, edits.clone())).await?;
-        let completed = self.note_applied(applied);
-        known.insert(state, completed);
-        Ok(completed)
     }
 }

@@ -150,6 +150,7 @@ impl Turn {
                         self.pass_gap_on(&pdu).await?;
                     }
                     let notes = EventNotes { reason: Some(why.0.clone()), ..notes };
+                    self.judge_later(&pdu, way);
                     self.hide(pdu, Status::Rejected, states, notes);
                 }
                 return Ok(Outcome::Rejected(why.0));
@@ -174,6 +175,7 @@ impl Turn {
             let notes = EventNotes { reason: Some(why.0), ..notes };
             let states = States { before, after, current: self.row.state };
             self.pass_gap_on(&pdu).await?;
+            self.judge_later(&pdu, way);
             self.hide(pdu, Status::SoftFailed, Some(states), notes);
             return Ok(Outcome::SoftFailed);
         }
@@ -200,7 +202,13 @@ impl Turn {
         given: &Given,
     ) -> Result<(Verdict, Option<StateId>), RoomError> {
         let (before, current) = match self.state_before(event.pdu(), given).await? {
-            Some((before, true)) => (Some(before), self.row.state),
+            Some((before, true)) => {
+                let current = self.row.state;
+                let believed = self.believed(before, event.pdu()).await?;
+                let current =
+                    if current == before { believed } else { self.believed(current, event.pdu()).await? };
+                (Some(believed), current)
+            }
             // There is a hole before it, so that what this server takes for the present may be old: whoever has
             // come in there has come in. But a ban holds, as it does where states are resolved.
             Some((before, false)) => (Some(before), self.resolve_both(self.row.state, before).await?),
@@ -218,11 +226,37 @@ impl Turn {
         (relay, is_followed): (bool, bool),
     ) -> Result<(), RoomError> {
         let follows = self.mind_gaps(&pdu, None).await? || is_followed;
-        let unaccepted = self.unaccepted_before(&pdu).await?;
+        let redaction = pdu.redacts().is_some().then(|| pdu.clone());
+        let mut event = StoredEvent {
+            pdu,
+            position: Position::ZERO,
+            status: Status::Timeline,
+            version: self.row.version.clone(),
+            states: Some(States { before, after, current: after }),
+            notes,
+        };
+        // The resolution may ask for the event itself.
+        self.fresh.insert(event.pdu.event_id().to_owned(), event.clone());
+        let current = self.follow_on(&event.pdu, after, follows).await?;
+        event.states = Some(States { before, after, current });
+        self.show(event, relay).await?;
+        match redaction {
+            Some(redaction) => self.apply_redaction(&redaction, before).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Has the room's heads be those with an accepted event, unless something `follows` it already. The current state then.
+    pub(super) async fn follow_on(
+        &mut self,
+        pdu: &Pdu,
+        after: StateId,
+        follows: bool,
+    ) -> Result<StateId, RoomError> {
+        let unaccepted = self.unaccepted_before(pdu).await?;
         let old: Vec<OwnedEventId> = self.row.heads.iter().map(|head| head.id.clone()).collect();
-        let mut heads = extremities::after(&old, &pdu, |id| unaccepted.get(id).cloned());
+        let mut heads = extremities::after(&old, pdu, |id| unaccepted.get(id).cloned());
         if follows {
-            // Something in the room follows it already.
             heads.retain(|head| head != pdu.event_id());
         }
         let mut states = BTreeSet::new();
@@ -236,30 +270,12 @@ impl Turn {
                 }
             }
         }
-        let redaction = pdu.redacts().is_some().then(|| pdu.clone());
-        let own = HeadRow::from(Head::of(&pdu, self.rules));
-        let mut event = StoredEvent {
-            pdu,
-            position: Position::ZERO,
-            status: Status::Timeline,
-            version: self.row.version.clone(),
-            states: Some(States { before, after, current: after }),
-            notes,
-        };
-        // The resolution may ask for the event itself.
-        self.fresh.insert(own.id.clone(), event.clone());
-        let current = self.resolve(states.into_iter().collect()).await?;
-        let current = self.amended(current).await?;
-        event.states = Some(States { before, after, current });
         self.row.heads.retain(|head| heads.contains(&head.id));
-        if heads.contains(&own.id) {
-            self.row.heads.push(own);
+        if heads.iter().any(|head| head == pdu.event_id()) {
+            self.row.heads.push(HeadRow::from(Head::of(pdu, self.rules)));
         }
-        self.show(event, relay).await?;
-        match redaction {
-            Some(redaction) => self.apply_redaction(&redaction, before).await,
-            None => Ok(()),
-        }
+        let current = self.resolve(states.into_iter().collect()).await?;
+        self.amended(current).await
     }
 
     /// Keeps an event that is not shown, or not in the log.
@@ -295,6 +311,8 @@ impl Turn {
         for id in pdu.prev_events() {
             let stored = self.known(id).await?.filter(|stored| stored.pdu.room_id() == self.room_id);
             let after = stored.and_then(|stored| stored.states).map(|states| states.after);
+            let entry = given.entry.as_ref().filter(|(entry, _)| entry == id).map(|(_, after)| *after);
+            let after = after.or(entry);
             is_ours &= after.is_some();
             match after.or_else(|| given.after.get(id).copied()) {
                 Some(after) => drop(states.insert(after)),

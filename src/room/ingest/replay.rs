@@ -1,0 +1,177 @@
+//! What has happened in a room before its members were known is judged again, now that they are.
+//!
+//! Everything since our join gets the states that it has on every other server: from the state before the join as it is known now, event
+//! by event, in the order of the graph. What is found bad by them is in no state after that and shown no more; what
+//! was found bad wrongly is received again, as late as it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use ruma::OwnedEventId;
+
+use super::{Given, batch::ordered};
+use crate::{
+    dag::{Signed, StateId, Verdict, build::Head},
+    history::{
+        EventNotes, States, Status, StoredEvent,
+        tables::{GAPS, GapRow, HeadRow, Part, UNJUDGED},
+    },
+    limits::{PAGE_EVENTS_MAX, UNJUDGED_NEWS_MAX},
+    log::Direction,
+    room::{RoomError, turn::Turn},
+    types::{Fact, Position},
+};
+
+type Played = BTreeMap<OwnedEventId, Arc<StoredEvent>>;
+
+impl Turn {
+    /// Judges everything since our join as if `before` had been the state before it.
+    pub(super) async fn replay_since(
+        &mut self,
+        join: &Arc<StoredEvent>,
+        before: StateId,
+    ) -> Result<(), RoomError> {
+        let Some(states) = join.states else { return Ok(()) };
+        let mut played = self.shown_since(join).await?;
+        played.extend(self.hidden_since().await?);
+        played.remove(join.pdu.event_id());
+        let entry = match join.pdu.prev_events() {
+            [prev] => Some((prev.clone(), before)),
+            _ => None,
+        };
+        let given = Given { entry, ..Given::default() };
+        // From here on nobody is believed to be what they are not known to be.
+        self.row.partial = false;
+        let after = self.with_event(before, &join.pdu).await?;
+        self.row.heads = vec![HeadRow::from(Head::of(&join.pdu, self.rules))];
+        self.row.state = self.amended(after).await?;
+        self.rewrite(StoredEvent { states: Some(States { before, after, ..states }), ..(**join).clone() });
+        for id in in_order(&played) {
+            self.play(&played[&id], &given, &played).await?;
+        }
+        self.row.partial = true;
+        self.move_state(self.row.state).await
+    }
+
+    fn rewrite(&mut self, event: StoredEvent) {
+        self.fresh.insert(event.pdu.event_id().to_owned(), event.clone());
+        self.rewritten.push(event);
+    }
+
+    async fn play(
+        &mut self,
+        event: &Arc<StoredEvent>,
+        given: &Given,
+        played: &Played,
+    ) -> Result<(), RoomError> {
+        let Some(old) = event.states else { return Ok(()) };
+        let before = self.state_again(event, old.before, given).await?;
+        let given = Given { before: Some(before), ..Given::default() };
+        let (verdict, _) = self.verdict(&Signed::ours(event.pdu.clone()), &given).await?;
+        // What was current then is what clients have been told.
+        let states =
+            States { before, after: self.with_event(before, &event.pdu).await?, current: old.current };
+        let mut again = StoredEvent { states: Some(states), ..(**event).clone() };
+        let refusal = match verdict {
+            Verdict::Accepted(_) | Verdict::Missing(_) => None,
+            Verdict::SoftFailed(_, why) => Some((Status::SoftFailed, why.0)),
+            Verdict::Rejected(_, why) => Some((Status::Rejected, why.0)),
+        };
+        if let Some((status, reason)) = refusal {
+            again.status = status;
+            again.notes = EventNotes { reason: Some(reason), ..again.notes };
+            if status == Status::Rejected {
+                again.states = Some(States { after: before, ..states });
+            }
+            self.rewrite(again);
+            return Ok(());
+        }
+        let is_late = event.status != Status::Timeline;
+        if is_late {
+            // Others build on it already; it is no news to the graph when it comes again.
+            let id = event.pdu.event_id();
+            let follows = |other: &&Arc<StoredEvent>| other.pdu.prev_events().iter().any(|prev| prev == id);
+            if let Some(follower) = played.values().find(follows) {
+                self.leave_gap(event, follower);
+            }
+            again.status = Status::Outlier;
+            again.notes.reason = None;
+            self.fresh.insert(event.pdu.event_id().to_owned(), again.clone());
+            self.rewritten.push(StoredEvent { states: None, ..again });
+        } else {
+            self.rewrite(again);
+        }
+        self.row.state = self.follow_on(&event.pdu, states.after, false).await?;
+        Ok(())
+    }
+
+    fn leave_gap(&mut self, event: &StoredEvent, follower: &StoredEvent) {
+        let key = (self.room_id.clone(), event.pdu.event_id().to_owned());
+        let (child, depth) = (follower.pdu.event_id().to_owned(), follower.pdu.depth());
+        self.row.gaps += 1;
+        self.extra.push(Box::new(move |commit| {
+            commit.put(&GAPS, &key, &GapRow { child, depth, anchor: None });
+        }));
+    }
+
+    /// The state before an event from those after what it follows; what was claimed of the others stands.
+    async fn state_again(
+        &mut self,
+        event: &StoredEvent,
+        old: StateId,
+        given: &Given,
+    ) -> Result<StateId, RoomError> {
+        let mut states = BTreeSet::new();
+        for id in event.pdu.prev_events() {
+            let entry = given.entry.as_ref().filter(|(entry, _)| entry == id).map(|(_, after)| *after);
+            let known = self.known(id).await?.filter(|known| known.pdu.room_id() == self.room_id);
+            let known = known.and_then(|known| known.states).map(|states| states.after);
+            states.insert(known.or(entry).unwrap_or(old));
+        }
+        let before = self.resolve(states.into_iter().collect()).await?;
+        self.amended(before).await
+    }
+
+    async fn shown_since(&self, join: &StoredEvent) -> Result<Played, RoomError> {
+        let history = self.rooms.0.history.clone();
+        let mut from = Position(join.position.0.saturating_sub(1));
+        let mut shown = Played::new();
+        loop {
+            let range = (from, history.log().head());
+            let facts =
+                history.log().timeline(&self.room_id, range, Direction::Forward, PAGE_EVENTS_MAX).await?;
+            let Some((last, _)) = facts.last() else { return Ok(shown) };
+            from = *last;
+            let ids = facts.into_iter().filter_map(|(_, fact)| match fact {
+                Fact::Event { event_id } => Some(event_id),
+                _ => None,
+            });
+            let ids: Vec<OwnedEventId> = ids.collect();
+            let events = history.events(&ids).await?.into_iter().flatten();
+            shown.extend(events.map(|event| (event.pdu.event_id().to_owned(), event)));
+        }
+    }
+
+    /// What was found bad.
+    async fn hidden_since(&self) -> Result<Played, RoomError> {
+        let history = self.rooms.0.history.clone();
+        let key = (self.room_id.clone(), Part::News.number());
+        let kept = history.log().db().range(&UNJUDGED, &key, UNJUDGED_NEWS_MAX).await?;
+        let ids: Vec<OwnedEventId> = kept.into_iter().map(|((_, _, id), _)| id).collect();
+        let events = history.events(&ids).await?.into_iter().flatten();
+        let hidden = events.filter(|event| event.states.is_some() && event.status != Status::Timeline);
+        Ok(hidden.map(|event| (event.pdu.event_id().to_owned(), event)).collect())
+    }
+}
+
+/// The events, each after those that it follows.
+fn in_order(played: &Played) -> Vec<OwnedEventId> {
+    let mut by_age: Vec<&OwnedEventId> = played.keys().collect();
+    by_age.sort_by_key(|id| (played[*id].pdu.depth(), played[*id].position, (*id).clone()));
+    let named = |id: &OwnedEventId| played.get(id).into_iter().flat_map(|event| event.pdu.prev_events());
+    let order = ordered(by_age.into_iter(), named);
+    let mut seen = HashSet::new();
+    order.into_iter().filter(|id| played.contains_key(*id) && seen.insert(*id)).cloned().collect()
+}
