@@ -87,6 +87,27 @@ async fn a_room_joined_without_its_members_is_usable_and_becomes_whole() {
     }
 }
 
+/// A member who could not be had is asked for again, and the room is not taken for whole without them.
+#[tokio::test(start_paused = true)]
+async fn a_state_of_which_something_could_not_be_had_is_not_whole() {
+    let (wire, room) = scene("11").await;
+    let (a, d) = (wire.node("a"), wire.node("d"));
+    wire.lies.lock().clear();
+    for other in ["a", "c"] {
+        for path in ["/v1/event/", "/v1/state/"] {
+            wire.lies.lock().push((server(other), path, None));
+        }
+    }
+    wire.clock.advance(Duration::from_secs(3_600));
+    d.rooms().judge_due().await.unwrap();
+    assert!(d.history().is_partial(&room).await.unwrap());
+    wire.lies.lock().clear();
+    wire.clock.advance(Duration::from_secs(3_600));
+    d.rooms().judge_due().await.unwrap();
+    assert!(!d.history().is_partial(&room).await.unwrap());
+    assert_eq!(d.state(&room).await, a.state(&room).await);
+}
+
 /// Nobody decides by members that are not known.
 #[tokio::test(start_paused = true)]
 async fn what_depends_on_the_members_waits_for_them() {

@@ -93,6 +93,11 @@ impl<'b, 'a> Fetch<'b, 'a> {
         self.unverified.iter().any(|pdu| pdu.event_id() == id && pdu.membership().is_some())
     }
 
+    /// Whether an event came, and the keys for it could not be had.
+    pub(super) fn is_unverified(&self, id: &EventId) -> bool {
+        self.unverified.iter().any(|pdu| pdu.event_id() == id)
+    }
+
     /// Gets the states at the events before those of the batch that could not be had.
     pub(super) async fn claim_states(&mut self) -> Result<(), RoomError> {
         let lack = self.batch.look().await?;

@@ -17,7 +17,10 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 
 use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
 use crate::{
-    dag::tree::{self, Applied},
+    dag::{
+        Signed,
+        tree::{self, Applied},
+    },
     history::{
         Status, StoredEvent,
         tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow, UNJUDGED},
@@ -191,11 +194,7 @@ impl Fetch<'_, '_> {
         let all: BTreeSet<OwnedEventId> =
             answer.pdu_ids.iter().chain(&answer.auth_chain_ids).cloned().collect();
         let lacking = self.not_stored(all.into_iter().collect()).await?;
-        let mut events = match lacking.len() {
-            0 => Vec::new(),
-            count if count <= FETCH_ONE_BY_ONE_MAX => self.events(lacking).await?,
-            _ => self.state(server, &at).await?,
-        };
+        let Some(mut events) = self.all_of(lacking, (server, &at)).await? else { return Ok(None) };
         let itself = self.not_stored(vec![at.clone()]).await?;
         events.extend(self.events(itself).await?);
         self.deepen(&mut events).await?;
@@ -222,6 +221,26 @@ impl Fetch<'_, '_> {
         let applied =
             rooms.history().ask(&fresh, |nodes| tree::apply(nodes, states.before, edits.clone())).await?;
         Ok(Some(applied))
+    }
+
+    /// What is lacking of the state at an event, as `server` gives it: one by one if it is little, else all at once. Nothing if
+    /// it could not be had; but what came and is no good is no reason to go without the rest.
+    async fn all_of(
+        &mut self,
+        lacking: Vec<OwnedEventId>,
+        (server, at): (&ServerName, &OwnedEventId),
+    ) -> Result<Option<Vec<Signed>>, RoomError> {
+        if lacking.len() <= FETCH_ONE_BY_ONE_MAX {
+            let events = self.events(lacking.clone()).await?;
+            let has = |id: &OwnedEventId| {
+                events.iter().any(|event| event.pdu().event_id() == id) || self.is_unverified(id)
+            };
+            if lacking.iter().all(has) {
+                return Ok(Some(events));
+            }
+        }
+        let events = self.state(server, at).await?;
+        Ok((!events.is_empty()).then_some(events))
     }
 }
 
