@@ -45,16 +45,27 @@ impl Federation {
         supported: Option<&[RoomVersionId]>,
     ) -> Result<Template, FederationError> {
         own(origin, user)?;
-        self.admit(origin, room).await?;
+        self.admit(origin, room, membership).await?;
         Ok(self.rooms.template(user, room, membership, supported).await?)
     }
 
     /// The room must be here and its access control list must let the server take part.
-    async fn admit(&self, origin: &ServerName, room: &RoomId) -> Result<(), FederationError> {
+    async fn admit(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        membership: Membership,
+    ) -> Result<(), FederationError> {
         if !self.rooms.is_here(room).await? {
             return Err(FederationError::NotFound("This server is not in the room"));
         }
-        self.rooms.whole(room).await?;
+        match membership {
+            // Another server can let them in at once.
+            Membership::Join | Membership::Knock if self.history.is_partial(room).await? => {
+                return Err(FederationError::NotFound("This server does not know who is in the room yet"));
+            }
+            _ => self.rooms.whole(room).await?,
+        }
         match self.history.allows_server(room, origin).await? {
             true => Ok(()),
             false => Err(FederationError::Forbidden("The room does not let your server take part")),
@@ -67,7 +78,7 @@ impl Federation {
         given: HandedOver<'_>,
         membership: Membership,
     ) -> Result<Pdu, FederationError> {
-        self.admit(given.origin, given.room).await?;
+        self.admit(given.origin, given.room, membership).await?;
         let refuse = |why: &str| Err(FederationError::Invalid(String::from(why)));
         let Some(row) = self.history.room(given.room).await? else {
             return Err(FederationError::NotFound("This server is not in the room"));

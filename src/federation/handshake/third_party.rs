@@ -12,6 +12,7 @@ use crate::{
     federation::{Federation, FederationError},
     limits::{HANDSHAKE_MAX, ONBIND_INVITES_MAX},
     peer::Bounds,
+    types::Membership,
 };
 
 /// A third-party invite that its user may now have.
@@ -36,7 +37,7 @@ impl Federation {
         room: &RoomId,
         exchange: Exchange,
     ) -> Result<(), FederationError> {
-        self.admit(origin, room).await?;
+        self.admit(origin, room, Membership::Invite).await?;
         self.turn_into_invite(room, exchange).await
     }
 

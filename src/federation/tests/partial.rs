@@ -10,6 +10,7 @@ use super::{Node, Wire, server, user};
 use crate::{
     account::Caller,
     device::Devices,
+    federation::FederationError,
     history::Status,
     limits::PARTIAL_WAIT_MAX,
     push::Push,
@@ -118,8 +119,8 @@ async fn what_depends_on_the_members_waits_for_them() {
     let invited = d.rooms().invite(&dave, &room, &mallory, None).await;
     assert!(matches!(invited, Err(RoomError::Partial)), "{invited:?}");
     assert!(began.elapsed() >= PARTIAL_WAIT_MAX);
-    let entered = d.rooms().enter(&user("dora@d"), &room, &[], (None, serde_json::Map::new())).await;
-    assert!(matches!(entered, Err(RoomError::Partial)), "{entered:?}");
+    let template = d.federation.make(&server("c"), Membership::Join, (&room, &user("eve@c")), None).await;
+    assert!(matches!(template, Err(FederationError::NotFound(_))), "another server can tell: {template:?}");
     wire.lies.lock().clear();
     let (invited, ()) = tokio::join!(d.rooms().invite(&dave, &room, &mallory, None), async {
         wire.clock.advance(Duration::from_secs(3_600));

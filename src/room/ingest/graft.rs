@@ -129,7 +129,8 @@ impl Rooms {
             self.0.history.ask(&fresh, |nodes| tree::apply(nodes, StateId::EMPTY, edits.clone())).await?;
         let present = self.0.history.reload_room(&room).await?;
         if let Some(present) = present.filter(|row| row.joined > row.remote) {
-            return self.merge_graft(origin, present, event, applied).await;
+            let before = partial.is_none().then_some(applied);
+            return self.merge_graft(origin, present, event, before).await;
         }
         let mut turn = match self.0.history.room(&room).await? {
             Some(_) => Turn::begin_at_rest(self, &room).await?,
@@ -145,20 +146,20 @@ impl Rooms {
         turn.close().await
     }
 
-    /// Takes the join into a room that this server is in, where the state before it is as given.
+    /// Takes the join into a room that this server is in, where the state before it is as given, if it is given whole.
     async fn merge_graft(
         &self,
         origin: &ruma::ServerName,
         row: Arc<RoomRow>,
         event: &Pdu,
-        applied: tree::Applied,
+        before: Option<tree::Applied>,
     ) -> Result<(), RoomError> {
         let room = event.room_id().to_owned();
         let mut batch = Batch::new(self, &room, row);
         batch.extend([Signed::ours(event.clone())]);
-        for (index, id) in event.prev_events().iter().enumerate() {
-            let nodes = if index == 0 { applied.nodes.clone() } else { Vec::new() };
-            batch.give(id.clone(), applied.state, nodes);
+        for (index, (id, before)) in event.prev_events().iter().zip(before.iter().cycle()).enumerate() {
+            let nodes = if index == 0 { before.nodes.clone() } else { Vec::new() };
+            batch.give(id.clone(), before.state, nodes);
         }
         if batch.look().await?.is_lacking() {
             let _fetching = self.0.fetches.lock(&room).await;

@@ -50,8 +50,8 @@ impl Rooms {
     ) -> Result<(), RoomError> {
         self.check_open(room).await?;
         let mut refusals = Refusals::default();
-        if self.is_here(room).await? {
-            self.whole(room).await?;
+        // Who is not let in shows only once the members are known. Other servers know them.
+        if self.is_here(room).await? && !self.0.history.is_partial(room).await? {
             match self.join(user, room, reason, extra.clone()).await {
                 // Somebody of another server may have the power that ours lack.
                 Err(error @ RoomError::UnableToGrantJoin) => refusals = Refusals::after(error),
@@ -119,7 +119,7 @@ impl Rooms {
         let id = event.event_id().to_owned();
         let mut request = create_join_event::v2::Request::new(room.clone(), id, event.json().to_owned());
         // A room that users of ours are in already is resolved with the state that is given.
-        request.omit_members = !self.is_here(room).await?;
+        request.omit_members = !self.is_here(room).await? || self.0.history.is_partial(room).await?;
         let bounds = Bounds::new(SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX);
         let answer = peers.call(server, request, bounds).await?.room_state;
         let event = match (&offer.granter, &answer.event) {
