@@ -1,10 +1,11 @@
 //! Rooms over several servers, one thing at a time.
 
-use serde_json::json;
+use ruma::RoomId;
+use serde_json::{Value, json};
 
-use super::{Wire, server, user};
+use super::{Node, Wire, server, user};
 use crate::{
-    dag::versions::SUPPORTED,
+    dag::{Pdu, versions::SUPPORTED},
     history::Status,
     log::Audience,
     room::Invitation,
@@ -191,4 +192,40 @@ async fn a_redaction_may_come_before_its_target() {
             assert_eq!(event.notes.redacted_by, Some(id.clone()));
         }
     }
+}
+
+/// A text that was taken back is gone from the past too, whoever gives the past and in whatever order.
+#[tokio::test]
+async fn a_redaction_from_the_past_takes_effect() {
+    for version in ["1", "11", "12"] {
+        let wire = Wire::new(&["a", "b"]).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let room = a.create("alice@a", version).await;
+        let target = a.say("alice@a", &room, "canary").await.unwrap();
+        let text = a.history().event(&target).await.unwrap().unwrap();
+        let redaction = a.rooms().redact(&user("alice@a"), &room, &target, (None, None)).await.unwrap();
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        // As a server that has never heard of the redaction would give it.
+        let now = b.history().event(&target).await.unwrap();
+        assert!(now.is_none(), "{version}");
+        let backfill =
+            json!({ "origin": a.name, "origin_server_ts": 1, "pdus": past(&a, &room, &text.pdu).await });
+        wire.lies.lock().push((server("a"), "/v1/backfill", Some(backfill)));
+        let (_, anchor, _) = b.history().gaps(&room).await.unwrap().first().unwrap().clone();
+        assert!(b.rooms().backfill(&room, anchor).await.unwrap(), "{version}");
+        let event = b.history().event(&target).await.unwrap().unwrap();
+        assert_eq!(event.notes.redacted_by, Some(redaction), "{version}");
+        assert!(!event.pdu.json().get().contains("canary"), "{version}");
+    }
+}
+
+/// The timeline of a room, latest first, with `text` as it was.
+async fn past(node: &Node, room: &RoomId, text: &Pdu) -> Vec<Value> {
+    let mut past = Vec::new();
+    for id in node.timeline(room).await.into_iter().rev() {
+        let event = node.history().event(&id).await.unwrap().unwrap();
+        let pdu = if id == text.event_id() { text } else { &event.pdu };
+        past.push(serde_json::from_str(pdu.json().get()).unwrap());
+    }
+    past
 }

@@ -12,7 +12,10 @@ use crate::{
         Pdu, StateId, StateKey,
         redact::{prune, takes_effect},
     },
-    history::{EventNotes, Status, tables::REDACTIONS},
+    history::{
+        EventNotes, Status,
+        tables::{FORGOTTEN_TEXTS, REDACTIONS},
+    },
     limits::REDACTIONS_LOOKED_AT_MAX,
     room::{RoomError, turn::Turn},
 };
@@ -52,6 +55,14 @@ impl Turn {
             self.rewritten.push(redacted);
         }
         Ok(())
+    }
+
+    /// Has the search forget what a redaction takes back that is no news, so that nobody who reads the timeline learns of it.
+    pub(super) fn forget_text_of(&mut self, redaction: &Pdu) {
+        if let Some(target) = redaction.redacts() {
+            let key = (self.rooms.0.ports.clock.now_ms(), target.to_string());
+            self.extra.push(Box::new(move |commit| commit.put(&FORGOTTEN_TEXTS, &key, &())));
+        }
     }
 
     /// An event as it is once the redactions that wait for it have taken effect.

@@ -189,7 +189,12 @@ impl Turn {
                 let states = States { before, after, current: after };
                 self.mind_gaps(&pdu, Some(position)).await?;
                 self.filled.push((position, number, pdu.event_id().to_owned()));
+                let redaction = pdu.redacts().is_some().then(|| pdu.clone());
                 self.hide(pdu, Status::Backfilled, Some(states), notes);
+                if let Some(redaction) = redaction {
+                    self.apply_redaction(&redaction, before).await?;
+                    self.forget_text_of(&redaction);
+                }
             }
         }
         Ok(Outcome::Accepted)
