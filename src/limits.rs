@@ -360,6 +360,8 @@ pub const GAP_ANSWER_EVENTS_LEAST: usize = 20;
 pub const CLAIMED_STATES_MAX: usize = 10;
 /// Events of a state with its auth chain (ours; the largest public rooms have about 100,000).
 pub const STATE_EVENTS_MAX: usize = 300_000;
+/// Bytes of an answer to a question about events of a room, unless it is about a whole state (ours).
+pub const FETCH_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Largest answer that carries a state, in bytes (ours; see `STATE_EVENTS_MAX`).
 pub const STATE_ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Outliers in one commit (ours; about 1 MiB).

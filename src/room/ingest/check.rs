@@ -29,6 +29,8 @@ pub(in crate::room) struct Checked {
     pub(in crate::room) unverified: Vec<Pdu>,
     /// Events that are dropped.
     pub(in crate::room) failures: Vec<(OwnedEventId, ReceiveFailure)>,
+    /// How many texts are so malformed that they have no id.
+    pub(in crate::room) nameless: usize,
 }
 
 /// The ids that room versions 1 and 2 put into an event, for answers about rooms that are not known.
@@ -71,7 +73,10 @@ impl Rooms {
                     let id = keys::parse_object(text.get()).ok();
                     let id = id.and_then(|object| keys::event_id(&object, rules).ok());
                     let failure = ReceiveFailure::Malformed(error.to_string());
-                    checked.failures.extend(id.map(|id| (id, failure)));
+                    match id {
+                        Some(id) => checked.failures.push((id, failure)),
+                        None => checked.nameless += 1,
+                    }
                 }
             }
         }

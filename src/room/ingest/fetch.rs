@@ -29,9 +29,9 @@ use crate::{
     dag::{Pdu, Signed},
     history::tables::Part,
     limits::{
-        CLAIMED_STATES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX, FETCH_MAX, FETCH_REQUESTS_MAX,
-        FETCH_SOURCES_MAX, GAP_ANSWER_EVENTS_LEAST, GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX,
-        STATE_EVENTS_MAX,
+        CLAIMED_STATES_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX,
+        FETCH_MAX, FETCH_REQUESTS_MAX, FETCH_SOURCES_MAX, GAP_ANSWER_EVENTS_LEAST, GAP_EVENTS_MAX,
+        GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
     },
     peer::{Bounds, PeerError, Proof},
     room::RoomError,
@@ -47,6 +47,8 @@ pub(in crate::room) struct Fetch<'b, 'a> {
     requests: usize,
     /// What came and could not be checked.
     unverified: Vec<Pdu>,
+    /// How many texts came that are no events, not even by their ids.
+    nameless: usize,
 }
 
 impl<'b, 'a> Fetch<'b, 'a> {
@@ -66,7 +68,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
         }
         sources.retain(|server| server != inner.history.server());
         let deadline = inner.ports.clock.monotonic() + FETCH_MAX;
-        Ok(Self { batch, sources, deadline, requests: FETCH_REQUESTS_MAX, unverified: Vec::new() })
+        let unverified = Vec::new();
+        Ok(Self { batch, sources, deadline, requests: FETCH_REQUESTS_MAX, unverified, nameless: 0 })
     }
 
     /// Gets as much as can be had. What is lacking afterwards could not be had now.
@@ -101,6 +104,10 @@ impl<'b, 'a> Fetch<'b, 'a> {
     /// Gets the states at the events before those of the batch that could not be had.
     pub(super) async fn claim_states(&mut self) -> Result<(), RoomError> {
         let lack = self.batch.look().await?;
+        if lack.prev.len() <= self.nameless {
+            // That is what they are: no server will have better ones.
+            return Ok(());
+        }
         for (missing, followers) in lack.prev.into_iter().take(CLAIMED_STATES_MAX) {
             if !self.claim(&missing).await? {
                 let room = self.batch.room;
@@ -269,7 +276,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
         event: &OwnedEventId,
     ) -> Result<Vec<Signed>, RoomError> {
         let request = get_room_state::v1::Request::new(event.clone(), self.batch.room.to_owned());
-        let Some(mut answer) = self.ask(server, request).await else { return Ok(Vec::new()) };
+        let answer = self.ask_for(server, request, STATE_ANSWER_BYTES_MAX).await;
+        let Some(mut answer) = answer else { return Ok(Vec::new()) };
         answer.pdus.append(&mut answer.auth_chain);
         answer.pdus.truncate(STATE_EVENTS_MAX);
         self.check(answer.pdus).await
@@ -280,7 +288,20 @@ impl<'b, 'a> Fetch<'b, 'a> {
     where
         R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
     {
-        let bounds = self.spend(STATE_ANSWER_BYTES_MAX)?;
+        self.ask_for(server, request, FETCH_ANSWER_BYTES_MAX).await
+    }
+
+    /// As [`Self::ask`], for an answer of up to `bytes_max`.
+    async fn ask_for<R>(
+        &mut self,
+        server: &ServerName,
+        request: R,
+        bytes_max: usize,
+    ) -> Option<R::IncomingResponse>
+    where
+        R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
+    {
+        let bounds = self.spend_many(1).map(|bounds| Bounds { bytes_max, ..bounds })?;
         let answer = self.batch.rooms.0.peers.call(server, request, bounds).await;
         answer.inspect_err(|error| self.note(server, error)).ok()
     }
@@ -293,11 +314,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
     pub(super) async fn check(&mut self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
         let checked = self.batch.rooms.check(self.batch.room, self.batch.row.rules(), texts).await?;
         self.unverified.extend(checked.unverified);
+        self.nameless += checked.nameless;
         Ok(checked.events)
-    }
-
-    fn spend(&mut self, bytes_max: usize) -> Option<Bounds> {
-        self.spend_many(1).map(|bounds| Bounds { bytes_max, ..bounds })
     }
 
     /// The bounds of the next requests, or nothing if there may be no more.
@@ -311,8 +329,12 @@ impl<'b, 'a> Fetch<'b, 'a> {
         Some(Bounds { timeout: left.min(FETCH_CALL_MAX), ..Bounds::default() })
     }
 
-    fn note(&self, server: &ServerName, error: &PeerError) {
+    fn note(&mut self, server: &ServerName, error: &PeerError) {
         let room = self.batch.room;
         tracing::debug!(room.id = %room, server.name = %server, %error, "{server} did not help with {room}");
+        if error.is_outage() {
+            // Nobody waits for it again and again.
+            self.sources.retain(|source| source != server);
+        }
     }
 }
