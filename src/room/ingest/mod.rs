@@ -242,8 +242,13 @@ impl Rooms {
                 }
                 unjudged.push(pdu);
             }
-            let is_waiting = batch.row.partial && matches!(outcome, Outcome::Missing);
-            results.insert(id, if is_waiting { Err(ReceiveFailure::Waiting) } else { outcome.result() });
+            let result = match outcome {
+                Outcome::Missing if batch.row.partial => Err(ReceiveFailure::Waiting),
+                // That is not the last word.
+                Outcome::Rejected(_) if batch.row.partial => Ok(()),
+                outcome => outcome.result(),
+            };
+            results.insert(id, result);
         }
         if batch.row.partial && !self.is_here(room).await? {
             // There are no members to wait for any more.
