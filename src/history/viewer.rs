@@ -125,9 +125,11 @@ impl Viewer {
                 }
             };
             let Some(event) = self.history.event(&event_id).await? else { return Ok(None) };
-            return match self.sees(&event).await? {
-                true => self.history.state_at_position(room, at).await.map(Some),
-                false => Ok(None),
+            return match (self.sees(&event).await?, self.history.grown_after(room, at).await?) {
+                (false, _) => Ok(None),
+                (true, None) => self.history.state_at_position(room, at).await.map(Some),
+                // Then only some of the members were known.
+                (true, Some(_)) => Ok(event.states.map(|states| states.after)),
             };
         }
     }
