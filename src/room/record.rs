@@ -67,8 +67,8 @@ impl Turn {
 
     /// Writes what came of events from outside, if there is anything; see [`Self::finish`].
     pub(super) async fn close(mut self) -> Result<(), RoomError> {
-        if self.written.is_empty() && self.hidden.is_empty() && self.extra.is_empty() && self.moved.is_none()
-        {
+        let is_nothing = self.written.is_empty() && self.hidden.is_empty() && self.rewritten.is_empty();
+        if is_nothing && self.extra.is_empty() && self.moved.is_none() {
             return Ok(());
         }
         let mut commit = Commit::new();

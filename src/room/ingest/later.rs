@@ -19,7 +19,7 @@ use crate::{
     dag::{Pdu, Signed},
     history::{
         Status,
-        tables::{Part, RETRIES, RetryRow, UNJUDGED, UnjudgedRow},
+        tables::{PARTIAL, Part, RETRIES, RetryRow, UNJUDGED, UnjudgedRow},
     },
     limits::{
         COURIER_STORE_PAUSE, OUTLIERS_PER_COMMIT, SCAN_ROWS_MAX, UNJUDGED_IDLE_MAX, UNJUDGED_KEPT_MS,
@@ -38,6 +38,9 @@ impl Rooms {
     pub fn keep_judging(&self, stopping: CancellationToken) {
         let rooms = self.clone();
         self.0.tasks.spawn(async move {
+            if let Err(error) = rooms.complete_all_soon().await {
+                tracing::error!(%error, "cannot read which rooms lack members");
+            }
             loop {
                 let pause = rooms.judge_due().await.unwrap_or_else(|error| {
                     tracing::error!(%error, "cannot read which events are to be judged");
@@ -51,6 +54,13 @@ impl Rooms {
                 }
             }
         });
+    }
+
+    /// After a start nobody waits: what a question was put off for may be over.
+    async fn complete_all_soon(&self) -> Result<(), RoomError> {
+        let rows = self.0.history.log().db().range(&PARTIAL, &(), SCAN_ROWS_MAX).await?;
+        rows.iter().for_each(|((room,), _)| self.complete_soon(room));
+        Ok(())
     }
 
     /// Tries everything again whose time has come. How long there is nothing to do after that.

@@ -133,8 +133,8 @@ impl Rooms {
         found: Option<(&Arc<StoredEvent>, &Applied)>,
     ) -> Result<(), RoomError> {
         if let Some((join, applied)) = found {
-            // Whoever reads may remember the states from before for a moment, so that the room is said to be whole
-            // only after that.
+            // Whoever reads may remember the states from before for a moment, so that the room is told to be another,
+            // and whole, only after that.
             let mut turn = Turn::begin_at_rest(self, room).await?;
             if !turn.row.partial {
                 return Ok(());
@@ -149,6 +149,8 @@ impl Rooms {
         }
         turn.row.partial = false;
         if found.is_some() {
+            let current = turn.state_of_heads().await?;
+            turn.move_state(current).await?;
             turn.row.grown = true;
             let (grown, lane) = (GROWN.prefix(&(room.to_owned(),)), Lane::Room(room.to_owned()));
             turn.extra.push(Box::new(move |commit| {

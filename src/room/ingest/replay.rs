@@ -27,7 +27,8 @@ use crate::{
 type Played = BTreeMap<OwnedEventId, Arc<StoredEvent>>;
 
 impl Turn {
-    /// Judges everything since our join as if `before` had been the state before it.
+    /// Judges everything since our join as if `before` had been the state before it. The current state is left to
+    /// [`Self::state_of_heads`].
     pub(super) async fn replay_since(
         &mut self,
         join: &Arc<StoredEvent>,
@@ -52,7 +53,18 @@ impl Turn {
             self.play(&played[&id], &given, &played).await?;
         }
         self.row.partial = true;
-        self.move_state(self.row.state).await
+        Ok(())
+    }
+
+    /// The state of the room by the events that nothing follows.
+    pub(super) async fn state_of_heads(&mut self) -> Result<StateId, RoomError> {
+        let mut states = BTreeSet::new();
+        for head in self.row.heads.clone() {
+            let known = self.known(&head.id).await?.and_then(|head| head.states);
+            states.extend(known.map(|states| states.after));
+        }
+        let state = self.resolve(states.into_iter().collect()).await?;
+        self.amended(state).await
     }
 
     fn rewrite(&mut self, event: StoredEvent) {
