@@ -21,7 +21,7 @@ mod users;
 mod version;
 
 use operator::admit;
-pub use operator::{PROOF, proof};
+pub use operator::{PROOF, is_administrator, proof};
 
 /// Adds the endpoints of the administration API.
 pub fn routes(routes: &mut Routes) {

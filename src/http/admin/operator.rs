@@ -8,7 +8,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::{
-    http::{App, Call, Failure},
+    account::Caller,
+    http::{App, Call, Failure, Peer},
     limits::OPERATOR_PROOF_MS,
 };
 
@@ -37,10 +38,18 @@ pub(super) async fn admit(app: &App, call: &Call) -> Result<(), Failure> {
         };
     }
     let caller = call.caller.as_ref().ok_or_else(Failure::missing_token)?;
-    match app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin) {
+    match is_administrator(app, caller, &call.peer).await? {
         true => Ok(()),
         false => Err(Failure::forbidden("Only administrators of the server may do this")),
     }
+}
+
+/// Whether the caller is an administrator, and not an application service that acts in the name of one.
+///
+/// # Errors
+/// When the store fails.
+pub async fn is_administrator(app: &App, caller: &Caller, peer: &Peer) -> Result<bool, Failure> {
+    Ok(peer.appservice.is_none() && app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin))
 }
 
 fn is_proof(app: &App, call: &Call, given: &[u8]) -> bool {

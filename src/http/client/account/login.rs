@@ -129,6 +129,10 @@ async fn check_own(app: &App, appservice: &Appservice, user_id: &UserId) -> Resu
         return Err(Failure::exclusive());
     }
     match app.accounts.user(user_id).await? {
+        // Its token would be that of an administrator, which no application service is.
+        Some(user) if user.admin => {
+            Err(Failure::forbidden("An application service may not log an administrator in"))
+        }
         Some(_) => Ok(()),
         None => Err(Failure::forbidden("The application service has not registered this user")),
     }

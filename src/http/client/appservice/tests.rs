@@ -170,6 +170,42 @@ async fn it_acts_in_the_name_of_its_users_and_of_nobody_else() {
     assert_ne!(server.met(&alice, &event, Value::Null).await["origin_server_ts"], 1234);
 }
 
+/// Row 7.9 of the list of known vulnerabilities: an application service acts in the name of the users of its
+/// namespaces, and has no part in the administration of the server even where one of them is an administrator.
+#[tokio::test]
+async fn row_7_9_no_administration_by_an_application_service() {
+    let (server, _) = server().await;
+    let (admin, _alice) = (server.register("shared_root").await, server.register("alice").await);
+    let root = ruma::user_id!("@shared_root:localhost");
+    server.app().accounts.change_user(root, |user| user.admin = true).await.unwrap();
+    let name = "user_id=@shared_root:localhost";
+    let me = server.met("as_irc", &format!("GET /account/whoami?{name}"), Value::Null).await;
+    assert_eq!(me["user_id"], "@shared_root:localhost", "it acts for everything else");
+    for (request, body) in [
+        ("PUT /_matrix/client/v1/admin/lock/@alice:localhost", json!({ "locked": true })),
+        ("GET /_matrix/client/v1/admin/lock/@alice:localhost", Value::Null),
+        ("PUT /_matrix/client/v1/admin/suspend/@alice:localhost", json!({ "suspended": true })),
+        ("GET /_matrix/client/v1/admin/suspend/@alice:localhost", Value::Null),
+        ("PUT /_lockstep/admin/v1/users/@alice:localhost/lock", json!({ "locked": true })),
+        ("POST /_lockstep/admin/v1/users/@alice:localhost/erase", json!({})),
+        ("GET /_synapse/admin/v1/registration_tokens", Value::Null),
+        ("GET /_synapse/admin/v1/event_reports", Value::Null),
+    ] {
+        let refused = (body, json!("403 M_FORBIDDEN"));
+        for query in ["", &format!("?{name}"), &format!("?{name}&device_id=PHONE")] {
+            server.check("as_irc", &format!("{request}{query}"), refused.clone()).await;
+        }
+    }
+    let ability = server.met("as_irc", &format!("GET /capabilities?{name}"), Value::Null).await;
+    assert_eq!(ability["capabilities"]["m.account_moderation"], Value::Null);
+    let login = json!({
+        "type": "m.login.application_service", "identifier": { "type": "m.id.user", "user": "shared_root" },
+    });
+    server.check("as_irc", "POST /login", (login, json!("403 M_FORBIDDEN"))).await;
+    let tokens = server.met(&admin, "GET /_synapse/admin/v1/registration_tokens", Value::Null).await;
+    assert!(tokens["registration_tokens"].is_array(), "the administrator does: {tokens}");
+}
+
 #[tokio::test]
 async fn devices_are_made_and_used_without_a_login() {
     let (server, _) = server().await;

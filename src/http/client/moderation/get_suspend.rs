@@ -7,9 +7,14 @@ use ruma::api::client::admin::is_user_suspended::v1::{Request, Response};
 use super::examine;
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, Peer},
 };
 
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    Ok(Response::new(examine(&app, &caller, &request.user_id).await?.suspended))
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
+    Ok(Response::new(examine(&app, (&caller, &peer), &request.user_id).await?.suspended))
 }

@@ -12,7 +12,7 @@ use ruma::UserId;
 
 use crate::{
     account::{Caller, User},
-    http::{App, Failure, Routes},
+    http::{App, Failure, Peer, Routes, admin::is_administrator},
 };
 
 /// Adds the endpoints of this area.
@@ -25,8 +25,8 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 /// The account `user`, for administrators, unless it is one of theirs.
-async fn examine(app: &App, caller: &Caller, user: &UserId) -> Result<User, Failure> {
-    let found = examine_any(app, caller, user).await?;
+async fn examine(app: &App, (caller, peer): (&Caller, &Peer), user: &UserId) -> Result<User, Failure> {
+    let found = examine_any(app, (caller, peer), user).await?;
     match found.admin && user != caller.user_id {
         true => Err(Failure::forbidden("The user is an administrator too")),
         false => Ok(found),
@@ -35,9 +35,8 @@ async fn examine(app: &App, caller: &Caller, user: &UserId) -> Result<User, Fail
 
 /// The account `user`, for administrators. Whether the caller is one comes first, so that nobody else
 /// learns who has an account.
-async fn examine_any(app: &App, caller: &Caller, user: &UserId) -> Result<User, Failure> {
-    let asking = app.accounts.user(&caller.user_id).await?;
-    if !asking.is_some_and(|user| user.admin) {
+async fn examine_any(app: &App, (caller, peer): (&Caller, &Peer), user: &UserId) -> Result<User, Failure> {
+    if !is_administrator(app, caller, peer).await? {
         return Err(Failure::forbidden("Only administrators of the server may do this"));
     }
     if user.server_name() != app.server_name {
@@ -50,11 +49,11 @@ async fn examine_any(app: &App, caller: &Caller, user: &UserId) -> Result<User, 
 /// As [`examine`], for those who are to be locked or suspended.
 async fn change(
     app: &App,
-    caller: &Caller,
+    (caller, peer): (&Caller, &Peer),
     user: &UserId,
     change: impl Fn(&mut User),
 ) -> Result<(), Failure> {
-    examine(app, caller, user).await?;
+    examine(app, (caller, peer), user).await?;
     if user == caller.user_id {
         return Err(Failure::forbidden("Nobody can do this to their own account"));
     }

@@ -7,10 +7,15 @@ use ruma::api::client::admin::suspend_user::v1::{Request, Response};
 use super::change;
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, Peer},
 };
 
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    change(&app, &caller, &request.user_id, |user| user.suspended = request.suspended).await?;
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
+    change(&app, (&caller, &peer), &request.user_id, |user| user.suspended = request.suspended).await?;
     Ok(Response::new(request.suspended))
 }

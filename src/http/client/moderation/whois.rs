@@ -13,13 +13,18 @@ use ruma::{
 use super::examine_any;
 use crate::{
     account::{Caller, Seen},
-    http::{App, Failure},
+    http::{App, Failure, Peer},
 };
 
 /// Answers the request, for administrators, and everybody about themselves.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
     if request.user_id != caller.user_id {
-        examine_any(&app, &caller, &request.user_id).await?;
+        examine_any(&app, (&caller, &peer), &request.user_id).await?;
     }
     let devices = devices(&app, &request.user_id).await?;
     Ok(assign!(Response::new(), { user_id: Some(request.user_id), devices }))

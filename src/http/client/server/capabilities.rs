@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     dag::versions::SUPPORTED,
-    http::{Access, App, Call, Failure, Routes},
+    http::{Access, App, Call, Failure, Routes, admin::is_administrator},
     limits::{DELAYED_EVENT_MS_MAX, DELAYED_EVENTS_PER_USER_MAX},
 };
 
@@ -41,7 +41,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
             object.insert(name.to_owned(), delayed.clone());
         }
     }
-    if app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin)
+    if is_administrator(&app, &caller, &call.peer).await?
         && let Some(object) = capabilities.as_object_mut()
     {
         object.insert("m.account_moderation".to_owned(), json!({ "suspend": true, "lock": true }));
