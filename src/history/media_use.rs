@@ -45,7 +45,8 @@ impl StoredEvent {
 }
 
 /// The addresses `mxc://SERVER/ID` anywhere in a text of canonical JSON.
-fn addresses(text: &str) -> BTreeSet<MediaAddress> {
+#[must_use]
+pub fn addresses(text: &str) -> BTreeSet<MediaAddress> {
     const SCHEME: &str = "mxc://";
     let mut found = BTreeSet::new();
     for at in memmem::find_iter(text.as_bytes(), SCHEME) {

@@ -43,7 +43,7 @@ pub use access::Reach;
 pub use chains::Fresh;
 pub use event::{EventNotes, States, Status, StoredEvent};
 pub use handle::History;
-pub use media_use::MediaAddress;
+pub use media_use::{MediaAddress, addresses as media_addresses};
 pub use members::{Member, Members};
 pub use pages::{EventPage, Source, Walk};
 pub use past::{Boundary, PastPage, Stroll};

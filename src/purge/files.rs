@@ -1,10 +1,17 @@
 //! Files that were shown by events whose content is gone.
 
+use std::collections::BTreeMap;
+
 use ruma::{OwnedServerName, OwnedUserId};
+use serde_json::Value;
 
 use super::{Purge, PurgeError};
 use crate::{
-    history::tables::{MEDIA_LET_GO, MEDIA_USES},
+    account::AccountError,
+    history::{
+        MediaAddress, media_addresses,
+        tables::{MEDIA_LET_GO, MEDIA_USES},
+    },
     limits::SCAN_ROWS_MAX,
     log::Commit,
     store::{
@@ -73,7 +80,23 @@ impl Purge {
         if !db.range(&MEDIA_USES, &(id.clone(),), 1).await?.is_empty() {
             return Ok(false);
         }
-        let (_, avatar) = self.0.accounts.display(&owner).await?;
-        Ok(avatar.is_none_or(|avatar| avatar != format!("mxc://{server}/{id}")))
+        Ok(!self.is_noted(&owner, &(server.to_owned(), id.to_owned())).await?)
+    }
+
+    /// Whether a file is in the profile of its owner, or in what their clients keep with the account: pictures of
+    /// packs of stickers and emoji, of bookmarks and notes. No event tells when it goes from there.
+    async fn is_noted(&self, owner: &OwnedUserId, address: &MediaAddress) -> Result<bool, PurgeError> {
+        let shows = |value: &Value| media_addresses(&value.to_string()).contains(address);
+        let profile = match self.0.accounts.profile(owner).await {
+            Err(AccountError::NotFound(_)) => BTreeMap::new(),
+            profile => profile?,
+        };
+        if profile.values().any(shows) {
+            return Ok(true);
+        }
+        let data = self.0.accounts.data_of_all_rooms(owner).await?;
+        // Read, since clients may write one text in several ways.
+        let mut contents = data.iter().filter_map(|(_, _, content)| serde_json::from_str(content.get()).ok());
+        Ok(contents.any(|content: Value| shows(&content)))
     }
 }

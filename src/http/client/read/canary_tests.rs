@@ -164,6 +164,31 @@ async fn erasure_takes_text_and_files_from_everybody() {
 }
 
 #[tokio::test]
+async fn files_stay_that_the_account_still_shows() {
+    for place in [
+        "PUT /user/@alice:localhost/account_data/im.ponies.user_emotes",
+        "PUT /user/@alice:localhost/rooms/ROOM/account_data/m.x",
+        "PUT /profile/@alice:localhost/org.example.banner",
+    ] {
+        let scene = Scene::new().await;
+        let event = scene.sing().await;
+        let shown = format!("GET /rooms/{}/event/{event}", scene.room);
+        let url = scene.server.met(&scene.alice, &shown, Value::Null).await["content"]["url"].clone();
+        let name = place.rsplit('/').next().unwrap();
+        let body = match place.contains("profile") {
+            true => json!({ name: url }),
+            false => json!({ "images": { "smile": { "url": url } } }),
+        };
+        let kept = scene.server.met(&scene.alice, &place.replace("ROOM", &scene.room), body).await;
+        assert_eq!(kept, json!({}), "{place}");
+        let redact = format!("PUT /rooms/{}/redact/{event}/2", scene.room);
+        scene.server.met(&scene.alice, &redact, json!({})).await;
+        scene.server.app().purge.tend().await.unwrap();
+        assert!(files(scene.folder.path()) > 0, "{place}");
+    }
+}
+
+#[tokio::test]
 async fn a_removed_room_leaves_nothing_behind() {
     let scene = Scene::new().await;
     scene.sing().await;
