@@ -92,6 +92,14 @@ impl Accounts {
         Ok(rows.into_iter().map(|((_, provider, subject), ())| Identity { provider, subject }).collect())
     }
 
+    /// Has `commit` forget which identities belonged to a user: whoever has one may have another account with it.
+    pub(super) fn forget_identities(commit: &mut Commit, user: &UserId, identities: &[Identity]) {
+        for identity in identities {
+            commit.delete(&LINKS, &identity.key());
+        }
+        commit.delete_prefix(&OWN_LINKS, &(user.to_owned(),));
+    }
+
     fn plan_link(&self, commit: &mut Commit, identity: &Identity, user_id: &OwnedUserId) {
         let row = LinkRow { user_id: user_id.clone(), linked_ms: self.ports.clock.now_ms() };
         let (provider, subject) = identity.key();

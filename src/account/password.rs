@@ -112,8 +112,8 @@ impl Accounts {
         self.change_user_with(user, change, |commit| proved.use_up(commit)).await
     }
 
-    /// Ends the account: the password, the profile, account data and filters go, the name stays taken
-    /// and no token is good any more. Its devices are removed by `device`, its memberships by `room`.
+    /// Ends the account: the password, the profile, account data, filters, addresses and identities at providers go,
+    /// the name stays taken and no token is good any more. Its devices are removed by `device`, its memberships by `room`.
     ///
     /// # Errors
     /// When there is no such user.
@@ -126,9 +126,11 @@ impl Accounts {
         };
         let (name, _) = self.display(user).await?;
         let addresses = self.addresses(user).await?;
+        let identities = self.identities(user).await?;
         let drop_data = |commit: &mut Commit| {
             drop_words(commit, user, name.as_deref());
             forget_addresses(commit, user, &addresses);
+            Self::forget_identities(commit, user, &identities);
             let user = (user.to_owned(),);
             commit.delete(&PROFILES, &user);
             commit.delete_prefix(&ACCOUNT_DATA, &user);

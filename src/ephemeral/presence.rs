@@ -185,6 +185,21 @@ impl Ephemeral {
         .await
     }
 
+    /// Forgets what a user has said of themselves who has left for good, and tells others that nothing is known.
+    ///
+    /// # Errors
+    /// When the log fails.
+    pub async fn forget(&self, user: &UserId) -> Result<(), EphemeralError> {
+        self.change(user, |person, _| {
+            *person = Person { told: std::mem::take(&mut person.told), ..Person::default() };
+        })
+        .await?;
+        let mut commit = Commit::new();
+        commit.delete(&PRESENCE, &(user.to_owned(),));
+        self.0.log.commit(commit).await?;
+        Ok(())
+    }
+
     /// The user has just done something.
     ///
     /// # Errors

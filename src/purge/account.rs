@@ -23,7 +23,8 @@ impl Purge {
             self.0.media.delete_of(user).await?;
         }
         self.0.accounts.deactivate(user, erases).await?;
-        Ok(self.0.devices.retire(user).await?)
+        self.0.devices.retire(user).await?;
+        Ok(self.0.delayed.forget_user(user).await?)
     }
 
     /// Ends the accounts of guests who have not been heard of for long, now and then. One that cannot be ended does not

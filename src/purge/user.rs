@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId};
+use serde_json::{Map, Value, value::to_raw_value};
 
 use super::{Purge, PurgeError};
 use crate::{
-    history::tables::BACKFILLED,
+    history::tables::{BACKFILLED, STRIPPED, StrippedRow},
     limits::{RETENTION_PAGE_EVENTS, SCAN_ROWS_MAX},
-    log::{Audience, Direction},
+    log::{Audience, Commit, CommitError, Direction},
+    store::{Scan, StoreError},
     types::{Fact, Lane, Position},
 };
 
@@ -28,13 +30,38 @@ impl Purge {
         };
         let rooms: BTreeSet<OwnedRoomId> = lanes.latest().filter_map(|(lane, _)| room(lane)).collect();
         let mut count = 0;
-        for room in rooms {
-            if self.0.history.room(&room).await?.is_some() {
+        for room in self.0.history.rooms().await? {
+            // Into some they were invited, and never came.
+            if rooms.contains(&room) || self.0.history.membership(&room, user).await?.is_some() {
                 count += self.erase_in(user, &room).await?;
             }
         }
+        self.erase_in_invites(user).await?;
         self.0.media.delete_of(user).await?;
         Ok(count)
+    }
+
+    /// Takes the name and the picture of `user` out of what others are told of rooms that they are invited to.
+    async fn erase_in_invites(&self, user: &UserId) -> Result<(), PurgeError> {
+        let all = STRIPPED.prefix(&());
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = self.log().db().scan(&STRIPPED, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = STRIPPED.key(last).successor();
+            for (key, before) in rows {
+                let Some(after) = without(&before, user)? else { continue };
+                let mut commit = Commit::new();
+                commit.expect_equals(&STRIPPED, &key, &before);
+                commit.put(&STRIPPED, &key, &after);
+                match self.log().commit(commit).await {
+                    // They have answered the invite: it is gone.
+                    Err(CommitError::Conflict(_)) => {}
+                    other => drop(other?),
+                }
+            }
+        }
     }
 
     async fn erase_in(&self, user: &UserId, room: &OwnedRoomId) -> Result<usize, PurgeError> {
@@ -58,4 +85,24 @@ impl Purge {
         }
         Ok(count)
     }
+}
+
+/// What is told of a room without what memberships by `user`, and those of `user`, say besides what they are; nothing
+/// if there are none.
+fn without(row: &StrippedRow, user: &UserId) -> Result<Option<StrippedRow>, StoreError> {
+    let (mut state, mut is_changed) = (Vec::new(), false);
+    for told in &row.state {
+        let mut event: Map<String, Value> = serde_json::from_str(told.get()).unwrap_or_default();
+        let is = |field: &str, text: &str| event.get(field).and_then(Value::as_str) == Some(text);
+        let names = is("sender", user.as_str()) || is("state_key", user.as_str());
+        let is_theirs = is("type", "m.room.member") && names;
+        if is_theirs && let Some(content) = event.get_mut("content").and_then(Value::as_object_mut) {
+            content.retain(|name, _| name == "membership");
+            is_changed = true;
+            state.push(to_raw_value(&event).map_err(StoreError::engine)?);
+        } else {
+            state.push(told.clone());
+        }
+    }
+    Ok(is_changed.then(|| StrippedRow { state, via: row.via.clone() }))
 }

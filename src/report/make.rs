@@ -7,8 +7,9 @@ use super::{
     rows::{REPORTS, Report, Subject},
 };
 use crate::{
-    limits::{REPORT_ATTEMPTS_MAX, REPORT_REASON_BYTES_MAX},
+    limits::{REPORT_ATTEMPTS_MAX, REPORT_REASON_BYTES_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
+    store::Scan,
 };
 
 impl Reports {
@@ -63,6 +64,34 @@ impl Reports {
         match is_known {
             true => self.keep(Subject::User { user_id: user.to_owned() }, reporter, reason).await,
             false => Ok(()),
+        }
+    }
+
+    /// Takes the reasons out of the reports of a user who wants to be forgotten. That something was reported stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_reasons(&self, reporter: &UserId) -> Result<(), ReportError> {
+        let (all, db) = (REPORTS.prefix(&()), self.0.history.log().db());
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = db.scan(&REPORTS, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = REPORTS.key(last).successor();
+            for (key, report) in rows {
+                if report.reporter != reporter || report.reason.is_empty() {
+                    continue;
+                }
+                let mut commit = Commit::new();
+                commit.expect_equals(&REPORTS, &key, &report);
+                commit.put(&REPORTS, &key, &Report { reason: String::new(), ..report });
+                match self.0.history.log().commit(commit).await {
+                    // It has just been removed.
+                    Err(CommitError::Conflict(_)) => {}
+                    other => drop(other?),
+                }
+            }
         }
     }
 

@@ -26,7 +26,7 @@ impl Rooms {
     }
 
     /// Takes the content out of what `user` said in those of `events`, and their name and picture out of their
-    /// memberships; how many events that were.
+    /// memberships, whoever wrote these; how many events that were.
     ///
     /// # Errors
     /// When there is no such room, or the store fails.
@@ -50,8 +50,10 @@ impl Rooms {
         let goes = |event: &Arc<StoredEvent>| {
             let is_membership = *event.pdu.event_type() == TimelineEventType::RoomMember;
             let is_theirs = of.is_some_and(|of| event.pdu.sender() == of);
+            // An invite shows the name and the picture of whom it invites.
+            let is_about = of.is_some_and(|of| event.pdu.state_key() == Some(of.as_str()));
             let is_meant = match (event.pdu.state_key().is_some(), of) {
-                (true, _) => is_membership && is_theirs,
+                (true, _) => is_membership && (is_theirs || is_about),
                 (false, Some(_)) => is_theirs,
                 (false, None) => true,
             };

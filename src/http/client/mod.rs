@@ -3,6 +3,7 @@
 use super::Routes;
 
 pub(in crate::http) mod account;
+pub(in crate::http) use account::deactivate::end as end_account;
 mod account_data;
 mod appservice;
 mod backup;

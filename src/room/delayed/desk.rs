@@ -103,6 +103,12 @@ impl Desk {
         found.map(|(id, _)| id.clone()).collect()
     }
 
+    /// All of `user`, ended or not.
+    pub(super) fn all_of(&self, user: &UserId) -> Vec<String> {
+        let ids = self.known.iter().filter(|(_, known)| known.user_id == user);
+        ids.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Puts what is due by `now_ms` in the lines of its rooms.
     pub(super) fn line_up(&mut self, now_ms: u64) -> Due {
         let mut found = Due::default();

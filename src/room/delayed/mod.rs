@@ -280,13 +280,21 @@ impl Delayed {
         Ok(found.filter(|(_, row)| row.end.is_none()).collect())
     }
 
-    /// One of `user`, or what came of it.
+    /// One of `user`, or what came of it; of one that was sent, the content as it is now.
     ///
     /// # Errors
     /// When there is none.
     pub async fn get(&self, user: &UserId, id: &str) -> Result<Row, DelayedError> {
-        let row = self.row(id).await?;
-        if row.user_id == user { Ok(row) } else { Err(DelayedError::NotFound) }
+        let mut row = self.row(id).await?;
+        if row.user_id != user {
+            return Err(DelayedError::NotFound);
+        }
+        if let Some(End { outcome: Outcome::Sent(event), .. }) = &row.end
+            && let Some(event) = self.0.rooms.0.history.event(event).await?
+        {
+            row.intent.content = event.pdu.content().to_owned();
+        }
+        Ok(row)
     }
 
     /// Does `action`, on nobody's behalf: who knows the id may. Done twice it is done once.
@@ -314,12 +322,33 @@ impl Delayed {
         }
     }
 
+    /// Removes everything of a user who has left for good, waiting or ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_user(&self, user: &UserId) -> Result<(), DelayedError> {
+        let ids = self.0.desk.lock().all_of(user);
+        for id in ids {
+            let Some(turn) = self.0.desk.lock().turn_of(&id) else { continue };
+            let _turn = turn.lock().await;
+            let mut commit = Commit::new();
+            commit.delete(&DELAYED, &(id.clone(),));
+            self.0.rooms.0.history.log().commit(commit).await?;
+            self.0.desk.lock().forget(&id);
+        }
+        Ok(())
+    }
+
     async fn row(&self, id: &str) -> Result<Row, DelayedError> {
         let found = self.0.rooms.0.history.log().db().row(&DELAYED, &(String::from(id),)).await?;
         found.ok_or(DelayedError::NotFound)
     }
 
-    async fn end(&self, id: &str, row: Row, outcome: Outcome) -> Result<(), DelayedError> {
+    async fn end(&self, id: &str, mut row: Row, outcome: Outcome) -> Result<(), DelayedError> {
+        if let Outcome::Sent(_) = outcome {
+            // From now on it is told by the event, which may be redacted.
+            row.intent.content = RawValue::from_string(String::from("{}")).map_err(StoreError::engine)?;
+        }
         let end = Some(End { at_ms: self.now_ms(), outcome });
         self.write(id, &Row { end, ..row }).await
     }

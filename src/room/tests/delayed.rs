@@ -11,6 +11,7 @@ use crate::{
     account::{Accounts, NewUser, Settings},
     limits::{DELAYED_EVENT_KEEP_MS, DELAYED_EVENTS_PER_USER_MAX},
     room::delayed::{Action, Delayed, DelayedError, Intent, Outcome},
+    store::{Key, table::TableId},
 };
 
 impl World {
@@ -96,6 +97,23 @@ async fn a_restart_sends_what_became_due_meanwhile_and_nothing_twice() {
     assert_eq!(after.outcome(&due).await, Some(Outcome::Sent(sent)));
     assert_eq!(after.outcome(&waits).await, None);
     assert_eq!(after.of(&alice).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_sent_is_told_by_its_event_alone() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let alice = user("alice");
+    let id = delayed.schedule(&alice, intent(&room, "canary", 100), None).await.unwrap();
+    delayed.act(&id, Action::Send).await.unwrap();
+    let row = world.db.raw(&Key::new(TableId::Delayed, &(id.clone(),))).await.unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&row).contains("canary"));
+    let told = async || delayed.get(&alice, &id).await.unwrap().intent.content.get().to_owned();
+    assert_eq!(told().await, r#"{"body":"canary"}"#);
+    let Some(Outcome::Sent(event)) = delayed.outcome(&id).await else { panic!("not sent") };
+    world.rooms.redact(&alice, &room, &event, (None, None)).await.unwrap();
+    assert_eq!(told().await, "{}");
 }
 
 #[tokio::test]

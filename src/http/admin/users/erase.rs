@@ -4,18 +4,19 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{admit, answer, user};
-use crate::http::{App, Call, Failure};
+use crate::http::{App, Call, Failure, client};
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
     let user = user(&app, &call)?;
-    let row = app.accounts.user(&user).await?.ok_or_else(|| Failure::not_found("There is no such user"))?;
+    if app.accounts.user(&user).await?.is_none() {
+        return Err(Failure::not_found("There is no such user"));
+    }
     let erasing = {
         let (app, user) = (app.clone(), user.clone());
         app.tasks.clone().spawn(async move {
-            if !row.deactivated {
-                app.purge.end_account(&user, true).await?;
-            }
+            // Also of an account that has ended: not all of it may have gone then.
+            client::end_account(app.clone(), user.clone(), true).await?;
             Ok::<_, Failure>(app.purge.erase_user(&user).await?)
         })
     };

@@ -25,7 +25,16 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
 /// Ends an account.
 pub(in crate::http) async fn deactivate(app: &App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
     // A client that hangs up now does not stop it halfway.
-    let purge = app.purge.clone();
-    let ending = app.tasks.spawn(async move { purge.end_account(&user_id, erase).await });
-    Ok(ending.await.map_err(Failure::internal)??)
+    let ending = app.tasks.spawn(end(app.clone(), user_id, erase));
+    ending.await.map_err(Failure::internal)?
+}
+
+/// Ends an account, and forgets what is known of its user beside it.
+pub(in crate::http) async fn end(app: App, user_id: OwnedUserId, erase: bool) -> Result<(), Failure> {
+    app.purge.end_account(&user_id, erase).await?;
+    app.ephemeral.forget(&user_id).await?;
+    if erase {
+        app.reports.forget_reasons(&user_id).await?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 
 use crate::{
-    account::Registration,
+    account::{Identity, Registration},
     config::Config,
     http::{client::testing::Server, tests::services_at},
     media::Offered,
@@ -161,6 +161,63 @@ async fn erasure_takes_text_and_files_from_everybody() {
     scene.check_gone().await;
     let path = format!("PUT /rooms/{}/send/m.room.message/5", scene.room);
     assert!(scene.server.met(&scene.admin, &path, json!({ "body": "x" })).await["event_id"].is_string());
+}
+
+/// Whatever else has a user's words in it: invites by and to them, what they wanted to be sent later, reports, presence,
+/// the identity at a provider, account data, devices.
+#[tokio::test]
+async fn erasure_takes_what_was_noted_elsewhere() {
+    let scene = Scene::new().await;
+    let (alice, app) = (ruma::user_id!("@alice:localhost"), scene.server.app().clone());
+    let bob = scene.server.register("bob").await;
+    let met = async |token: &str, request: &str, body: Value| {
+        let (status, answer) = scene.server.ask(token, request, body).await;
+        assert_eq!(status, 200, "{request}: {answer}");
+        answer
+    };
+    let subject = Identity { provider: "p".to_owned(), subject: CANARY.to_owned() };
+    app.accounts.link(alice, &subject, |_| ()).await.unwrap();
+    let name = json!({ "displayname": CANARY });
+    met(&scene.alice, "PUT /profile/@alice:localhost/displayname", name).await;
+    for (host, guest) in [(&scene.admin, "@alice:localhost"), (&scene.alice, "@bob:localhost")] {
+        let private = met(host, "POST /createRoom", json!({ "preset": "private_chat" })).await;
+        let invite = format!("POST /rooms/{}/invite", private["room_id"].as_str().unwrap());
+        met(host, &invite, json!({ "user_id": guest })).await;
+    }
+    let invites = met(&bob, "GET /sync", Value::Null).await["rooms"]["invite"].to_string();
+    assert!(invites.contains(CANARY), "{invites}");
+    let (room, said) = (&scene.room, json!({ "msgtype": "m.text", "body": CANARY }));
+    for (txn, then) in [("waits", None), ("goes", Some("send")), ("ends", Some("cancel"))] {
+        let path = format!("PUT /rooms/{room}/send/m.room.message/{txn}?org.matrix.msc4140.delay=9999");
+        let id = met(&scene.alice, &path, said.clone()).await["delay_id"].as_str().unwrap().to_owned();
+        if let Some(action) = then {
+            let path = format!("POST /_matrix/client/v1/delayed_events/{id}/{action}");
+            met("", &path, json!({})).await;
+        }
+    }
+    for (request, body) in [
+        (format!("POST /rooms/{room}/report"), json!({ "reason": CANARY })),
+        (
+            String::from("PUT /presence/@alice:localhost/status"),
+            json!({ "presence": "online", "status_msg": CANARY }),
+        ),
+        (String::from("PUT /user/@alice:localhost/account_data/m.x"), json!({ "note": CANARY })),
+        (format!("PUT /user/@alice:localhost/rooms/{room}/account_data/m.x"), json!({ "note": CANARY })),
+        (
+            String::from("POST /user/@alice:localhost/filter"),
+            json!({ "room": { "timeline": { "types": [CANARY] } } }),
+        ),
+        (String::from("PUT /devices/PHONE"), json!({ "display_name": CANARY })),
+    ] {
+        met(&scene.alice, &request, body).await;
+    }
+    assert!(scene.is_stored().await);
+    met(&scene.admin, "POST /_lockstep/admin/v1/users/@alice:localhost/erase", json!({})).await;
+    scene.check_gone().await;
+    let invites = met(&bob, "GET /sync", Value::Null).await["rooms"]["invite"].to_string();
+    assert!(invites.contains("@alice:localhost"), "still invited: {invites}");
+    // Whoever is known by that identity may have another account.
+    app.accounts.link(ruma::user_id!("@bob:localhost"), &subject, |_| ()).await.unwrap();
 }
 
 #[tokio::test]
