@@ -7,7 +7,7 @@ use std::{
 
 use ruma::{OwnedRoomId, UserId};
 
-use super::{Push, PushError};
+use super::{Push, PushError, decides_counts};
 use crate::{
     log::{Audience, Subscriptions},
     types::{Fact, Lane, Position},
@@ -82,7 +82,9 @@ impl Push {
                     rooms.insert(room_id);
                 }
                 // Rules and ignored users bear on all rooms.
-                Fact::AccountData { room_id: None, .. } => return Ok(None),
+                Fact::AccountData { room_id: None, event_type } if decides_counts(&event_type) => {
+                    return Ok(None);
+                }
                 _ => {}
             }
         }

@@ -20,7 +20,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, push::FlattenedJson};
 
 pub use notice::Notice;
 pub use notifications::Notification;
-pub use person::Person;
+pub use person::{Person, decides_counts};
 pub use pusher::{MAIL_APP, PusherId, PusherRow, PusherSetting, Trouble, Writing};
 pub use unread::{Counts, Unread};
 

@@ -17,6 +17,12 @@ use crate::{
 const PUSH_RULES: &str = "m.push_rules";
 const IGNORED_USERS: &str = "m.ignored_user_list";
 
+/// Whether global account data of a type decides what counts as unread.
+#[must_use]
+pub fn decides_counts(event_type: &str) -> bool {
+    [PUSH_RULES, IGNORED_USERS].contains(&event_type)
+}
+
 /// What matters of a user's account data here.
 #[derive(Debug)]
 pub struct Person {
@@ -37,7 +43,8 @@ struct IgnoredUsers {
 
 impl Person {
     /// When any of this was last changed: an older person is another one.
-    pub(super) fn version(&self) -> Option<Position> {
+    #[must_use]
+    pub fn version(&self) -> Option<Position> {
         self.written.iter().flatten().max().copied()
     }
 

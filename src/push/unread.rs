@@ -41,6 +41,9 @@ pub struct Unread {
     pub threads: BTreeMap<OwnedEventId, Counts>,
     /// Where the newest unread event is.
     pub newest: Position,
+    /// Others have said something that is not read, whether the user is notified of it or not: by other rules the
+    /// counts might be others.
+    pub is_behind: bool,
 }
 
 impl Unread {
@@ -75,6 +78,8 @@ pub(super) struct Fold {
     items: Vec<Item>,
     /// Where the user last said something, by thread.
     spoke: HashMap<Thread, Position>,
+    /// Where somebody else last did.
+    heard: HashMap<Thread, Position>,
 }
 
 /// How far the user has read, by receipts.
@@ -94,12 +99,17 @@ impl Marks {
 impl Fold {
     fn begin(opened: Position, person: &Person, marks: &Marks) -> Self {
         let (upto, person) = (opened.max(marks.everything), person.version());
-        Self { opened, person, upto, items: Vec::new(), spoke: HashMap::new() }
+        Self { opened, person, upto, items: Vec::new(), spoke: HashMap::new(), heard: HashMap::new() }
     }
 
     fn is_unread(&self, item: &Item, marks: &Marks) -> bool {
-        let spoke = self.spoke.get(&item.thread).copied().unwrap_or_default();
-        item.at > marks.of(&item.thread).max(spoke)
+        self.is_beyond(item.at, &item.thread, marks)
+    }
+
+    /// Whether a position is beyond what the user has read of a thread.
+    fn is_beyond(&self, at: Position, thread: &Thread, marks: &Marks) -> bool {
+        let spoke = self.spoke.get(thread).copied().unwrap_or_default();
+        at > marks.of(thread).max(spoke)
     }
 
     /// Forgets what has been read.
@@ -120,6 +130,7 @@ impl Fold {
             counts.highlight += u64::from(item.highlight);
             unread.newest = unread.newest.max(item.at);
         }
+        unread.is_behind = self.heard.iter().any(|(thread, at)| self.is_beyond(*at, thread, marks));
         unread
     }
 }
@@ -204,9 +215,10 @@ impl Push {
             if event.notes.redacted_by.is_some() {
                 continue;
             }
+            let thread = self.0.history.thread_of(event).await?;
+            fold.heard.insert(thread.clone(), event.position);
             let actions = self.judge(user, person, event).await?;
             if actions.iter().any(Action::should_notify) {
-                let thread = self.0.history.thread_of(event).await?;
                 let highlight = actions.iter().any(Action::is_highlight);
                 fold.items.push(Item { at: event.position, thread, highlight });
             }

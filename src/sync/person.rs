@@ -16,6 +16,7 @@ use super::{
 use crate::{
     account::Caller,
     log::{Page, Slice},
+    push::decides_counts,
     store::StoreError,
     types::{Cursor, Fact, Lane, Membership, Position},
 };
@@ -80,6 +81,11 @@ impl Cut {
             Fact::Presence { user_id, .. } => Some(user_id.clone()),
             _ => None,
         })
+    }
+
+    /// Whether the user wants to be told of other things than before, so that any room's counts may be others.
+    pub(super) fn changes_counts(&self) -> bool {
+        self.global_data.iter().any(|event_type| decides_counts(event_type))
     }
 
     /// Whether the page is the first of its client.

@@ -153,7 +153,7 @@ impl Sync {
         touched.extend(cut.memberships.keys().cloned());
         touched.extend(cut.private_receipts.keys().cloned());
         touched.extend(cut.room_data.keys().cloned());
-        if request.full_state || self.is_from_before_start(cut) {
+        if request.full_state || self.is_from_before_start(cut) || cut.changes_counts() {
             let open = lanes.latest().filter(|(_, last)| last.closed.is_none());
             touched.extend(open.filter_map(|(lane, _)| match lane {
                 Lane::Room(room) => Some(room.clone()),

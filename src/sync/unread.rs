@@ -30,8 +30,10 @@ impl Sync {
             place.facts().any(is_own) || scene.cut.private_receipts.contains_key(&place.room)
         };
         let is_event = |fact: &Fact| matches!(fact, Fact::Event { .. });
-        let may_change =
-            |place: &Place<'_>| place.is_whole(scene.request) || place.facts().any(is_event) || reads(place);
+        let is_new_rule = scene.cut.changes_counts();
+        let may_change = |place: &Place<'_>| {
+            is_new_rule || place.is_whole(scene.request) || place.facts().any(is_event) || reads(place)
+        };
         let mut changed: Vec<_> =
             updates.iter_mut().filter(|(place, _)| place.is_joined && may_change(place)).collect();
         let rooms: Vec<OwnedRoomId> = changed.iter().map(|(place, _)| place.room.clone()).collect();
@@ -43,6 +45,7 @@ impl Sync {
         for ((place, update), unread) in changed.iter_mut().zip(unread) {
             // An event that the client has filtered out counts all the same, and so does a receipt.
             update.counts_changed |= unread.newest > scene.cut.from.log || reads(place);
+            update.counts_changed |= is_new_rule && unread.is_behind;
             update.unread_notifications =
                 Some(if by_thread { unread.main.into() } else { unread.total().into() });
             if by_thread {

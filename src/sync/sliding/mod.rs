@@ -298,6 +298,10 @@ impl Turn<'_> {
                 sent.room.leave_behind(from);
             }
         }
+        if self.recounts() {
+            let others = self.draft.rooms.iter_mut().filter(|(room, _)| !selected.contains_key(*room));
+            others.for_each(|(_, sent)| sent.room.leave_behind(from));
+        }
     }
 }
 

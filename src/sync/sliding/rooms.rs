@@ -12,6 +12,7 @@ use super::{
     Turn,
     connection::Mark,
     lists::Match,
+    request::Shape,
     response::RoomResult,
     roster::{Entry, Standing},
     wanted::RoomConfig,
@@ -114,7 +115,14 @@ impl Turn<'_> {
 
     /// Whether something came for a room that the client has up to its position.
     fn has_news(&self, entry: &Entry) -> bool {
-        self.moved.contains(&entry.room) || self.cut.private_receipts.contains_key(&entry.room)
+        self.moved.contains(&entry.room)
+            || self.cut.private_receipts.contains_key(&entry.room)
+            || self.recounts()
+    }
+
+    /// Whether all rooms may have other counts than before.
+    pub(super) fn recounts(&self) -> bool {
+        self.request.shape != Shape::Final && self.cut.changes_counts()
     }
 }
 

@@ -270,12 +270,14 @@ impl Sync {
         tasks: &[&Task],
     ) -> Result<BTreeMap<OwnedRoomId, Counts>, SyncError> {
         let joined = tasks.iter().filter(|task| matches!(task.entry.standing, Standing::Joined(_)));
-        let mut rooms: Vec<OwnedRoomId> = Vec::new();
+        let (mut rooms, wants_since) =
+            (Vec::<OwnedRoomId>::new(), scene.person.version().unwrap_or_default());
         for task in joined {
             let room = &task.entry.room;
             let since = task.since.unwrap_or_default();
             if task.since.is_none()
                 || task.entry.activity > since
+                || wants_since > since
                 || scene.cut.private_receipts.contains_key(room)
                 || self.read_since(scene, room, (since, turn.to)).await?
             {

@@ -1,12 +1,59 @@
 //! What a client finds in a sync, from the outside.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{
+    account::Registration,
+    config::Config,
+    http::{
+        client::testing::Server,
+        tests::{services_at, services_over},
+    },
+    log::Commit,
+    store::{Key, table::TableId},
+    types::ManualClock,
+};
 
 async fn room(server: &Server, token: &str) -> String {
     let created = server.met(token, "POST /createRoom", json!({ "preset": "public_chat" })).await;
     created["room_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn counts_follow_the_push_rules_at_once() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let (busy, quiet) = (room(&server, &alice).await, room(&server, &alice).await);
+    for room in [&busy, &quiet] {
+        server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    }
+    let say = format!("PUT /rooms/{busy}/send/m.room.message/1");
+    server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "x" })).await;
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let list = json!({ "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] });
+    let slid = server.met(&bob, slide, json!({ "lists": { "all": list } })).await;
+    assert_eq!(slid["rooms"][&busy]["notification_count"], 1, "{slid}");
+    let (mut pos, mut since) = (slid["pos"].clone(), Value::Null);
+    for (verb, body, count) in
+        [("GET", Value::Null, 1), ("PUT", json!({ "actions": [] }), 0), ("DELETE", Value::Null, 1)]
+    {
+        server.met(&bob, &format!("{verb} /pushrules/global/room/{busy}"), body).await;
+        let query = since.as_str().map_or(String::new(), |since| format!("?since={since}"));
+        let next = server.met(&bob, &format!("GET /sync{query}"), Value::Null).await;
+        let rooms = &next["rooms"]["join"];
+        assert_eq!(rooms[&busy]["unread_notifications"]["notification_count"], count, "{verb}: {next}");
+        assert_eq!(rooms[&quiet].is_object(), since.is_null(), "nothing is to be said of the other: {next}");
+        since = next["next_batch"].clone();
+        if verb == "GET" {
+            continue;
+        }
+        let path = format!("{slide}?pos={}", pos.as_str().unwrap());
+        let slid = server.met(&bob, &path, json!({ "lists": { "all": list } })).await;
+        assert_eq!(slid["rooms"][&busy]["notification_count"], count, "{verb}: {slid}");
+        pos = slid["pos"].clone();
+    }
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ impl Town {
             19..=20 => self.set_data(who, room).await,
             21 => self.send_to_device(who).await,
             22 if self.chance(1, 3) => self.ignore(who).await,
+            22 => self.mute(who, room).await,
             23 => self.change_device(who).await,
             24 => self.mark(who, room).await,
             25..=27 => self.react(who, room).await,
@@ -341,6 +342,19 @@ impl Town {
         let (status, answer) = self.ask(who, &request, json!({ "ignored_users": map })).await;
         assert_eq!(status, 200, "{answer}");
         self.ignored.insert(user, ignored);
+    }
+
+    /// Mutes a room, or has it loud again.
+    async fn mute(&mut self, who: usize, room: usize) {
+        let (user, here) = (self.people[who].id.clone(), &mut self.rooms[room]);
+        let is_muted = here.muted.remove(&user);
+        if !is_muted {
+            here.muted.insert(user);
+        }
+        let verb = if is_muted { "DELETE" } else { "PUT" };
+        let request = format!("{verb} /pushrules/global/room/{}", here.id);
+        let (status, answer) = self.ask(who, &request, json!({ "actions": [] })).await;
+        assert_eq!(status, 200, "{request}: {answer}");
     }
 
     async fn change_device(&mut self, who: usize) {

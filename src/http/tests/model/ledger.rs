@@ -50,6 +50,8 @@ pub(super) struct Room {
     pub(super) events: Vec<Event>,
     pub(super) receipts: BTreeMap<ReceiptOf, usize>,
     pub(super) typing: BTreeSet<String>,
+    /// Who wants to be told of mentions only.
+    pub(super) muted: BTreeSet<String>,
 }
 
 /// Notifications, and how many of them are highlights.
@@ -197,6 +199,9 @@ impl Room {
         let all = mentions["room"] == true && self.level_before(&event.sender, at) >= ROOM_MENTION_LEVEL;
         if is_named || all {
             return Some(true);
+        }
+        if self.muted.contains(user) {
+            return None;
         }
         let is_edit = event.relation().is_some_and(|(how, _)| how == "m.replace");
         (!is_edit).then_some(false)
