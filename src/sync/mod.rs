@@ -74,6 +74,19 @@ pub enum SyncError {
     Store(#[from] StoreError),
 }
 
+impl SyncError {
+    /// Whether something that is stored is damaged: asking again does not help, and what else there is need not wait.
+    fn is_damage(&self) -> bool {
+        let store = match self {
+            Self::Store(error)
+            | Self::Push(PushError::Store(error) | PushError::Account(AccountError::Store(error)))
+            | Self::Account(AccountError::Store(error)) => error,
+            _ => return false,
+        };
+        matches!(store, StoreError::Corrupt(_))
+    }
+}
+
 /// Renders pages for clients. Cheap to clone.
 #[derive(Clone)]
 pub struct Sync(Arc<Inner>);

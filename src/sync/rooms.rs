@@ -5,9 +5,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{EventId, OwnedRoomId, RoomId, UserId};
+use tracing::error;
 
 use super::{
-    StateDialect, Sync, SyncError, SyncRequest, SyncResponse,
+    StateDialect, Sync, SyncError, SyncRequest, SyncResponse, boundary,
     filter::{is_lazy, room_wanted},
     lazy::Sendings,
     person::Cut,
@@ -111,11 +112,10 @@ impl Sync {
                 _ => {}
             }
         }
-        let spans = self.spans(&mut scene, &places).await?;
-        let states = self.states(&mut scene, &places, &spans).await?;
-        let moved = places.iter().zip(&states).filter(|(_, state)| state.members_moved);
-        let moved = moved.map(|(place, _)| place.room.clone()).chain(held_back).collect();
-        for (place, update) in self.updates(&mut scene, &places, (spans, states)).await? {
+        let mut moved = held_back;
+        for (place, update, members_moved) in self.all_updates(&mut scene, &places).await? {
+            moved.extend(members_moved.then(|| place.room.clone()));
+            let Some(update) = update else { continue };
             let rooms = match place.is_joined {
                 true => &mut response.rooms.join,
                 false => &mut response.rooms.leave,
@@ -124,6 +124,50 @@ impl Sync {
         }
         self.lazy.note((caller, ""), scene.members, (cut.to.log, 0));
         Ok(moved)
+    }
+
+    /// What there is to say of each room, if there is anything, and whether its members may have changed. Should what is
+    /// stored of a room be damaged, its client is told that something is missing there; it holds up no other room, and
+    /// not the client for good.
+    async fn all_updates<'a>(
+        &self,
+        scene: &mut Scene<'_>,
+        places: &'a [Place<'a>],
+    ) -> Result<Vec<(&'a Place<'a>, Option<RoomUpdate>, bool)>, SyncError> {
+        match self.try_updates(scene, places).await {
+            Err(error) if error.is_damage() => {}
+            other => return other,
+        }
+        scene.members.clear();
+        let mut updates = Vec::with_capacity(places.len());
+        for place in places {
+            match self.try_updates(scene, std::slice::from_ref(place)).await {
+                Ok(one) => updates.extend(one),
+                Err(error) if error.is_damage() => {
+                    let (room, user) = (&place.room, &scene.caller.user_id);
+                    error!(room.id = %room, user.id = %user, "cannot render {room}: {error}");
+                    updates.push((place, Some(gap(scene.request, place)), false));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(updates)
+    }
+
+    async fn try_updates<'a>(
+        &self,
+        scene: &mut Scene<'_>,
+        places: &'a [Place<'a>],
+    ) -> Result<Vec<(&'a Place<'a>, Option<RoomUpdate>, bool)>, SyncError> {
+        let spans = self.spans(scene, places).await?;
+        let states = self.states(scene, places, &spans).await?;
+        let moved: Vec<bool> = states.iter().map(|state| state.members_moved).collect();
+        let mut updates = self.updates(scene, places, (spans, states)).await?.into_iter().peekable();
+        let of = |(place, moved): (&'a Place<'a>, bool)| {
+            let update = updates.next_if(|(other, _)| std::ptr::eq(*other, place));
+            (place, update.map(|(_, update)| update), moved)
+        };
+        Ok(places.iter().zip(moved).map(of).collect())
     }
 
     /// A client that takes the members it is given for all that there are gets a room once they are all known.
@@ -287,6 +331,15 @@ fn place<'a>(scene: &Scene<'a>, room: OwnedRoomId) -> Option<Place<'a>> {
         limit: timeline_limit(scene.request),
         ends: closed.unwrap_or(cut.to.log),
     })
+}
+
+/// What is told of a room that cannot be read: that there is something.
+fn gap(request: &SyncRequest, place: &Place<'_>) -> RoomUpdate {
+    let mut update = RoomUpdate::default();
+    update.timeline.limited = true;
+    update.timeline.prev_batch = Some(boundary(place.ends));
+    put_state(request, &mut update, Events::default());
+    update
 }
 
 fn put_state(request: &SyncRequest, update: &mut RoomUpdate, state: Events) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId};
 use serde_json::json;
+use tracing::error;
 
 use super::{
     Turn,
@@ -34,6 +35,18 @@ use crate::{
 /// The rooms of a request, and what was rendered of them.
 pub(super) type Shown<'a> = (&'a BTreeMap<OwnedRoomId, Match>, &'a BTreeMap<OwnedRoomId, Rendered>);
 
+/// The result of an extension. One of which the store is damaged is logged and left out, so that it holds up nothing else.
+fn sound<T>(name: &str, user: &UserId, result: Result<T, SyncError>) -> Result<Option<T>, SyncError> {
+    match result {
+        Ok(result) => Ok(Some(result)),
+        Err(error) if error.is_damage() => {
+            error!(user.id = %user, "cannot render the extension {name}: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 impl Sync {
     /// Everything that the request asks for beside rooms.
     pub(super) async fn extensions(
@@ -43,24 +56,33 @@ impl Sync {
     ) -> Result<ExtensionResults, SyncError> {
         let wanted = &turn.request.extensions;
         let (e2ee, data) = (wanted.e2ee.is_enabled(), wanted.account_data.is_enabled());
+        let (user, from) = (&turn.caller.user_id, turn.from);
         let mut results = ExtensionResults::default();
         if wanted.to_device.enabled == Some(true) {
-            results.to_device = Some(self.to_device(turn).await?);
+            results.to_device = sound("to_device", user, self.to_device(turn).await)?;
         }
         if e2ee {
-            results.e2ee = Some(self.e2ee(turn).await?);
-        } else if turn.has_list_news() {
-            turn.draft.device_lists.leave_behind(turn.from);
+            results.e2ee = sound("e2ee", user, self.e2ee(turn).await)?;
+        }
+        if results.e2ee.is_none() && turn.has_list_news() {
+            turn.draft.device_lists.leave_behind(from);
         }
         if data {
-            results.account_data = Some(self.account_data(turn, shown).await?);
-        } else {
+            results.account_data = sound("account_data", user, self.account_data(turn, shown).await)?;
+        }
+        if results.account_data.is_none() {
             self.pass_account_data(turn);
         }
-        results.typing = self.typing_of(turn, shown)?;
-        results.receipts = self.receipts_of(turn, shown).await?;
-        results.sticky = self.sticky_events(turn, shown).await?;
-        let threads = self.threads_of(turn).await?;
+        results.typing = sound("typing", user, self.typing_of(turn, shown))?.flatten();
+        results.receipts = match sound("receipts", user, self.receipts_of(turn, shown).await)? {
+            Some(receipts) => receipts,
+            None => {
+                turn.draft.rooms.values_mut().for_each(|sent| sent.receipts.leave_behind(from));
+                None
+            }
+        };
+        results.sticky = sound("sticky_events", user, self.sticky_events(turn, shown).await)?.flatten();
+        let threads = sound("thread_subscriptions", user, self.threads_of(turn).await)?.flatten();
         match turn.request.shape {
             Shape::Final => results.thread_subscriptions = threads,
             Shape::Unstable => results.unstable_thread_subscriptions = threads,

@@ -56,6 +56,51 @@ async fn counts_follow_the_push_rules_at_once() {
     }
 }
 
+/// A server whose store is damaged in one event of one room, and goes on: a client of either sync gets the rest.
+#[tokio::test]
+async fn one_damaged_event_holds_up_nothing_else() {
+    let (config, clock) = (Config::default(), Arc::new(ManualClock::at(1_700_000_000_000)));
+    let server = Server::over(services_at(config.clone(), clock.clone()).await, Registration::Open);
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let (sick, well) = (room(&server, &alice).await, room(&server, &alice).await);
+    for room in [&sick, &well] {
+        server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    }
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let list = json!({ "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] });
+    let body = json!({ "lists": { "all": list }, "extensions": { "receipts": { "enabled": true } } });
+    let slid = server.met(&bob, slide, body.clone()).await;
+    let first = server.met(&bob, "GET /sync", Value::Null).await;
+    let mut said = Vec::new();
+    for room in [&sick, &well] {
+        let say = format!("PUT /rooms/{room}/send/m.room.message/1");
+        let sent = server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "x" })).await;
+        said.push(sent["event_id"].as_str().unwrap().to_owned());
+    }
+    let app = server.app();
+    let mut commit = Commit::new();
+    commit.put_raw(Key::new(TableId::Event, &(said[0].clone(),)), b"rubbish".to_vec());
+    app.log.commit(commit).await.unwrap();
+    app.stopping.cancel();
+    app.log.close();
+    app.tasks.close();
+    let db = app.log.db().clone();
+    let server = Server::over(services_over(config, clock, db).await, Registration::Open);
+    let since = first["next_batch"].as_str().unwrap();
+    let next = server.met(&bob, &format!("GET /sync?since={since}"), Value::Null).await;
+    let rooms = &next["rooms"]["join"];
+    assert_eq!(rooms[&well]["timeline"]["events"][0]["event_id"], said[1], "{next}");
+    assert_eq!(rooms[&sick]["timeline"]["limited"], true, "{next}");
+    let since = next["next_batch"].as_str().unwrap();
+    let say = format!("PUT /rooms/{well}/send/m.room.message/2");
+    server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "x" })).await;
+    let next = server.met(&bob, &format!("GET /sync?since={since}"), Value::Null).await;
+    assert!(next["rooms"]["join"][&well].is_object(), "it goes on: {next}");
+    let path = format!("{slide}?pos={}", slid["pos"].as_str().unwrap());
+    let slid = server.met(&bob, &path, body).await;
+    assert!(slid["rooms"][&well].is_object(), "{slid}");
+}
+
 #[tokio::test]
 async fn a_sticky_event_is_told_to_those_who_come_later() {
     let server = Server::new(Registration::Open).await;
