@@ -5,7 +5,10 @@
 //! leads from it, and the state trees around it that no event before it has taken along. The last words of its members
 //! are kept until the other servers in the room have them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ruma::{OwnedEventId, OwnedRoomId, RoomId, events::TimelineEventType};
 
@@ -15,8 +18,8 @@ use super::{
     state::node_key,
     tables::{
         ALIASES, AMENDMENTS, BACKFILLED, BLOCKED, FORGOTTEN_TEXTS, GAPS, GROWN, OPEN_ROOMS, PARTIAL, PLACES,
-        PUBLISHED, PUBLISHED_IN, REDACTIONS, RELATIONS, REMOVALS, RETAINED, RETRIES, ROOM_ALIASES, ROOMS,
-        RemovalRow, RemovalStage, STICKY, THREADS, UNJUDGED,
+        PUBLISHED, PUBLISHED_IN, REDACTIONS, RELATIONS, REMOVALS, RETAINED, RETAINED_PAST, RETRIES,
+        ROOM_ALIASES, ROOMS, RemovalRow, RemovalStage, STICKY, THREADS, UNJUDGED,
     },
 };
 use crate::{
@@ -100,6 +103,7 @@ impl History {
         commit.delete(&ROOMS, &key);
         commit.delete(&PUBLISHED, &key);
         commit.delete(&RETAINED, &key);
+        commit.delete(&RETAINED_PAST, &key);
         commit.delete(&OPEN_ROOMS, &key);
         commit.delete_prefix(&ROOM_ALIASES, &key);
         commit.delete_prefix(&THREADS, &key);
@@ -123,39 +127,61 @@ impl History {
         Ok(())
     }
 
-    /// Removes a page of the events of a room that is to go; whether there may be more.
+    /// Removes a page of the events of the rooms that are to go; whether there may be more. All rooms share one walk
+    /// over the events: it goes on with the room that has come least far.
     ///
     /// # Errors
     /// When the store fails; the next call goes on.
-    pub(crate) async fn remove_some(&self, room: &RoomId) -> Result<bool, CommitError> {
-        let key = (room.to_owned(),);
+    pub(crate) async fn remove_some(&self) -> Result<bool, CommitError> {
         let db = self.log().db();
-        let row = self.removal(room).await?.filter(|row| row.stage == RemovalStage::Events);
-        let Some(row) = row else { return Ok(false) };
-        let kept = self.last_words(room, row.began).await?;
-        let all = EVENTS.prefix(&());
-        let from =
-            row.after.as_ref().map_or_else(|| all.clone(), |id| EVENTS.key(&(id.clone(),)).successor());
-        let scan = Scan { from, to: all.after_prefix(), reverse: false, limit: REMOVAL_PAGE_EVENTS };
-        let page = db.scan_many(&[scan]).await?.pop().unwrap_or_default();
-        let (mut commit, mut gone, mut last) = (Commit::new(), Vec::new(), None);
-        for (key, value) in page {
-            let (id,) = EVENTS.decode_key(&key)?;
-            let event = StoredEvent::decode(&id, &value)?;
-            if event.pdu.room_id() == room && !kept.iter().any(|(_, kept)| *kept == id) {
-                gone.push(event);
-            }
-            last = Some(id);
+        let rows = db.range(&REMOVALS, &(), SCAN_ROWS_MAX).await?.into_iter();
+        let rows = rows.filter(|(_, row)| row.stage == RemovalStage::Events);
+        let going: BTreeMap<OwnedRoomId, RemovalRow> = rows.map(|((room,), row)| (room, row)).collect();
+        let Some(after) = going.values().map(|row| row.after.clone()).min() else { return Ok(false) };
+        let mut kept = BTreeSet::new();
+        for (room, row) in &going {
+            kept.extend(self.last_words(room, row.began).await?.into_iter().map(|(_, id)| id));
         }
+        let page = self.stored_after(after.as_ref(), REMOVAL_PAGE_EVENTS).await?;
+        let last = page.last().map(|event| event.pdu.event_id().to_owned());
+        let goes = |event: &Arc<StoredEvent>| {
+            going.contains_key(event.pdu.room_id()) && !kept.contains(event.pdu.event_id())
+        };
+        let gone: Vec<Arc<StoredEvent>> = page.into_iter().filter(goes).collect();
+        let mut commit = Commit::new();
         self.remove_events(&mut commit, &gone).await?;
         let is_last = last.is_none();
-        let removed = row.removed + u64::try_from(gone.len()).unwrap_or_default();
-        let stage = if is_last { RemovalStage::Parting } else { RemovalStage::Events };
-        commit.put(&REMOVALS, &key, &RemovalRow { after: last, removed, stage, error: None, ..row });
+        for (room, row) in going {
+            let count = gone.iter().filter(|event| event.pdu.room_id() == room).count();
+            let removed = row.removed + u64::try_from(count).unwrap_or_default();
+            let stage = if is_last { RemovalStage::Parting } else { RemovalStage::Events };
+            let after = if is_last { None } else { row.after.clone().max(last.clone()) };
+            commit.put(&REMOVALS, &(room,), &RemovalRow { after, removed, stage, error: None, ..row });
+        }
         self.log().commit(commit).await?;
         let ids: Vec<OwnedEventId> = gone.iter().map(|event| event.pdu.event_id().to_owned()).collect();
         self.0.caches.forget_events(&ids);
         Ok(!is_last)
+    }
+
+    /// Events of all rooms in the order of their ids, the first after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store fails or an event is damaged.
+    pub async fn stored_after(
+        &self,
+        after: Option<&OwnedEventId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let all = EVENTS.prefix(&());
+        let from = after.map_or_else(|| all.clone(), |id| EVENTS.key(&(id.clone(),)).successor());
+        let scan = Scan { from, to: all.after_prefix(), reverse: false, limit };
+        let page = self.log().db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+        let read = |(key, value): (Key, Vec<u8>)| {
+            let (id,) = EVENTS.decode_key(&key)?;
+            StoredEvent::decode(&id, &value)
+        };
+        page.into_iter().map(read).collect()
     }
 
     /// Removes what is left of a room whose events are gone, if all other servers have heard that its members have

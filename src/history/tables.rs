@@ -55,6 +55,8 @@ pub const GUEST_ROOMS: Rows<(OwnedRoomId,), u64> = Rows::new(TableId::GuestRoom)
 pub const OPEN_ROOMS: Rows<(OwnedRoomId,), ()> = Rows::new(TableId::OpenRoom);
 /// Up to where the messages of a room have been looked at whether their time is over.
 pub const RETAINED: Rows<(OwnedRoomId,), Position> = Rows::new(TableId::Retained);
+/// What is known of the messages of a room from before this server was there; none, when some have come since.
+pub const RETAINED_PAST: Rows<(OwnedRoomId,), PastRow> = Rows::new(TableId::RetainedPast);
 
 /// Events of a room (second) that are named as previous ones by events that are here, and are not here.
 pub const GAPS: Rows<(OwnedRoomId, OwnedEventId), GapRow> = Rows::new(TableId::Gap);
@@ -300,6 +302,15 @@ pub struct RelationRow {
     /// The key of an annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+/// What is known of the age of a room's past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRow {
+    /// All of it has been looked at.
+    pub whole: bool,
+    /// When the oldest message that is left was sent, in milliseconds since 1970.
+    pub oldest_ms: u64,
 }
 
 /// How far the removal of a room has come.

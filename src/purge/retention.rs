@@ -2,19 +2,14 @@
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/1763>
 
-use std::sync::Arc;
-
 use ruma::{OwnedEventId, OwnedRoomId, events::StateEventType};
 use serde_json::{Map, Value};
 
 use super::{Purge, PurgeError, Retention};
 use crate::{
-    history::{
-        StoredEvent,
-        tables::{BACKFILLED, RETAINED},
-    },
+    history::tables::{BACKFILLED, PastRow, RETAINED, RETAINED_PAST},
     limits::RETENTION_PAGE_EVENTS,
-    log::{Commit, Direction},
+    log::{Commit, CommitError, Direction},
     store::Scan,
     types::{Fact, Position},
 };
@@ -34,15 +29,23 @@ impl Retention {
 impl Purge {
     /// Takes the content out of the messages of every room whose time is over.
     pub(super) async fn end_messages(&self) -> Result<(), PurgeError> {
-        let Some(retention) = self.0.settings.retention.clone() else { return Ok(()) };
+        if self.0.settings.retention.is_none() {
+            return Ok(());
+        }
         for room in self.0.history.rooms().await? {
-            if let Some(kept_ms) = retention.of(self.said_ms(&room).await?) {
-                let before_ms = self.now_ms().saturating_sub(kept_ms);
+            if let Some(before_ms) = self.before_ms(&room).await? {
                 self.end_messages_of(&room, before_ms).await?;
                 self.end_past_of(&room, before_ms).await?;
             }
         }
         Ok(())
+    }
+
+    /// The messages of a room that were sent before this moment are over, in milliseconds since 1970; nothing: none is.
+    pub(super) async fn before_ms(&self, room: &OwnedRoomId) -> Result<Option<u64>, PurgeError> {
+        let Some(retention) = &self.0.settings.retention else { return Ok(None) };
+        let kept_ms = retention.of(self.said_ms(room).await?);
+        Ok(kept_ms.map(|kept_ms| self.now_ms().saturating_sub(kept_ms)))
     }
 
     /// How long a room wants its messages to be kept.
@@ -92,21 +95,48 @@ impl Purge {
 }
 
 impl Purge {
-    /// As [`Self::end_messages_of`], for what was filled in later. What is over has no place there any more, so that it
-    /// is looked at once.
+    /// As [`Self::end_messages_of`], for what was filled in later. What is over has no place there any more; of the rest
+    /// it is written down how old it is, so that it is looked at again when that is too old, or when there is more.
     async fn end_past_of(&self, room: &OwnedRoomId, before_ms: u64) -> Result<(), PurgeError> {
+        let key = (room.clone(),);
+        let known = self.log().db().row(&RETAINED_PAST, &key).await?;
+        if known.is_some_and(|past| past.whole && past.oldest_ms >= before_ms) {
+            return Ok(());
+        }
+        let begun = PastRow { whole: false, oldest_ms: 0 };
+        let mut commit = Commit::new();
+        commit.put(&RETAINED_PAST, &key, &begun);
+        self.log().commit(commit).await?;
+        let oldest_ms = self.walk_past_of(room, before_ms).await?;
+        let mut commit = Commit::new();
+        commit.expect_equals(&RETAINED_PAST, &key, &begun);
+        commit.put(&RETAINED_PAST, &key, &PastRow { whole: true, oldest_ms });
+        match self.log().commit(commit).await {
+            // More has come meanwhile.
+            Err(CommitError::Conflict(_)) => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Ends what is over of a room's past; when the oldest message of the rest was sent.
+    async fn walk_past_of(&self, room: &OwnedRoomId, before_ms: u64) -> Result<u64, PurgeError> {
         let all = BACKFILLED.prefix(&(room.clone(),));
-        let (mut from, to) = (all.clone(), all.after_prefix());
+        let (mut from, to, mut oldest_ms) = (all.clone(), all.after_prefix(), u64::MAX);
         loop {
             let scan = Scan { from, to: to.clone(), reverse: false, limit: RETENTION_PAGE_EVENTS };
             let rows = self.log().db().scan(&BACKFILLED, scan).await?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let Some((last, _)) = rows.last() else { return Ok(oldest_ms) };
             from = BACKFILLED.key(last).successor();
             let ids: Vec<OwnedEventId> = rows.into_iter().map(|(_, id)| id).collect();
             let events = self.0.history.events(&ids).await?.into_iter().flatten();
-            let is_over = |event: &Arc<StoredEvent>| u64::from(event.pdu.origin_server_ts().0) < before_ms;
-            let ended: Vec<OwnedEventId> =
-                events.filter(is_over).map(|event| event.pdu.event_id().to_owned()).collect();
+            let mut ended = Vec::new();
+            for event in events.filter(|event| event.pdu.state_key().is_none()) {
+                let sent_ms = u64::from(event.pdu.origin_server_ts().0);
+                match sent_ms < before_ms {
+                    true => ended.push(event.pdu.event_id().to_owned()),
+                    false => oldest_ms = oldest_ms.min(sent_ms),
+                }
+            }
             if !ended.is_empty() {
                 self.0.rooms.expire(room, &ended).await?;
             }

@@ -175,34 +175,48 @@ impl Purge {
 
     /// Goes on removing the rooms that are to go. One that cannot be removed does not stop the others.
     pub(super) async fn finish_rooms(&self) -> Result<(), PurgeError> {
-        for room in self.0.history.removals().await? {
-            if let Err(error) = self.go_on(&room).await {
-                tracing::error!(room.id = %room, %error, "{room} could not be removed; it will be tried again");
-                self.note_error(&room, &error).await?;
+        let rooms = self.0.history.removals().await?;
+        if rooms.is_empty() {
+            return Ok(());
+        }
+        for room in &rooms {
+            if let Err(error) = self.leave_room(room).await {
+                self.note_error(room, &error).await?;
+            }
+        }
+        while self.0.rooms.remove_some().await? {}
+        for room in &rooms {
+            if let Err(error) = self.end_room(room).await {
+                self.note_error(room, &error).await?;
             }
         }
         Ok(())
     }
 
-    async fn go_on(&self, room: &RoomId) -> Result<(), PurgeError> {
-        let Some(row) = self.0.history.removal(room).await? else { return Ok(()) };
-        if row.stage == RemovalStage::Leaving {
-            if let Some(successor) = &row.successor {
-                self.0.rooms.move_aliases_to(room, successor).await?;
-            }
-            self.empty_room(room, (row.force, row.successor.as_deref())).await?;
-            match row.purge {
-                true => self.0.rooms.remove(room, row).await?,
-                false => {
-                    let mut commit = Commit::new();
-                    commit.delete(&REMOVALS, &(room.to_owned(),));
-                    self.log().commit(commit).await?;
-                    return Ok(());
-                }
-            }
+    /// Has the users of this server leave a room, which nobody knows after that.
+    async fn leave_room(&self, room: &RoomId) -> Result<(), PurgeError> {
+        let row = self.0.history.removal(room).await?.filter(|row| row.stage == RemovalStage::Leaving);
+        let Some(row) = row else { return Ok(()) };
+        if let Some(successor) = &row.successor {
+            self.0.rooms.move_aliases_to(room, successor).await?;
+        }
+        self.empty_room(room, (row.force, row.successor.as_deref())).await?;
+        if row.purge {
+            return Ok(self.0.rooms.remove(room, row).await?);
+        }
+        let mut commit = Commit::new();
+        commit.delete(&REMOVALS, &(room.to_owned(),));
+        self.log().commit(commit).await?;
+        Ok(())
+    }
+
+    /// Removes what is left of a room whose events are gone.
+    async fn end_room(&self, room: &RoomId) -> Result<(), PurgeError> {
+        let row = self.0.history.removal(room).await?;
+        if row.is_none_or(|row| row.stage == RemovalStage::Leaving) {
+            return Ok(());
         }
         self.0.delayed.forget_room(room).await?;
-        while self.0.rooms.remove_some(room).await? {}
         if self.0.rooms.end_removal(room).await? {
             tracing::info!(room.id = %room, "removed {room}");
         }
@@ -249,6 +263,7 @@ impl Purge {
     }
 
     async fn note_error(&self, room: &RoomId, error: &PurgeError) -> Result<(), PurgeError> {
+        tracing::error!(room.id = %room, %error, "{room} could not be removed; it will be tried again");
         if let Some(row) = self.0.history.removal(room).await? {
             let mut commit = Commit::new();
             let row = RemovalRow { error: Some(error.to_string()), ..row };

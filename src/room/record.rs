@@ -13,7 +13,7 @@ use crate::{
     dag::tree::{Change, NewNode},
     history::{
         History, RoomRow, StoredEvent, sticky_until_ms,
-        tables::{BACKFILLED, FORGOTTEN, PLACES, ROOMS, STICKY, STRIPPED, StrippedRow},
+        tables::{BACKFILLED, FORGOTTEN, PLACES, RETAINED_PAST, ROOMS, STICKY, STRIPPED, StrippedRow},
     },
     log::{Audience, Commit, CommitError, OnceKey},
     types::{Fact, Lane, Membership, Position},
@@ -169,6 +169,10 @@ impl Turn {
         for (anchor, number, event_id) in &self.filled {
             commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
             commit.put(&PLACES, &(event_id.clone(),), &(*anchor, *number));
+        }
+        if !self.filled.is_empty() {
+            // Some of it may be older than what is allowed to stay.
+            commit.delete(&RETAINED_PAST, &key);
         }
         self.note_guests(commit);
         self.extra.drain(..).for_each(|extra| extra(commit));

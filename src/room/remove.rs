@@ -34,12 +34,12 @@ impl Rooms {
         Ok(())
     }
 
-    /// Removes some of what is left of a room that was removed; whether there may be more.
+    /// Removes some of what is left of the rooms that were removed; whether there may be more.
     ///
     /// # Errors
     /// When the store fails; the next call goes on.
-    pub async fn remove_some(&self, room: &RoomId) -> Result<bool, RoomError> {
-        Ok(self.0.history.remove_some(room).await?)
+    pub async fn remove_some(&self) -> Result<bool, RoomError> {
+        Ok(self.0.history.remove_some().await?)
     }
 
     /// Removes the last of a room that was removed, unless other servers are to hear it first; whether it is gone.

@@ -86,6 +86,8 @@ pub enum TableId {
     BlockedRoom = 0x3D,
     /// Rooms whose guests are to be looked at, because the room may want none any more.
     GuestRoom = 0x3E,
+    /// Up to when nothing of a room's past from before we were there is over.
+    RetainedPast = 0x3F,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.

@@ -27,7 +27,7 @@ async fn other_servers_hear_that_its_members_left_and_then_it_may_be_joined_anew
         b.rooms().remove(&room, row.clone()).await.expect_err("bob is in it");
         b.rooms().leave(&user("bob@b"), &room, None).await.unwrap();
         b.rooms().remove(&room, row).await.unwrap();
-        while b.rooms().remove_some(&room).await.unwrap() {}
+        while b.rooms().remove_some().await.unwrap() {}
         assert_eq!(b.status(&said).await, None);
         assert!(b.history().room(&room).await.unwrap().is_none());
         assert!(!b.rooms().end_removal(&room).await.unwrap(), "a has not heard that bob left");

@@ -3,6 +3,7 @@
 mod delayed;
 mod model;
 mod reading;
+mod removal;
 mod verbs;
 
 use std::sync::Arc;

@@ -5,15 +5,18 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use image::{ImageFormat, RgbImage};
+use ruma::{OwnedEventId, OwnedRoomId};
 use serde_json::{Value, json};
 
 use crate::{
     account::{Identity, Registration},
     config::Config,
+    history::tables::{BACKFILLED, PastRow, RETAINED_PAST},
     http::{client::testing::Server, tests::services_at},
+    log::Commit,
     media::Offered,
     store::{Key, Scan, table::TableId},
-    types::ManualClock,
+    types::{ManualClock, Position},
 };
 
 const CANARY: &str = "tweetytweety";
@@ -161,6 +164,34 @@ async fn erasure_takes_text_and_files_from_everybody() {
     scene.check_gone().await;
     let path = format!("PUT /rooms/{}/send/m.room.message/5", scene.room);
     assert!(scene.server.met(&scene.admin, &path, json!({ "body": "x" })).await["event_id"].is_string());
+}
+
+/// Events from before the server was there are not looked at again until one of them is over, or there are more.
+#[tokio::test]
+async fn the_past_is_looked_at_when_something_is_over() {
+    let scene = Scene::new().await;
+    let event = scene.sing().await;
+    let path = format!("PUT /rooms/{}/state/m.room.retention", scene.room);
+    scene.server.met(&scene.alice, &path, json!({ "max_lifetime": 60_000 })).await;
+    let (log, room) = (scene.server.app().log.clone(), OwnedRoomId::try_from(scene.room.as_str()).unwrap());
+    let mut commit = Commit::new();
+    let id = OwnedEventId::try_from(event.as_str()).unwrap();
+    commit.put(&BACKFILLED, &(room.clone(), Position(1), 1), &id);
+    log.commit(commit).await.unwrap();
+    let known = async || {
+        scene.server.app().purge.tend().await.unwrap();
+        log.db().row(&RETAINED_PAST, &(room.clone(),)).await.unwrap().unwrap()
+    };
+    let first = known().await;
+    assert_eq!((first.whole, first.oldest_ms), (true, 1_700_000_001_000));
+    let mut commit = Commit::new();
+    // Were it looked at again, this would be found out.
+    commit.put(&RETAINED_PAST, &(room.clone(),), &PastRow { whole: true, oldest_ms: 1_700_000_002_000 });
+    log.commit(commit).await.unwrap();
+    assert_eq!(known().await.oldest_ms, 1_700_000_002_000, "it is believed");
+    scene.clock.advance(Duration::from_secs(62));
+    assert_eq!(known().await.oldest_ms, u64::MAX, "there is nothing left");
+    assert!(!scene.is_stored().await);
 }
 
 /// Whatever else has a user's words in it: invites by and to them, what they wanted to be sent later, reports, presence,
