@@ -66,6 +66,20 @@ impl History {
     }
 }
 
+impl History {
+    /// Whether a user has asked for what they said to be forgotten.
+    #[must_use]
+    pub fn is_erased(&self, user: &UserId) -> bool {
+        self.0.erased.0.read().contains_key(user)
+    }
+
+    /// Whether anybody has asked for that.
+    #[must_use]
+    pub fn has_erased(&self) -> bool {
+        !self.0.erased.0.read().is_empty()
+    }
+}
+
 impl Viewer {
     /// `events` with what the viewer came too late for taken out of those of erased users.
     pub(super) fn without_erased<'a>(

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 /// Time between two looks at what is to be removed for good (ours).
 pub const PURGE_EVERY: Duration = Duration::from_secs(300);
+/// Time after which what was removed goes from the disk too, in milliseconds (ours: a week; each time about as much is
+/// written as the log segments hold from which something was removed meanwhile).
+pub const STORE_SCRUB_EVERY_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// Time after which words of removed messages go from the search index on disk, in milliseconds (ours: a day).
+pub const SEARCH_SCRUB_EVERY_MS: u64 = 24 * 3_600 * 1_000;
 /// Events that are looked at at once while a room is removed (ours).
 pub const REMOVAL_PAGE_EVENTS: usize = 500;
 /// Time after which the last words of the members of a removed room go although another server has not heard them, in

@@ -9,6 +9,7 @@ mod account;
 mod files;
 mod retention;
 mod room;
+mod unseen;
 mod user;
 
 pub use room::{Removal, RemovalBegun, RemovalStatus, Successor};
@@ -158,7 +159,8 @@ impl Purge {
         self.end_guests().await?;
         self.end_messages().await?;
         self.end_files().await?;
-        self.forget_forgotten().await
+        self.forget_forgotten().await?;
+        self.scrub().await
     }
 
     /// Has what is due be done soon.

@@ -88,6 +88,12 @@ pub trait Store: Send + Sync + 'static {
     /// Whether this process is the only one that writes, so that caches of rows can be trusted.
     fn is_exclusive(&self) -> bool;
 
+    /// Has the bytes of what was removed until now go from the disk, in the background; an engine that cannot do that, or
+    /// whose operators have other means, does nothing.
+    fn scrub(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Makes everything durable and stops background work. Nothing may be called afterwards.
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }

@@ -16,7 +16,7 @@ use crate::{
     history::{StoredEvent, tables::FORGOTTEN_TEXTS},
     limits::{
         FORGOTTEN_TEXTS_KEPT_MS, PAGE_EVENTS_MAX, SCAN_ROWS_MAX, SEARCH_COMMIT_DOCUMENTS, SEARCH_CURSOR_STEP,
-        SEARCH_FORGET_SLACK_MS, SEARCH_PAUSE, SEARCH_STORE_PAUSE,
+        SEARCH_FORGET_SLACK_MS, SEARCH_PAUSE, SEARCH_SCRUB_EVERY_MS, SEARCH_STORE_PAUSE,
     },
     log::{Commit, CommitError, Direction},
     search::follow::{Follow, touched_rooms},
@@ -138,6 +138,19 @@ impl<'a> Reader<'a> {
         blocking(move || shelf.commit(&label)).await
     }
 
+    /// Has the words of what was removed go from the disk, now and then.
+    async fn scrub(&mut self) -> Result<(), SearchError> {
+        let now_ms = self.messages.0.ports.clock.now_ms();
+        if now_ms < self.label.scrubbed_ms.saturating_add(SEARCH_SCRUB_EVERY_MS) {
+            return Ok(());
+        }
+        let shelf = self.shelf.clone();
+        blocking(move || shelf.scrub()).await?;
+        // It is written with the next commit; should there be none before a restart, this is done once more.
+        self.label.scrubbed_ms = now_ms;
+        Ok(())
+    }
+
     /// Removes what has been removed from the store.
     async fn forget(&mut self) -> Result<(), SearchError> {
         let now_ms = self.messages.0.ports.clock.now_ms();
@@ -181,7 +194,7 @@ impl Follow for Reader<'_> {
             self.label.whole = true;
             self.commit(self.label.clone()).await?;
         }
-        Ok(())
+        self.scrub().await
     }
 }
 

@@ -67,6 +67,9 @@ pub(super) struct Label {
     pub(super) whole: bool,
     /// Up to when it has been told what to forget, in milliseconds since 1970.
     pub(super) forgotten_ms: u64,
+    /// When words of removed documents last went from the disk, in milliseconds since 1970.
+    #[serde(default)]
+    pub(super) scrubbed_ms: u64,
 }
 
 impl Label {
@@ -77,6 +80,7 @@ impl Label {
             cursor: Position::ZERO,
             whole: false,
             forgotten_ms: now_ms,
+            scrubbed_ms: now_ms,
         }
     }
 
@@ -177,6 +181,23 @@ impl Shelf {
         Ok(self.reader.reload()?)
     }
 
+    /// Has the words of removed documents go from the disk: they stay with their segment until it is written anew.
+    /// Blocks.
+    pub(super) fn scrub(&self) -> Result<(), SearchError> {
+        let mut held = self.writer.lock();
+        let writer = self.writing(&mut held)?;
+        let all = self.index.searchable_segment_metas()?;
+        for segment in all.iter().filter(|segment| segment.has_deletes()) {
+            // One that is being merged with others anyway cannot be taken.
+            if let Err(error) = writer.merge(&[segment.id()]).wait() {
+                tracing::debug!(%error, "a segment of the search index is not written anew");
+            }
+        }
+        writer.garbage_collect_files().wait()?;
+        drop(held);
+        Ok(self.reader.reload()?)
+    }
+
     fn writing<'w>(&self, writer: &'w mut Option<IndexWriter>) -> Result<&'w mut IndexWriter, SearchError> {
         match writer {
             Some(writer) => Ok(writer),
@@ -253,4 +274,38 @@ fn schema() -> Schema {
         schema.add_text_field(name, text.clone());
     }
     schema.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use tantivy::{TantivyDocument, Term};
+
+    use super::{Label, Place, Shelf};
+
+    #[test]
+    fn removed_words_go_from_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::Folder(folder.path().join("search"));
+        let (shelf, label) = Shelf::open(&place, |_| true, Label::new("s", 0)).unwrap();
+        let document = |id: &str, body: &str| {
+            let mut document = TantivyDocument::new();
+            document.add_text(shelf.fields.id, id);
+            document.add_text(shelf.fields.body, body);
+            document
+        };
+        let word = |word: &str| Term::from_field_text(shelf.fields.body, word);
+        let known = |name: &str| shelf.searcher().doc_freq(&word(name)).unwrap();
+        shelf.change(Vec::new(), vec![document("$a", "canary"), document("$b", "sparrow")]).unwrap();
+        shelf.commit(&label).unwrap();
+        let gone = Term::from_field_text(shelf.fields.id, "$a");
+        shelf.change(vec![gone], Vec::new()).unwrap();
+        shelf.commit(&label).unwrap();
+        assert_eq!((known("canary"), known("sparrow")), (1, 1), "the words are still there");
+        shelf.scrub().unwrap();
+        assert_eq!((known("canary"), known("sparrow")), (0, 1));
+        drop(shelf);
+        let (shelf, found) = Shelf::open(&place, |_| true, Label::default()).unwrap();
+        assert_eq!(found, label, "it still knows what it is");
+        assert_eq!(shelf.searcher().num_docs(), 1);
+    }
 }

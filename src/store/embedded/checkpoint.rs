@@ -11,13 +11,15 @@ use super::{
     files,
     frame::After,
     index::Tip,
-    segment::{self, Segment},
+    segment::{self, Segment, Stale},
     shared::{Frozen, Shared, State},
     wire::{Wire, put_varint},
 };
 use crate::store::{Digest, StoreError};
 
-const MAGIC: [u8; 8] = *b"LSckpt01";
+const MAGIC: [u8; 8] = *b"LSckpt02";
+/// Of records that do not say which segments are stale.
+const OLD_MAGIC: [u8; 8] = *b"LSckpt01";
 
 /// What the checkpointing thread is asked for.
 #[derive(Debug, Default)]
@@ -36,6 +38,7 @@ pub(super) struct Noted {
     pub(super) size: u64,
     pub(super) live: u64,
     pub(super) retired: Option<u64>,
+    pub(super) stale: Stale,
 }
 
 /// The record outside the index.
@@ -57,7 +60,12 @@ impl Record {
         put_varint(&mut out, self.segments.len() as u64);
         for (number, noted) in &self.segments {
             let retired = noted.retired.map_or(0, |frame| frame.saturating_add(1));
-            for number in [*number, noted.size, noted.live, retired] {
+            let stale = match noted.stale {
+                Stale::No => 0,
+                Stale::Holds => 1,
+                Stale::Goes => 2,
+            };
+            for number in [*number, noted.size, noted.live, retired, stale] {
                 put_varint(&mut out, number);
             }
         }
@@ -72,9 +80,11 @@ impl Record {
             return None;
         }
         let mut wire = Wire::new(body);
-        if wire.array() != Some(MAGIC) {
-            return None;
-        }
+        let is_old = match wire.array()? {
+            MAGIC => false,
+            OLD_MAGIC => true,
+            _ => return None,
+        };
         let (frame, segment, offset) = (wire.varint()?, wire.varint()?, wire.varint()?);
         let (head, reserved) = (wire.varint()?, wire.varint()?);
         let digest = Digest { count: wire.varint()?, sum: wire.u64()? };
@@ -83,7 +93,13 @@ impl Record {
             let number = wire.varint()?;
             let (size, live) = (wire.varint()?, wire.varint()?);
             let retired = wire.varint()?.checked_sub(1);
-            segments.insert(number, Noted { size, live, retired });
+            let stale = match if is_old { 0 } else { wire.varint()? } {
+                0 => Stale::No,
+                1 => Stale::Holds,
+                2 => Stale::Goes,
+                _ => return None,
+            };
+            segments.insert(number, Noted { size, live, retired, stale });
         }
         let tip = Tip { frame, segment, offset, digest };
         wire.is_empty().then_some(Self { tip, after: After { head, reserved, digest }, segments })
@@ -199,7 +215,8 @@ impl Shared {
         let noted = noted.map(|segment| {
             // Of the segment that is being written, the tip says how much there must be.
             let size = if segment.number == frozen.tip.segment { frozen.tip.offset } else { segment.size };
-            (segment.number, Noted { size, live: segment.live, retired: segment.retired })
+            let Segment { live, retired, stale, .. } = *segment;
+            (segment.number, Noted { size, live, retired, stale })
         });
         Record { tip: frozen.tip, after: frozen.after, segments: noted.collect() }
     }
@@ -228,8 +245,8 @@ mod tests {
             tip: Tip { frame: 7, segment: 2, offset: 400, digest },
             after: After { head: 12, reserved: 65_548, digest },
             segments: BTreeMap::from([
-                (1, Noted { size: 300, live: 20, retired: Some(6) }),
-                (2, Noted { size: 400, live: 370, retired: None }),
+                (1, Noted { size: 300, live: 20, retired: Some(6), stale: Stale::Goes }),
+                (2, Noted { size: 400, live: 370, retired: None, stale: Stale::Holds }),
             ]),
         };
         let bytes = record.encode();

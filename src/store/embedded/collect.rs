@@ -1,4 +1,5 @@
-//! Giving space back: what still counts in a mostly dead segment is copied to the end of the log.
+//! Giving space back: what still counts in a mostly dead segment is copied to the end of the log. So is what counts in
+//! one that has removed words in it, now and then ([`Store::scrub`](crate::store::Store::scrub)), however much that is.
 //!
 //! The copies are ordinary frames. Once a checkpoint has passed them, the old segment is removed.
 //! Nothing here is needed for reading right; dying at any moment leaves at most two copies of a row.
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, btree_map::Entry as Slot};
 use super::{
     engine::Engine,
     frame::{Change, Stored},
-    segment::{Read, Segment},
+    segment::{Read, Segment, Stale},
     shared::State,
 };
 use crate::store::{Key, StoreError};
@@ -45,7 +46,7 @@ impl Collector {
         while let Some(segment) = segments.next() {
             let Some(next) = segments.peek() else { break };
             let settled = next.first_frame <= state.checkpoint_frame + 1;
-            let worth = segment.live * 100 < segment.size * LIVE_PERCENT;
+            let worth = segment.stale == Stale::Goes || segment.live * 100 < segment.size * LIVE_PERCENT;
             if segment.number >= current || !settled || !worth || segment.retired.is_some() {
                 continue;
             }

@@ -19,7 +19,7 @@ use super::{
     files,
     frame::{After, Builder, Built, Stored},
     index::Tip,
-    segment::{self, AppendError, Segment},
+    segment::{self, AppendError, Segment, Stale},
     shared::Shared,
 };
 use crate::{
@@ -34,6 +34,8 @@ pub(super) enum Job {
     Reserve(u64, oneshot::Sender<Result<Position, StoreError>>),
     /// A checkpoint has passed; perhaps a segment is worth collecting.
     Collect,
+    /// What was removed is to go from the disk.
+    Scrub(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -73,6 +75,7 @@ impl Engine {
                 Ok(Job::Commit(group, answer)) => drop(answer.send(self.commit(group))),
                 Ok(Job::Reserve(count, answer)) => drop(answer.send(self.reserve(count))),
                 Ok(Job::Collect) => self.collector = self.collector.take().or_else(|| self.choose()),
+                Ok(Job::Scrub(answer)) => drop(answer.send(self.scrub())),
                 Ok(Job::Close(answer)) => return drop(answer.send(self.close())),
                 Err(RecvTimeoutError::Timeout) => {
                     since_collected = 0;
@@ -95,6 +98,22 @@ impl Engine {
             // The segment stays as it is; after the next checkpoint it is tried again.
             Err(error) => warn!(%error, "a log segment could not be collected: {error}"),
         }
+    }
+
+    /// Has every segment collected that has removed words in it.
+    fn scrub(&mut self) -> Result<(), StoreError> {
+        let current = self.current.number;
+        let is_stale = |segment: &Segment| segment.stale != Stale::No;
+        if self.shared.state.read().segments.get(&current).is_some_and(is_stale) {
+            self.roll()?;
+        }
+        let mut state = self.shared.state.write();
+        let stale = state.segments.values_mut().filter(|segment| is_stale(segment));
+        stale.for_each(|segment| segment.stale = Stale::Goes);
+        drop(state);
+        // They are looked for after each checkpoint.
+        self.shared.wish_checkpoint(true);
+        Ok(())
     }
 
     fn commit(&mut self, group: Vec<Batch>) -> Result<Committed, StoreError> {

@@ -200,6 +200,10 @@ impl Store for Embedded {
         true
     }
 
+    fn scrub(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(Job::Scrub))
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.ask(Job::Close).await?;

@@ -114,6 +114,7 @@ fn open_segments(folder: &Path, record: &Record) -> Result<BTreeMap<u64, Segment
             }
             segment.live = noted.live;
             segment.retired = noted.retired;
+            segment.stale = noted.stale;
         }
         segments.insert(number, segment);
     }

@@ -39,6 +39,20 @@ pub(super) struct Segment {
     pub(super) synced: bool,
     /// All that counted was copied to later segments by this frame; after a checkpoint it may go.
     pub(super) retired: Option<u64>,
+    /// Whether it has words in it that were removed.
+    pub(super) stale: Stale,
+}
+
+/// Whether a segment has words in it that were removed, or replaced by fewer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// It has not.
+    #[default]
+    No,
+    /// It has; it is collected when it is mostly dead, or with the next scrub.
+    Holds,
+    /// It is to be collected however much of it counts.
+    Goes,
 }
 
 pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
@@ -75,7 +89,16 @@ impl Segment {
         let path = path(folder, number);
         files::write_atomically(&path, &preamble)?;
         let file = Arc::new(files::open_existing(&path)?);
-        Ok(Self { number, file, size: PREAMBLE_BYTES, live: 0, first_frame, synced, retired: None })
+        Ok(Self {
+            number,
+            file,
+            size: PREAMBLE_BYTES,
+            live: 0,
+            first_frame,
+            synced,
+            retired: None,
+            stale: Stale::No,
+        })
     }
 
     /// Opens a segment; `size` is the file's length.
@@ -99,9 +122,16 @@ impl Segment {
         let fields = (wire.u64(), wire.u64(), wire.u32());
         let sound = known && wire.u32() == Some(crc32fast::hash(&bytes[..28]));
         match fields {
-            (Some(number), Some(first_frame), Some(synced @ 0..=1)) if sound => {
-                Ok(Self { number, file, size, live: 0, first_frame, synced: synced == 1, retired: None })
-            }
+            (Some(number), Some(first_frame), Some(synced @ 0..=1)) if sound => Ok(Self {
+                number,
+                file,
+                size,
+                live: 0,
+                first_frame,
+                synced: synced == 1,
+                retired: None,
+                stale: Stale::No,
+            }),
             _ => Err(damaged("its preamble is damaged")),
         }
     }

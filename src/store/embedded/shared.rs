@@ -15,10 +15,10 @@ use super::{
     frame::{After, Change, weight},
     hot::HotRows,
     index::{Index, Tip},
-    segment::Segment,
+    segment::{Segment, Stale},
 };
 use crate::{
-    store::{Key, Row, Scan, StoreError},
+    store::{Key, Row, Scan, StoreError, table::TableId},
     types::Position,
 };
 
@@ -74,6 +74,14 @@ impl State {
             && let Some(segment) = self.segments.get_mut(&old.segment)
         {
             segment.live = segment.live.saturating_sub(weight(&key, old));
+            let is_other = match &change {
+                // A row that is collected is only copied.
+                Change::Put(entry) => entry.checksum != old.checksum,
+                Change::Delete { .. } => true,
+            };
+            if is_other && segment.stale == Stale::No && has_words(&key) {
+                segment.stale = Stale::Holds;
+            }
         }
         if let Change::Put(entry) = &change
             && let Some(segment) = self.segments.get_mut(&entry.segment)
@@ -94,6 +102,14 @@ impl State {
             true => gather(newer.rev().peekable(), older.rev().peekable(), scan),
         }
     }
+}
+
+/// Whether a row says what somebody said, and is rarely written but to take that away.
+fn has_words(key: &Key) -> bool {
+    const EVENT: u8 = TableId::Event as u8;
+    const PROFILE: u8 = TableId::Profile as u8;
+    const REPORT: u8 = TableId::Report as u8;
+    matches!(key.0.first(), Some(&(EVENT | PROFILE | REPORT)))
 }
 
 /// Whether `a` comes before `b` in the direction of `scan`.
