@@ -45,8 +45,8 @@ pub enum RegistrationEmail {
     Required,
 }
 
-/// How accounts are run; see the `registration` part of the configuration.
-#[derive(Clone, Debug)]
+/// How accounts are run; see the `registration` part of the configuration. Part of it is secret, so it is not printed.
+#[derive(Clone)]
 pub struct Settings {
     /// Who may make an account.
     pub registration: Registration,

@@ -31,6 +31,42 @@ fn nothing_set_gives_the_defaults() {
     assert_eq!(Sources::default().load().unwrap(), Config::default());
 }
 
+/// Row 2.16 of the list of known vulnerabilities (tuwunel 1.9.0: a configuration was printed with a token in it): what
+/// is secret is so by its type.
+#[test]
+fn row_2_16_a_printed_configuration_has_no_secrets() {
+    const FILE: &str = "
+        [voip]
+        turn_uris = ['turn:turn.example.org']
+        turn_shared_secret = 'canary'
+        turn_username = 'name'
+        turn_password = 'canary'
+        [registration]
+        tokens = ['canary']
+        [captcha]
+        site_key = 'key'
+        secret = 'canary'
+        [email]
+        host = 'mail.example.org'
+        from = 'a@example.org'
+        password = 'canary'
+        [[sso.providers]]
+        id = 'p'
+        name = 'P'
+        issuer = 'https://p.example.org'
+        client_id = 'us'
+        client_secret = 'canary'
+        [media.options]
+        aws_secret_access_key = 'canary'
+        [store]
+        engine = 'postgres://user:canary@localhost/db'
+    ";
+    let config = load(FILE, &[], &[]).unwrap();
+    assert_eq!(config.voip.turn_password.as_ref().unwrap().reveal(), "canary");
+    let printed = format!("{config:?} {config:#?}");
+    assert!(printed.contains("mail.example.org") && !printed.contains("canary"), "{printed}");
+}
+
 #[test]
 fn new_rooms_have_a_version_that_is_known() {
     let config = load("default_room_version = '11'", &[], &[]).unwrap();

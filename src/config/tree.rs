@@ -14,7 +14,7 @@ use super::{
     },
 };
 use crate::limits::{ACCESS_TOKEN_LIFETIME, LETTER_DELAY};
-use crate::types::IpRange;
+use crate::types::{IpRange, Secret};
 
 sections! {
     /// The settings of the whole server.
@@ -94,13 +94,13 @@ sections! {
         turn_uris: Vec<String> = Vec::new(),
         /// The secret that is shared with them (`static-auth-secret` of coturn): each user is given a password of
         /// their own that ends.
-        turn_shared_secret: Option<String> = None,
+        turn_shared_secret: Option<Secret> = None,
         /// How long such a password is valid, in seconds.
         turn_seconds: u64 = 86_400,
         /// Name and password for all, when there is no shared secret.
         turn_username: Option<String> = None,
         /// See `turn_username`.
-        turn_password: Option<String> = None,
+        turn_password: Option<Secret> = None,
         /// The address of the service that lets users into the calls of a LiveKit server (`lk-jwt-service`), for
         /// Element Call.
         livekit_service_url: Option<String> = None,
@@ -113,7 +113,7 @@ sections! {
         mode: RegistrationMode = RegistrationMode::Closed,
         /// Registration tokens (`m.login.registration_token`), for `mode = "token"`. More of them, which may end or be
         /// good for some accounts only, are made by `lockstep token create`.
-        tokens: Vec<String> = Vec::new(),
+        tokens: Vec<Secret> = Vec::new(),
         /// Policies that newcomers have to accept (`m.login.terms`), each a table `[[registration.terms]]` with `id`
         /// (such as `privacy`), `version`, `name` (for people), `url` (of the text) and as needed `language` (`"en"`).
         /// Several of one `id` are one policy in several languages.
@@ -142,7 +142,7 @@ sections! {
         /// Under which name its maker knows this server; newcomers are told of it.
         site_key: Option<String> = None,
         /// How this server proves to the maker who it is.
-        secret: Option<String> = None,
+        secret: Option<Secret> = None,
         /// A file with the secret instead.
         secret_file: Option<PathBuf> = None,
         /// Where solutions are judged.
@@ -196,7 +196,7 @@ sections! {
         /// The name of this server there.
         user: Option<String> = None,
         /// Its password.
-        password: Option<String> = None,
+        password: Option<Secret> = None,
         /// A file with the password instead.
         password_file: Option<PathBuf> = None,
         /// Whom letters come from, for example `Lockstep <lockstep@example.org>`.

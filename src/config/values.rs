@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 use ruma::RoomVersionId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::types::Secret;
+
 /// The version of new rooms; always one whose rules are known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -44,8 +46,8 @@ pub struct OldVerifyKey {
     pub expired_ts: u64,
 }
 
-/// A provider of identities. Its secret is never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A provider of identities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// Part of addresses.
@@ -58,7 +60,7 @@ pub struct Provider {
     pub client_id: String,
     /// How this server proves that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_secret: Option<String>,
+    pub client_secret: Option<Secret>,
     /// A file with the secret instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_file: Option<PathBuf>,
@@ -77,12 +79,6 @@ impl Provider {
 
     fn usual_localpart() -> String {
         String::from("{preferred_username}")
-    }
-}
-
-impl fmt::Debug for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Provider").field("id", &self.id).field("issuer", &self.issuer).finish_non_exhaustive()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     peer::{self, Net, OldKey},
     purge,
     store::StoreError,
+    types::Secret,
 };
 
 /// Milliseconds of a day.
@@ -32,7 +33,7 @@ pub(super) fn account_settings(config: &Config) -> account::Settings {
             RegistrationMode::Token => account::Registration::Token,
             RegistrationMode::Open => account::Registration::Open,
         },
-        registration_tokens: registration.tokens.clone(),
+        registration_tokens: registration.tokens.iter().map(|token| token.reveal().to_owned()).collect(),
         terms: terms(&registration.terms),
         guests: registration.guests,
         email: match registration.email {
@@ -79,9 +80,9 @@ pub(super) fn terms(policies: &[config::Policy]) -> LoginTermsParams {
 }
 
 /// A secret that is given as it is, or lies in a file.
-pub(super) fn secret(given: Option<&String>, file: Option<&Path>) -> Result<Option<String>, StoreError> {
+pub(super) fn secret(given: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>, StoreError> {
     match (given, file) {
-        (Some(secret), _) => Ok(Some(secret.clone())),
+        (Some(secret), _) => Ok(Some(secret.reveal().to_owned())),
         (None, Some(file)) => {
             let text = std::fs::read_to_string(file);
             let text = text.map_err(|error| StoreError::Unusable(format!("{}: {error}", file.display())))?;

@@ -9,9 +9,11 @@ mod fact;
 mod ports;
 mod position;
 mod range;
+mod secret;
 pub mod words;
 
 pub use fact::{Fact, Lane, Membership, Reader, ReceiptKind, RegisterKey, Retention};
 pub use ports::{Clock, ManualClock, Ports, Rng, SeededRng, random_string};
 pub use position::{Cursor, ParseCursorError, Position};
 pub use range::{IpRange, translated};
+pub use secret::Secret;

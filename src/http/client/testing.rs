@@ -10,12 +10,28 @@ use tower::ServiceExt;
 use crate::{
     account::{Accounts, Registration, Settings},
     http::{App, Routes, Services, admin, client, tests::services},
+    store::{Key, Scan},
 };
 
 /// A server with every endpoint of the client-server API.
 pub(in crate::http) struct Server {
     router: Router,
     app: App,
+}
+
+/// Everything in the store, as text.
+pub(in crate::http) async fn stored(app: &App) -> String {
+    let (mut from, to, mut text) = (Key(vec![0]), Key(vec![0xFF]), String::new());
+    loop {
+        let scan = Scan { from, to: to.clone(), reverse: false, limit: 1_000 };
+        let rows = app.log.db().scan_many(&[scan]).await.unwrap().concat();
+        let Some((last, _)) = rows.last() else { return text };
+        from = last.successor();
+        for (key, value) in &rows {
+            text.push_str(&String::from_utf8_lossy(&key.0));
+            text.push_str(&String::from_utf8_lossy(value));
+        }
+    }
 }
 
 impl Server {

@@ -6,12 +6,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{Browser, SITE, Scene};
+use super::{Browser, SITE, Scene, authorize, parameter, redemption};
 use crate::{
     config::Config,
     http::{
-        App, Services, endpoints,
-        tests::{services_at, services_with},
+        App, Services,
+        client::testing::stored,
+        endpoints,
+        tests::{Lines, services_at, services_with},
     },
     mail::{Letter, MailError, Post},
     peer::Isolated,
@@ -176,5 +178,51 @@ async fn tuwunel_1_9_0_a_proof_resets_one_password_once() {
         let login = json!({ "type": "m.login.password", "password": password,
             "identifier": { "type": "m.id.user", "user": "alice" } });
         assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", login)).await.status, expected);
+    }
+}
+
+/// Row 7.15 of the list of known vulnerabilities: what lets somebody in is neither logged nor stored as it is.
+#[tokio::test]
+async fn row_7_15_codes_cookies_and_proofs_are_not_logged_or_stored() {
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let lines = Lines::default();
+    let guard = lines.listen();
+    let (scene, letters, token) = scene().await;
+    let mut browser = Browser::default();
+    let client = scene.client(json!({})).await;
+    let asked = browser.get(&scene, &authorize(&client, "LAPTOP", "")).await;
+    let consent = browser.sign_in(&scene, asked.location(), "alice").await;
+    let page = browser.get(&scene, &consent).await;
+    let csrf = page.field("csrf");
+    let back = browser.post(&scene, &consent, &[("csrf", &csrf), ("decision", "allow")]).await;
+    let code = parameter(back.location(), "code");
+    let granted = scene.form("token", &redemption(&client, &code)).await.json();
+    let scope = "urn:matrix:client:api:* urn:matrix:client:device:TV";
+    let device = scene.form("device", &[("client_id", &*client), ("scope", scope)]).await.json();
+    let sso = "/_matrix/client/v3/login/sso/redirect?redirectUrl=https%3A%2F%2Fapp.example.org%2F";
+    let confirm = browser.get(&scene, sso).await.location().to_owned();
+    let csrf = browser.get(&scene, &confirm).await.field("csrf");
+    let back = browser.post(&scene, &confirm, &[("csrf", &csrf)]).await;
+    let request = format!("{ACCOUNT}/3pid/email/requestToken");
+    scene.json(&request, ("", ask("alice@example.org", 1))).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let cookie = browser.cookie.as_deref().and_then(|cookie| cookie.split_once('=')).unwrap().1.to_owned();
+    let secrets = [
+        ("access token", token),
+        ("authorisation code", code),
+        ("refresh token", text(&granted["refresh_token"])),
+        ("device code", text(&device["device_code"])),
+        ("cookie", cookie),
+        ("login token", parameter(back.location(), "loginToken")),
+        ("proof", parameter(&letters.link(), "code")),
+        ("client secret", "hidden".to_owned()),
+    ];
+    drop(guard);
+    let (logged, stored) = (lines.text(), stored(&scene.app).await);
+    assert!(stored.contains("@alice:localhost"));
+    for (kind, secret) in &secrets {
+        assert!(secret.len() > 5, "{kind}: {secret}");
+        assert!(!logged.contains(secret), "the {kind} is logged");
+        assert!(!stored.contains(secret), "the {kind} is stored");
     }
 }

@@ -65,7 +65,7 @@ impl Scene {
     async fn new(mode: RegistrationMode) -> Self {
         let mut config = Config { public_base_url: Some(SITE.to_owned()), ..Config::default() };
         config.registration.mode = mode;
-        config.registration.tokens = vec!["sesame".to_owned()];
+        config.registration.tokens = vec!["sesame".into()];
         Self::with(config).await
     }
 

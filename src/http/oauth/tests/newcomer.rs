@@ -111,7 +111,7 @@ async fn an_address_is_offered_and_not_asked_for_where_nobody_wants_it() {
 async fn a_puzzle_does_not_keep_newcomers_from_proving_an_address() {
     let mut config = config(RegistrationEmail::Offered);
     config.captcha.site_key = Some("public".to_owned());
-    config.captcha.secret = Some("between us".to_owned());
+    config.captcha.secret = Some("between us".into());
     let (scene, _) = scene_with(config).await;
     let asked = scene.json(REGISTER, ("", json!({}))).await.json();
     let flows = json!([{ "stages": ["m.login.recaptcha", "m.login.dummy"] },
@@ -332,7 +332,7 @@ async fn a_newcomer_solves_a_puzzle() {
     let mut config = config(RegistrationEmail::Off);
     config.public_base_url = Some(SITE.to_owned());
     config.captcha.site_key = Some("public".to_owned());
-    config.captcha.secret = Some("between us".to_owned());
+    config.captcha.secret = Some("between us".into());
     let app = crate::http::App::new(crate::http::tests::services_with(config, Arc::new(Maker)).await);
     let scene = Scene { router: crate::http::endpoints().into_router(app.clone()), app };
     let asked = scene.json(REGISTER, ("", json!({ "username": "alice" }))).await.json();
