@@ -12,6 +12,7 @@ mod client;
 mod courier;
 mod interest;
 mod page;
+mod people;
 mod row;
 
 #[cfg(test)]

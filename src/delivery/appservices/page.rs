@@ -30,11 +30,14 @@ pub(super) struct AppservicePage {
     /// The inboxes whose messages are in it, up to which position.
     pub(super) inboxes: Vec<(OwnedUserId, OwnedDeviceId, Position)>,
     events: Vec<Box<RawValue>>,
-    ephemeral: Vec<Value>,
+    pub(super) ephemeral: Vec<Value>,
     to_device: Vec<Value>,
-    changed: Vec<OwnedUserId>,
-    key_counts: ByDevice,
-    fallback_keys: ByDevice,
+    /// Users whose devices are to be looked up anew.
+    pub(super) changed: BTreeSet<OwnedUserId>,
+    /// Users whose devices need not be known any more.
+    pub(super) parted: BTreeSet<OwnedUserId>,
+    pub(super) key_counts: ByDevice,
+    pub(super) fallback_keys: ByDevice,
 }
 
 /// A transaction as it is sent.
@@ -66,15 +69,15 @@ struct Body<'a> {
     fallback_keys: &'a ByDevice,
 }
 
-type ByDevice = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Value>>;
+pub(super) type ByDevice = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Value>>;
 
 /// Lanes that may have something new.
 #[derive(Default)]
-struct Touched {
+pub(super) struct Touched {
     rooms: Vec<OwnedRoomId>,
     users: Vec<OwnedUserId>,
-    inboxes: BTreeSet<(OwnedUserId, OwnedDeviceId)>,
-    people: bool,
+    pub(super) inboxes: BTreeSet<(OwnedUserId, OwnedDeviceId)>,
+    pub(super) people: bool,
 }
 
 type Found = (Position, OwnedRoomId, Fact);
@@ -86,11 +89,13 @@ impl AppservicePage {
             && self.ephemeral.is_empty()
             && self.to_device.is_empty()
             && self.changed.is_empty()
+            && self.parted.is_empty()
             && self.key_counts.is_empty();
         if is_empty {
             return None;
         }
-        let changed = (!self.changed.is_empty()).then(|| json!({ "changed": self.changed, "left": [] }));
+        let moved = !self.changed.is_empty() || !self.parted.is_empty();
+        let changed = moved.then(|| json!({ "changed": self.changed, "left": self.parted }));
         let body = Body {
             events: &self.events,
             ephemeral: &self.ephemeral,
@@ -130,9 +135,10 @@ impl Courier {
             for (user, device) in &touched.inboxes {
                 self.add_messages(&mut page, user, device).await?;
             }
+            self.add_presence(&mut page, &touched, (from, to)).await?;
         }
         if self.appservice.registration.wants_devices() {
-            self.add_devices(&mut page, &touched, (from, to)).await?;
+            self.add_devices(&mut page, (&touched, &events), (from, to)).await?;
         }
         Ok(page)
     }
@@ -311,33 +317,6 @@ impl Courier {
                     "to_user_id": user, "to_device_id": device,
                 }));
             }
-        }
-        Ok(())
-    }
-
-    /// Whose devices changed, and how many keys those devices have left that something was written to.
-    async fn add_devices(
-        &self,
-        page: &mut AppservicePage,
-        touched: &Touched,
-        (from, to): (Position, Position),
-    ) -> Result<(), StoreError> {
-        if touched.people {
-            for (_, fact) in self.couriers.log().registers(&Lane::People, from, to).await? {
-                if let Fact::Devices { user_id } = fact {
-                    page.changed.push(user_id);
-                }
-            }
-        }
-        for (user, device) in &touched.inboxes {
-            let inbox = Lane::Inbox(user.clone(), device.clone());
-            if self.couriers.log().registers(&inbox, from, to).await?.is_empty() {
-                continue;
-            }
-            let counts = self.couriers.0.devices.key_counts(user, device).await?;
-            let (one_time, fallback) = (json!(counts.one_time), json!(counts.unused_fallback));
-            page.key_counts.entry(user.clone()).or_default().insert(device.clone(), one_time);
-            page.fallback_keys.entry(user.clone()).or_default().insert(device.clone(), fallback);
         }
         Ok(())
     }

@@ -214,6 +214,22 @@ impl World {
         self.log.commit(commit).await.unwrap();
     }
 
+    /// Whom device lists name, in the order of the transactions.
+    fn told_of(&self, what: &str) -> Vec<String> {
+        let taken = self.bridge.taken().into_iter();
+        let lists = taken.map(|body| body["org.matrix.msc3202.device_lists"][what].clone());
+        let users = lists.flat_map(|users| users.as_array().cloned().unwrap_or_default());
+        users.map(|user| user.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What people say of themselves.
+    fn present(&self) -> Vec<String> {
+        let taken = self.bridge.taken().into_iter();
+        let events = taken.flat_map(|body| body["ephemeral"].as_array().cloned().unwrap_or_default());
+        let events = events.filter(|event| event["type"] == "m.presence");
+        events.map(|event| event["content"]["status_msg"].as_str().unwrap().to_owned()).collect()
+    }
+
     fn bodies(&self) -> Vec<String> {
         let taken = self.bridge.taken().into_iter();
         let events = taken.flat_map(|body| body["events"].as_array().unwrap().clone());
@@ -255,6 +271,37 @@ async fn it_hears_of_the_rooms_that_its_users_are_in_and_only_while_they_are() {
         [(bob.clone(), json!("join")), (bob, json!("leave")), (bot, json!("join"))]
     );
     assert!(members.iter().all(|event| event["room_id"].is_string()));
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_hears_of_people_whom_its_users_meet_and_of_nobody_else() {
+    let world = World::new().await;
+    let (room, other) = (world.room().await, world.room().await);
+    world.join("carol", &other).await;
+    let news = |name: &str| {
+        let content = json!({ "presence": "online", "status_msg": name }).to_string();
+        [Fact::Devices { user_id: user(name) }, Fact::Presence { user_id: user(name), content }]
+    };
+    for fact in news("carol").into_iter().chain(news("alice")) {
+        world.fact(Lane::People, fact).await;
+    }
+    world.join("irc_bob", &room).await;
+    world.bridge.until("who was there", || !world.told_of("changed").is_empty()).await;
+    assert_eq!(world.told_of("changed"), ["@alice:a.org", "@irc_bob:a.org"], "whom bob has met");
+    world.join("carol", &room).await;
+    for fact in news("carol") {
+        world.fact(Lane::People, fact).await;
+    }
+    world.say("alice", &room, "hello").await;
+    let told = || world.present().iter().filter(|name| *name == "carol").count();
+    world.bridge.until("carol's presence", || told() > 0).await;
+    assert_eq!(told(), 1, "not from before she came");
+    assert!(world.told_of("changed").contains(&"@carol:a.org".to_owned()), "carol has come");
+    assert!(world.told_of("left").is_empty());
+    world.rooms.leave(&user("carol"), &room, None).await.unwrap();
+    world.bridge.until("carol is gone", || !world.told_of("left").is_empty()).await;
+    assert_eq!(world.told_of("left"), ["@carol:a.org"]);
     world.log.close();
 }
 
@@ -302,10 +349,7 @@ async fn ephemeral_data_and_messages_to_devices_come_along_and_private_receipts_
                  "to_user_id": "@irc_bob:a.org", "to_device_id": "BRIDGE" })]
     );
     let all = world.bridge.taken();
-    let changed = all
-        .iter()
-        .any(|body| body["org.matrix.msc3202.device_lists"]["changed"] == json!(["@irc_bob:a.org"]));
-    assert!(changed, "{all:#?}");
+    assert!(world.told_of("changed").contains(&"@irc_bob:a.org".to_owned()), "{all:#?}");
     assert!(all.iter().any(|body| {
         body["org.matrix.msc3202.device_one_time_keys_count"]["@irc_bob:a.org"]["BRIDGE"].is_object()
     }));
