@@ -13,7 +13,7 @@ mod registration;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use ruma::{OwnedUserId, RoomAliasId, RoomId, ServerName, UserId};
 use subtle::ConstantTimeEq;
@@ -66,15 +66,22 @@ impl Appservice {
 pub struct Appservices(Arc<Vec<Arc<Appservice>>>);
 
 impl Appservices {
-    /// Reads the registrations in `paths`: files, or folders whose `*.yaml` and `*.yml` are read.
+    /// Reads the registrations in `paths`: files, or folders whose `*.yaml` and `*.yml` are read. One that cannot be used is
+    /// logged and left out, so that it takes down neither the server nor the others.
     ///
     /// # Errors
-    /// When one of them cannot be used, with the name of the file.
+    /// When a path cannot be read.
     pub fn read(paths: &[PathBuf], server: &ServerName) -> Result<Self, RegistrationError> {
         let mut all = Vec::new();
         for file in registration::files(paths)? {
-            let registration = Registration::read(&file)?;
-            all.push(registration.open(server).map_err(|why| RegistrationError::new(&file, why))?);
+            let read = Registration::read(&file).and_then(|registration| {
+                let opened = registration.open(server).map_err(|why| RegistrationError::new(&file, why))?;
+                clash(&all, &opened).map_or(Ok(opened), |why| Err(RegistrationError::new(&file, why)))
+            });
+            match read {
+                Ok(appservice) => all.push(appservice),
+                Err(error) => tracing::error!(%error, "an application service is not served: {error}"),
+            }
         }
         Self::new(all)
     }
@@ -84,13 +91,9 @@ impl Appservices {
     /// # Errors
     /// When two of them have the same id or token.
     pub fn new(all: Vec<Appservice>) -> Result<Self, RegistrationError> {
-        let mut known = BTreeSet::new();
-        for appservice in &all {
-            let Registration { id, as_token, hs_token, .. } = &appservice.registration;
-            for (kind, value) in [("id", id), ("as_token", as_token), ("hs_token", hs_token)] {
-                if !known.insert((kind, value.clone())) {
-                    return Err(RegistrationError::new(id, format!("another one has the same `{kind}`")));
-                }
+        for (index, appservice) in all.iter().enumerate() {
+            if let Some(why) = clash(&all[..index], appservice) {
+                return Err(RegistrationError::new(&appservice.registration.id, why));
             }
         }
         Ok(Self(Arc::new(all.into_iter().map(Arc::new).collect())))
@@ -140,4 +143,19 @@ impl Appservices {
         let id = to.map(|it| it.registration.id.clone());
         self.0.iter().filter(move |other| id.as_ref() != Some(&other.registration.id))
     }
+}
+
+/// What another one has that must be an application service's own.
+fn clash(known: &[Appservice], new: &Appservice) -> Option<String> {
+    let (new, known) = (&new.registration, known.iter().map(|known| &known.registration));
+    let same = |known: &Registration| {
+        [
+            ("id", known.id == new.id),
+            ("as_token", known.as_token == new.as_token),
+            ("hs_token", known.hs_token == new.hs_token),
+        ]
+        .into_iter()
+        .find_map(|(kind, is_same)| is_same.then_some(kind))
+    };
+    known.into_iter().find_map(same).map(|kind| format!("another one has the same `{kind}`"))
 }

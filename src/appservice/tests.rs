@@ -84,3 +84,21 @@ fn what_cannot_be_used_says_why() {
         assert!(told.contains(why), "{why}: {told}");
     }
 }
+
+#[test]
+fn one_that_cannot_be_used_does_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("1.yaml", IRC.to_owned()),
+        ("2.yaml", "id: [".to_owned()),
+        ("3.yaml", other("b", "as_irc")),
+        ("4.yaml", other("c", "as_c")),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let all = Appservices::read(&[folder.path().to_owned()], server_name!("a.org")).unwrap();
+    let ids: Vec<&str> = all.iter().map(|it| it.registration.id.as_str()).collect();
+    assert_eq!(ids, ["irc", "c"]);
+    let none = Appservices::read(&[folder.path().join("none.yaml")], server_name!("a.org")).unwrap();
+    assert!(none.is_empty());
+}

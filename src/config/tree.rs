@@ -66,7 +66,7 @@ sections! {
         /// The other servers.
         federation: Federation = Federation::default(),
         /// Registrations of application services (bridges): YAML files, or folders whose `*.yaml` and `*.yml` are
-        /// read. They are read once, at the start.
+        /// read. They are read once, at the start; one that cannot be used is told in the log and left out.
         appservices: Vec<PathBuf> = Vec::new(),
         /// How users' phones are told of what happens.
         push: Push = Push::default(),

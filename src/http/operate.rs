@@ -44,6 +44,7 @@ async fn metrics(app: App, call: Call) -> Result<Response, Failure> {
     let (requests, polls) = app.budget.used();
     let mut text = app.metrics.render(app.log.head(), polls, requests);
     text.push_str(&in_trouble(&app.couriers.troubled().await?, app.ports.clock.now_ms()));
+    text.push_str(&behind(&app).await?);
     let mut response = Response::new(Body::from(text));
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -83,6 +84,25 @@ fn in_trouble(troubled: &[(OwnedServerName, DestinationStatus)], now_ms: u64) ->
     });
     family("lockstep_destination_retry_seconds", &|status| status.retry_at_ms.saturating_sub(now_ms) / 1_000);
     text
+}
+
+/// Lines for application services: how much of the log they do not have yet, and for how long they have not answered.
+async fn behind(app: &App) -> Result<String, Failure> {
+    let (head, now_ms) = (app.log.head(), app.ports.clock.now_ms());
+    let (mut lags, mut failing) = (String::new(), String::new());
+    for appservice in app.appservices.iter().filter(|it| it.registration.url.is_some()) {
+        let Some(row) = app.appservice_couriers.standing(appservice).await? else { continue };
+        let id = appservice.registration.id.replace(['\\', '"', '\n'], "_");
+        // Where there was nothing to bring, the row is not moved at once.
+        let lag = row.pending.as_ref().map_or(0, |_| head.0.saturating_sub(row.cursor.0));
+        let since_ms = row.trouble.map_or(now_ms, |trouble| trouble.failing_since_ms);
+        lags.push_str(&format!("lockstep_appservice_lag{{appservice=\"{id}\"}} {lag}\n"));
+        let seconds = now_ms.saturating_sub(since_ms) / 1_000;
+        failing.push_str(&format!("lockstep_appservice_failing_seconds{{appservice=\"{id}\"}} {seconds}\n"));
+    }
+    Ok(format!(
+        "# TYPE lockstep_appservice_lag gauge\n{lags}# TYPE lockstep_appservice_failing_seconds gauge\n{failing}"
+    ))
 }
 
 /// Those who may not read this need not know that it exists.
