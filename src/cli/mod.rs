@@ -101,6 +101,8 @@ enum UserVerb {
     Suspend(user::Named),
     /// Lets them do everything again.
     Unsuspend(user::Named),
+    /// Tells where a user's notifications go and whether they arrive, by a running server.
+    Pushers(user::Named),
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,6 +196,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
         Some(Verb::User(UserVerb::Unlock(user))) => user::lock(&load(&sources)?, &user, false),
         Some(Verb::User(UserVerb::Suspend(user))) => user::suspend(&load(&sources)?, &user, true),
         Some(Verb::User(UserVerb::Unsuspend(user))) => user::suspend(&load(&sources)?, &user, false),
+        Some(Verb::User(UserVerb::Pushers(user))) => user::pushers(&load(&sources)?, &user),
         Some(Verb::Token(verb)) => token::obey(&load(&sources)?, &verb),
         Some(Verb::Room(RoomVerb::Delete(delete))) => room::delete(&load(&sources)?, &delete),
         Some(Verb::Room(RoomVerb::Block(block))) => room::block(&load(&sources)?, &block, true),

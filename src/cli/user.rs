@@ -75,6 +75,28 @@ pub(super) fn suspend(config: &Config, named: &Named, suspends: bool) -> Result<
     print(&format!("{} is {}\n", named.user, if suspends { "suspended" } else { "not suspended any more" }))
 }
 
+/// Tells how a user's pushers stand, a line each.
+pub(super) fn pushers(config: &Config, named: &Named) -> Result<(), Stop> {
+    let path = format!("/_synapse/admin/v1/users/{}/pushers", named.user.as_str().replace('/', "%2F"));
+    let answer = command(config, "GET", &path, None)?;
+    let pushers = answer.get("pushers").and_then(Value::as_array).cloned().unwrap_or_default();
+    if pushers.is_empty() {
+        return print(&format!("{} has none\n", named.user));
+    }
+    pushers.iter().try_for_each(|pusher| print(&pusher_line(pusher)))
+}
+
+fn pusher_line(pusher: &Value) -> String {
+    let text = |name: &str| pusher.get(name).and_then(Value::as_str).unwrap_or("-");
+    let url = pusher.pointer("/data/url").and_then(Value::as_str).unwrap_or("-");
+    let standing = match (pusher.get("enabled"), pusher.get("failures").and_then(Value::as_u64)) {
+        (Some(Value::Bool(false)), _) => String::from("off"),
+        (_, None | Some(0)) => String::from("works"),
+        (_, Some(failures)) => format!("has failed {failures} times: {}", text("last_error")),
+    };
+    format!("{} {} {url} {standing}\n", text("device_id"), text("app_id"))
+}
+
 /// Has a running server end an account, and remove what its user said and showed.
 pub(super) fn erase(config: &Config, erase: &Erase) -> Result<(), Stop> {
     if !erase.yes {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{active, admit, answer};
-use crate::http::{App, Call, Failure};
+use crate::http::{App, Call, Failure, client::account::deactivate::deactivate};
 
 #[derive(Default, Deserialize)]
 struct Asked {
@@ -18,9 +18,6 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
     let Asked { erase } = if call.body.is_empty() { Asked::default() } else { call.json()? };
     let user = active(&app, &call).await?;
-    // Whoever hangs up now does not stop it halfway.
-    let purge = app.purge.clone();
-    let ending = app.tasks.spawn(async move { purge.end_account(&user, erase).await });
-    ending.await.map_err(Failure::internal)??;
+    deactivate(&app, user, erase).await?;
     Ok(answer(json!({ "id_server_unbind_result": "success" })))
 }

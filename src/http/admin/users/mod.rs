@@ -14,6 +14,7 @@ mod get;
 mod joined_rooms;
 mod list;
 mod lock;
+mod pushers;
 mod remove_devices;
 mod reset_password;
 mod suspend;
@@ -29,6 +30,9 @@ pub(super) fn routes(routes: &mut Routes) {
     });
     add(routes, Method::PUT, "/_lockstep/admin/v1/users/{user_id}/lock", |app, call| {
         Box::pin(lock::handle(app, call))
+    });
+    add(routes, Method::GET, "/_synapse/admin/v1/users/{user_id}/pushers", |app, call| {
+        Box::pin(pushers::handle(app, call))
     });
     add(routes, Method::PUT, "/_synapse/admin/v1/suspend/{user_id}", |app, call| {
         Box::pin(suspend::handle(app, call))

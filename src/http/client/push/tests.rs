@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{
+    account::Registration,
+    http::client::testing::Server,
+    push::{PusherRow, Trouble},
+};
 
 fn pusher(key: &str) -> Value {
     json!({
@@ -108,4 +112,33 @@ async fn notifications_are_listed_newest_first_in_pages() {
     let loud = server.met(&alice, "GET /notifications?only=highlight", Value::Null).await;
     assert_eq!(seen(&loud), [(events[1].clone(), true)]);
     server.check(&alice, "GET /notifications?from=x", (Value::Null, json!("400 M_INVALID_PARAM"))).await;
+}
+
+#[tokio::test]
+async fn administrators_see_whether_notifications_arrive() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, root) = (server.register("alice").await, server.register("root").await);
+    let admin = ruma::user_id!("@root:localhost");
+    server.app().accounts.change_user(admin, |user| user.admin = true).await.unwrap();
+    server.check(&alice, "POST /pushers/set", (pusher("a"), json!({}))).await;
+    let push = &server.app().push;
+    let (id, before) = push.pushers(ruma::user_id!("@alice:localhost")).await.unwrap().remove(0);
+    let last_error = "no answer".to_owned();
+    let trouble = Trouble { failing_since_ms: 5, retry_at_ms: 9, failures: 3, last_error };
+    let after = PusherRow { told_ms: Some(4), trouble: Some(trouble), ..before.clone() };
+    assert!(push.advance_pusher(&id, &before, &after).await.unwrap());
+    let path = "GET /_synapse/admin/v1/users/@alice:localhost/pushers";
+    server.check(&alice, path, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    let told = server.met(&root, path, Value::Null).await;
+    let shown = &told["pushers"][0];
+    assert_eq!((&told["total"], &shown["pushkey"]), (&json!(1), &json!("a")), "{told}");
+    for (name, expected) in [
+        ("last_success_ts", json!(4)),
+        ("failing_since_ts", json!(5)),
+        ("retry_ts", json!(9)),
+        ("failures", json!(3)),
+        ("last_error", json!("no answer")),
+    ] {
+        assert_eq!(shown[name], expected, "{name}: {told}");
+    }
 }
