@@ -12,7 +12,7 @@ use super::{
     Body, Door, File, Media, MediaError, Offered, Shape, Wanted,
     keep::Address,
     multipart::{Part, second_part},
-    rows::{Item, Kind},
+    rows::{Item, Kind, Stored},
     upload::stored,
 };
 use crate::{
@@ -169,7 +169,9 @@ impl Media {
             received.map_err(|_| Loss::Unreachable(String::from("it took too long")))??;
         let now_ms = self.ports.clock.now_ms();
         let stored = stored(&staged, offered, now_ms);
-        if matches!(extent, Extent::Thumbnail(_)) && !is_picture(stored.content_type.as_deref()) {
+        // By what it is, whatever the other server says it is.
+        let is_picture = infer::get(&staged.head).is_some_and(|kind| PICTURES.contains(&kind.mime_type()));
+        if matches!(extent, Extent::Thumbnail(_)) && !(is_picture && says_picture(&stored)) {
             return Err(Loss::Unreachable(String::from("the thumbnail is no picture")));
         }
         self.make_room(stored.size).await?;
@@ -257,9 +259,14 @@ fn is_unknown_endpoint(error: &PeerError) -> bool {
     }
 }
 
-fn is_picture(kind: Option<&str>) -> bool {
-    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    ["image/png", "image/apng", "image/jpeg", "image/gif", "image/webp"].contains(&kind.as_str())
+/// What thumbnails may be.
+const PICTURES: [&str; 5] = ["image/png", "image/apng", "image/jpeg", "image/gif", "image/webp"];
+
+/// Whether a file is served as a picture.
+fn says_picture(stored: &Stored) -> bool {
+    let kind = stored.content_type.as_deref().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    PICTURES.contains(&kind.as_str())
 }
 
 fn found(answer: http::Response<Pieces>) -> Found {

@@ -19,6 +19,7 @@ use super::federation::Town;
 use crate::{
     account::{NewDevice, NewUser},
     http::endpoints,
+    mail::{self, Letter, MailError, Post, Smtp},
     server::{Running, tls},
 };
 
@@ -274,9 +275,19 @@ async fn servers_of_old_are_asked_by_the_older_way() {
         ("/_matrix/media/v3/download/old.test/abc", plain(200, "text/plain", b"from of old")),
         ("/_matrix/media/v3/download/old.test/sly", redirect("https://127.0.0.1/secret")),
         ("/_matrix/media/v3/download/old.test/sly2", redirect("http://b.test/secret")),
+        ("/_matrix/media/v3/thumbnail/old.test/picture", plain(200, "image/png", &picture(32, 32))),
+        ("/_matrix/media/v3/thumbnail/old.test/page", plain(200, "image/png", b"<html><script>")),
     ];
     let heads = Mutex::new(Vec::new());
     while_standing(stand(&listener, Some(&tls), (&answers, &heads)), async {
+        let thumbnail = async |id: &str| {
+            get(&b, &bob, &format!("thumbnail/old.test/{id}?width=32&height=32&method=crop")).await
+        };
+        assert_eq!(thumbnail("picture").await.bytes, picture(32, 32));
+        // Whatever it is called, a page is no thumbnail.
+        let page = thumbnail("page").await;
+        assert!(page.status >= 400, "{}", String::from_utf8_lossy(&page.bytes));
+        heads.lock().clear();
         let answer = get(&b, &bob, "download/old.test/abc").await;
         assert_eq!((answer.status, &answer.bytes[..]), (200, &b"from of old"[..]));
         let asked = std::mem::take(&mut *heads.lock());
