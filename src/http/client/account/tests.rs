@@ -413,3 +413,46 @@ async fn a_login_token_lets_another_device_in_once() {
         server.check("", "POST /login", (by_token(token), json!("403 M_FORBIDDEN"))).await;
     }
 }
+
+/// Row 3.19 of the list of known vulnerabilities (tuwunel 1.9.0: a rule after the last one, and the server fell over).
+#[tokio::test]
+async fn row_3_19_a_push_rule_may_come_after_the_last_one() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let rule = |kind: &str| match kind {
+        "content" => json!({ "actions": [], "pattern": "x" }),
+        "override" | "underride" => json!({ "actions": [], "conditions": [] }),
+        _ => json!({ "actions": [] }),
+    };
+    for (kind, ids) in [
+        ("override", ["a", "b", "c", "d"]),
+        ("underride", ["a", "b", "c", "d"]),
+        ("content", ["a", "b", "c", "d"]),
+        ("room", ["!a:x", "!b:x", "!c:x", "!d:x"]),
+        ("sender", ["@a:x", "@b:x", "@c:x", "@d:x"]),
+    ] {
+        let [a, b, c, d] = ids;
+        for (place, expected) in [
+            (a.to_owned(), 200),
+            (format!("{b}?after={a}"), 200),
+            (format!("{c}?after={b}"), 200),
+            (format!("{a}?after={c}"), 200),
+            (format!("{a}?before={b}"), 200),
+            (format!("{a}?after={a}"), 404),
+            (format!("{d}?after={c}&before={a}"), 400),
+            (format!("{d}?after={d}"), 404),
+            (format!("{d}?after=.m.rule.master"), 400),
+        ] {
+            let request = format!("PUT /pushrules/global/{kind}/{place}");
+            let (status, answer) = server.ask(&alice, &request, rule(kind)).await;
+            assert!(
+                status == expected || (expected >= 400 && (400..500).contains(&status)),
+                "{request}: {answer}"
+            );
+        }
+        let rules = server.met(&alice, "GET /pushrules/", Value::Null).await;
+        let kept = rules["global"][kind].as_array().unwrap().iter().map(|rule| rule["rule_id"].clone());
+        let kept: Vec<Value> = kept.filter(|id| ids.iter().any(|known| id == known)).collect();
+        assert_eq!(kept, [a, b, c], "{kind}");
+    }
+}
