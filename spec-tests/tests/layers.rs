@@ -339,3 +339,147 @@ fn row_4_2_cve_2021_21273_connections_are_made_in_one_place() {
     let expected = ["peer/connect.rs", "peer/internet.rs"].map(String::from);
     assert_eq!(found, BTreeSet::from(expected));
 }
+
+/// Rows of the list of known vulnerabilities (sections 1 to 8) that are shown by a test of another name.
+const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
+    ("1_1", "cve_2025_68667_invite_confused_deputy"),
+    ("1_2", "cve_2026_24471_templates_signed_as_given"),
+    ("1_3", "malicious_answers_to_send_join"),
+    ("1_4", "what_a_server_has_not_signed_is_not_believed"),
+    ("1_5", "ignored_keys_prove_nothing"),
+    ("1_8", "row_1_7_cve_2022_39200_fetched_events_are_checked_like_others"),
+    ("1_9", "cve_2019_18835_cve_2020_26257_events_of_others_and_paths_of_others"),
+    ("1_10", "signatures_are_taken_if_they_are_right_and_shown_to_those_who_may_see_them"),
+    ("1_12", "the_first_administrator_is_made_by_the_secret_in_the_data_folder"),
+    ("2_6", "everybody_sees_what_they_may_and_no_more"),
+    ("2_7", "members_of_a_time_are_told_to_who_may_see_it"),
+    ("2_8", "directories_and_spaces_are_listed"),
+    ("2_17", "files_of_another_server"),
+    ("2_18", "everybody_sees_what_they_may_and_no_more"),
+    ("3_4", "cve_2023_32323_cve_2024_52815_absurd_stripped_state"),
+    ("3_6", "cve_2023_32323_cve_2024_52815_absurd_stripped_state"),
+    ("3_13", "everybody_sees_what_they_may_and_no_more"),
+    ("4_1", "special_addresses_are_not_connected_to"),
+    ("4_3", "special_addresses_are_not_connected_to"),
+    ("4_4", "previews_do_not_look_into_our_network"),
+    ("4_5", "a_name_does_not_lead_into_this_machine"),
+    ("4_6", "no_way_leads_into_a_private_network"),
+    ("4_7", "an_answer_without_end_is_cut_off"),
+    ("5_4", "many_senders_make_one_chain"),
+    ("5_10", "a_waiter_wakes_for_its_own_lanes_only"),
+    ("6_5", "cve_2020_26891_pages_show_parameters_as_text_and_run_nothing"),
+    ("7_1", "ghsa_v2x6_m99h_vqxx_swapped_parameters"),
+    ("7_2", "tuwunel_c564d9e23_sessions_without_a_password_are_not_let_by"),
+    ("7_3", "tuwunel_1_5_1_answers_of_providers_that_do_not_hold"),
+    ("7_4", "b2bd54a2_login_tokens_go_only_where_the_user_says"),
+    ("7_5", "cve_2023_32682_standing_of_the_account_on_every_way_in"),
+    ("7_7", "of_several_who_want_a_name_one_gets_it"),
+    ("7_8", "a_token_stands_for_one_device"),
+    ("7_12", "forwarded_addresses_are_believed_from_trusted_proxies_only"),
+    ("7_14", "the_first_and_the_same_keys_need_no_authentication_and_others_do"),
+    ("7_16", "redaction_takes_text_and_files"),
+    ("7_17", "an_address_is_added_once_its_letter_was_read"),
+];
+
+/// Rows for which there is no test, and why.
+const ROWS_WITHOUT_TEST: &[(&str, &str)] = &[
+    ("1_14", "of clients"),
+    ("3_18", "of clients: what an event says is passed on as it is"),
+    ("5_3", "patterns are matched by crates that take linear time"),
+    ("5_8", "bodies are never unpacked"),
+    ("5_9", "bodies of several parts are never read"),
+    ("7_10", "there is no LDAP"),
+    ("8_a", "Complement runs them"),
+];
+
+/// All rows: sections with how many rows they have.
+const ROWS: [(&str, usize); 7] = [("1", 14), ("2", 20), ("3", 20), ("4", 9), ("5", 10), ("6", 6), ("7", 17)];
+
+/// The names of all tests: functions that follow an attribute.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in rust_files(&root().join("src")).into_iter().chain(rust_files(&root().join("spec-tests"))) {
+        let text = fs::read_to_string(&file).expect("sources are readable");
+        for tail in text.split("test]").skip(1).chain(text.split("test(").skip(1)) {
+            let named = tail.lines().take(12).find_map(|line| {
+                let line = line.trim_start();
+                line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn "))
+            });
+            found.extend(named.and_then(|name| name.split('(').next()).map(String::from));
+        }
+    }
+    found
+}
+
+/// The rows in the name of a test: `row_2_4_…`, `row_2_12_and_2_13_…`, `row_3_1_to_3_3_…`.
+fn rows_of(name: &str) -> Vec<String> {
+    let Some(rest) = name.strip_prefix("row_") else { return Vec::new() };
+    let words: Vec<&str> = rest.split('_').collect();
+    let pair = |at: usize| -> Option<(&str, &str)> { Some((*words.get(at)?, *words.get(at + 1)?)) };
+    let Some((section, first)) = pair(0) else { return Vec::new() };
+    let mut rows = vec![format!("{section}_{first}")];
+    let mut at = 2;
+    while let (Some(word), Some((section, row))) = (words.get(at), pair(at + 1)) {
+        let number = |text: &str| text.parse::<usize>().ok();
+        match (*word, number(row)) {
+            ("and", Some(_)) => rows.push(format!("{section}_{row}")),
+            ("to", Some(last)) => {
+                let first = number(first).unwrap_or(last);
+                rows.extend((first + 1..=last).map(|row| format!("{section}_{row}")));
+            }
+            _ => break,
+        }
+        at += 3;
+    }
+    rows
+}
+
+#[test]
+fn rows_are_read_from_names() {
+    assert_eq!(rows_of("row_2_4_cve_2018_12291_x"), ["2_4"]);
+    assert_eq!(rows_of("row_2_12_and_2_13_x"), ["2_12", "2_13"]);
+    assert_eq!(rows_of("row_3_1_to_3_3_x"), ["3_1", "3_2", "3_3"]);
+    assert_eq!(rows_of("row_8_f_x"), ["8_f"]);
+    assert!(rows_of("rows").is_empty());
+}
+
+/// The list is in the order of what servers have got wrong before; a row without a test is a way to do it again.
+#[test]
+fn every_known_vulnerability_has_a_test() {
+    let tests = tests();
+    let tested: BTreeSet<String> = tests.iter().flat_map(|name| rows_of(name)).collect();
+    let numbered =
+        ROWS.iter().flat_map(|(section, count)| (1..=*count).map(move |row| format!("{section}_{row}")));
+    let lettered = ["a", "b", "c", "d", "e", "f", "g"].into_iter().map(|row| format!("8_{row}"));
+    let mut wrong = Vec::new();
+    for row in numbered.chain(lettered) {
+        let by_name = tested.contains(&row);
+        let other = ROWS_BY_OTHER_NAMES.iter().find(|(of, _)| *of == row);
+        let excused = ROWS_WITHOUT_TEST.iter().any(|(of, _)| *of == row);
+        match (by_name, other, excused) {
+            (true, None, false) | (false, None, true) => {}
+            (false, Some((_, name)), false) if tests.contains(*name) => {}
+            (false, Some((_, name)), false) => wrong.push(format!("row {row}: there is no test {name}")),
+            (false, None, false) => wrong.push(format!("row {row}: no test is named row_{row}_…")),
+            _ => wrong.push(format!("row {row}: it is listed more than once")),
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// Row 1.11 of the list of known vulnerabilities (CVE-2019-11842: predictable tokens): chance comes in through one port,
+/// which the system's generator is behind.
+#[test]
+fn row_1_11_chance_comes_from_one_place() {
+    let mut found = BTreeSet::new();
+    for (_, file, text) in sources() {
+        let is_test = file.components().any(|part| part.as_os_str().to_string_lossy().contains("tests"));
+        let code = code(&text);
+        let makers =
+            ["thread_rng", "rand::rng()", "OsRng", "SysRng", "getrandom", "fastrand", "SmallRng", "StdRng"];
+        if !is_test && makers.iter().any(|maker| code.contains(maker)) {
+            found.insert(file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    assert!(found.iter().all(|file| file == "ports.rs"), "{found:?}");
+}

@@ -149,3 +149,38 @@ async fn serves_tls() {
     let error = Running::start(config).await.err().unwrap();
     assert!(error.to_string().contains("key.pem"), "{error}");
 }
+
+/// Row 7.13 of the list of known vulnerabilities (CVE-2020-10108, CVE-2024-41671: a proxy and a server disagree about
+/// where a request ends): what could be read in two ways is refused, and what follows it is not answered.
+#[tokio::test]
+async fn row_7_13_requests_that_could_be_read_in_two_ways_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(config(folder.path(), Engine::Memory)).await.unwrap();
+    let Address::Tcp(address) = running.addresses()[0] else { panic!("the first listener is TCP") };
+    let smuggled = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for head in [
+        "content-length: 0\r\ncontent-length: 5",
+        "content-length: 0, 5",
+        "content-length: +5",
+        "content-length: -1",
+        "content-length: 0x5",
+        "content-length: 99999999999999999999999",
+        "content-length : 0",
+        "transfer-encoding: xchunked",
+        "transfer-encoding: chunked, identity",
+        "transfer-encoding : chunked",
+        "x: y\r\n continued: z\r\n content-length: 5",
+        "x: a\0b",
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("POST /_matrix/client/v3/login HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n{smuggled}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains("HTTP/1.1 200"), "{head:?}: {answer}");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{head:?}: {answer}");
+    }
+    running.stop().await.unwrap();
+}

@@ -408,3 +408,32 @@ async fn previews_do_not_look_into_our_network() {
     assert_eq!(get(&c, &carol, &preview("https://example.org/")).await.refusal(), "404 M_UNRECOGNIZED");
     c.stop().await.unwrap();
 }
+
+/// Row 4.9 of the list of known vulnerabilities (CVE-2023-38686: certificates of mail servers were not looked at), and
+/// headers through what somebody else has written.
+#[tokio::test]
+async fn row_4_9_letters_go_to_mail_servers_that_prove_who_they_are() {
+    let town = Town::new();
+    let (chain, key) = town.config("mail.test", "mail.test").listen[0].tls.clone().unwrap();
+    let tls = tls::acceptor(tls::Certificate::load(&chain, &key).unwrap()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let letter =
+        |to: &str| Letter { to: to.into(), subject: "x\r\nbcc: eve@example.org".into(), ..Letter::default() };
+    let smtp = |protection| {
+        let port = Some(listener.local_addr().unwrap().port());
+        let (host, from) = ("localhost".to_owned(), "a@example.org".to_owned());
+        Smtp::new(&mail::Settings { host, port, protection, login: None, from }).unwrap()
+    };
+    let heads = Mutex::new(Vec::new());
+    while_standing(stand(&listener, Some(&tls), (&[], &heads)), async {
+        // Its certificate is of an authority that nobody knows, and of another name.
+        let sent = smtp(mail::Protection::Tls).send(letter("bob@example.org")).await;
+        assert!(matches!(sent, Err(MailError::Smtp(_))), "{sent:?}");
+        for to in ["bob@example.org, eve@example.org", "bob@example.org\r\nbcc: eve@example.org", ""] {
+            let sent = smtp(mail::Protection::Tls).send(letter(to)).await;
+            assert!(matches!(sent, Err(MailError::Address(_))), "{to:?}: {sent:?}");
+        }
+    })
+    .await;
+    assert!(heads.lock().is_empty(), "nothing was said to it");
+}

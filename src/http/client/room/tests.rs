@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::{
-    account::{NewSession, NewUser},
-    http::{App, Routes, client, tests::services},
+    account::{NewSession, NewUser, Registration},
+    http::{App, Routes, client, client::testing::Server, tests::services},
 };
 
 /// One user of a server.
@@ -143,4 +143,28 @@ async fn a_room_from_creation_to_upgrade() {
         bob.ok("GET /directory/room/%23home:localhost", Value::Null).await["room_id"],
         new["replacement_room"]
     );
+}
+
+/// Row 2.14 of the list of known vulnerabilities (CVE-2024-6303: anybody could move any alias, and who had `#admins` was
+/// an administrator): an alias is moved and removed by who made it and by the powerful, and gives no power.
+#[tokio::test]
+async fn row_2_14_aliases_are_nobody_elses_and_give_no_power() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let public = json!({ "preset": "public_chat" });
+    let theirs = server.met(&alice, "POST /createRoom", public.clone()).await["room_id"].clone();
+    let own = server.met(&bob, "POST /createRoom", public).await["room_id"].clone();
+    server.met(&bob, &format!("POST /join/{}", theirs.as_str().unwrap()), json!({})).await;
+    let alias = |verb: &str| format!("{verb} /directory/room/%23admins:localhost");
+    server.check(&alice, &alias("PUT"), (json!({ "room_id": theirs }), json!({}))).await;
+    server.check(&bob, &alias("DELETE"), (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    let (status, _) = server.ask(&bob, &alias("PUT"), json!({ "room_id": own })).await;
+    assert_eq!(status, 409);
+    let found = server.met(&bob, &alias("GET"), Value::Null).await;
+    assert_eq!(found["room_id"], theirs);
+    server.check(&alice, &alias("DELETE"), (Value::Null, json!({}))).await;
+    server.check(&bob, &alias("PUT"), (json!({ "room_id": own }), json!({}))).await;
+    for request in ["GET /_synapse/admin/v1/event_reports", "GET /_synapse/admin/v1/registration_tokens"] {
+        server.check(&bob, request, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    }
 }

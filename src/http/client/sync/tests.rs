@@ -185,3 +185,98 @@ async fn an_unwanted_invite_is_refused_or_overlooked() {
     assert!(synced["rooms"]["invite"][&room].is_object(), "{synced}");
     assert!(server.met(&bob, slide, lists).await["rooms"][&room].is_object());
 }
+
+/// Row 2.11 of the list of known vulnerabilities (CVE-2024-53867: sliding sync went on telling of a room that one had
+/// left): after a kick, a ban or leaving, a connection hears of that and of nothing later.
+#[tokio::test]
+async fn row_2_11_who_is_out_of_a_room_hears_nothing_of_it() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    for way in ["leave", "kick", "ban", "forget"] {
+        let room = room(&server, &alice).await;
+        server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+        let wanted = json!({ "timeline_limit": 20, "required_state": [["*", "*"]] });
+        let body = json!({ "room_subscriptions": { &room: wanted }, "lists": { "all": {
+            "ranges": [[0, 9]], "timeline_limit": 20, "required_state": [["*", "*"]] } } });
+        let slid = server.met(&bob, slide, body.clone()).await;
+        let synced = server.met(&bob, "GET /sync", Value::Null).await;
+        let whom = json!({ "user_id": "@bob:localhost" });
+        match way {
+            "kick" | "ban" => drop(server.met(&alice, &format!("POST /rooms/{room}/{way}"), whom).await),
+            _ => drop(server.met(&bob, &format!("POST /rooms/{room}/leave"), json!({})).await),
+        }
+        if way == "forget" {
+            server.met(&bob, &format!("POST /rooms/{room}/forget"), json!({})).await;
+        }
+        let topic = json!({ "topic": "canary" });
+        server.met(&alice, &format!("PUT /rooms/{room}/state/m.room.topic"), topic).await;
+        let say = format!("PUT /rooms/{room}/send/m.room.message/1");
+        server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "canary" })).await;
+        let (mut pos, mut since) = (slid["pos"].clone(), synced["next_batch"].clone());
+        for _ in 0..3 {
+            let path = format!("{slide}?pos={}", pos.as_str().unwrap());
+            let slid = server.met(&bob, &path, body.clone()).await;
+            assert!(!slid.to_string().contains("canary"), "{way}: {slid}");
+            let path = format!("GET /sync?full_state=true&since={}", since.as_str().unwrap());
+            let synced = server.met(&bob, &path, Value::Null).await;
+            assert!(!synced.to_string().contains("canary"), "{way}: {synced}");
+            (pos, since) = (slid["pos"].clone(), synced["next_batch"].clone());
+        }
+    }
+}
+
+/// Row 2.19 of the list of known vulnerabilities (tuwunel 1.9.0: transaction ids of others in bundled edits): the
+/// transaction id of an event is told to the device that sent it and to no other, wherever the event is shown.
+#[tokio::test]
+async fn row_2_19_transaction_ids_are_for_the_sending_device() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let tablet = server.login(json!({ "device_id": "TABLET" })).await["access_token"].clone();
+    let room = room(&server, &alice).await;
+    server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    let send = async |txn: &str, content: Value| {
+        let path = format!("PUT /rooms/{room}/send/m.room.message/{txn}");
+        let sent = server.met(&alice, &path, content).await;
+        sent["event_id"].as_str().unwrap().to_owned()
+    };
+    let text = |body: &str| json!({ "msgtype": "m.text", "body": body });
+    let root = send("canary-1", text("one")).await;
+    let mut edit = text("two");
+    edit["m.new_content"] = text("two");
+    edit["m.relates_to"] = json!({ "rel_type": "m.replace", "event_id": root });
+    send("canary-2", edit).await;
+    let mut reply = text("three");
+    reply["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": root });
+    send("canary-3", reply).await;
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let list = json!({ "ranges": [[0, 9]], "timeline_limit": 20, "required_state": [] });
+    let search = json!({ "search_categories": { "room_events": { "search_term": "one" } } });
+    let mut asked =
+        vec![(slide.to_owned(), json!({ "lists": { "all": list } })), (String::from("POST /search"), search)];
+    for path in [
+        "/sync".to_owned(),
+        format!("/rooms/{room}/messages?dir=b"),
+        format!("/rooms/{room}/event/{root}"),
+        format!("/rooms/{room}/context/{root}"),
+        format!("/_matrix/client/v1/rooms/{room}/relations/{root}"),
+        format!("/_matrix/client/v1/rooms/{room}/threads"),
+        String::from("/notifications"),
+    ] {
+        asked.push((format!("GET {path}"), Value::Null));
+    }
+    for (request, body) in asked {
+        for (name, token, may) in
+            [("phone", &*alice, true), ("tablet", tablet.as_str().unwrap(), false), ("bob", &*bob, false)]
+        {
+            let (status, answer) = server.ask(token, &request, body.clone()).await;
+            assert_eq!(status, 200, "{request}: {answer}");
+            let told = answer.to_string().contains("canary-");
+            let never = request.contains("notifications");
+            assert!(
+                told == (may && !never) || (may && request.contains("search")),
+                "{name} {request}: {answer}"
+            );
+        }
+    }
+}
