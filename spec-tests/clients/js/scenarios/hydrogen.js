@@ -7,7 +7,7 @@ import { inTwoProfiles } from "../lib/profile.js";
 import { hydrogen } from "../lib/site.js";
 
 /** More than a sync brings at once. */
-const MISSED = 25;
+const MISSED = 15;
 
 export default async function () {
     const site = await hydrogen();
