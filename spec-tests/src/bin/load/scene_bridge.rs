@@ -1,6 +1,7 @@
 //! An application service that was down, and catches up on what was said meanwhile.
 
 use std::{
+    cell::RefCell,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -33,9 +34,9 @@ pub(crate) async fn run(sizes: &Sizes, targets: &mut [Target], bench: &mut Bench
     if targets.iter().any(|target| target.server.is_none()) {
         return Ok(());
     }
-    let scene = CatchUp { events: sizes.backlog / WRITERS * WRITERS, bridge: Bridge::start().await? };
+    let scene = CatchUp { events: sizes.backlog / WRITERS * WRITERS, sizes: RefCell::default() };
     bench.play(&scene, targets).await?;
-    let sizes = std::mem::take(&mut scene.bridge.seen()?.sizes);
+    let sizes = scene.sizes.take();
     if !sizes.is_empty() {
         bench.figures(&format!("{}: a transaction", scene.name()), targets, &sizes, "events");
     }
@@ -48,8 +49,6 @@ struct Seen {
     /// Messages that came while it was up, and in how many transactions.
     messages: usize,
     transactions: usize,
-    /// Messages for each transaction, of each target.
-    sizes: Vec<f64>,
 }
 
 /// The application service: it counts.
@@ -101,11 +100,13 @@ impl Bridge {
 
 struct CatchUp {
     events: usize,
-    bridge: Bridge,
+    /// Messages in a transaction of each target, by and large.
+    sizes: RefCell<Vec<f64>>,
 }
 
 impl Scene for CatchUp {
-    type State = Client;
+    /// Each server has one of its own, so that it is down for as long as it takes to set the scene for the other.
+    type State = (Client, Bridge);
 
     fn name(&self) -> String {
         format!("bridge catches up on {} events", self.events)
@@ -116,6 +117,7 @@ impl Scene for CatchUp {
     }
 
     async fn prepare(&self, target: &mut Target) -> Outcome<Self::State> {
+        let bridge = Bridge::start().await?;
         let users = target.users(WRITERS).await?;
         let room = target.room(&users).await?;
         let server = target.server.as_mut().ok_or("the server is not ours")?;
@@ -128,9 +130,9 @@ sender_localpart: load_bot
 rate_limited: false
 namespaces: {{ users: [{{ exclusive: true, regex: '@load_.*' }}], aliases: [], rooms: [] }}
 ",
-            self.bridge.listener.url()
+            bridge.listener.url()
         ))?;
-        self.bridge.seen()?.is_up = true;
+        bridge.seen()?.is_up = true;
         server.restart().await?;
         let bot = target.nobody.service(TOKEN);
         let register = json!({"type": "m.login.application_service", "username": "load_bot"});
@@ -138,30 +140,28 @@ namespaces: {{ users: [{{ exclusive: true, regex: '@load_.*' }}], aliases: [], r
         bot.ask(reqwest::Method::POST, "/_matrix/client/v3/register", Some(&register)).await?;
         bot.join(&room).await?;
         target.settled_cpu().await?;
-        self.bridge.seen()?.is_up = false;
+        bridge.seen()?.is_up = false;
         all(users.iter().map(|user| send_many(user, std::slice::from_ref(&room), self.events / WRITERS)))
             .await?;
         target.calm().await?;
-        Ok(bot)
+        Ok((bot, bridge))
     }
 
-    async fn before(&self, _target: &mut Target, _state: &mut Self::State) -> Outcome<()> {
-        let mut seen = self.bridge.seen()?;
+    async fn before(&self, _target: &mut Target, (_, bridge): &mut Self::State) -> Outcome<()> {
+        let mut seen = bridge.seen()?;
         (seen.messages, seen.transactions) = (0, 0);
         Ok(())
     }
 
-    async fn round(&self, _target: &Target, bot: &mut Self::State) -> Outcome<Work> {
+    async fn round(&self, _target: &Target, (bot, bridge): &mut Self::State) -> Outcome<Work> {
         let begun = Instant::now();
-        self.bridge.seen()?.is_up = true;
+        bridge.seen()?.is_up = true;
         bot.post("/_matrix/client/v1/appservice/load/ping", &json!({})).await?;
-        timeout(DEADLINE, self.bridge.until(self.events))
-            .await
-            .map_err(|_| "the bridge never caught up")??;
+        timeout(DEADLINE, bridge.until(self.events)).await.map_err(|_| "the bridge never caught up")??;
         let wall = begun.elapsed();
-        let mut seen = self.bridge.seen()?;
+        let seen = bridge.seen()?;
         let each = approximate(seen.messages) / approximate(seen.transactions.max(1));
-        seen.sizes.push(each);
+        self.sizes.borrow_mut().push(each);
         Ok(Work { operations: self.events, latencies: Vec::new(), wall: Some(wall) })
     }
 }
