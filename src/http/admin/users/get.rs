@@ -2,6 +2,7 @@
 //! accepted.
 
 use axum::response::Response;
+use ruma::UserId;
 use serde_json::{Value, json};
 
 use super::{admit, answer, user};
@@ -10,19 +11,24 @@ use crate::http::{App, Call, Failure};
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
     let user = user(&app, &call)?;
-    let row = app.accounts.user(&user).await?.ok_or_else(|| Failure::not_found("There is no such user"))?;
-    let (name, avatar) = app.accounts.display(&user).await?;
-    let addresses = app.accounts.addresses(&user).await?.into_iter().map(|(address, of)| {
+    Ok(answer(known(&app, &user).await?))
+}
+
+/// What is known of an account.
+pub(super) async fn known(app: &App, user: &UserId) -> Result<Value, Failure> {
+    let row = app.accounts.user(user).await?.ok_or_else(|| Failure::not_found("There is no such user"))?;
+    let (name, avatar) = app.accounts.display(user).await?;
+    let addresses = app.accounts.addresses(user).await?.into_iter().map(|(address, of)| {
         let (validated, added) = (of.validated_ms, of.added_ms);
         json!({ "medium": "email", "address": address, "validated_at": validated, "added_at": added })
     });
-    let identities = app.accounts.identities(&user).await?.into_iter();
+    let identities = app.accounts.identities(user).await?.into_iter();
     let identities =
         identities.map(|known| json!({ "auth_provider": known.provider, "external_id": known.subject }));
-    let devices: Vec<_> = app.devices.list(&user).await?.into_iter().map(|(id, _)| id).collect();
-    let seen = app.accounts.last_seen(&user, &devices).await?.into_iter().flatten();
+    let devices: Vec<_> = app.devices.list(user).await?.into_iter().map(|(id, _)| id).collect();
+    let seen = app.accounts.last_seen(user, &devices).await?.into_iter().flatten();
     let newest = row.accepted.values().max_by_key(|acceptance| acceptance.at_ms);
-    Ok(answer(json!({
+    Ok(json!({
         "name": user,
         "displayname": name,
         "avatar_url": avatar,
@@ -41,5 +47,5 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         "consent_version": newest.map(|acceptance| &acceptance.version),
         "consent_ts": newest.map(|acceptance| acceptance.at_ms),
         "accepted_policies": row.accepted,
-    })))
+    }))
 }

@@ -7,6 +7,7 @@ use super::{add, admit, answer};
 use crate::http::{App, Call, Failure, Routes};
 
 mod admin;
+mod available;
 mod deactivate;
 mod devices;
 mod erase;
@@ -15,6 +16,7 @@ mod joined_rooms;
 mod list;
 mod lock;
 mod pushers;
+mod put;
 mod remove_devices;
 mod reset_password;
 mod suspend;
@@ -57,6 +59,12 @@ pub(super) fn routes(routes: &mut Routes) {
     }
     add(routes, Method::GET, "/_synapse/admin/v2/users/{user_id}", |app, call| {
         Box::pin(get::handle(app, call))
+    });
+    add(routes, Method::PUT, "/_synapse/admin/v2/users/{user_id}", |app, call| {
+        Box::pin(put::handle(app, call))
+    });
+    add(routes, Method::GET, "/_synapse/admin/v1/username_available", |app, call| {
+        Box::pin(available::handle(app, call))
     });
     for method in [Method::GET, Method::PUT] {
         add(routes, method, "/_synapse/admin/v1/users/{user_id}/admin", |app, call| {

@@ -126,3 +126,38 @@ async fn accounts_are_listed_and_cared_for() {
     assert_eq!(server.login(json!({})).await, "403 M_FORBIDDEN");
     assert!(server.login(json!({ "password": "other" })).await["access_token"].is_string());
 }
+
+#[tokio::test]
+async fn accounts_are_made_and_changed() {
+    let (server, admin, alice) = server().await;
+    let put = |user: &str| format!("PUT /_synapse/admin/v2/users/@{user}:localhost");
+    let free = "GET /_synapse/admin/v1/username_available?username=carol";
+    server.check(&alice, free, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    server.check(&admin, free, (Value::Null, json!({ "available": true }))).await;
+    let new = json!({ "password": "first", "displayname": "Carol", "admin": true });
+    server.check(&alice, &put("carol"), (new.clone(), json!("403 M_FORBIDDEN"))).await;
+    let (status, made) = server.ask(&admin, &put("carol"), new).await;
+    assert_eq!((status, &made["displayname"], &made["admin"]), (201, &json!("Carol"), &json!(true)));
+    server.check(&admin, free, (Value::Null, json!("400 M_USER_IN_USE"))).await;
+    let login = async |password: &str| {
+        let who = json!({ "type": "m.id.user", "user": "carol" });
+        server.login(json!({ "identifier": who, "password": password })).await
+    };
+    let token = login("first").await["access_token"].as_str().unwrap().to_owned();
+    let kept = json!({ "password": "second", "logout_devices": false, "admin": false, "displayname": "" });
+    let (status, told) = server.ask(&admin, &put("carol"), kept).await;
+    assert_eq!((status, &told["displayname"], &told["admin"]), (200, &Value::Null, &json!(false)));
+    assert_eq!(server.met(&token, "GET /account/whoami", Value::Null).await["user_id"], "@carol:localhost");
+    assert_eq!(login("first").await, "403 M_FORBIDDEN");
+    assert_eq!(server.met(&admin, &put("carol"), json!({ "locked": true })).await["locked"], true);
+    server.check(&token, "GET /account/whoami", (Value::Null, json!("401 M_USER_LOCKED"))).await;
+    assert_eq!(server.met(&admin, &put("carol"), json!({ "deactivated": true })).await["deactivated"], true);
+    let again = (json!({ "deactivated": false }), json!("400 M_INVALID_PARAM"));
+    server.check(&admin, &put("carol"), again).await;
+    for wrong in [json!({ "admin": false }), json!({ "deactivated": true }), json!({ "locked": true })] {
+        server.check(&admin, &put("root"), (wrong, json!("400 M_INVALID_PARAM"))).await;
+    }
+    server
+        .check(&admin, "PUT /_synapse/admin/v2/users/@x:elsewhere", (json!({}), json!("400 M_INVALID_PARAM")))
+        .await;
+}
