@@ -70,6 +70,18 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
+impl CommitError {
+    /// Whether the same may succeed later (see [`StoreError::may_pass`]).
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.may_pass(),
+            Self::Conflict(_) | Self::Closed => true,
+            Self::AlreadyDone(_) => false,
+        }
+    }
+}
+
 /// A fact's place in a commit, for those who are told after it is durable.
 #[derive(Clone, Debug)]
 pub(super) struct Touch {

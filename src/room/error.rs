@@ -121,6 +121,16 @@ impl From<FormatError> for RoomError {
 }
 
 impl RoomError {
+    /// Whether it is this server's own trouble, which may be over later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) => error.may_pass(),
+            Self::Conflict | Self::Closed => true,
+            _ => false,
+        }
+    }
+
     pub(super) fn forbidden(reason: &str) -> Self {
         Self::Forbidden(String::from(reason))
     }

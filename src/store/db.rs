@@ -87,6 +87,36 @@ impl Db {
         self.scan(rows, Scan { from, to, reverse: false, limit }).await
     }
 
+    /// The rows that begin with `prefix` and that `keep` wants, however many there are: read a page at a time.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub async fn select<K, V, P>(
+        &self,
+        rows: &Rows<K, V>,
+        prefix: &P,
+        mut keep: impl FnMut(&K, &V) -> bool,
+    ) -> Result<Vec<(K, V)>, StoreError>
+    where
+        K: KeyFields,
+        V: Serialize + DeserializeOwned,
+        P: KeyFields,
+    {
+        let mut from = rows.prefix(prefix);
+        let to = from.after_prefix();
+        let mut kept = Vec::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let page = self.scan(rows, scan).await?;
+            let next = page.last().filter(|_| page.len() == SCAN_ROWS_MAX).map(|(key, _)| rows.key(key));
+            kept.extend(page.into_iter().filter(|(key, value)| keep(key, value)));
+            match next {
+                Some(last) => from = last.successor(),
+                None => return Ok(kept),
+            }
+        }
+    }
+
     /// The rows of any scan within one table.
     ///
     /// # Errors
@@ -98,5 +128,32 @@ impl Db {
     {
         let found = self.0.scan_many(&[scan]).await?.pop().unwrap_or_default();
         found.into_iter().map(|(key, value)| Ok((rows.decode_key(&key)?, rows.decode(&value)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Batch, Memory, Stamped, Write, table::TableId};
+
+    /// However many there are, and none of another table.
+    #[tokio::test]
+    async fn select_reads_all_rows_page_by_page() {
+        const NUMBERS: Rows<(u64,), u64> = Rows::new(TableId::GuestRoom);
+        const OTHERS: Rows<(u64,), u64> = Rows::new(TableId::Farewell);
+        let count = SCAN_ROWS_MAX as u64 * 2 + 1;
+        let db = Db::new(Arc::new(Memory::new()));
+        let put = |key: Key, value: Vec<u8>| Write::Put(Stamped::plain(key.0), Stamped::plain(value));
+        let mut batch = Batch::default();
+        batch.writes.extend((0..count).map(|n| put(NUMBERS.key(&(n,)), NUMBERS.encode(&n))));
+        batch.writes.push(put(OTHERS.key(&(1,)), OTHERS.encode(&1)));
+        db.commit(vec![batch]).await.unwrap();
+        let mut seen = 0;
+        let odd = db.select(&NUMBERS, &(), |_, n| {
+            seen += 1;
+            n % 2 == 1
+        });
+        assert!(odd.await.unwrap().into_iter().map(|(_, n)| n).eq((0..count).filter(|n| n % 2 == 1)));
+        assert_eq!(seen, count);
     }
 }

@@ -116,6 +116,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the same may succeed later: what is damaged stays so.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Closed)
+    }
+
     /// Wraps an engine's own error.
     pub fn engine(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Engine(error.into())

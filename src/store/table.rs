@@ -88,6 +88,8 @@ pub enum TableId {
     GuestRoom = 0x3E,
     /// Up to when nothing of a room's past from before we were there is over.
     RetainedPast = 0x3F,
+    /// Other servers that are yet to be told that an invite of theirs was rejected, by user and room.
+    Farewell = 0xB0,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.
