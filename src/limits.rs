@@ -84,8 +84,11 @@ pub const COURIER_FIRST_PAUSE: Duration = Duration::from_secs(5);
 pub const COURIER_LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// Bytes of the answer to a transaction (ours; a line for each of 50 events).
 pub const COURIER_ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// Servers that are delivered to at the same time (ours; each holds one page in memory).
+/// Servers that are delivered to at the same time and were reached the last time (ours; each holds one page in memory).
 pub const COURIERS_MAX: usize = 200;
+/// Others that are delivered to at the same time: those in trouble and those never reached (ours; most of them only
+/// wait for a connection).
+pub const COURIERS_UNPROVEN_MAX: usize = 400;
 /// How often a transaction is tried before a pause (ours).
 pub const COURIER_TRIES: u32 = 2;
 /// Between these tries (ours).
@@ -98,7 +101,9 @@ pub const COURIER_IDLE_MAX: Duration = Duration::from_secs(60);
 pub const COURIER_ERROR_BYTES_MAX: usize = 500;
 /// Servers whose deliveries are told of at once to those who run this one (ours).
 pub const DESTINATIONS_TOLD_MAX: usize = 1_000;
-/// Servers in trouble that have lines of their own in the metrics (ours).
+/// What waits for one server is counted up to this (ours).
+pub const DESTINATION_WAITING_COUNTED: usize = 1_000;
+/// Servers in trouble, and servers for which something waits, that have lines of their own in the metrics (ours).
 pub const DESTINATIONS_MEASURED_MAX: usize = 100;
 /// Devices of one user, present and past, whose changes are looked at for other servers (ours).
 pub const DEVICE_CHANGES_READ_MAX: usize = 5_000;
@@ -106,15 +111,21 @@ pub const DEVICE_CHANGES_READ_MAX: usize = 5_000;
 pub const TYPING_REMOTE_MS: u64 = 60_000;
 /// How long the presence of a user of another server holds without another word, in milliseconds (ours).
 pub const PRESENCE_REMOTE_MS: u64 = 1_800_000;
+/// Bytes of the items in one transaction (ours; some servers take as little as 10 MiB, and proxies less).
+pub const TRANSACTION_BYTES_MAX: usize = 4 << 20;
+/// How often a single item is tried that a server refuses, before it is left out (ours).
+pub const COURIER_REFUSALS_MAX: u32 = 3;
 /// PDUs in one transaction (server-server API, "Transactions").
 pub const TRANSACTION_PDUS_MAX: usize = 50;
 /// EDUs in one transaction (server-server API, "Transactions").
 pub const TRANSACTION_EDUS_MAX: usize = 100;
 /// Facts of an outbox in one transaction (ours; room events and receipts are to have a share too).
 pub const COURIER_QUEUE_MAX: usize = 40;
-/// Events of one room that a server gets one after another; when more wait, it gets the newest and asks
-/// for what it misses (ours).
-pub const COURIER_LANE_BACKLOG_MAX: usize = 200;
+/// Events of busy rooms that a server gets one after another, each room with its share of this; of a room where more
+/// wait it gets the newest, and asks for what it misses (ours: 100 transactions, so long may another room have to wait).
+pub const COURIER_BACKLOG_MAX: usize = 5_000;
+/// Transactions after which it is looked again whether so much waits (ours; it costs reading as many rows).
+pub const COURIER_BACKLOG_LOOK_EVERY: usize = 20;
 /// Memory for small rows that are read again and again (ours; tens of thousands of them).
 pub const HOT_ROWS_BYTES: u64 = 16 << 20;
 /// The longest value kept there (ours; events have a cache of their own).
@@ -149,6 +160,14 @@ pub const ONE_TIME_KEYS_MAX: u64 = 5_000;
 pub const DEVICES_MAX: usize = 10_000;
 /// Largest content of a to-device message, in bytes of JSON (ours; as events).
 pub const TO_DEVICE_BYTES_MAX: usize = 65_536;
+/// Servers that share no room with this one and that one `sendToDevice` request may name (ours; whoever makes names up
+/// has something kept for each of them).
+pub const TO_DEVICE_STRANGERS_MAX: usize = 100;
+/// How long is kept what waits for a server that is not reached and shares no room with this one, in milliseconds (ours;
+/// a week).
+pub const COURIER_STRANGERS_KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// Bytes of the contents in one EDU with to-device messages, unless one content is larger (ours; as events).
+pub const TO_DEVICE_EDU_BYTES_MAX: usize = 65_536;
 /// Devices that one `sendToDevice` request may name, `*` expanded (ours; about 20 rows of 1 KiB a user).
 pub const TO_DEVICE_TARGETS_MAX: usize = 10_000;
 /// Largest key of a backup, in bytes of JSON (ours; clients write about 700 bytes).
@@ -396,6 +415,16 @@ pub const DNS_POSITIVE_MAX: Duration = Duration::from_secs(24 * 3_600);
 pub const DNS_NEGATIVE_MIN: Duration = Duration::from_secs(5);
 /// Longest time that a missing name is remembered (ours).
 pub const DNS_NEGATIVE_MAX: Duration = Duration::from_secs(300);
+/// How long an answer with addresses is waited for (ours; a connection takes `PEER_CONNECT_SECONDS_MAX` at most).
+pub const DNS_ADDRESSES_MAX: Duration = Duration::from_secs(8);
+/// How long an answer with services is waited for (ours; some resolvers drop such questions).
+pub const DNS_SERVICES_MAX: Duration = Duration::from_secs(3);
+/// How long it is remembered that addresses could not be told (ours; it may be a hiccup).
+pub const DNS_ADDRESSES_FAILED: Duration = Duration::from_secs(15);
+/// How long it is remembered that services could not be told (ours).
+pub const DNS_SERVICES_FAILED: Duration = Duration::from_secs(60);
+/// Failed questions to the DNS that are remembered (ours; about 200 bytes each).
+pub const DNS_FAILURES_KEPT: usize = 10_000;
 /// Delegations that are remembered (ours; about 200 bytes each).
 pub const WELL_KNOWN_CACHED: usize = 20_000;
 /// How long a delegation counts that does not say (server-server API, "Server discovery").
@@ -440,6 +469,11 @@ pub const KEYS_PER_NOTARY_REQUEST_MAX: usize = 100;
 pub const NOTARY_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Servers in one question to us as a notary that are answered (ours).
 pub const NOTARY_SERVERS_MAX: usize = 200;
+/// Servers that are asked for their keys at the same time because somebody asks us as a notary (ours; a quarter of
+/// `KEY_FETCHES_MAX`: anybody may ask, for names that do not exist).
+pub const NOTARY_FETCHES_MAX: usize = 16;
+/// How long who asks us as a notary waits for servers that are asked (ours).
+pub const NOTARY_SECONDS_MAX: Duration = Duration::from_secs(10);
 /// How long a request of a server waits for its earlier ones (ours; the other side waits for 60 s).
 pub const FEDERATION_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Time to answer a request of another server (ours; fetching what is missing for a transaction takes long).
@@ -495,6 +529,16 @@ pub const PARTIAL_SERVERS_MAX: usize = 50_000;
 pub const PARTIAL_JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a user waits for another server to hear that they reject its invite (ours).
 pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The pause before other servers are told again of a rejected invite (ours; doubled with each failure).
+pub const FAREWELL_PAUSE_FIRST: Duration = Duration::from_secs(60);
+/// The longest such pause (ours).
+pub const FAREWELL_PAUSE_MAX: Duration = Duration::from_secs(6 * 3_600);
+/// How long they are told again, in milliseconds (ours; a week).
+pub const FAREWELL_KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// How long rejected invites are not looked for at most (ours).
+pub const FAREWELL_IDLE_MAX: Duration = Duration::from_secs(3_600);
+/// Rejected invites that are told of at the same time (ours).
+pub const FAREWELLS_AT_ONCE: usize = 8;
 /// Time for a look-up that a user waits for: an alias, a profile, a directory (ours).
 pub const LOOK_UP_MAX: Duration = Duration::from_secs(15);
 /// Events of stripped state that are taken from another server (ours; the specification lists nine kinds).

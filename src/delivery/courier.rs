@@ -8,14 +8,29 @@ use super::{
 };
 use crate::{
     device::TOLD,
-    limits::{COURIER_QUEUE_MAX, COURIER_TRIES, COURIER_TRY_PAUSE, TRANSACTION_PDUS_MAX},
+    limits::{
+        COURIER_BACKLOG_LOOK_EVERY, COURIER_BACKLOG_MAX, COURIER_QUEUE_MAX, COURIER_TRIES, COURIER_TRY_PAUSE,
+        TRANSACTION_PDUS_MAX,
+    },
     log::{Commit, CommitError, PageLimits},
     types::{Cursor, Reader, random_string},
 };
 
 /// What one delivery carries.
-pub(super) const LIMITS: PageLimits =
-    PageLimits { append: TRANSACTION_PDUS_MAX, queue: COURIER_QUEUE_MAX, before_opening: false };
+pub(super) const LIMITS: PageLimits = PageLimits {
+    append: TRANSACTION_PDUS_MAX,
+    queue: COURIER_QUEUE_MAX,
+    before_opening: false,
+    backlog: COURIER_BACKLOG_MAX,
+};
+
+/// What the next page may carry: how much waits is looked at now and then.
+fn limits_of(pages: usize) -> PageLimits {
+    match pages.is_multiple_of(COURIER_BACKLOG_LOOK_EVERY) {
+        true => LIMITS,
+        false => PageLimits { backlog: usize::MAX, ..LIMITS },
+    }
+}
 
 /// Runs an errand, and says at the desk how it went.
 pub(super) async fn serve(couriers: Couriers, errand: Errand) {
@@ -49,10 +64,12 @@ impl Courier<'_> {
         let log = self.couriers.log();
         let reader = Reader::Server(self.server.clone());
         let mut cursor = log.cursor_of(self.server).await?;
+        let mut pages = 0;
         loop {
             // What comes up from here on is either in the page or noted.
             self.couriers.0.desk.lock().take_news(self.server);
-            let page = log.page(&reader, cursor, &LIMITS).await?;
+            let page = log.page(&reader, cursor, &limits_of(pages)).await?;
+            pages = if page.slices.iter().any(|slice| slice.gap) { 0 } else { pages + 1 };
             let to = page.to;
             let is_last = to == Cursor::at(log.head());
             let parcel = self.parcel(page).await?;

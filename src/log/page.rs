@@ -23,6 +23,9 @@ pub struct PageLimits {
     /// Whether a lane that was opened within the page is given from its very beginning, so that the
     /// reader learns what its registers hold; what of the rest it may see is then for the caller to say.
     pub before_opening: bool,
+    /// For a server: facts of `Append` retention that may wait in all lanes of which more wait than a page
+    /// carries. A lane with more than its share of this is cut to its newest fact, with a `gap`.
+    pub backlog: usize,
 }
 
 /// What a reader gets.

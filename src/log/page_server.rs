@@ -7,10 +7,13 @@ use super::{
     lane::{Class, class_range, decode_fact, position_of},
 };
 use crate::{
-    limits::{COURIER_LANE_BACKLOG_MAX, SCAN_ROWS_MAX, TRANSACTION_EDUS_MAX},
+    limits::{SCAN_ROWS_MAX, TRANSACTION_EDUS_MAX},
     store::{Scan, StoreError},
     types::{Cursor, Fact, Lane, Position},
 };
+
+/// A lane and the interval of it that a page covers.
+type Part = (Lane, Position, Position);
 
 /// A fact of a lane, before it is known whether the page has room for it.
 struct Candidate {
@@ -21,8 +24,8 @@ struct Candidate {
 
 /// The next page of a server.
 ///
-/// Everything up to the page's end is carried. When it is too much, the end is before the head: nothing
-/// is left out but what lies behind in a lane with a great backlog, which is marked as a gap.
+/// Everything up to the page's end is carried, oldest first. When it is too much, the end is before the head: nothing
+/// is left out but what lies behind in a lane with a great backlog ([`PageLimits::backlog`]), which is marked as a gap.
 pub(super) async fn of_server(
     log: &Log,
     server: &OwnedServerName,
@@ -34,7 +37,7 @@ pub(super) async fn of_server(
     let is_edu = |fact: &Fact| matches!(fact, Fact::Edu { .. });
     let edus_queued = queued.iter().filter(|(_, fact)| is_edu(fact)).count();
     let parts = parts(log, server, from.log, head).await?;
-    let (mut events, gaps) = events(log, &parts).await?;
+    let (mut events, gaps) = events(log, &parts, limits).await?;
     let mut rest = registers(log, &parts, (from.log, head)).await?;
     let pdus = limits.append.saturating_sub(queued.len() - edus_queued).max(1);
     let edus = TRANSACTION_EDUS_MAX.saturating_sub(edus_queued).max(1);
@@ -48,10 +51,13 @@ pub(super) async fn of_server(
             None => slices.push(plain(lane, vec![(at, fact)])),
         }
     }
-    for slice in &mut slices {
-        slice.facts.sort_by_key(|(at, _)| *at);
-        slice.gap = gaps.contains(&slice.lane);
+    for lane in gaps {
+        match slices.iter_mut().find(|slice| slice.lane == lane) {
+            Some(slice) => slice.gap = true,
+            None => slices.push(Slice { gap: true, ..plain(lane, Vec::new()) }),
+        }
     }
+    slices.iter_mut().for_each(|slice| slice.facts.sort_by_key(|(at, _)| *at));
     if !queued.is_empty() {
         slices.push(plain(Lane::Outbox(server.clone()), queued));
     }
@@ -95,7 +101,7 @@ async fn parts(
     server: &OwnedServerName,
     from: Position,
     head: Position,
-) -> Result<Vec<(Lane, Position, Position)>, StoreError> {
+) -> Result<Vec<Part>, StoreError> {
     let subscriptions = log.subscriptions(&Audience::Server(server.clone())).await?;
     let mut parts = Vec::new();
     for lane in log.beyond(from, &subscriptions) {
@@ -110,29 +116,39 @@ async fn parts(
     Ok(parts)
 }
 
-/// Events of the lanes, and the lanes of which only the newest are given.
+/// The first events of the lanes, as many as the page may have and one more, and the lanes of which only the newest
+/// is given.
 async fn events(
     log: &Log,
-    parts: &[(Lane, Position, Position)],
+    parts: &[Part],
+    limits: &PageLimits,
 ) -> Result<(Vec<Candidate>, Vec<Lane>), StoreError> {
-    let scan = |(lane, from, to): &(Lane, Position, Position), reverse, limit| {
+    let scan = |(lane, from, to): &Part, reverse, limit| {
         let (from, to) = class_range(lane, Class::Append, *from, *to);
         Scan { from, to, reverse, limit }
     };
-    let scans: Vec<Scan> = parts.iter().map(|part| scan(part, false, COURIER_LANE_BACKLOG_MAX + 1)).collect();
-    let (mut candidates, mut gaps) = (Vec::new(), Vec::new());
-    for (part, rows) in parts.iter().zip(log.db().scan_many(&scans).await?) {
-        let has_backlog = rows.len() > COURIER_LANE_BACKLOG_MAX;
-        let rows = match has_backlog {
-            true => {
-                gaps.push(part.0.clone());
-                log.db().scan_many(&[scan(part, true, 1)]).await?.pop().unwrap_or_default()
-            }
-            false => rows,
-        };
+    let first: Vec<Scan> = parts.iter().map(|part| scan(part, false, limits.append + 1)).collect();
+    let mut found = log.db().scan_many(&first).await?;
+    let busy: Vec<usize> = (0..parts.len()).filter(|n| found[*n].len() > limits.append).collect();
+    let share = limits.backlog.checked_div(busy.len()).unwrap_or_default().max(limits.append);
+    let mut gaps = Vec::new();
+    for n in busy {
+        let (lane, from, to) = &parts[n];
+        // No lane has more facts than there are positions.
+        if usize::try_from(to.0 - from.0).is_ok_and(|span| span <= share) || share == usize::MAX {
+            continue;
+        }
+        let counted = log.db().scan_many(&[scan(&parts[n], false, share + 1)]).await?.pop();
+        if counted.is_some_and(|rows| rows.len() > share) {
+            gaps.push(lane.clone());
+            found[n] = log.db().scan_many(&[scan(&parts[n], true, 1)]).await?.pop().unwrap_or_default();
+        }
+    }
+    let mut candidates = Vec::new();
+    for ((lane, ..), rows) in parts.iter().zip(found) {
         for (key, value) in rows {
             let (at, fact) = (position_of(&key)?, decode_fact(&value)?);
-            candidates.push(Candidate { lane: part.0.clone(), at, fact });
+            candidates.push(Candidate { lane: lane.clone(), at, fact });
         }
     }
     Ok((candidates, gaps))
@@ -141,12 +157,12 @@ async fn events(
 /// What stands in the registers of the lanes and of all people.
 async fn registers(
     log: &Log,
-    parts: &[(Lane, Position, Position)],
+    parts: &[Part],
     (from, head): (Position, Position),
 ) -> Result<Vec<Candidate>, StoreError> {
     let people = log.may_have(&Lane::People, from).then_some((Lane::People, from, head));
     let parts: Vec<_> = parts.iter().cloned().chain(people).collect();
-    let scan = |(lane, from, to): &(Lane, Position, Position)| {
+    let scan = |(lane, from, to): &Part| {
         let (from, to) = class_range(lane, Class::Register, *from, *to);
         Scan { from, to, reverse: false, limit: SCAN_ROWS_MAX }
     };

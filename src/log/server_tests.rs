@@ -11,12 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use super::{Audience, Commit, Log, PageLimits};
 use crate::{
-    limits::COURIER_LANE_BACKLOG_MAX,
+    limits::{COURIER_BACKLOG_MAX, TRANSACTION_PDUS_MAX},
     store::{Db, memory::Memory},
     types::{Cursor, Fact, Lane, Position, Reader},
 };
 
-const LIMITS: PageLimits = PageLimits { append: 4, queue: 3, before_opening: false };
+const LIMITS: PageLimits = PageLimits { append: 4, queue: 3, before_opening: false, backlog: usize::MAX };
 const SERVERS: usize = 3;
 const ROOMS: usize = 4;
 
@@ -221,29 +221,91 @@ async fn news_names_whom_it_concerns() {
     assert!(log.news().await.is_empty());
 }
 
+/// What couriers ask for.
+const COURIER: PageLimits = PageLimits {
+    append: TRANSACTION_PDUS_MAX,
+    queue: 40,
+    before_opening: false,
+    backlog: COURIER_BACKLOG_MAX,
+};
+
+/// `counts[n]` events wait for server 1 in room `n`, written in turns; the cursor before them.
+async fn with_backlog(counts: &[usize]) -> (Log, Cursor) {
+    let log = open().await;
+    for room in 0..counts.len() {
+        let mut commit = Commit::new();
+        commit.fact(egress(room), event(0));
+        commit.open(Audience::Server(server(1)), egress(room));
+        log.commit(commit).await.unwrap();
+    }
+    let from = Cursor::at(log.head());
+    for n in 0..counts.iter().copied().max().unwrap_or_default() {
+        for room in (0..counts.len()).filter(|room| n < counts[*room]) {
+            let mut commit = Commit::new();
+            commit.fact(egress(room), event((room * 100_000 + n) as u64));
+            log.commit_later(commit);
+        }
+        if n % 100 == 0 {
+            log.commit(Commit::new()).await.unwrap();
+        }
+    }
+    log.commit(Commit::new()).await.unwrap();
+    (log, from)
+}
+
+/// What server 1 gets, transaction by transaction, and the rooms of which it got only the newest.
+async fn transactions(log: &Log, mut from: Cursor) -> (Vec<Vec<u64>>, BTreeSet<Lane>) {
+    let (mut transactions, mut gaps) = (Vec::new(), BTreeSet::new());
+    while from != Cursor::at(log.head()) {
+        let page = log.page(&Reader::Server(server(1)), from, &COURIER).await.unwrap();
+        gaps.extend(page.slices.iter().filter(|slice| slice.gap).map(|slice| slice.lane.clone()));
+        let mut facts: Vec<_> = page.slices.iter().flat_map(|slice| &slice.facts).collect();
+        facts.sort_by_key(|(at, _)| *at);
+        transactions.push(facts.into_iter().map(|(_, fact)| number(fact)).collect());
+        from = page.to;
+    }
+    (transactions, gaps)
+}
+
+/// A server that was away gets all that was said, oldest first.
+#[tokio::test]
+async fn a_backlog_comes_whole_and_in_order() {
+    let (log, from) = with_backlog(&[COURIER_BACKLOG_MAX]).await;
+    let (transactions, gaps) = transactions(&log, from).await;
+    assert!(gaps.is_empty());
+    assert_eq!(transactions.len(), COURIER_BACKLOG_MAX / TRANSACTION_PDUS_MAX);
+    assert!(transactions.concat().into_iter().eq(0..COURIER_BACKLOG_MAX as u64));
+    log.close();
+}
+
 /// A server that was away for long gets the newest event of a busy room, marked as a gap.
 #[tokio::test]
 async fn a_great_backlog_is_cut_to_the_newest() {
-    let log = open().await;
-    let mut commit = Commit::new();
-    commit.fact(egress(1), event(0));
-    commit.fact(egress(2), event(1));
-    commit.open(Audience::Server(server(1)), egress(1));
-    commit.open(Audience::Server(server(1)), egress(2));
-    let first = log.commit(commit).await.unwrap();
-    for n in 2..COURIER_LANE_BACKLOG_MAX as u64 + 4 {
-        let mut commit = Commit::new();
-        commit.fact(egress(1), event(n));
-        log.commit(commit).await.unwrap();
-    }
-    let page =
-        log.page(&Reader::Server(server(1)), Cursor::at(Position(first.0 - 1)), &LIMITS).await.unwrap();
-    assert_eq!(page.to, Cursor::at(log.head()));
-    let slices: Vec<_> =
-        page.slices.iter().map(|slice| (slice.lane.clone(), slice.gap, slice.facts.len())).collect();
-    assert_eq!(slices, [(egress(1), true, 1), (egress(2), false, 1)]);
-    assert_eq!(number(&page.slices[0].facts[0].1), COURIER_LANE_BACKLOG_MAX as u64 + 3);
+    let (log, from) = with_backlog(&[COURIER_BACKLOG_MAX + 1, 1]).await;
+    let (transactions, gaps) = transactions(&log, from).await;
+    assert_eq!(gaps, BTreeSet::from([egress(0)]));
+    assert_eq!(transactions, [[100_000, COURIER_BACKLOG_MAX as u64]]);
     log.close();
+}
+
+/// The order is that of the log, so that a message waits for what was said before it in other rooms. Busy rooms
+/// share what may wait, so that this is 100 transactions, however many rooms there are.
+#[tokio::test]
+async fn a_message_in_another_room_waits_for_so_many_transactions_at_most() {
+    for (busy, each, is_cut) in [(1, 5_000, false), (10, 500, false), (10, 501, true), (40, 1_000, true)] {
+        let (log, from) = with_backlog(&vec![each; busy]).await;
+        let mut commit = Commit::new();
+        commit.fact(egress(busy), event(1));
+        commit.fact(egress(busy), event(9_999_999));
+        commit.open(Audience::Server(server(1)), egress(busy));
+        log.commit(commit).await.unwrap();
+        let (transactions, gaps) = transactions(&log, from).await;
+        let waits = transactions.iter().position(|events| events.contains(&9_999_999)).unwrap();
+        println!("{busy} rooms of {each}: {waits} transactions before the message");
+        assert!(waits <= COURIER_BACKLOG_MAX / TRANSACTION_PDUS_MAX, "it waits for {waits}");
+        assert_eq!(gaps.len(), if is_cut { busy } else { 0 });
+        log.close();
+    }
 }
 
 /// Events that come together may take the last user of a server out of a room and another one in. Neither the

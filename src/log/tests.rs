@@ -16,7 +16,7 @@ use crate::{
     types::{Cursor, Fact, Lane, Membership, Position, Reader},
 };
 
-const LIMITS: PageLimits = PageLimits { append: 4, queue: 5, before_opening: false };
+const LIMITS: PageLimits = PageLimits { append: 4, queue: 5, before_opening: false, backlog: usize::MAX };
 
 fn user(n: usize) -> OwnedUserId {
     OwnedUserId::try_from(format!("@u{n}:here")).unwrap()

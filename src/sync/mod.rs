@@ -172,8 +172,12 @@ impl Sync {
         request: &SyncRequest,
         (reader, from): (&Reader, Cursor),
     ) -> Result<(Cursor, SyncResponse), SyncError> {
-        let limits =
-            PageLimits { append: timeline_limit(request), queue: TO_DEVICE_PAGE_MAX, before_opening: true };
+        let limits = PageLimits {
+            append: timeline_limit(request),
+            queue: TO_DEVICE_PAGE_MAX,
+            before_opening: true,
+            backlog: usize::MAX,
+        };
         let page = self.log.page(reader, from, &limits).await?;
         let seen = page.to;
         Ok((seen, self.render(caller, request, page).await?))

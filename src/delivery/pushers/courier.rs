@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) const LIMITS: PageLimits =
-    PageLimits { append: PUSH_PAGE_EVENTS, queue: 0, before_opening: false };
+    PageLimits { append: PUSH_PAGE_EVENTS, queue: 0, before_opening: false, backlog: usize::MAX };
 
 /// Why a pusher did not get on.
 #[derive(Debug, thiserror::Error)]

@@ -170,7 +170,7 @@ async fn changes_of_counts_wake_the_device_and_changes_of_keys_everybody() {
     assert!(world.changed(Lane::People, at).await.is_empty(), "the same keys are no news");
     world.upload(&bob, one_time_keys(0..1)).await.unwrap();
     let reader = Reader::Device(bob.user.clone(), bob.device.clone());
-    let limits = crate::log::PageLimits { append: 1, queue: 1, before_opening: false };
+    let limits = crate::log::PageLimits { append: 1, queue: 1, before_opening: false, backlog: usize::MAX };
     let page = world.log.page(&reader, Cursor::at(at), &limits).await.unwrap();
     assert_eq!(page.slices.len(), 1);
     assert_eq!(page.slices[0].facts[0].1, Fact::KeyCounts);

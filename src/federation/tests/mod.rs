@@ -166,7 +166,7 @@ impl Wire {
             return false;
         }
         let cursor = from.cursors.lock().get(&to.name).copied().unwrap_or_default();
-        let limits = PageLimits { append: 5, queue: 10, before_opening: false };
+        let limits = PageLimits { append: 5, queue: 10, before_opening: false, backlog: usize::MAX };
         let reader = Reader::Server(to.name.clone());
         let page = from.federation.log.page(&reader, cursor, &limits).await.unwrap();
         let mut ids = Vec::new();

@@ -35,7 +35,7 @@ impl Node {
 
     /// The events of a room that another server has been sent.
     async fn owes(&self, room: &RoomId, other: &OwnedServerName) -> BTreeSet<OwnedEventId> {
-        let limits = PageLimits { append: 10_000, queue: 10_000, before_opening: false };
+        let limits = PageLimits { append: 10_000, queue: 10_000, before_opening: false, backlog: usize::MAX };
         let (log, reader) = (self.app().log.clone(), Reader::Server(other.clone()));
         let (mut owed, mut from) = (BTreeSet::new(), Cursor::default());
         while from.log < log.head() {
