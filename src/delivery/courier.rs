@@ -1,19 +1,21 @@
 //! One server's deliveries, until it has everything or cannot be reached.
 
-use ruma::{OwnedServerName, OwnedTransactionId};
+use std::collections::VecDeque;
+
+use ruma::{OwnedServerName, OwnedTransactionId, OwnedUserId};
 
 use super::{
     Couriers, DeliveryError, DestinationStatus, Transaction, TransportError, backoff, dispatch::Errand,
-    render::Parcel,
+    parcel::Part,
 };
 use crate::{
     device::TOLD,
     limits::{
-        COURIER_BACKLOG_LOOK_EVERY, COURIER_BACKLOG_MAX, COURIER_QUEUE_MAX, COURIER_TRIES, COURIER_TRY_PAUSE,
-        TRANSACTION_PDUS_MAX,
+        COURIER_BACKLOG_LOOK_EVERY, COURIER_BACKLOG_MAX, COURIER_QUEUE_MAX, COURIER_REFUSALS_MAX,
+        COURIER_TRIES, COURIER_TRY_PAUSE, TRANSACTION_PDUS_MAX,
     },
     log::{Commit, CommitError, PageLimits},
-    types::{Cursor, Reader, random_string},
+    types::{Cursor, Position, Reader, random_string},
 };
 
 /// What one delivery carries.
@@ -36,7 +38,7 @@ fn limits_of(pages: usize) -> PageLimits {
 pub(super) async fn serve(couriers: Couriers, errand: Errand) {
     let Errand { server, is_poked, trouble } = errand;
     // Closed only when the server stops.
-    let Ok(_permit) = couriers.0.at_once.clone().acquire_owned().await else { return };
+    let Ok(_permit) = couriers.0.proven.clone().acquire_owned().await else { return };
     let mut courier = Courier { couriers: &couriers, server: &server, trouble, is_poked };
     let outcome = tokio::select! {
         () = couriers.0.stopping.cancelled() => return,
@@ -72,12 +74,13 @@ impl Courier<'_> {
             pages = if page.slices.iter().any(|slice| slice.gap) { 0 } else { pages + 1 };
             let to = page.to;
             let is_last = to == Cursor::at(log.head());
-            let parcel = self.parcel(page).await?;
+            let mut parcel = self.parcel(page).await?;
+            let told = std::mem::take(&mut parcel.told);
             let carries = !parcel.is_empty();
             if carries || self.is_poked {
-                self.hand_over(&parcel).await?;
+                self.hand_over(parcel.parts()).await?;
                 self.is_poked = false;
-                self.settle(&parcel, &reader, to).await?;
+                self.settle(told, &reader, to).await?;
             }
             cursor = to;
             if is_last && !carries && !self.couriers.0.desk.lock().take_news(self.server) {
@@ -87,30 +90,66 @@ impl Courier<'_> {
         }
     }
 
-    /// Puts a parcel's transactions one after another; each is tried some times as it is.
-    async fn hand_over(&mut self, parcel: &Parcel) -> Result<(), TransportError> {
-        for (pdus, edus) in parcel.parts() {
-            let id = OwnedTransactionId::from(random_string(&*self.couriers.0.ports.rng, 20));
-            let transaction = Transaction { id, made_ms: self.couriers.now_ms(), pdus, edus };
-            let mut tries = 0;
-            while let Err(error) = self.couriers.0.transport.put(self.server, &transaction).await {
-                tries += 1;
-                // A server in trouble is not worth more than one try at a time.
-                if tries >= COURIER_TRIES || self.trouble.is_some() || error.retry_after.is_some() {
-                    return Err(error);
-                }
-                tokio::time::sleep(COURIER_TRY_PAUSE).await;
+    /// Puts transactions one after another. One that is refused is halved, until it is known what is refused.
+    async fn hand_over(&mut self, parts: Vec<Part>) -> Result<(), TransportError> {
+        let mut parts = VecDeque::from(parts);
+        while let Some(part) = parts.pop_front() {
+            match self.put(&part).await {
+                Ok(()) => {}
+                Err(error) if error.is_refusal => match part.halves() {
+                    Ok(halves) => halves.into_iter().rev().for_each(|half| parts.push_front(half)),
+                    Err(part) => self.leave_out(&part, error).await?,
+                },
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
+    /// Gives a single item up that is refused again and again by a server that takes transactions.
+    async fn leave_out(&mut self, part: &Part, mut error: TransportError) -> Result<(), TransportError> {
+        for _ in 1..COURIER_REFUSALS_MAX {
+            tokio::time::sleep(COURIER_TRY_PAUSE).await;
+            match self.put(part).await {
+                Err(again) if again.is_refusal => error = again,
+                outcome => return outcome,
+            }
+        }
+        // Whoever refuses even nothing refuses us, and will have it all later.
+        self.put(&Part::default()).await.map_err(|_| error.clone())?;
+        tracing::warn!(%error, "{} refuses an item, which is left out: {}", self.server, part.kind());
+        Ok(())
+    }
+
+    /// Puts one transaction, which is tried some times as it is.
+    async fn put(&self, part: &Part) -> Result<(), TransportError> {
+        let id = OwnedTransactionId::from(random_string(&*self.couriers.0.ports.rng, 20));
+        let Part { pdus, edus } = part.clone();
+        let transaction = Transaction { id, made_ms: self.couriers.now_ms(), pdus, edus };
+        let mut tries = 0;
+        while let Err(error) = self.couriers.0.transport.put(self.server, &transaction).await {
+            tries += 1;
+            // A server in trouble is not worth more than one try at a time.
+            let is_final = self.trouble.is_some() || error.retry_after.is_some() || error.is_refusal;
+            if tries >= COURIER_TRIES || is_final {
+                return Err(error);
+            }
+            tokio::time::sleep(COURIER_TRY_PAUSE).await;
+        }
+        Ok(())
+    }
+
     /// The server has it all: so it is said durably.
-    async fn settle(&mut self, parcel: &Parcel, reader: &Reader, to: Cursor) -> Result<(), DeliveryError> {
-        if !parcel.told.is_empty() {
+    async fn settle(
+        &mut self,
+        told: Vec<(OwnedUserId, Position)>,
+        reader: &Reader,
+        to: Cursor,
+    ) -> Result<(), DeliveryError> {
+        if !told.is_empty() {
             let mut commit = Commit::new();
-            for (user, at) in &parcel.told {
-                commit.put(&TOLD, &(self.server.clone(), user.clone()), &at.0);
+            for (user, at) in told {
+                commit.put(&TOLD, &(self.server.clone(), user), &at.0);
             }
             self.couriers.log().commit(commit).await?;
         }
@@ -133,7 +172,7 @@ impl Courier<'_> {
             DeliveryError::Transport(error) => error,
             error => {
                 tracing::error!(%error, "cannot deliver to {}", self.server);
-                TransportError { message: error.to_string(), retry_after: None }
+                TransportError { message: error.to_string(), retry_after: None, is_refusal: false }
             }
         };
         let (settings, ports) = (&self.couriers.0.settings, &self.couriers.0.ports);

@@ -8,12 +8,14 @@
 //! Invariants: a server's cursor advances only after the server has answered 200; a transaction is
 //! repeated with the same id and the same bytes, and what is planned anew gets a new id; nothing waits
 //! in memory for a server that is down: it costs its cursor, its outbox and a row that says when to try
-//! again; one server's trouble delays no other.
+//! again; one server's trouble delays no other; an item that a server refuses holds up nothing else; only a
+//! server that was reached is out of trouble.
 
 mod appservices;
 mod backoff;
 mod courier;
 mod dispatch;
+mod parcel;
 mod pushers;
 mod render;
 mod standing;
@@ -41,9 +43,9 @@ pub use standing::{Standing, stored_standings};
 pub use transport::ByPeers;
 
 use crate::{
-    device::{DeviceError, Devices},
+    device::Devices,
     history::History,
-    limits::COURIERS_MAX,
+    limits::{COURIERS_MAX, COURIERS_UNPROVEN_MAX},
     log::CommitError,
     store::{BoxFuture, StoreError},
     types::Ports,
@@ -72,6 +74,8 @@ pub struct TransportError {
     pub message: String,
     /// How long the server asks us to wait, if it does.
     pub retry_after: Option<Duration>,
+    /// Whether the server is there and refuses what is in the transaction: the same again would be refused again.
+    pub is_refusal: bool,
 }
 
 /// Brings transactions to servers.
@@ -102,8 +106,6 @@ enum DeliveryError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Commit(#[from] CommitError),
-    #[error(transparent)]
-    Device(#[from] DeviceError),
 }
 
 /// Serves every remote server that something is owed to. Cheap to clone.
@@ -120,7 +122,10 @@ struct Inner {
     /// Told when a courier ends, or a server has been heard from.
     changed: Notify,
     typing: typing::Told,
-    at_once: Arc<Semaphore>,
+    /// For those who were reached the last time.
+    proven: Arc<Semaphore>,
+    /// For those in trouble, and those never reached: they take long, and hold nobody else up.
+    unproven: Arc<Semaphore>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -150,7 +155,8 @@ impl Couriers {
             desk: Mutex::default(),
             changed: Notify::new(),
             typing: typing::Told::default(),
-            at_once: Arc::new(Semaphore::new(COURIERS_MAX)),
+            proven: Arc::new(Semaphore::new(COURIERS_MAX)),
+            unproven: Arc::new(Semaphore::new(COURIERS_UNPROVEN_MAX)),
             tasks: tasks.clone(),
             stopping,
         }));

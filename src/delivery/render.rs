@@ -1,61 +1,25 @@
 //! A page becomes what is put into transactions.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
-use serde::Serialize;
-use serde_json::{
-    Value, json,
-    value::{RawValue, to_raw_value},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
 };
 
-use super::{DeliveryError, courier::Courier};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{DeliveryError, courier::Courier, parcel::Parcel};
 use crate::{
-    device::{DeviceUpdate, ListUpdates, TOLD},
-    limits::{SCAN_ROWS_MAX, TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX},
+    device::{DeviceError, DeviceUpdate, ListUpdates, TOLD},
+    limits::SCAN_ROWS_MAX,
     log::{Audience, Page, Slice},
     store::StoreError,
     types::{Fact, Lane, Position, ReceiptKind},
 };
 
-/// What a page owes to a server.
-#[derive(Default)]
-pub(super) struct Parcel {
-    pdus: Vec<Box<RawValue>>,
-    edus: Vec<Box<RawValue>>,
-    /// Up to where the server has then been told of whose devices.
-    pub(super) told: Vec<(OwnedUserId, Position)>,
-}
-
-#[derive(Serialize)]
-struct Edu<'a, C> {
-    edu_type: &'a str,
-    content: C,
-}
-
-impl Parcel {
-    pub(super) fn is_empty(&self) -> bool {
-        self.pdus.is_empty() && self.edus.is_empty()
-    }
-
-    /// The transactions: one, unless there are more EDUs than one may carry. An empty parcel is one too.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (Vec<Box<RawValue>>, Vec<Box<RawValue>>)> {
-        let mut pdus = self.pdus.chunks(TRANSACTION_PDUS_MAX);
-        let mut edus = self.edus.chunks(TRANSACTION_EDUS_MAX);
-        let count = pdus.len().max(edus.len()).max(1);
-        (0..count).map(move |_| {
-            (pdus.next().unwrap_or_default().to_vec(), edus.next().unwrap_or_default().to_vec())
-        })
-    }
-
-    fn edu(&mut self, edu_type: &str, content: impl Serialize) -> Result<(), StoreError> {
-        self.edus.push(to_raw_value(&Edu { edu_type, content }).map_err(StoreError::engine)?);
-        Ok(())
-    }
-}
-
 impl Courier<'_> {
-    /// What `page` owes to the server. To-device messages come first: others wait for the keys in them.
+    /// What `page` owes to the server. To-device messages come first: others wait for the keys in them. What is
+    /// damaged here is left out, and said in the log: it would hold up everything else for good.
     pub(super) async fn parcel(&self, page: Page) -> Result<Parcel, DeliveryError> {
         let mut parcel = Parcel::default();
         let since = page.from.log;
@@ -69,9 +33,10 @@ impl Courier<'_> {
         }
         for (at, fact) in outbox {
             match fact {
-                Fact::Edu { edu_type, content } => {
-                    parcel.edu(&edu_type, RawValue::from_string(content).map_err(StoreError::engine)?)?;
-                }
+                Fact::Edu { edu_type, content } => match RawValue::from_string(content) {
+                    Ok(content) => parcel.edu(&edu_type, content)?,
+                    Err(error) => self.say_damaged(&edu_type, &error),
+                },
                 Fact::Directed { event_id } => events.push((at, event_id)),
                 _ => {}
             }
@@ -102,10 +67,44 @@ impl Courier<'_> {
     ) -> Result<(), StoreError> {
         events.sort();
         let ids: Vec<OwnedEventId> = events.into_iter().map(|(_, id)| id).collect();
-        for event in self.couriers.0.history.events(&ids).await?.into_iter().flatten() {
-            parcel.pdus.push(event.pdu.json().to_owned());
+        let history = &self.couriers.0.history;
+        let mut found = Vec::with_capacity(ids.len());
+        match history.events(&ids).await {
+            Ok(events) => found.extend(events.into_iter().flatten()),
+            // It is not all of them that are damaged.
+            Err(StoreError::Corrupt(_)) => {
+                for id in &ids {
+                    match history.event(id).await {
+                        Ok(event) => found.extend(event),
+                        Err(error @ StoreError::Corrupt(_)) => self.say_damaged(id, &error),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
         }
+        parcel.pdus.extend(found.into_iter().map(|event| event.pdu.json().to_owned()));
         Ok(())
+    }
+
+    fn say_damaged(&self, what: impl Display, error: &dyn Display) {
+        tracing::error!(%error, "{what} is damaged, and is not delivered to {}", self.server);
+    }
+
+    /// What changed of a user's devices, unless that is damaged: the next update then shows that one is missing.
+    async fn list_updates(
+        &self,
+        user: &UserId,
+        interval: (Position, Position),
+    ) -> Result<ListUpdates, DeliveryError> {
+        match self.couriers.0.devices.list_updates(user, interval).await {
+            Ok(updates) => Ok(updates),
+            Err(DeviceError::Store(error)) if !matches!(error, StoreError::Corrupt(_)) => Err(error.into()),
+            Err(error) => {
+                self.say_damaged(format_args!("what changed of the devices of {user}"), &error);
+                Ok(ListUpdates::default())
+            }
+        }
     }
 
     fn add_room(&self, parcel: &mut Parcel, room: &OwnedRoomId, slice: Slice) -> Result<(), StoreError> {
@@ -167,11 +166,14 @@ impl Courier<'_> {
                     let key = (self.server.clone(), user_id.clone());
                     let told = self.couriers.log().db().row(&TOLD, &key).await?;
                     let from = told.map_or(since, |told| Position(told).min(since));
-                    let updates = self.couriers.0.devices.list_updates(&user_id, (from, at)).await?;
+                    let updates = self.list_updates(&user_id, (from, at)).await?;
                     self.add_updates(parcel, user_id, updates).await?;
                 }
                 Fact::Presence { user_id, content } if self.concerns(&user_id).await? => {
-                    let mut content: Value = serde_json::from_str(&content).map_err(StoreError::engine)?;
+                    let mut content: Value = match serde_json::from_str(&content) {
+                        Ok(content @ Value::Object(_)) => content,
+                        _ => continue,
+                    };
                     content["user_id"] = user_id.as_str().into();
                     // The field is not optional between servers.
                     if content.get("last_active_ago").is_none() {
@@ -214,7 +216,7 @@ impl Courier<'_> {
                 is_met |= self.couriers.0.history.is_joined(room, &user).await?;
             }
             if is_met {
-                let updates = self.couriers.0.devices.list_updates(&user, (Position(told), to)).await?;
+                let updates = self.list_updates(&user, (Position(told), to)).await?;
                 self.add_updates(parcel, user, updates).await?;
             }
         }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use ruma::{
     MilliSecondsSinceUnixEpoch, ServerName, UInt,
     api::{
@@ -28,6 +29,12 @@ fn retry_after(error: &PeerError) -> Option<Duration> {
         Some(RetryAfter::Delay(delay)) => Some(delay),
         _ => None,
     }
+}
+
+/// Whether it is what the transaction holds that the server does not take.
+fn is_refusal(error: &PeerError) -> bool {
+    let refusals = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+    matches!(error, PeerError::Refused { status, .. } if refusals.contains(status))
 }
 
 /// Signed requests to other servers.
@@ -68,7 +75,8 @@ impl Transport for ByPeers {
                 // It has it, and did not say so in a way that we read.
                 Err(PeerError::BadAnswer(_)) => Ok(()),
                 Err(error) => {
-                    Err(TransportError { message: error.to_string(), retry_after: retry_after(&error) })
+                    let (message, retry_after) = (error.to_string(), retry_after(&error));
+                    Err(TransportError { message, retry_after, is_refusal: is_refusal(&error) })
                 }
             }
         })

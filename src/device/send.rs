@@ -13,7 +13,9 @@ use serde_json::{json, value::RawValue};
 use super::{DeviceError, Devices};
 use crate::{
     account::DEVICES,
-    limits::{DEVICE_ATTEMPTS_MAX, DEVICES_MAX, TO_DEVICE_BYTES_MAX, TO_DEVICE_TARGETS_MAX},
+    limits::{
+        DEVICE_ATTEMPTS_MAX, DEVICES_MAX, TO_DEVICE_BYTES_MAX, TO_DEVICE_EDU_BYTES_MAX, TO_DEVICE_TARGETS_MAX,
+    },
     log::{Commit, CommitError, OnceKey},
     store::{Key, Scan},
     types::{Fact, Lane, random_string},
@@ -62,7 +64,9 @@ impl Devices {
             let mut commit = Commit::once(once, Vec::new());
             self.put_local(&mut commit, sending, messages).await?;
             for (server, part) in self.by_server(messages) {
-                commit.fact(Lane::Outbox(server), self.edu(sending, &part));
+                for part in pieces(part) {
+                    commit.fact(Lane::Outbox(server.clone()), self.edu(sending, &part));
+                }
             }
             match self.log.commit(commit).await {
                 Ok(_) | Err(CommitError::AlreadyDone(_)) => return Ok(()),
@@ -151,6 +155,25 @@ impl Devices {
         });
         Fact::Edu { edu_type: "m.direct_to_device".into(), content: content.to_string() }
     }
+}
+
+/// Cuts messages into pieces of some size, since one EDU must not be more than a server takes; contents stay whole.
+fn pieces(messages: Messages) -> Vec<Messages> {
+    let (mut pieces, mut bytes) = (Vec::new(), usize::MAX);
+    for (user, by_device) in messages {
+        for (device, content) in by_device {
+            let size = content.json().get().len() + user.as_str().len();
+            if bytes.saturating_add(size) > TO_DEVICE_EDU_BYTES_MAX {
+                pieces.push(Messages::new());
+                bytes = 0;
+            }
+            bytes += size;
+            if let Some(piece) = pieces.last_mut() {
+                piece.entry(user.clone()).or_default().insert(device, content);
+            }
+        }
+    }
+    pieces
 }
 
 pub(super) fn check_contents(messages: &Messages) -> Result<(), DeviceError> {

@@ -91,7 +91,7 @@ impl ByPost {
 impl Letters for ByPost {
     fn send<'a>(&'a self, digest: Digest) -> BoxFuture<'a, Result<(), TransportError>> {
         Box::pin(async move {
-            let failed = |message: String| TransportError { message, retry_after: None };
+            let failed = |message: String| TransportError { message, retry_after: None, is_refusal: false };
             self.post.send(self.letter(&digest)).await.map_err(|error| failed(error.to_string()))
         })
     }

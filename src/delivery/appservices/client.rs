@@ -147,7 +147,9 @@ impl AppserviceTransport for AppserviceClient {
             let bounds = Bounds::new(APPSERVICE_SECONDS_MAX, APPSERVICE_ANSWER_BYTES_MAX);
             match self.ask(to, (Method::PUT, &path), body, bounds).await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(TransportError { message: error.to_string(), retry_after: None }),
+                Err(error) => {
+                    Err(TransportError { message: error.to_string(), retry_after: None, is_refusal: false })
+                }
             }
         })
     }

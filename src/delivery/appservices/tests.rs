@@ -71,7 +71,9 @@ impl AppserviceTransport for Bridge {
         Box::pin(async move {
             match mood {
                 Mood::Takes => Ok(()),
-                _ => Err(TransportError { message: "no answer".into(), retry_after: None }),
+                _ => {
+                    Err(TransportError { message: "no answer".into(), retry_after: None, is_refusal: false })
+                }
             }
         })
     }

@@ -31,7 +31,7 @@ struct Answer {
 }
 
 fn failed(message: String) -> TransportError {
-    TransportError { message, retry_after: None }
+    TransportError { message, retry_after: None, is_refusal: false }
 }
 
 fn told(error: &NetError) -> TransportError {

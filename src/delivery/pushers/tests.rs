@@ -73,7 +73,7 @@ impl Letters for Phones {
         }
         self.changed.notify_one();
         Box::pin(async move {
-            let failed = || TransportError { message: "421".into(), retry_after: None };
+            let failed = || TransportError { message: "421".into(), retry_after: None, is_refusal: false };
             is_taken.then_some(()).ok_or_else(failed)
         })
     }
@@ -95,8 +95,9 @@ impl Gateway for Phones {
         }
         self.changed.notify_one();
         Box::pin(async move {
-            let fails =
-                |message: &str| Err(TransportError { message: message.to_owned(), retry_after: None });
+            let fails = |message: &str| {
+                Err(TransportError { message: message.to_owned(), retry_after: None, is_refusal: false })
+            };
             match mood {
                 Mood::Takes => Ok(Vec::new()),
                 Mood::Fails => fails("503"),

@@ -70,6 +70,30 @@ async fn other_servers_get_one_edu_for_each_request() {
     assert!(edu["message_id"].is_string());
 }
 
+/// One EDU with everything might be more than the server takes; contents stay whole.
+#[tokio::test]
+async fn much_for_one_server_becomes_several_edus() {
+    let world = World::new().await;
+    let content = json!({ "x": "x".repeat(30_000) });
+    let of_user = |n: usize| json!({ "A": content, "B": content, "*": { "n": n } });
+    let messages: serde_json::Map<String, Value> =
+        (0..5).map(|n| (format!("@u{n}:there"), of_user(n))).collect();
+    send(&world, "t1", Value::Object(messages.clone())).await.unwrap();
+    let edus = waiting(&world, Lane::Outbox("there".try_into().unwrap())).await;
+    assert_eq!(edus.len(), 5);
+    let (mut ids, mut all) = (std::collections::BTreeSet::new(), serde_json::Map::new());
+    for edu in edus {
+        assert!(edu.len() < crate::limits::TO_DEVICE_EDU_BYTES_MAX + 1_000, "{} bytes", edu.len());
+        let edu: Value = serde_json::from_str(&edu).unwrap();
+        ids.insert(edu["message_id"].as_str().unwrap().to_owned());
+        for (user, by_device) in edu["messages"].as_object().unwrap() {
+            let of_user = all.entry(user).or_insert_with(|| json!({})).as_object_mut().unwrap();
+            of_user.extend(by_device.as_object().unwrap().clone());
+        }
+    }
+    assert_eq!((ids.len(), all), (5, messages), "each has an id of its own, and nothing is lost");
+}
+
 #[tokio::test]
 async fn contents_must_be_objects_of_bounded_size() {
     let world = World::new().await;

@@ -1,5 +1,7 @@
 //! Couriers against servers that are up, down, or answer late.
 
+mod refusals;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -38,9 +40,14 @@ impl Clock for PausedClock {
     }
 }
 
+/// Whether a transaction with this body is refused.
+type Refused = fn(&Value) -> bool;
+
 /// Other servers, all in one.
 #[derive(Default)]
 struct Others {
+    /// What is refused by whoever is not down.
+    refused: Mutex<Option<Refused>>,
     down: Mutex<BTreeSet<OwnedServerName>>,
     /// Every attempt: to whom, which id, the body, whether it arrived.
     attempts: Mutex<Vec<Attempt>>,
@@ -62,14 +69,17 @@ impl Transport for Others {
         transaction: &'a Transaction,
     ) -> BoxFuture<'a, Result<(), TransportError>> {
         Box::pin(async move {
-            let arrived = !self.down.lock().contains(server);
+            let is_up = !self.down.lock().contains(server);
             let body = json!({ "pdus": transaction.pdus, "edus": transaction.edus });
+            let is_refusal = is_up && self.refused.lock().is_some_and(|refused| refused(&body));
+            let arrived = is_up && !is_refusal;
             let (server, id) = (server.to_owned(), transaction.id.to_string());
             self.attempts.lock().push(Attempt { server, id, body, arrived });
             self.changed.notify_one();
+            let message = if is_refusal { "too large" } else { "no route" }.to_owned();
             match arrived {
                 true => Ok(()),
-                false => Err(TransportError { message: "no route".into(), retry_after: None }),
+                false => Err(TransportError { message, retry_after: None, is_refusal }),
             }
         })
     }
