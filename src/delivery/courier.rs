@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 
 use ruma::{OwnedServerName, OwnedTransactionId, OwnedUserId};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Couriers, DeliveryError, DestinationStatus, Transaction, TransportError, backoff, dispatch::Errand,
+    Couriers, DeliveryError, DestinationStatus, Transaction, TransportError, backoff,
+    dispatch::{Errand, Return},
     parcel::Part,
 };
 use crate::{
     device::TOLD,
     limits::{
         COURIER_BACKLOG_LOOK_EVERY, COURIER_BACKLOG_MAX, COURIER_QUEUE_MAX, COURIER_REFUSALS_MAX,
-        COURIER_TRIES, COURIER_TRY_PAUSE, TRANSACTION_PDUS_MAX,
+        COURIER_STORE_PAUSE, COURIER_TRIES, COURIER_TRY_PAUSE, TRANSACTION_PDUS_MAX,
     },
-    log::{Commit, CommitError, PageLimits},
+    log::{Audience, Commit, CommitError, PageLimits},
+    store::StoreError,
     types::{Cursor, Position, Reader, random_string},
 };
 
@@ -36,20 +39,47 @@ fn limits_of(pages: usize) -> PageLimits {
 
 /// Runs an errand, and says at the desk how it went.
 pub(super) async fn serve(couriers: Couriers, errand: Errand) {
-    let Errand { server, is_poked, trouble } = errand;
     // Closed only when the server stops.
-    let Ok(_permit) = couriers.0.proven.clone().acquire_owned().await else { return };
+    let Some(_permit) = couriers.permit(&errand).await else { return };
+    let Errand { server, is_poked, trouble, .. } = errand;
     let mut courier = Courier { couriers: &couriers, server: &server, trouble, is_poked };
     let outcome = tokio::select! {
         () = couriers.0.stopping.cancelled() => return,
         outcome = courier.deliver() => outcome,
     };
-    let trouble = match outcome {
-        Ok(()) => None,
-        Err(error) => Some(courier.fail(error).await),
-    };
-    couriers.0.desk.lock().back(&server, trouble);
+    let (is_owed, mut rests_until_ms) = (outcome.is_err(), 0);
+    match outcome {
+        Ok(()) => {}
+        Err(DeliveryError::Transport(error)) => courier.fail(&error).await,
+        Err(error) => {
+            tracing::error!(%error, "cannot read or write what is delivered to {server}");
+            let pause = u64::try_from(COURIER_STORE_PAUSE.as_millis()).unwrap_or(u64::MAX);
+            rests_until_ms = couriers.now_ms().saturating_add(pause);
+        }
+    }
+    let Courier { is_poked, trouble, .. } = courier;
+    couriers.0.desk.lock().back(&server, Return { is_poked, trouble, is_owed, rests_until_ms });
     couriers.0.changed.notify_one();
+}
+
+impl Couriers {
+    /// Waits until the errand may be run. Whoever was reached the last time, or has just reached us, does not wait
+    /// for those who may not be there.
+    async fn permit(&self, errand: &Errand) -> Option<OwnedSemaphorePermit> {
+        let is_proven = match (&errand.trouble, errand.was_heard) {
+            (_, true) => true,
+            (Some(_), false) => false,
+            (None, false) => self.log().is_served(&errand.server).await.unwrap_or_default(),
+        };
+        let proven = || self.0.proven.clone().acquire_owned();
+        if is_proven {
+            return proven().await.ok();
+        }
+        tokio::select! {
+            permit = self.0.unproven.clone().acquire_owned() => permit.ok(),
+            permit = async { errand.heard.notified().await; proven().await } => permit.ok(),
+        }
+    }
 }
 
 /// What serves one server.
@@ -84,8 +114,15 @@ impl Courier<'_> {
             }
             cursor = to;
             if is_last && !carries && !self.couriers.0.desk.lock().take_news(self.server) {
-                // What could not be delivered may be owed no more, as who has ceased to type.
-                return Ok(self.forget_trouble().await?);
+                if self.trouble.is_none() {
+                    return Ok(());
+                }
+                // What could not be delivered may be owed no more, as who has ceased to type. That the server is
+                // there is not said by that; but one that has nothing to do with us any more is no trouble.
+                match self.shares_a_room().await? {
+                    true => self.is_poked = true,
+                    false => return Ok(self.forget_trouble().await?),
+                }
             }
         }
     }
@@ -160,6 +197,11 @@ impl Courier<'_> {
         Ok(self.forget_trouble().await?)
     }
 
+    async fn shares_a_room(&self) -> Result<bool, StoreError> {
+        let reads = self.couriers.log().subscriptions(&Audience::Server(self.server.clone())).await?;
+        Ok(reads.latest().any(|(_, interval)| interval.closed.is_none()))
+    }
+
     async fn forget_trouble(&mut self) -> Result<(), CommitError> {
         match self.trouble.take() {
             Some(_) => backoff::keep(self.couriers.log(), self.server, None).await,
@@ -167,23 +209,16 @@ impl Courier<'_> {
         }
     }
 
-    async fn fail(&mut self, error: DeliveryError) -> DestinationStatus {
-        let error = match error {
-            DeliveryError::Transport(error) => error,
-            error => {
-                tracing::error!(%error, "cannot deliver to {}", self.server);
-                TransportError { message: error.to_string(), retry_after: None, is_refusal: false }
-            }
-        };
+    async fn fail(&mut self, error: &TransportError) {
         let (settings, ports) = (&self.couriers.0.settings, &self.couriers.0.ports);
         let now = (ports.clock.now_ms(), &*ports.rng);
-        let status = DestinationStatus::after(self.trouble.as_ref(), &error, settings, now);
+        let status = DestinationStatus::after(self.trouble.as_ref(), error, settings, now);
         if status.failures == 1 {
             tracing::info!("{} cannot be reached: {error}", self.server);
         }
         if let Err(error) = backoff::keep(self.couriers.log(), self.server, Some(&status)).await {
             tracing::warn!(%error, "cannot write down that {} is not reached", self.server);
         }
-        status
+        self.trouble = Some(status);
     }
 }

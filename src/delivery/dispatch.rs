@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use ruma::{OwnedServerName, ServerName};
+use tokio::sync::Notify;
 
 use super::{Couriers, DestinationStatus, backoff, courier};
 use crate::limits::{COURIER_IDLE_MAX, COURIER_STORE_PAUSE};
@@ -29,7 +31,26 @@ struct Place {
     is_poked: bool,
     /// The server has reached us since the courier left.
     was_heard: bool,
+    /// Told when it does.
+    heard: Arc<Notify>,
     trouble: Option<DestinationStatus>,
+    /// Our own trouble keeps us from serving it until then.
+    rests_until_ms: u64,
+}
+
+impl Place {
+    /// When a courier may go.
+    fn may_go_ms(&self) -> u64 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.retry_at_ms).max(self.rests_until_ms)
+    }
+
+    /// The server has reached us: it is worth a try at once, even if nothing is owed to it.
+    fn end_pause(&mut self) -> bool {
+        let Some(trouble) = &mut self.trouble else { return false };
+        trouble.retry_at_ms = 0;
+        self.is_poked = true;
+        true
+    }
 }
 
 /// An errand for a courier.
@@ -37,6 +58,21 @@ pub(super) struct Errand {
     pub(super) server: OwnedServerName,
     pub(super) is_poked: bool,
     pub(super) trouble: Option<DestinationStatus>,
+    /// The server has reached us lately.
+    pub(super) was_heard: bool,
+    /// Told when it does while the courier is under way.
+    pub(super) heard: Arc<Notify>,
+}
+
+/// What a courier comes back with.
+pub(super) struct Return {
+    /// The server is yet to be told of us.
+    pub(super) is_poked: bool,
+    pub(super) trouble: Option<DestinationStatus>,
+    /// Something is owed to it still.
+    pub(super) is_owed: bool,
+    /// When to go again at the earliest, after trouble of our own.
+    pub(super) rests_until_ms: u64,
 }
 
 impl Desk {
@@ -58,22 +94,30 @@ impl Desk {
         let Some(place) = self.servers.get_mut(server) else { return false };
         // What a courier that is on its way tells of trouble is older news.
         place.was_heard = place.is_served;
-        let Some(trouble) = &mut place.trouble else { return false };
-        trouble.retry_at_ms = 0;
-        place.has_news = true;
-        true
+        if place.is_served {
+            place.heard.notify_one();
+        }
+        place.end_pause()
     }
 
     /// The couriers that can start now.
     fn due(&mut self, now_ms: u64) -> Vec<Errand> {
         let mut due = Vec::new();
         for (server, place) in &mut self.servers {
-            let may_try = place.trouble.as_ref().is_none_or(|trouble| trouble.retry_at_ms <= now_ms);
-            if (place.has_news || place.is_poked) && !place.is_served && may_try {
+            let may_go = place.may_go_ms() <= now_ms;
+            if (place.has_news || place.is_poked) && !place.is_served && may_go {
                 place.is_served = true;
                 place.has_news = false;
-                let is_poked = std::mem::take(&mut place.is_poked);
-                due.push(Errand { server: server.clone(), is_poked, trouble: place.trouble.clone() });
+                // A pause of nothing is one that the server has ended.
+                let was_heard = place.trouble.as_ref().is_some_and(|trouble| trouble.retry_at_ms == 0);
+                place.heard = Arc::default();
+                due.push(Errand {
+                    server: server.clone(),
+                    is_poked: std::mem::take(&mut place.is_poked),
+                    trouble: place.trouble.clone(),
+                    was_heard,
+                    heard: place.heard.clone(),
+                });
             }
         }
         due
@@ -81,20 +125,22 @@ impl Desk {
 
     /// The next time at which a pause ends.
     fn next_ms(&self) -> Option<u64> {
-        let waiting = self.servers.values().filter(|place| !place.is_served && place.has_news);
-        waiting.filter_map(|place| Some(place.trouble.as_ref()?.retry_at_ms)).min()
+        let waiting = self.servers.values().filter(|place| !place.is_served);
+        waiting.filter(|place| place.has_news || place.is_poked).map(Place::may_go_ms).min()
     }
 
     /// A courier is back; whoever is without news and trouble leaves the desk.
-    pub(super) fn back(&mut self, server: &ServerName, trouble: Option<DestinationStatus>) {
+    pub(super) fn back(&mut self, server: &ServerName, back: Return) {
         let Some(place) = self.servers.get_mut(server) else { return };
         place.is_served = false;
-        place.has_news |= trouble.is_some();
-        place.trouble = trouble;
-        if let (true, Some(trouble)) = (std::mem::take(&mut place.was_heard), &mut place.trouble) {
-            trouble.retry_at_ms = 0;
+        place.has_news |= back.is_owed;
+        place.is_poked |= back.is_poked;
+        place.trouble = back.trouble;
+        place.rests_until_ms = back.rests_until_ms;
+        if std::mem::take(&mut place.was_heard) {
+            place.end_pause();
         }
-        if !place.has_news && place.trouble.is_none() {
+        if !place.has_news && !place.is_poked && place.trouble.is_none() {
             self.servers.remove(server);
         }
     }
@@ -165,13 +211,15 @@ async fn begin(couriers: &Couriers) -> Result<(), crate::store::StoreError> {
         place.has_news = true;
         place.is_poked = true;
     }
-    for (server, mut trouble) in troubled {
+    for (server, trouble) in troubled {
         let place = desk.servers.entry(server).or_default();
-        if std::mem::take(&mut place.was_heard) {
-            trouble.retry_at_ms = 0;
-        }
         place.has_news = true;
         place.trouble = Some(trouble);
+    }
+    for place in desk.servers.values_mut() {
+        if std::mem::take(&mut place.was_heard) {
+            place.end_pause();
+        }
     }
     desk.is_loaded = true;
     desk.servers.retain(|_, place| place.has_news || place.trouble.is_some());

@@ -91,6 +91,14 @@ impl Log {
         Ok(Cursor { log: first.unwrap_or_else(|| self.head()), queue: Position::ZERO })
     }
 
+    /// Whether a server has ever been delivered to.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_served(&self, server: &OwnedServerName) -> Result<bool, StoreError> {
+        Ok(self.db().raw(&cursor_key(&Reader::Server(server.clone()))).await?.is_some())
+    }
+
     async fn read_servers(
         &self,
     ) -> Result<(Vec<(OwnedServerName, OwnedRoomId)>, BTreeSet<OwnedServerName>), StoreError> {

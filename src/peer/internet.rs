@@ -9,14 +9,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioTimer};
 use ruma::ServerName;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -81,7 +84,7 @@ pub struct Internet {
     /// For push gateways, for application services and providers of identities, for puzzles, and for pages.
     web: [HttpClient; 4],
     tls: Arc<ClientConfig>,
-    all: Semaphore,
+    all: Arc<Semaphore>,
     each: Slots,
     closing: CancellationToken,
 }
@@ -121,7 +124,7 @@ impl Internet {
         };
         let web = Arc::new(Browser { client: client(Mode::Web, &locator, PEER_IDLE_EACH_MAX) });
         let discovery = Discovery::new(web, ports.clock);
-        let all = Semaphore::new(PEER_EXCHANGES_MAX);
+        let all = Arc::new(Semaphore::new(PEER_EXCHANGES_MAX));
         let each = Slots::new(PEER_EXCHANGES_EACH_MAX);
         let [push, others @ ..] = &web_locators;
         let others = others.each_ref().map(|locator| client(Mode::Web, locator, PEER_IDLE_EACH_MAX));
@@ -176,9 +179,9 @@ impl Internet {
         request: Request<Bytes>,
         bytes_max: usize,
     ) -> Result<Response<Bytes>, NetError> {
-        // Nobody closes the semaphore.
-        let _share = self.all.acquire().await.ok();
+        // First a place at the server: who waits for it takes none of those for all. Nobody closes the semaphore.
         let _slot = self.each.enter(server).await;
+        let _share = self.all.acquire().await.ok();
         receive(self.head(server, request).await?, bytes_max).await
     }
 
@@ -254,7 +257,11 @@ impl Net for Internet {
         request: Request<Bytes>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Response<Pieces>, NetError>> {
-        Box::pin(within(timeout, async move { Ok(self.head(server, request).await?.map(pieces)) }))
+        Box::pin(within(timeout, async move {
+            let _slot = self.each.enter(server).await;
+            let share = self.all.clone().acquire_owned().await.ok();
+            Ok(self.head(server, request).await?.map(|body| pieces(body, share)))
+        }))
     }
 
     fn browse<'a>(
@@ -263,10 +270,10 @@ impl Net for Internet {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Response<Pieces>, NetError>> {
         let [.., pages] = &self.web;
-        Box::pin(within(
-            timeout,
-            async move { Ok(ask(pages, &request).await.map_err(Lost::told)?.map(pieces)) },
-        ))
+        Box::pin(within(timeout, async move {
+            let share = self.all.clone().acquire_owned().await.ok();
+            Ok(ask(pages, &request).await.map_err(Lost::told)?.map(|body| pieces(body, share)))
+        }))
     }
 }
 
@@ -324,9 +331,13 @@ async fn ask(client: &HttpClient, request: &Request<Bytes>) -> Result<Response<I
     })
 }
 
-fn pieces(body: Incoming) -> Pieces {
-    let broken = |error| NetError::Unreachable(format!("its answer broke off: {error}"));
-    body.into_data_stream().map_err(broken).boxed()
+/// The body piece by piece; the exchange is counted among all until it is read or dropped.
+fn pieces(body: Incoming, share: Option<OwnedSemaphorePermit>) -> Pieces {
+    let told = move |piece: Result<Bytes, hyper::Error>| {
+        let _held = &share;
+        piece.map_err(|error| NetError::Unreachable(format!("its answer broke off: {error}")))
+    };
+    body.into_data_stream().map(told).boxed()
 }
 
 async fn receive(answer: Response<Incoming>, bytes_max: usize) -> Result<Response<Bytes>, NetError> {

@@ -1,5 +1,6 @@
 //! Couriers against servers that are up, down, or answer late.
 
+mod pools;
 mod refusals;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
     device::Devices,
     history::History,
     keys::SigningKey,
+    limits::COURIER_ANSWER_SECONDS_MAX,
     log::{Audience, Commit, Log},
     peer::{self, Isolated, Peers},
     room::{Message, NewRoom, Rooms},
@@ -49,6 +51,8 @@ struct Others {
     /// What is refused by whoever is not down.
     refused: Mutex<Option<Refused>>,
     down: Mutex<BTreeSet<OwnedServerName>>,
+    /// Who takes a connection and never answers.
+    hanging: Mutex<BTreeSet<OwnedServerName>>,
     /// Every attempt: to whom, which id, the body, whether it arrived.
     attempts: Mutex<Vec<Attempt>>,
     changed: Notify,
@@ -69,6 +73,9 @@ impl Transport for Others {
         transaction: &'a Transaction,
     ) -> BoxFuture<'a, Result<(), TransportError>> {
         Box::pin(async move {
+            if self.hanging.lock().contains(server) {
+                tokio::time::sleep(COURIER_ANSWER_SECONDS_MAX).await;
+            }
             let is_up = !self.down.lock().contains(server);
             let body = json!({ "pdus": transaction.pdus, "edus": transaction.edus });
             let is_refusal = is_up && self.refused.lock().is_some_and(|refused| refused(&body));
