@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Settings, TransportError};
 use crate::{
-    limits::{COURIER_ERROR_BYTES_MAX, SCAN_ROWS_MAX},
+    limits::COURIER_ERROR_BYTES_MAX,
     log::{Commit, CommitError, Log},
     store::{
         StoreError,
@@ -62,7 +62,7 @@ impl DestinationStatus {
 
 /// Everyone who has had trouble.
 pub(super) async fn all(log: &Log) -> Result<Vec<(OwnedServerName, DestinationStatus)>, StoreError> {
-    let rows = log.db().range(&DESTINATIONS, &(), SCAN_ROWS_MAX).await?;
+    let rows = log.db().select(&DESTINATIONS, &(), |_, _| true).await?;
     Ok(rows.into_iter().map(|((server,), status)| (server, status)).collect())
 }
 

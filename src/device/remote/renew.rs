@@ -14,11 +14,11 @@ use crate::{
     history::History,
     limits::{
         COURIER_STORE_PAUSE, DEVICE_LISTS_AT_ONCE, DEVICE_LISTS_IDLE_MAX, DEVICE_LISTS_PAUSE_FIRST,
-        DEVICE_LISTS_PAUSE_MAX, KEY_ANSWER_BYTES_MAX, LOOK_UP_MAX, SCAN_ROWS_MAX,
+        DEVICE_LISTS_PAUSE_MAX, KEY_ANSWER_BYTES_MAX, LOOK_UP_MAX,
     },
     log::{Audience, Commit},
     peer::{Bounds, PeerError, Peers},
-    store::StoreError,
+    store::{BoxFuture, StoreError},
     types::{Fact, Lane, Position, RegisterKey},
 };
 
@@ -61,20 +61,38 @@ impl Devices {
     /// # Errors
     /// When the store fails.
     pub async fn renew_due(&self, peers: &Peers, history: &History) -> Result<Duration, DeviceError> {
-        let rows = self.log.db().range(&STALE, &(), SCAN_ROWS_MAX).await?;
-        let now = self.ports.clock.now_ms();
-        let due = rows.into_iter().filter(|(_, stale)| stale.retry_at_ms <= now);
-        let renewals =
-            due.map(|((server, user), stale)| self.renew_one((peers, history), (server, user), stale));
-        let renewals: Vec<_> = renewals.collect();
-        let mut renewed = stream::iter(renewals).buffer_unordered(DEVICE_LISTS_AT_ONCE);
-        while let Some(done) = renewed.next().await {
-            done?;
-        }
-        let rows = self.log.db().range(&STALE, &(), SCAN_ROWS_MAX).await?;
-        let now = self.ports.clock.now_ms();
-        let next = rows.iter().map(|(_, stale)| stale.retry_at_ms.saturating_sub(now)).min();
-        Ok(next.map_or(DEVICE_LISTS_IDLE_MAX, Duration::from_millis).min(DEVICE_LISTS_IDLE_MAX))
+        let (db, now) = (self.log.db(), self.ports.clock.now_ms());
+        let due = db.select(&STALE, &(), |_, stale| stale.retry_at_ms <= now).await?.into_iter();
+        let renewals = due.map(|(place, stale)| async move {
+            // What goes wrong with one list keeps nobody from the others.
+            let renewed = self.renew_one((peers, history), place.clone(), stale.clone()).await;
+            let Err(error) = renewed else { return Duration::ZERO };
+            tracing::error!(%error, "cannot renew the device list of {}", place.1);
+            let mut commit = Commit::new();
+            self.put_off(&mut commit, place, &stale);
+            self.log.commit_later(commit);
+            COURIER_STORE_PAUSE
+        });
+        let renewals: Vec<_> = renewals.map(|renewal| Box::pin(renewal) as BoxFuture<'_, Duration>).collect();
+        let pauses: Vec<Duration> =
+            stream::iter(renewals).buffer_unordered(DEVICE_LISTS_AT_ONCE).collect().await;
+        let (now, mut next) = (self.ports.clock.now_ms(), DEVICE_LISTS_IDLE_MAX);
+        db.select(&STALE, &(), |_, stale| {
+            next = next.min(Duration::from_millis(stale.retry_at_ms.saturating_sub(now)));
+            false
+        })
+        .await?;
+        Ok(pauses.into_iter().fold(next, Duration::max))
+    }
+
+    /// Has a list asked for again after a pause, unless more is told of it meanwhile.
+    fn put_off(&self, commit: &mut Commit, place: (OwnedServerName, OwnedUserId), stale: &StaleList) {
+        let pause = DEVICE_LISTS_PAUSE_FIRST.saturating_mul(1 << stale.failures.min(16));
+        let pause = u64::try_from(pause.min(DEVICE_LISTS_PAUSE_MAX).as_millis()).unwrap_or(u64::MAX);
+        let failures = stale.failures.saturating_add(1);
+        let retry_at_ms = self.ports.clock.now_ms().saturating_add(pause);
+        commit.expect_equals(&STALE, &place, stale);
+        commit.put(&STALE, &place, &StaleList { failures, retry_at_ms, ..stale.clone() });
     }
 
     async fn renew_one(
@@ -93,18 +111,13 @@ impl Devices {
         let mut commit = Commit::new();
         match outcome {
             Ok(Some(_)) => return Ok(()),
-            Err(error) if error.is_outage() => {
-                let pause = DEVICE_LISTS_PAUSE_FIRST.saturating_mul(1 << stale.failures.min(16));
-                let pause = u64::try_from(pause.min(DEVICE_LISTS_PAUSE_MAX).as_millis()).unwrap_or(u64::MAX);
-                let failures = stale.failures.saturating_add(1);
-                let retry_at_ms = self.ports.clock.now_ms().saturating_add(pause);
-                let after = StaleList { failures, retry_at_ms, ..stale.clone() };
-                commit.put(&STALE, &(server.clone(), user.clone()), &after);
-            }
+            Err(error) if error.is_outage() => self.put_off(&mut commit, (server, user), &stale),
             // Whoever wants to know asks the server without us in between.
-            Ok(None) | Err(_) => Self::forget_remote(&mut commit, &server, &user),
+            Ok(None) | Err(_) => {
+                Self::forget_remote(&mut commit, &server, &user);
+                commit.expect_equals(&STALE, &(server, user), &stale);
+            }
         }
-        commit.expect_equals(&STALE, &(server, user), &stale);
         // If more was told meanwhile, it begins anew.
         self.attempt(commit).await.map(drop)
     }

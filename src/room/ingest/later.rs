@@ -28,6 +28,7 @@ use crate::{
     },
     log::{Commit, CommitError},
     room::{RoomError, Rooms},
+    store::BoxFuture,
 };
 
 /// Events that were kept, by their ids.
@@ -70,17 +71,27 @@ impl Rooms {
     pub async fn judge_due(&self) -> Result<Duration, RoomError> {
         let db = self.0.history.log().db();
         let now = self.now_ms();
-        let due = db.range(&RETRIES, &(), SCAN_ROWS_MAX).await?.into_iter();
-        let due = due.filter(|(_, retry)| retry.retry_at_ms <= now);
-        let attempts: Vec<_> = due.map(|((room, part), retry)| self.try_again(room, part, retry)).collect();
-        let mut attempts = stream::iter(attempts).buffer_unordered(UNJUDGED_ROOMS_AT_ONCE);
-        while let Some(done) = attempts.next().await {
-            done?;
-        }
-        drop(attempts);
-        let now = self.now_ms();
-        let left = db.range(&RETRIES, &(), SCAN_ROWS_MAX).await?.into_iter();
-        let next = left.map(|(_, retry)| retry.retry_at_ms.saturating_sub(now)).min();
+        let due = db.select(&RETRIES, &(), |_, retry| retry.retry_at_ms <= now).await?.into_iter();
+        let attempts = due.map(|((room, part), retry)| async move {
+            // One room's trouble is not that of the others.
+            if let Err(error) = self.try_again(room.clone(), part, retry.clone()).await {
+                tracing::error!(room.id = %room, %error, "cannot try again what {room} lacks");
+                let mut commit = Commit::new();
+                let key = (room, part);
+                commit.expect_equals(&RETRIES, &key, &retry);
+                commit.put(&RETRIES, &key, &after_failure(&retry, self.now_ms()));
+                self.0.history.log().commit_later(commit);
+            }
+        });
+        let attempts: Vec<_> = attempts.map(|attempt| Box::pin(attempt) as BoxFuture<'_, ()>).collect();
+        stream::iter(attempts).buffer_unordered(UNJUDGED_ROOMS_AT_ONCE).collect::<()>().await;
+        let (now, mut next) = (self.now_ms(), None::<u64>);
+        db.select(&RETRIES, &(), |_, retry| {
+            let left = retry.retry_at_ms.saturating_sub(now);
+            next = Some(next.map_or(left, |next| next.min(left)));
+            false
+        })
+        .await?;
         // A row that changed meanwhile may be due at once; but never again and again.
         let next = next.map(|ms| Duration::from_millis(ms).max(COURIER_STORE_PAUSE));
         Ok(next.unwrap_or(UNJUDGED_IDLE_MAX).min(UNJUDGED_IDLE_MAX))
