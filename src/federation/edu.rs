@@ -8,8 +8,9 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::Federation;
+use super::{Federation, FederationError};
 use crate::{
+    account::AccountError,
     device::{DeviceError, DirectToDevice, Told},
     ephemeral::{EphemeralError, RemotePresence, RemoteReceipt, Said, Thread},
     limits::TRANSACTION_EDUS_MAX,
@@ -33,6 +34,34 @@ enum EduError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl EduError {
+    /// Whether it is this server's own trouble, which may be over later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Device(DeviceError::Contended)
+            | Self::Ephemeral(EphemeralError::Account(AccountError::Contended)) => true,
+            Self::Device(DeviceError::Commit(error))
+            | Self::Ephemeral(EphemeralError::Commit(error))
+            | Self::Ephemeral(EphemeralError::Account(AccountError::Commit(error))) => error.may_pass(),
+            Self::Store(error)
+            | Self::Device(DeviceError::Store(error))
+            | Self::Ephemeral(EphemeralError::Store(error))
+            | Self::Ephemeral(EphemeralError::Account(AccountError::Store(error))) => error.may_pass(),
+            _ => false,
+        }
+    }
+
+    /// Whether something is wrong with this server, for good.
+    fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(_)
+                | Self::Device(DeviceError::Store(_) | DeviceError::Commit(_))
+                | Self::Ephemeral(EphemeralError::Store(_) | EphemeralError::Commit(_))
+        )
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,16 +122,25 @@ struct AboutUser {
 impl Federation {
     /// Takes in the EDUs of one transaction of `origin`. Those that make no sense are passed over, and do not
     /// stop the others.
-    pub async fn receive_edus(&self, origin: &ServerName, edus: &[Box<RawValue>]) {
+    ///
+    /// # Errors
+    /// When this server is in trouble that may pass. What follows has not been looked at, so that nothing overtakes;
+    /// it is all to come again, which does no harm to what has been taken.
+    pub async fn receive_edus(
+        &self,
+        origin: &ServerName,
+        edus: &[Box<RawValue>],
+    ) -> Result<(), FederationError> {
         // In order, since later ones may build on earlier ones: a message on the devices told before it.
         for edu in edus.iter().take(TRANSACTION_EDUS_MAX) {
-            if let Err(error) = self.receive_edu(origin, edu).await {
-                match error {
-                    EduError::Store(error) => tracing::error!(%error, "an EDU of {origin} is lost"),
-                    error => tracing::debug!("an EDU of {origin} has no effect: {error}"),
-                }
+            match self.receive_edu(origin, edu).await {
+                Ok(()) => {}
+                Err(error) if error.may_pass() => return Err(FederationError::Trouble(error.to_string())),
+                Err(error) if error.is_ours() => tracing::error!(%error, "an EDU of {origin} is lost"),
+                Err(error) => tracing::debug!("an EDU of {origin} has no effect: {error}"),
             }
         }
+        Ok(())
     }
 
     async fn receive_edu(&self, origin: &ServerName, edu: &RawValue) -> Result<(), EduError> {
@@ -163,7 +201,7 @@ impl Federation {
                 }
                 Ok(())
             };
-            outcome = outcome.and(of_room.await);
+            outcome = graver(outcome, of_room.await);
         }
         outcome
     }
@@ -203,7 +241,7 @@ impl Federation {
                 }
                 Ok(())
             };
-            outcome = outcome.and(of_user.await);
+            outcome = graver(outcome, of_user.await);
         }
         outcome
     }
@@ -228,6 +266,15 @@ impl Federation {
             true => Ok(()),
             false => Err(EduError::Denied),
         }
+    }
+}
+
+/// Of two outcomes the one that is to be told: what may pass has to come again, whatever else is wrong.
+fn graver(one: Result<(), EduError>, other: Result<(), EduError>) -> Result<(), EduError> {
+    match (&one, &other) {
+        (Ok(()), _) => other,
+        (Err(first), Err(second)) if second.may_pass() && !first.may_pass() => other,
+        _ => one,
     }
 }
 

@@ -31,6 +31,9 @@ pub enum FederationError {
     /// The devices say why.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// This server could not take in all of a transaction, which is to come again.
+    #[error("this server is in trouble: {0}")]
+    Trouble(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -48,7 +48,7 @@ impl Federation {
     /// item does not stop its neighbours.
     ///
     /// # Errors
-    /// When the transaction as a whole is too large, or the store fails.
+    /// When the transaction as a whole is too large, or this server is in trouble: then it is to come again.
     pub async fn receive(
         &self,
         origin: &ServerName,
@@ -70,11 +70,15 @@ impl Federation {
         }
         let (of_rooms, others): (Vec<_>, Vec<_>) = edus.into_iter().partition(|edu| builds_on_events(edu));
         let events = async {
-            let answer = self.receive_pdus(origin, pdus).await;
-            self.receive_edus(origin, &of_rooms).await;
-            answer
+            let answer = self.receive_pdus(origin, pdus).await?;
+            self.receive_edus(origin, &of_rooms).await?;
+            Ok(answer)
         };
-        let (answer, ()) = futures_util::join!(events, self.receive_edus(origin, &others));
+        // What this server could not take for a reason of its own must come again.
+        let (answer, told) = futures_util::join!(events, self.receive_edus(origin, &others));
+        let answer = answer.and_then(|answer| told.map(|()| answer)).inspect_err(|error| {
+            tracing::error!(%error, "a transaction of {origin} could not be taken in, and is to come again");
+        })?;
         let answered = Answered { txn_id: id, answer };
         let bytes = serde_json::to_vec(&answered).map_err(StoreError::engine)?;
         let mut commit = Commit::new();
@@ -83,7 +87,11 @@ impl Federation {
         Ok(answered.answer)
     }
 
-    async fn receive_pdus(&self, origin: &ServerName, pdus: Vec<Box<RawValue>>) -> Answer {
+    async fn receive_pdus(
+        &self,
+        origin: &ServerName,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Result<Answer, FederationError> {
         let mut rooms: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
         for pdu in pdus {
             match room_of(&pdu) {
@@ -96,10 +104,14 @@ impl Federation {
             async move { rooms.receive(&origin, &room, pdus).await }
         });
         let parts: Vec<_> = stream::iter(parts).buffer_unordered(TRANSACTION_ROOMS_AT_ONCE).collect().await;
-        let word = |(id, result): (OwnedEventId, Result<(), crate::room::ReceiveFailure>)| {
-            (id, result.map_err(|failure| failure.to_string()))
-        };
-        parts.into_iter().flatten().map(word).collect()
+        let mut answer = Answer::new();
+        for part in parts {
+            // One room's trouble does not keep the events of the others out.
+            let results = part.map_err(|error| FederationError::Trouble(error.to_string()))?;
+            answer
+                .extend(results.into_iter().map(|(id, result)| (id, result.map_err(|why| why.to_string()))));
+        }
+        Ok(answer)
     }
 }
 

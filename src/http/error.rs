@@ -435,6 +435,7 @@ impl From<FederationError> for Failure {
             },
             FederationError::Account(error) => error.into(),
             FederationError::Device(error) => error.into(),
+            FederationError::Trouble(why) => Self::internal(why),
             FederationError::Store(error) => error.into(),
         }
     }

@@ -87,7 +87,7 @@ impl Scene {
 
     async fn tell(&self, edu_type: &str, content: Value) {
         let edu = to_raw_value(&json!({ "edu_type": edu_type, "content": content })).unwrap();
-        self.a.federation.receive_edus(&self.b.name, &[edu]).await;
+        self.a.federation.receive_edus(&self.b.name, &[edu]).await.unwrap();
     }
 
     async fn update(&self, (stream_id, prev): (u64, &[u64]), device: &str, more: Value) {

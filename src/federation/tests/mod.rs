@@ -13,6 +13,7 @@ mod partial;
 mod policy;
 mod removal;
 mod rooms;
+mod trouble;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,7 +51,7 @@ use crate::{
     log::{Direction, Log, PageLimits},
     peer::{Bounds, Net, NetError, Peers, Settings},
     room::{Graft, Message, NewRoom, Profile, Profiles, RoomError, Rooms},
-    store::{BoxFuture, Db, StoreError, memory::Memory},
+    store::{BoxFuture, Db, Store, StoreError, memory::Memory},
     types::{Cursor, Fact, Lane, ManualClock, Membership, Ports, Position, Reader, SeededRng},
 };
 
@@ -213,9 +214,17 @@ impl Wire {
 
 impl Node {
     async fn new(wire: &Arc<Wire>, name: OwnedServerName, number: u8) -> Self {
+        Self::with_store(wire, name, (number, Arc::new(Memory::new()))).await
+    }
+
+    async fn with_store(
+        wire: &Arc<Wire>,
+        name: OwnedServerName,
+        (number, store): (u8, Arc<dyn Store>),
+    ) -> Self {
         let ports = Ports { clock: wire.clock.clone(), rng: Arc::new(SeededRng::new(number.into())) };
         let tasks = TaskTracker::new();
-        let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();
+        let log = Log::open(Db::new(store), &tasks).await.unwrap();
         let history = History::open(log.clone(), ports.clone(), name.clone()).await.unwrap();
         let key = Arc::new(SigningKey::from_seed(name.clone(), "k", [number; 32]).unwrap());
         let net = Arc::new(Port { wire: Arc::downgrade(wire), from: name.clone() });
@@ -454,7 +463,7 @@ impl Node {
             Some(pdu) => OwnedRoomId::try_from(pdu["room_id"].as_str().unwrap()).unwrap(),
             None => return Vec::new(),
         };
-        let results = self.rooms().receive(&from.name, &room, pdus).await;
+        let results = self.rooms().receive(&from.name, &room, pdus).await.unwrap();
         results
             .into_iter()
             .map(|(_, result)| result.map_or_else(|error| error.to_string(), |()| String::from("ok")))

@@ -138,7 +138,7 @@ async fn who_is_not_known_yet_is_heard() {
     let (carol, eve) = (user("carol@c"), user("eve@c"));
     let said = c.say("carol@c", &room, "welcome").await.unwrap();
     let text = c.history().event(&said).await.unwrap().unwrap().pdu.json().to_owned();
-    let results = d.rooms().receive(&c.name, &room, vec![text]).await;
+    let results = d.rooms().receive(&c.name, &room, vec![text]).await.unwrap();
     assert!(matches!(results.as_slice(), [(id, Ok(()))] if *id == said), "it is kept: {results:?}");
     let typing = |who: &UserId| {
         let content = json!({ "room_id": room, "user_id": who, "typing": true });
@@ -147,15 +147,15 @@ async fn who_is_not_known_yet_is_heard() {
     let nobody = json!({ "room_id": room, "user_id": "@nobody:e.org", "typing": true });
     let nobody = json!({ "edu_type": "m.typing", "content": nobody });
     let nobody = serde_json::value::to_raw_value(&nobody).unwrap();
-    d.federation.receive_edus(&server("e"), &[nobody]).await;
+    d.federation.receive_edus(&server("e"), &[nobody]).await.unwrap();
     assert!(d.federation.ephemeral.typing(&room).is_empty(), "their server is not said to be in the room");
-    d.federation.receive_edus(&c.name, &[typing(&carol)]).await;
+    d.federation.receive_edus(&c.name, &[typing(&carol)]).await.unwrap();
     assert_eq!(d.federation.ephemeral.typing(&room), std::slice::from_ref(&carol));
     let first = d.say("dave@d", &room, "I am here").await.unwrap();
     wire.drive().await;
     let read = json!({ &room: { "m.read": { &carol: { "event_ids": [first], "data": { "ts": 1 } } } } });
     let edu = json!({ "edu_type": "m.receipt", "content": read });
-    d.federation.receive_edus(&c.name, &[serde_json::value::to_raw_value(&edu).unwrap()]).await;
+    d.federation.receive_edus(&c.name, &[serde_json::value::to_raw_value(&edu).unwrap()]).await.unwrap();
     let lane = Lane::Room(room.clone());
     let told = d.federation.log.registers(&lane, Position::ZERO, d.federation.log.head()).await.unwrap();
     let is_receipt = |fact: &Fact| matches!(fact, Fact::Receipt { user_id, .. } if *user_id == carol);
@@ -167,7 +167,7 @@ async fn who_is_not_known_yet_is_heard() {
         d.rooms().judge_due().await.unwrap();
     }
     d.rooms().whole(&room).await.unwrap();
-    d.federation.receive_edus(&c.name, &[typing(&eve)]).await;
+    d.federation.receive_edus(&c.name, &[typing(&eve)]).await.unwrap();
     assert!(!d.federation.ephemeral.typing(&room).contains(&eve), "nobody else is in the room");
     assert_eq!(d.status(&said).await, Some(Status::Timeline));
 }
@@ -183,12 +183,12 @@ async fn one_may_be_put_out_before_the_members_are_known() {
         let leave = json!({ "membership": "leave" });
         let weak = c.build(&c, &room, (&user("carol@c"), "m.room.member", Some(dave.as_str()), leave)).await;
         let id = weak.event_id().to_owned();
-        let results = d.rooms().receive(&c.name, &room, vec![weak.json().to_owned()]).await;
+        let results = d.rooms().receive(&c.name, &room, vec![weak.json().to_owned()]).await.unwrap();
         assert!(matches!(results.as_slice(), [(_, Ok(()))]), "{version}: not for good: {results:?}");
         assert_eq!(d.status(&id).await, Some(Status::Rejected), "{version}: she may not");
         let other = json!({ "membership": "ban" });
         let other = a.build(&a, &room, (&alice, "m.room.member", Some("@other:d.org"), other)).await;
-        d.rooms().receive(&a.name, &room, vec![other.json().to_owned()]).await;
+        d.rooms().receive(&a.name, &room, vec![other.json().to_owned()]).await.unwrap();
         assert_eq!(d.status(other.event_id()).await, Some(Status::Timeline), "{version}: she may");
         match is_ban {
             true => a.rooms().ban(&alice, &room, &dave, None).await.unwrap(),

@@ -101,12 +101,15 @@ pub(super) struct Given {
 impl Rooms {
     /// Judges and stores events that came from `origin`, fetching what they lack within bounds. One
     /// result for each, by its id; what is so malformed that it has no id has no result.
+    ///
+    /// # Errors
+    /// When this server is in trouble that may pass: nothing is said about the events, and they are to come again.
     pub async fn receive(
         &self,
         origin: &ServerName,
         room: &RoomId,
         pdus: Vec<Box<RawValue>>,
-    ) -> Vec<(OwnedEventId, Result<(), ReceiveFailure>)> {
+    ) -> Result<Vec<(OwnedEventId, Result<(), ReceiveFailure>)>, RoomError> {
         let mut results = Results::new();
         let way = Way::Live { relay: false };
         let received = self.try_receive((origin, room), pdus, way, &mut results).await;
@@ -120,13 +123,14 @@ impl Rooms {
                 let waiting = |result: &&mut _| is_all && matches!(result, Err(ReceiveFailure::Waiting));
                 results.values_mut().filter(waiting).for_each(|result| *result = Ok(()));
             }
+            Err(error) if error.may_pass() => return Err(error),
             Err(error) => {
                 tracing::warn!(room.id = %room, %error, "could not take events into {room}");
                 let unsaid = || Err(ReceiveFailure::Missing);
                 results.values_mut().filter(|result| result.is_err()).for_each(|result| *result = unsaid());
             }
         }
-        results.into_iter().collect()
+        Ok(results.into_iter().collect())
     }
 
     /// As [`Self::receive`], for one event that `origin` asks this server to bring into the room and to

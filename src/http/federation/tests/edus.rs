@@ -50,7 +50,7 @@ async fn told(a: &Server, room: &OwnedRoomId) -> Vec<(Position, Fact)> {
 
 async fn send(a: &Server, from: &Server, edu_type: &str, content: &Value) {
     let edu = to_raw_value(&json!({ "edu_type": edu_type, "content": content })).unwrap();
-    a.app.federation.receive_edus(&from.name, &[edu]).await;
+    a.app.federation.receive_edus(&from.name, &[edu]).await.unwrap();
 }
 
 /// Each kind of EDU about `user`, with what tells it apart from a repetition.

@@ -49,7 +49,7 @@ async fn row_2_15_nothing_from_another_server_commands_this_one() {
         let said = b.met(&bob, &path, content).await;
         let id = OwnedEventId::try_from(said["event_id"].as_str().unwrap()).unwrap();
         let pdu = b.app.history.event(&id).await.unwrap().unwrap().pdu.json().to_owned();
-        let results = a.app.rooms.receive(&b.name, &room, vec![pdu]).await;
+        let results = a.app.rooms.receive(&b.name, &room, vec![pdu]).await.unwrap();
         assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
         let timeline = a.met(&alice, &format!("GET /rooms/{room}/messages?dir=b&limit=1"), Value::Null).await;
         assert_eq!(timeline["chunk"][0]["event_id"], json!(id), "nobody has answered it");
