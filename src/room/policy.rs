@@ -62,7 +62,7 @@ impl Rooms {
     }
 
     /// Asks for the word of the room's policy server on events that come without it. What it does not sign stays
-    /// as it is.
+    /// as it is. Where it does not answer once, it is not asked for the others.
     pub(super) async fn seek_recommendations(
         &self,
         room: &RoomId,
@@ -72,7 +72,7 @@ impl Rooms {
         let kind = StateEventType::from(Policy::EVENT_TYPE);
         let Some(named) = self.0.history.state_event(state, kind, "").await? else { return Ok(()) };
         let policy = Turn::begin(self, room).await?.policy(Some(named.pdu.clone())).await?;
-        let Some(policy) = policy else { return Ok(()) };
+        let Some(policy) = policy.filter(|policy| !self.0.peers.is_down(&policy.via)) else { return Ok(()) };
         let rules = batch.row.rules();
         let unsigned: Vec<Pdu> = batch
             .events()
@@ -87,7 +87,12 @@ impl Rooms {
         while let Some(answer) = answers.next().await {
             match answer {
                 Ok(event) => batch.replace(Signed::ours(event)),
-                Err(error) => tracing::debug!(room.id = %room, %error, "no word of {} in {room}", policy.via),
+                Err(error) => {
+                    tracing::debug!(room.id = %room, %error, "no word of {} in {room}", policy.via);
+                    if matches!(error, RoomError::Unreachable(_)) {
+                        break;
+                    }
+                }
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::{
         policy::tests::{policy_content, signature},
     },
     history::Status,
+    limits::FETCH_AT_ONCE,
     room::RoomError,
 };
 
@@ -110,6 +111,25 @@ async fn whoever_lets_no_policy_server_answer_has_events_kept_from_view() {
     assert!(matches!(a.say("alice@a", &room, "hello").await, Err(RoomError::Unreachable(_))));
     assert_eq!(a.receive(&b, &[&pdu]).await, ["ok"]);
     assert_eq!(a.status(pdu.event_id()).await, Some(Status::SoftFailed));
+}
+
+/// It would cost a wait for each event of a transaction.
+#[tokio::test]
+async fn a_policy_server_that_is_gone_is_not_asked_again_and_again() {
+    let (wire, room) = scene("12").await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    wire.lies.lock().push((server("p"), "/policy/", None));
+    let mut pdus = Vec::new();
+    for n in 0..30 {
+        let content = json!({ "body": n.to_string() });
+        pdus.push(b.build(&b, &room, (&user("bob@b"), "m.room.message", None, content)).await);
+    }
+    assert_eq!(a.receive(&b, &pdus.iter().take(20).collect::<Vec<_>>()).await, ["ok"; 20]);
+    let asked = wire.asked("a.org");
+    assert!((1..=FETCH_AT_ONCE).contains(&asked), "it was asked {asked} times");
+    assert_eq!(a.receive(&b, &pdus.iter().skip(20).collect::<Vec<_>>()).await, ["ok"; 10]);
+    assert_eq!(wire.asked("a.org"), 0, "it has just not answered");
+    assert_eq!(a.status(pdus[29].event_id()).await, Some(Status::SoftFailed));
 }
 
 #[tokio::test]
