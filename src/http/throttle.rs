@@ -71,6 +71,9 @@ impl Class {
             "POST" if has("join") || has("knock") => Self::Join,
             "POST" if last == "invite" => Self::Invite,
             "POST" if last == "report" => Self::Report,
+            // Anybody may have this server ask others for keys, or hand out invites.
+            "GET" | "POST" if has("key") && has("query") => Self::General,
+            "PUT" | "POST" if last == "onbind" => Self::General,
             _ if limited || has("oauth2") => Self::General,
             _ => Self::Free,
         }
@@ -236,6 +239,16 @@ mod tests {
             assert_eq!(Class::of(&method, path, true), expected, "{method} {path}");
         }
         assert_eq!(Class::of(&Method::GET, "/_matrix/client/versions", false), Class::Free);
+        let open = [
+            ("POST", "/_matrix/key/v2/query", Class::General),
+            ("GET", "/_matrix/key/v2/query/{server_name}", Class::General),
+            ("GET", "/_matrix/key/v2/server", Class::Free),
+            ("PUT", "/_matrix/federation/v1/3pid/onbind", Class::General),
+        ];
+        for (method, path, expected) in open {
+            let method: Method = method.parse().unwrap();
+            assert_eq!(Class::of(&method, path, false), expected, "{method} {path}");
+        }
     }
 
     fn alice() -> Caller {

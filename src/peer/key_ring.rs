@@ -30,7 +30,7 @@ use crate::{
     limits::{
         KEY_DOCUMENT_BYTES_MAX, KEY_FETCHES_MAX, KEY_PAUSE_FIRST, KEY_PAUSE_MAX, KEY_SECONDS_MAX,
         KEY_STRANGERS_MAX, KEYS_CACHED, KEYS_NOTARY_FIRST, KEYS_PER_NOTARY_REQUEST_MAX,
-        NOTARY_ANSWER_BYTES_MAX,
+        NOTARY_ANSWER_BYTES_MAX, NOTARY_FETCHES_MAX,
     },
     log::Commit,
 };
@@ -73,6 +73,8 @@ pub(super) struct KeyRing {
     notary_pauses: Health,
     fetches: Semaphore,
     strangers: Semaphore,
+    /// Of the fetches, those that are made for who asks us as a notary.
+    notarised: Semaphore,
 }
 
 impl Default for KeyRing {
@@ -84,6 +86,7 @@ impl Default for KeyRing {
             notary_pauses: Health::new(KEY_PAUSE_FIRST, KEY_PAUSE_MAX),
             fetches: Semaphore::new(KEY_FETCHES_MAX),
             strangers: Semaphore::new(KEY_STRANGERS_MAX),
+            notarised: Semaphore::new(NOTARY_FETCHES_MAX),
         }
     }
 }
@@ -220,6 +223,15 @@ impl Peers {
             self.ask_server(&server, Patience::Full).await;
         });
         stream::iter(asking).buffer_unordered(KEY_FETCHES_MAX).collect::<()>().await;
+    }
+
+    /// As [`Self::ask_servers`], for somebody who asks us as a notary: they must not take up all fetches.
+    pub(super) async fn ask_for_others(&self, servers: &[OwnedServerName]) {
+        let asking = servers.iter().cloned().map(|server| async move {
+            let _place = self.key_ring().notarised.acquire().await.ok();
+            self.ask_server(&server, Patience::Full).await;
+        });
+        stream::iter(asking).buffer_unordered(NOTARY_FETCHES_MAX).collect::<()>().await;
     }
 
     async fn ask_server(&self, server: &OwnedServerName, patience: Patience) -> bool {

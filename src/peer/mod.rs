@@ -35,7 +35,7 @@ pub use internet::{Internet, InternetError, Reach};
 pub use key_document::{KeyReport, read_key_document};
 pub use key_ring::{Validity, Wanted};
 pub use net::{Bounds, Isolated, Net, NetError, Pieces, Purpose};
-pub use notary::{OldKey, Query};
+pub use notary::{Asked, OldKey, Query};
 pub use slots::{Slot, Slots};
 pub use well_known::{Delegation, Web};
 pub use x_matrix::{BadProof, XMatrix};

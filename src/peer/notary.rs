@@ -14,12 +14,20 @@ use serde_json::value::to_raw_value;
 use super::Peers;
 use crate::{
     keys::{ObjectError, parse_object},
-    limits::{KEY_PUBLISHED_MS, NOTARY_SERVERS_MAX},
+    limits::{KEY_PUBLISHED_MS, NOTARY_SECONDS_MAX, NOTARY_SERVERS_MAX},
 };
 
-/// Which keys of a server somebody asks a notary for, each with the moment until which it must be valid. None
-/// means all.
-pub type Query = BTreeMap<OwnedServerName, BTreeMap<String, Option<MilliSecondsSinceUnixEpoch>>>;
+/// Which keys somebody asks a notary for, by server.
+pub type Query = BTreeMap<OwnedServerName, Asked>;
+
+/// Which keys of one server somebody asks a notary for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// All; one of them must be valid until this moment.
+    All(Option<MilliSecondsSinceUnixEpoch>),
+    /// Some by their ids, each with the moment until which it must be valid.
+    Some(BTreeMap<String, Option<MilliSecondsSinceUnixEpoch>>),
+}
 
 /// A key with which this server has signed in the past.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,29 +80,36 @@ impl Peers {
     }
 
     /// What is known of the keys of others, each document signed by us as well. Servers whose keys are not known,
-    /// or not known for long enough, are asked first.
+    /// or not known for long enough, are asked first, within bounds: anybody may ask this, for names that do not exist.
     pub async fn notarise(&self, query: Query) -> Vec<Raw<ServerSigningKeys>> {
         let query: Query = query.into_iter().take(NOTARY_SERVERS_MAX).collect();
         let now = self.now();
         let mut stale = Vec::new();
         for (server, wanted) in query.iter().filter(|(server, _)| *server != self.server_name()) {
             let known: BTreeMap<String, _> = self.all_known(server).await.into_iter().collect();
-            let suffices = |id: &String, until: &Option<MilliSecondsSinceUnixEpoch>| {
-                let until = u64::from(until.unwrap_or(now).get());
-                known.get(id).is_some_and(|key| key.expired_ts.is_some() || key.valid_until_ts >= until)
+            let moment = |until: &Option<MilliSecondsSinceUnixEpoch>| u64::from(until.unwrap_or(now).get());
+            let suffices = |id: &String, until| {
+                known
+                    .get(id)
+                    .is_some_and(|key| key.expired_ts.is_some() || key.valid_until_ts >= moment(until))
             };
-            let enough = match wanted.is_empty() {
-                true => known.values().any(|key| key.is_valid_at(now.get().into())),
-                false => wanted.iter().all(|(id, until)| suffices(id, until)),
+            let enough = match wanted {
+                Asked::All(until) => known.values().any(|key| key.is_valid_at(moment(until))),
+                Asked::Some(ids) => ids.iter().all(|(id, until)| suffices(id, until)),
             };
             if !enough {
                 stale.push(server.clone());
             }
         }
-        self.ask_servers(stale.iter()).await;
+        // Who asks waits no longer than this; what comes later is known the next time.
+        drop(tokio::time::timeout(NOTARY_SECONDS_MAX, self.ask_for_others(&stale)).await);
         let mut answer = Vec::new();
         for (server, wanted) in &query {
-            answer.extend(self.documents(server, wanted.keys().collect()).await);
+            let ids = match wanted {
+                Asked::All(_) => BTreeSet::new(),
+                Asked::Some(ids) => ids.keys().collect(),
+            };
+            answer.extend(self.documents(server, ids).await);
         }
         answer
     }

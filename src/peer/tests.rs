@@ -1,6 +1,10 @@
 //! Keys through a simulated network: who is asked, what is believed, what is remembered.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,10 +15,10 @@ use ruma::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Bounds, Net, NetError, OldKey, PeerError, Peers, Settings, Validity, Wanted};
+use super::{Asked, Bounds, Net, NetError, OldKey, PeerError, Peers, Query, Settings, Validity, Wanted};
 use crate::{
     keys::{PublicKeyMap, SigningKey, canonical_text, parse_object},
-    limits::{KEY_PAUSE_FIRST, KEY_PAUSE_MAX, KEY_VALIDITY_MAX_MS},
+    limits::{KEY_PAUSE_FIRST, KEY_PAUSE_MAX, KEY_VALIDITY_MAX_MS, NOTARY_FETCHES_MAX, NOTARY_SECONDS_MAX},
     log::Log,
     store::{BoxFuture, Db, memory::Memory},
     types::{Clock, ManualClock, Ports, SeededRng},
@@ -292,8 +296,9 @@ async fn as_a_notary_we_sign_what_we_know_and_ask_for_what_we_do_not() {
     let b = server_name!("b.org").to_owned();
     let ask = |server: &OwnedServerName, id: &[&str], until: Option<u64>| {
         let until = until.map(|ms| MilliSecondsSinceUnixEpoch(UInt::try_from(ms).unwrap()));
-        let ids = id.iter().map(|id| (format!("ed25519:{id}"), until)).collect();
-        let query = BTreeMap::from([(server.clone(), ids)]);
+        let ids: BTreeMap<_, _> = id.iter().map(|id| (format!("ed25519:{id}"), until)).collect();
+        let asked = if ids.is_empty() { Asked::All(until) } else { Asked::Some(ids) };
+        let query = BTreeMap::from([(server.clone(), asked)]);
         let peers = peers.clone();
         async move { peers.notarise(query).await }
     };
@@ -307,6 +312,49 @@ async fn as_a_notary_we_sign_what_we_know_and_ask_for_what_we_do_not() {
     assert_eq!(ask(&b, &["other"], None).await.len(), 0);
     assert_eq!(ask(&server_name!("us.org").to_owned(), &["1"], None).await.len(), 1);
     assert_eq!(ask(&server_name!("dead.org").to_owned(), &["1"], None).await.len(), 0);
+    net.asked();
+    clock.advance(KEY_PAUSE_FIRST);
+    assert_eq!(ask(&b, &[], Some(until)).await.len(), 1);
+    assert!(net.asked().is_empty(), "what is known is valid for long enough");
+    ask(&b, &[], Some(until + 1)).await;
+    assert_eq!(net.asked().len(), 1, "somebody needs it to be valid for longer");
+}
+
+/// A network in which nobody answers.
+#[derive(Default)]
+struct Silence(Mutex<BTreeSet<OwnedServerName>>);
+
+impl Net for Silence {
+    fn exchange<'a>(
+        &'a self,
+        server: &'a ServerName,
+        _: Request<Bytes>,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
+        self.0.lock().insert(server.to_owned());
+        Box::pin(async move {
+            tokio::time::sleep(bounds.timeout).await;
+            Err(NetError::Timeout)
+        })
+    }
+}
+
+/// Anybody may ask a notary, also for servers that do not exist: that must not keep it from those that call.
+#[tokio::test(start_paused = true)]
+async fn who_asks_a_notary_takes_only_some_of_its_fetches() {
+    let net = Arc::new(Silence::default());
+    let log = Log::open(Db::new(Arc::new(Memory::new())), &TaskTracker::new()).await.unwrap();
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
+    let peers = Peers::new(net.clone(), log, ports, Arc::new(key("us.org", "1")), Settings::default());
+    let name = |n: usize| OwnedServerName::try_from(format!("s{n}.org")).unwrap();
+    let query: Query = (0..200).map(|n| (name(n), Asked::All(None))).collect();
+    let begun = tokio::time::Instant::now();
+    let questions = (0..10).map(|_| peers.notarise(query.clone()));
+    assert!(futures_util::future::join_all(questions).await.iter().all(Vec::is_empty));
+    assert!(begun.elapsed() <= NOTARY_SECONDS_MAX, "it took {:?}", begun.elapsed());
+    let asked = net.0.lock().len();
+    assert!(asked <= 2 * NOTARY_FETCHES_MAX, "{asked} servers were asked");
 }
 
 #[tokio::test]
