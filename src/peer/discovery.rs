@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::join;
 use ruma::{OwnedServerName, ServerName};
 
 use super::{
@@ -108,9 +109,14 @@ impl Locator {
         }
         let host = host.to_ascii_lowercase();
         let mut place = Place { addresses: Vec::new(), steps: Vec::new() };
-        for service in ["_matrix-fed._tcp", "_matrix._tcp"] {
-            let name = format!("{service}.{host}");
-            let services = match self.dns.services(&name).await {
+        // All at once: a resolver that does not answer one kind of question would use up the time for the others.
+        let names = ["_matrix-fed._tcp", "_matrix._tcp"].map(|service| format!("{service}.{host}"));
+        let [new, old] = &names;
+        let mut steps = Vec::new();
+        let (new, old, found) =
+            join!(self.dns.services(new), self.dns.services(old), self.resolve(&host, &mut steps));
+        for (name, services) in names.into_iter().zip([new, old]) {
+            let services = match services {
                 Ok(services) => services,
                 Err(error) => {
                     // Some resolvers cannot answer this kind of question; that must not cut the server off.
@@ -124,7 +130,7 @@ impl Locator {
             }
             return self.locate_services(&name, services, place).await;
         }
-        let found = self.resolve(&host, &mut place.steps).await;
+        place.steps.extend(steps);
         place.addresses = interleave(found).into_iter().map(|ip| SocketAddr::new(ip, DEFAULT_PORT)).collect();
         self.admit(place)
     }

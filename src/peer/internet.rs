@@ -29,6 +29,7 @@ use super::{
     discovery::{Discovery, Locator, Place},
     dns::{Dns, DnsError, SystemDns},
     gate::Gate,
+    patient::Patient,
     slots::Slots,
     well_known::Web,
 };
@@ -109,6 +110,7 @@ impl Internet {
         tasks: TaskTracker,
     ) -> Result<Self, InternetError> {
         let tls = Arc::new(client_config(&reach.roots)?);
+        let dns: Arc<dyn Dns> = Arc::new(Patient::new(dns, &ports.clock));
         let locate = |gate| Arc::new(Locator::new(dns.clone(), gate, ports.rng.clone()));
         let locator = locate(reach.gate);
         let web_locators = [reach.push, Gate::open(), reach.captcha, reach.pages].map(locate);

@@ -18,6 +18,7 @@ mod key_document;
 mod key_ring;
 mod net;
 mod notary;
+mod patient;
 mod slots;
 mod well_known;
 mod x_matrix;
