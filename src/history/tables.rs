@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::MediaAddress;
 use crate::{
@@ -25,6 +25,8 @@ pub const PUBLISHED: Rows<(OwnedRoomId,), PublishedRow> = Rows::new(TableId::Pub
 pub const PUBLISHED_IN: Rows<(String, OwnedRoomId), ()> = Rows::new(TableId::PublishedIn);
 /// What an invited or knocking user may know of the room.
 pub const STRIPPED: Rows<(OwnedUserId, OwnedRoomId), StrippedRow> = Rows::new(TableId::Stripped);
+/// Rooms outside of which a user has rejected an invite, or taken back a knock, and nobody there could be told.
+pub const FAREWELLS: Rows<(OwnedUserId, OwnedRoomId), FarewellRow> = Rows::new(TableId::Farewell);
 /// Rooms that a user has left and does not want to see any more.
 pub const FORGOTTEN: Rows<(OwnedUserId, OwnedRoomId), ()> = Rows::new(TableId::Forgotten);
 /// Events by the event that they relate to, the kind of relation, and their position.
@@ -85,6 +87,23 @@ pub const PARTIAL: Rows<(OwnedRoomId,), PartialRow> = Rows::new(TableId::Partial
 
 /// Where rooms became whole that had begun without most of their members.
 pub const GROWN: Rows<(OwnedRoomId, Position), ()> = Rows::new(TableId::Grown);
+
+/// What other servers are yet to be told of a user who has left a room that this server is not in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FarewellRow {
+    /// The user's invite or knock.
+    pub before: OwnedEventId,
+    /// Who may take the user's leave.
+    pub servers: Vec<OwnedServerName>,
+    /// The content of the leave.
+    pub content: Map<String, Value>,
+    /// Since when, in milliseconds since the epoch.
+    pub since_ms: u64,
+    /// When they are told again, in milliseconds since the epoch.
+    pub retry_at_ms: u64,
+    /// How often nobody was reached.
+    pub failures: u32,
+}
 
 /// A room as it is now. Every commit that moves it expects the row to be as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -264,6 +264,7 @@ fn start_rooms(
 ) -> Rooms {
     let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
     rooms.keep_judging(stopping.clone());
+    rooms.keep_saying_farewell(stopping.clone());
     rooms.keep_guests_out(stopping);
     rooms
 }

@@ -143,6 +143,8 @@ struct Inner {
     completed: Notify,
     /// Woken when a room may want no more guests.
     guests: Notify,
+    /// Woken when other servers could not be told of a rejected invite.
+    farewells: Notify,
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
@@ -176,6 +178,7 @@ impl Rooms {
             unjudged: Notify::new(),
             completed: Notify::new(),
             guests: Notify::new(),
+            farewells: Notify::new(),
             tasks,
             last_founded: AtomicU64::new(0),
         };

@@ -66,8 +66,15 @@ impl Rooms {
         if !is_here {
             let stripped = StrippedRow { state: cleaned(&state, &event)?, via: vec![origin.to_owned()] };
             let membership = Membership::Invite;
-            self.note_outside(&Outside { user, version, event, membership, stripped: Some(stripped) })
-                .await?;
+            self.note_outside(&Outside {
+                user,
+                version,
+                event,
+                membership,
+                stripped: Some(stripped),
+                farewell: None,
+            })
+            .await?;
         }
         Ok(object)
     }
@@ -118,7 +125,8 @@ impl Rooms {
         }
         let id = event.event_id().to_owned();
         let version = before.version.clone();
-        self.note_outside(&Outside { user, version, event, membership, stripped: None }).await?;
+        self.note_outside(&Outside { user, version, event, membership, stripped: None, farewell: None })
+            .await?;
         Ok(Some(id))
     }
 

@@ -81,6 +81,6 @@ impl Rooms {
         let stripped = StrippedRow { state: cleaned(&told, &event)?, via: vec![server.to_owned()] };
         let membership = Membership::Knock;
         let (user, version, stripped) = (user.clone(), offer.version, Some(stripped));
-        self.note_outside(&Outside { user, version, event, membership, stripped }).await
+        self.note_outside(&Outside { user, version, event, membership, stripped, farewell: None }).await
     }
 }

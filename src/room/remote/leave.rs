@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    RoomId, ServerName, UserId,
+    OwnedServerName, RoomId, ServerName, UserId,
     api::federation::membership::{create_leave_event, prepare_leave_event},
 };
 
@@ -41,20 +41,27 @@ impl Rooms {
         };
         let content = member_content(Membership::Leave, None, reason);
         let event = NewEvent::state(user, "m.room.member", user.as_str(), &content)?;
+        let servers = self.sources(user, room, &[]).await.unwrap_or_default();
         let (rooms, owner, id) = (self.clone(), user.to_owned(), room.to_owned());
-        let (said, since) = (content.clone(), before.clone());
+        let (said, since, asked) = (content.clone(), before.clone(), servers.clone());
         let telling = self.0.tasks.spawn(async move {
             let event = || NewEvent::state(&owner, "m.room.member", owner.as_str(), &said);
-            rooms.tell_leave((&owner, &id), &since, event).await
+            rooms.tell_leave((&owner, &id), &since, (&asked, event)).await
         });
         let told = tokio::time::timeout(LEAVE_WAIT_MAX, telling).await;
-        let event = match told {
-            Ok(Ok(Some(event))) => event,
-            _ => Offer::after(&before.pdu, before.version.clone())?.build(self, room, event)?,
+        let (event, farewell) = match told {
+            Ok(Ok(Some(event))) => (event, None),
+            // What is still under way may succeed; to be told twice does no harm.
+            _ => (
+                Offer::after(&before.pdu, before.version.clone())?.build(self, room, event)?,
+                Some(self.farewell(&before, servers, content)),
+            ),
         };
         let membership = Membership::Leave;
         let (user, version) = (user.to_owned(), before.version.clone());
-        self.note_outside(&Outside { user, version, event, membership, stripped: None }).await
+        self.note_outside(&Outside { user, version, event, membership, stripped: None, farewell }).await?;
+        self.0.farewells.notify_one();
+        Ok(())
     }
 
     /// Tells the first server that listens; the event that it took.
@@ -62,10 +69,10 @@ impl Rooms {
         &self,
         (user, room): (&UserId, &RoomId),
         before: &Arc<StoredEvent>,
-        event: impl Fn() -> Result<NewEvent, RoomError>,
+        (servers, event): (&[OwnedServerName], impl Fn() -> Result<NewEvent, RoomError>),
     ) -> Option<Pdu> {
-        for server in self.sources(user, room, &[]).await.ok()? {
-            match self.leave_through(&server, (user, room), before, event().ok()?).await {
+        for server in servers {
+            match self.leave_through(server, (user, room), before, event().ok()?).await {
                 Ok(event) => return Some(event),
                 Err(error) => tracing::info!(
                     room.id = %room, user.id = %user, server.name = %server, %error,
@@ -76,7 +83,7 @@ impl Rooms {
         None
     }
 
-    async fn leave_through(
+    pub(super) async fn leave_through(
         &self,
         server: &ServerName,
         (user, room): (&UserId, &RoomId),

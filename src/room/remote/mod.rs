@@ -7,6 +7,7 @@
 //! signed that does not concern one of its users; when one server fails, the next one is asked.
 
 mod ask;
+mod farewell;
 mod invite;
 mod invite_v1;
 mod invited;

@@ -7,7 +7,7 @@ use crate::{
     dag::Pdu,
     history::{
         EventNotes, Status, StoredEvent, stripped,
-        tables::{FORGOTTEN, STRIPPED, StrippedRow},
+        tables::{FAREWELLS, FORGOTTEN, FarewellRow, STRIPPED, StrippedRow},
     },
     limits::{STRIPPED_BYTES_MAX, STRIPPED_EVENTS_MAX},
     log::Commit,
@@ -23,6 +23,8 @@ pub(super) struct Outside {
     pub(super) membership: Membership,
     /// For an invite or a knock: what the user may know of the room.
     pub(super) stripped: Option<StrippedRow>,
+    /// For a leave: what other servers could not be told yet.
+    pub(super) farewell: Option<FarewellRow>,
 }
 
 impl Rooms {
@@ -51,6 +53,10 @@ impl Rooms {
         match &note.stripped {
             Some(row) => commit.put(&STRIPPED, &key, row),
             None => commit.delete(&STRIPPED, &key),
+        }
+        match &note.farewell {
+            Some(row) => commit.put(&FAREWELLS, &key, row),
+            None => commit.delete(&FAREWELLS, &key),
         }
         if matches!(note.membership, Membership::Invite | Membership::Knock) {
             commit.delete(&FORGOTTEN, &key);

@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 use super::{Server, via};
 use crate::{
     dag::{Pdu, versions},
+    history::tables::FAREWELLS,
     http::Wire,
     keys::SigningKey,
+    limits::FAREWELL_PAUSE_FIRST,
     peer::{Bounds, Net, NetError},
     room::Message,
     store::BoxFuture,
@@ -213,7 +215,34 @@ async fn an_invite_is_rejected_whether_its_server_lives_or_not() {
         let fresh = b.met(&bob, "GET /sync", Value::Null).await;
         assert!(fresh["rooms"]["invite"][room.as_str()].is_null(), "{version}: {fresh}");
         assert_eq!(b.met(&bob, &format!("POST /rooms/{room}/forget"), json!({})).await, json!({}));
+        // Who could not be told is told later.
+        wire.connect(a.name.clone(), a.router.clone());
+        b.app.rooms.say_farewells().await.unwrap();
+        assert_eq!(a.membership(&room, &b.user("bob")).await, Some(expected), "{version}: not at once again");
+        b.clock.advance(FAREWELL_PAUSE_FIRST);
+        b.app.rooms.say_farewells().await.unwrap();
+        assert_eq!(a.membership(&room, &b.user("bob")).await, Some(Membership::Leave), "{version}");
+        let left = b.app.log.db().range(&FAREWELLS, &(), 10).await.unwrap();
+        assert!(left.is_empty(), "{version}: it is said once: {left:?}");
     }
+}
+
+/// An old rejection must not undo a new invite.
+#[tokio::test]
+async fn who_is_invited_again_has_not_rejected_that() {
+    let (wire, a, b) = two().await;
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let room = a.room(&alice, "11", json!({ "preset": "private_chat" })).await;
+    let invite = format!("POST /rooms/{room}/invite");
+    a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await;
+    wire.cut(&a.name);
+    assert_eq!(b.met(&bob, &format!("POST /rooms/{room}/leave"), json!({})).await, json!({}));
+    wire.connect(a.name.clone(), a.router.clone());
+    a.met(&alice, &format!("POST /rooms/{room}/kick"), json!({ "user_id": "@bob:b.org" })).await;
+    assert_eq!(a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await, json!({}));
+    b.clock.advance(FAREWELL_PAUSE_FIRST);
+    b.app.rooms.say_farewells().await.unwrap();
+    assert_eq!(a.membership(&room, &b.user("bob")).await, Some(Membership::Invite));
 }
 
 #[tokio::test]

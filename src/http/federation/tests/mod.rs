@@ -31,6 +31,7 @@ struct Server {
     name: OwnedServerName,
     app: App,
     router: Router,
+    clock: Arc<ManualClock>,
 }
 
 impl Server {
@@ -46,13 +47,11 @@ impl Server {
         config.store.engine = crate::config::Engine::Memory;
         let tasks = TaskTracker::new();
         let seed = name.as_bytes()[0];
+        let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let foundation = Foundation {
             appservices: Default::default(),
             signing_key: Arc::new(SigningKey::from_seed(name.clone(), "1", [seed; 32]).unwrap()),
-            ports: Ports {
-                clock: Arc::new(ManualClock::at(1_700_000_000_000)),
-                rng: Arc::new(SeededRng::new(seed.into())),
-            },
+            ports: Ports { clock: clock.clone(), rng: Arc::new(SeededRng::new(seed.into())) },
             registration_secret: String::from("secret"),
             old_keys: Vec::new(),
             log: Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap(),
@@ -63,7 +62,7 @@ impl Server {
         let app = App::new(Services::open(foundation).await.unwrap());
         let router = endpoints().into_router(app.clone());
         wire.connect(name.clone(), router.clone());
-        Self { name, app, router }
+        Self { name, app, router, clock }
     }
 
     fn user(&self, name: &str) -> OwnedUserId {
