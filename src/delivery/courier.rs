@@ -14,15 +14,15 @@ use crate::{
     device::TOLD,
     limits::{
         COURIER_BACKLOG_LOOK_EVERY, COURIER_BACKLOG_MAX, COURIER_QUEUE_MAX, COURIER_REFUSALS_MAX,
-        COURIER_STORE_PAUSE, COURIER_TRIES, COURIER_TRY_PAUSE, TRANSACTION_PDUS_MAX,
+        COURIER_STORE_PAUSE, COURIER_STRANGERS_KEPT_MS, COURIER_TRIES, COURIER_TRY_PAUSE,
+        TRANSACTION_PDUS_MAX,
     },
-    log::{Audience, Commit, CommitError, PageLimits},
-    store::StoreError,
-    types::{Cursor, Position, Reader, random_string},
+    log::{Commit, CommitError, PageLimits},
+    types::{Cursor, Lane, Position, Reader, random_string},
 };
 
 /// What one delivery carries.
-pub(super) const LIMITS: PageLimits = PageLimits {
+const LIMITS: PageLimits = PageLimits {
     append: TRANSACTION_PDUS_MAX,
     queue: COURIER_QUEUE_MAX,
     before_opening: false,
@@ -47,10 +47,13 @@ pub(super) async fn serve(couriers: Couriers, errand: Errand) {
         () = couriers.0.stopping.cancelled() => return,
         outcome = courier.deliver() => outcome,
     };
-    let (is_owed, mut rests_until_ms) = (outcome.is_err(), 0);
+    let (mut is_owed, mut rests_until_ms) = (outcome.is_err(), 0);
     match outcome {
         Ok(()) => {}
-        Err(DeliveryError::Transport(error)) => courier.fail(&error).await,
+        Err(DeliveryError::Transport(error)) => {
+            courier.fail(&error).await;
+            is_owed = !courier.gives_up().await;
+        }
         Err(error) => {
             tracing::error!(%error, "cannot read or write what is delivered to {server}");
             let pause = u64::try_from(COURIER_STORE_PAUSE.as_millis()).unwrap_or(u64::MAX);
@@ -104,6 +107,7 @@ impl Courier<'_> {
             pages = if page.slices.iter().any(|slice| slice.gap) { 0 } else { pages + 1 };
             let to = page.to;
             let is_last = to == Cursor::at(log.head());
+            let looked_ms = self.couriers.now_ms();
             let mut parcel = self.parcel(page).await?;
             let told = std::mem::take(&mut parcel.told);
             let carries = !parcel.is_empty();
@@ -112,6 +116,9 @@ impl Courier<'_> {
                 self.is_poked = false;
                 self.settle(told, &reader, to).await?;
             }
+            if is_last {
+                self.couriers.0.desk.lock().has_all(self.server, looked_ms);
+            }
             cursor = to;
             if is_last && !carries && !self.couriers.0.desk.lock().take_news(self.server) {
                 if self.trouble.is_none() {
@@ -119,7 +126,7 @@ impl Courier<'_> {
                 }
                 // What could not be delivered may be owed no more, as who has ceased to type. That the server is
                 // there is not said by that; but one that has nothing to do with us any more is no trouble.
-                match self.shares_a_room().await? {
+                match log.shares_a_room(self.server).await? {
                     true => self.is_poked = true,
                     false => return Ok(self.forget_trouble().await?),
                 }
@@ -197,16 +204,34 @@ impl Courier<'_> {
         Ok(self.forget_trouble().await?)
     }
 
-    async fn shares_a_room(&self) -> Result<bool, StoreError> {
-        let reads = self.couriers.log().subscriptions(&Audience::Server(self.server.clone())).await?;
-        Ok(reads.latest().any(|(_, interval)| interval.closed.is_none()))
-    }
-
     async fn forget_trouble(&mut self) -> Result<(), CommitError> {
         match self.trouble.take() {
             Some(_) => backoff::keep(self.couriers.log(), self.server, None).await,
             None => Ok(()),
         }
+    }
+
+    /// Drops what waits for a server that was not reached for long and has nothing to do with us: anybody can make up
+    /// a name and have something sent there.
+    async fn gives_up(&mut self) -> bool {
+        let (log, now) = (self.couriers.log(), self.couriers.now_ms());
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.failing_since_ms);
+        if now.saturating_sub(since) < COURIER_STRANGERS_KEPT_MS
+            || log.shares_a_room(self.server).await.unwrap_or(true)
+        {
+            return false;
+        }
+        tracing::warn!("{} was not reached for long, and shares no room: what waits is dropped", self.server);
+        let mut commit = Commit::new();
+        commit.drop_queued(&Lane::Outbox(self.server.clone()), log.head());
+        let dropped = match log.commit(commit).await {
+            Ok(_) => self.forget_trouble().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &dropped {
+            tracing::error!(%error, "what waits for {} cannot be dropped", self.server);
+        }
+        dropped.is_ok()
     }
 
     async fn fail(&mut self, error: &TransportError) {

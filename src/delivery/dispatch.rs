@@ -36,6 +36,8 @@ struct Place {
     trouble: Option<DestinationStatus>,
     /// Our own trouble keeps us from serving it until then.
     rests_until_ms: u64,
+    /// What came up before this moment, in milliseconds since the epoch, has been delivered.
+    since_ms: u64,
 }
 
 impl Place {
@@ -76,8 +78,21 @@ pub(super) struct Return {
 }
 
 impl Desk {
-    fn note(&mut self, server: OwnedServerName) {
-        self.servers.entry(server).or_default().has_news = true;
+    fn note(&mut self, server: OwnedServerName, now_ms: u64) {
+        let fresh = || Place { since_ms: now_ms, ..Place::default() };
+        self.servers.entry(server).or_insert_with(fresh).has_news = true;
+    }
+
+    /// A server has everything that came up before `since_ms`.
+    pub(super) fn has_all(&mut self, server: &ServerName, since_ms: u64) {
+        if let Some(place) = self.servers.get_mut(server) {
+            place.since_ms = since_ms;
+        }
+    }
+
+    /// Everyone for whom something has been waiting since a moment, in milliseconds since the epoch.
+    pub(super) fn behind(&self) -> Vec<(u64, OwnedServerName)> {
+        self.servers.iter().map(|(server, place)| (place.since_ms, server.clone())).collect()
     }
 
     /// Everyone who is being served or waits for it.
@@ -197,23 +212,27 @@ async fn serve(couriers: Couriers) {
 }
 
 fn note(couriers: &Couriers, servers: BTreeSet<OwnedServerName>) {
+    let now_ms = couriers.now_ms();
     let mut desk = couriers.0.desk.lock();
-    servers.into_iter().for_each(|server| desk.note(server));
+    servers.into_iter().for_each(|server| desk.note(server, now_ms));
 }
 
 /// Takes up what was left by an earlier run, and has every server told that we are back.
 async fn begin(couriers: &Couriers) -> Result<(), crate::store::StoreError> {
     let servers = couriers.log().load_servers().await?;
     let troubled = backoff::all(couriers.log()).await?;
+    let now_ms = couriers.now_ms();
     let mut desk = couriers.0.desk.lock();
     for server in servers {
         let place = desk.servers.entry(server).or_default();
         place.has_news = true;
         place.is_poked = true;
+        place.since_ms = now_ms;
     }
     for (server, trouble) in troubled {
         let place = desk.servers.entry(server).or_default();
         place.has_news = true;
+        place.since_ms = trouble.failing_since_ms;
         place.trouble = Some(trouble);
     }
     for place in desk.servers.values_mut() {

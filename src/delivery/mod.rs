@@ -39,7 +39,7 @@ pub use appservices::{
 };
 pub use backoff::DestinationStatus;
 pub use pushers::{ByNet, Digest, DigestLine, Gateway, Letters, Means, Pushers};
-pub use standing::{Standing, stored_standings};
+pub use standing::{Lag, Standing, stored_standings};
 pub use transport::ByPeers;
 
 use crate::{

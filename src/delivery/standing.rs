@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use ruma::{OwnedServerName, ServerName};
 use serde::{Deserialize, Serialize};
 
-use super::{Couriers, DestinationStatus, backoff, courier::LIMITS};
+use super::{Couriers, DestinationStatus, backoff};
 use crate::{
-    limits::DESTINATIONS_TOLD_MAX,
+    limits::{DESTINATION_WAITING_COUNTED, DESTINATIONS_MEASURED_MAX, DESTINATIONS_TOLD_MAX},
     log::Log,
     store::StoreError,
-    types::{Cursor, Reader},
 };
 
 /// How the deliveries to one server stand.
@@ -18,16 +17,45 @@ use crate::{
 pub struct Standing {
     /// The server.
     pub server: OwnedServerName,
-    /// How many events and messages the next delivery has for it.
+    /// How many events and messages wait for it, as far as they are counted.
     pub waiting: usize,
-    /// Whether there are more behind these.
+    /// Whether there are more than these.
     pub more: bool,
     /// Why and since when it is not reached, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<DestinationStatus>,
 }
 
+/// What waits for one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The server.
+    pub server: OwnedServerName,
+    /// How many events and messages, as far as they are counted.
+    pub waiting: usize,
+    /// How long the oldest of them has been waiting at most, in milliseconds.
+    pub oldest_ms: u64,
+}
+
 impl Couriers {
+    /// What waits for those servers for whom something has been waiting longest.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn lags(&self) -> Result<Vec<Lag>, StoreError> {
+        let mut behind = self.0.desk.lock().behind();
+        behind.sort();
+        let now_ms = self.now_ms();
+        let mut lags = Vec::new();
+        for (since_ms, server) in behind.into_iter().take(DESTINATIONS_MEASURED_MAX) {
+            let waiting = self.log().waiting(&server, DESTINATION_WAITING_COUNTED).await?;
+            if waiting > 0 {
+                lags.push(Lag { server, waiting, oldest_ms: now_ms.saturating_sub(since_ms) });
+            }
+        }
+        Ok(lags)
+    }
+
     /// How the deliveries to `server` stand, or to all servers that are being delivered to or in trouble.
     ///
     /// # Errors
@@ -69,10 +97,8 @@ async fn standings(
         if found.len() >= DESTINATIONS_TOLD_MAX {
             break;
         }
-        let cursor = log.cursor_of(&server).await?;
-        let page = log.page(&Reader::Server(server.clone()), cursor, &LIMITS).await?;
-        let waiting = page.slices.iter().map(|slice| slice.facts.len()).sum();
-        let more = page.to != Cursor::at(log.head()) && waiting > 0;
+        let waiting = log.waiting(&server, DESTINATION_WAITING_COUNTED).await?;
+        let more = waiting >= DESTINATION_WAITING_COUNTED;
         let trouble = troubled.iter().find(|(known, _)| *known == server).map(|(_, trouble)| trouble.clone());
         if is_named || waiting > 0 || trouble.is_some() {
             found.push(Standing { server, waiting, more, trouble });

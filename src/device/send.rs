@@ -14,7 +14,8 @@ use super::{DeviceError, Devices};
 use crate::{
     account::DEVICES,
     limits::{
-        DEVICE_ATTEMPTS_MAX, DEVICES_MAX, TO_DEVICE_BYTES_MAX, TO_DEVICE_EDU_BYTES_MAX, TO_DEVICE_TARGETS_MAX,
+        DEVICE_ATTEMPTS_MAX, DEVICES_MAX, TO_DEVICE_BYTES_MAX, TO_DEVICE_EDU_BYTES_MAX,
+        TO_DEVICE_STRANGERS_MAX, TO_DEVICE_TARGETS_MAX,
     },
     log::{Commit, CommitError, OnceKey},
     store::{Key, Scan},
@@ -63,7 +64,9 @@ impl Devices {
             let once = OnceKey::txn(sending.user, sending.device, &kind, sending.txn_id);
             let mut commit = Commit::once(once, Vec::new());
             self.put_local(&mut commit, sending, messages).await?;
-            for (server, part) in self.by_server(messages) {
+            let parts = self.by_server(messages);
+            self.check_strangers(parts.keys()).await?;
+            for (server, part) in parts {
                 for part in pieces(part) {
                     commit.fact(Lane::Outbox(server.clone()), self.edu(sending, &part));
                 }
@@ -144,6 +147,27 @@ impl Devices {
             part.insert(user.clone(), by_device.clone());
         }
         parts
+    }
+
+    /// Whoever makes up names of servers has something kept for each of them, which is tried to be delivered.
+    async fn check_strangers(
+        &self,
+        servers: impl Iterator<Item = &OwnedServerName>,
+    ) -> Result<(), DeviceError> {
+        let servers: Vec<&OwnedServerName> = servers.collect();
+        if servers.len() <= TO_DEVICE_STRANGERS_MAX {
+            return Ok(());
+        }
+        let mut strangers = 0;
+        for server in servers {
+            if !self.log.shares_a_room(server).await? {
+                strangers += 1;
+            }
+            if strangers > TO_DEVICE_STRANGERS_MAX {
+                return Err(DeviceError::TooLarge);
+            }
+        }
+        Ok(())
     }
 
     fn edu(&self, sending: &Sending<'_>, part: &Messages) -> Fact {

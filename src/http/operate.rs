@@ -9,7 +9,10 @@ use ruma::OwnedServerName;
 use serde_json::json;
 
 use super::{Access, App, Call, Failure, Routes, Source};
-use crate::{delivery::DestinationStatus, limits::DESTINATIONS_MEASURED_MAX};
+use crate::{
+    delivery::{DestinationStatus, Lag},
+    limits::DESTINATIONS_MEASURED_MAX,
+};
 
 /// Where it is told how the deliveries to other servers stand.
 pub const DESTINATIONS: &str = "/_lockstep/federation/destinations";
@@ -45,6 +48,7 @@ async fn metrics(app: App, call: Call) -> Result<Response, Failure> {
     let mut text = app.metrics.render(app.log.head(), polls, requests);
     text.push_str(&in_trouble(&app.couriers.troubled().await?, app.ports.clock.now_ms()));
     text.push_str(&behind(&app).await?);
+    text.push_str(&waiting(&app.couriers.lags().await?));
     let mut response = Response::new(Body::from(text));
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -103,6 +107,20 @@ async fn behind(app: &App) -> Result<String, Failure> {
     Ok(format!(
         "# TYPE lockstep_appservice_lag gauge\n{lags}# TYPE lockstep_appservice_failing_seconds gauge\n{failing}"
     ))
+}
+
+/// Lines for servers for whom something waits, those first for whom it has been waiting longest.
+fn waiting(lags: &[Lag]) -> String {
+    let mut text = String::new();
+    let mut family = |name: &str, value: &dyn Fn(&Lag) -> u64| {
+        text.push_str(&format!("# TYPE {name} gauge\n"));
+        for lag in lags {
+            text.push_str(&format!("{name}{{server=\"{}\"}} {}\n", lag.server, value(lag)));
+        }
+    };
+    family("lockstep_destination_waiting", &|lag| lag.waiting as u64);
+    family("lockstep_destination_oldest_seconds", &|lag| lag.oldest_ms / 1_000);
+    text
 }
 
 /// Those who may not read this need not know that it exists.

@@ -7,6 +7,7 @@ use ruma::{OwnedRoomId, OwnedServerName, RoomId, UserId};
 use super::{
     Audience, Log, News,
     lane::{cursor_key, outbox_after, outbox_server, outboxes, read_server_subscription, servers_range},
+    page_server,
 };
 use crate::{
     limits::SCAN_ROWS_MAX,
@@ -97,6 +98,23 @@ impl Log {
     /// When the store fails.
     pub async fn is_served(&self, server: &OwnedServerName) -> Result<bool, StoreError> {
         Ok(self.db().raw(&cursor_key(&Reader::Server(server.clone()))).await?.is_some())
+    }
+
+    /// Whether a server reads a room now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn shares_a_room(&self, server: &OwnedServerName) -> Result<bool, StoreError> {
+        let reads = self.subscriptions(&Audience::Server(server.clone())).await?;
+        Ok(reads.latest().any(|(_, interval)| interval.closed.is_none()))
+    }
+
+    /// How many events and messages wait for a server, counted up to `max`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn waiting(&self, server: &OwnedServerName, max: usize) -> Result<usize, StoreError> {
+        page_server::waiting(self, server, max).await
     }
 
     async fn read_servers(

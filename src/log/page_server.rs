@@ -65,6 +65,23 @@ pub(super) async fn of_server(
     Ok(Page { from, to: Cursor { log: to, queue }, slices })
 }
 
+/// How many facts wait for a server in its outbox and its rooms, counted up to `max`.
+pub(super) async fn waiting(log: &Log, server: &OwnedServerName, max: usize) -> Result<usize, StoreError> {
+    let (from, head) = (log.cursor_of(server).await?, log.head());
+    let mut count = queued(log, server, (from.queue, head), max).await?.0.len();
+    for (lane, from, to) in parts(log, server, from.log, head).await? {
+        for class in [Class::Append, Class::Register] {
+            let (from, to) = class_range(&lane, class, from, to);
+            let scan = Scan { from, to, reverse: false, limit: max.saturating_sub(count) };
+            if scan.limit == 0 {
+                return Ok(max);
+            }
+            count += log.db().scan_many(&[scan]).await?.iter().map(Vec::len).sum::<usize>();
+        }
+    }
+    Ok(count)
+}
+
 /// Sorts, and says up to where the first `limit` reach. Facts of one position go together.
 fn end(candidates: &mut [Candidate], limit: usize) -> Position {
     candidates.sort_by(|a, b| (a.at, &a.lane).cmp(&(b.at, &b.lane)));

@@ -52,6 +52,50 @@ async fn who_reaches_us_waits_for_nobody() {
     world.log.close();
 }
 
+/// How much waits for a server, and since when at most.
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_counted() {
+    let world = World::new().await;
+    let others = &world.others;
+    others.down.lock().insert(server("b.org"));
+    let (couriers, _stopping) = world.start();
+    for n in 0..120 {
+        world.say(&n.to_string()).await;
+    }
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let lags = couriers.lags().await.unwrap();
+    let counted: Vec<_> = lags.iter().map(|lag| (lag.server.as_str(), lag.waiting)).collect();
+    assert_eq!(counted, [("b.org", 121)], "the messages, and that the state moved");
+    assert!((300_000..310_000).contains(&lags[0].oldest_ms), "{lags:?}");
+    let standing = couriers.standings(Some(server_name!("b.org"))).await.unwrap().remove(0);
+    assert_eq!((standing.waiting, standing.more), (121, false), "more than one transaction holds");
+    others.down.lock().clear();
+    others.until("had all", |_| bodies(&others.arrived("b.org")).len() == 120).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(couriers.lags().await.unwrap().is_empty());
+    world.log.close();
+}
+
+/// What somebody has sent to a server that does not exist is not tried for ever.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_stranger_who_is_not_there_is_dropped() {
+    let world = World::new().await;
+    let others = &world.others;
+    others.down.lock().extend([server("b.org"), server("made-up.org")]);
+    let (couriers, _stopping) = world.start();
+    world.say("one").await;
+    let outbox = Lane::Outbox(server("made-up.org"));
+    world.fact(outbox.clone(), Fact::Edu { edu_type: "m.x".into(), content: "{}".into() }).await;
+    let waiting = async || world.log.queued(&outbox, crate::types::Position::ZERO, 10).await.unwrap().len();
+    tokio::time::sleep(Duration::from_secs(24 * 3_600)).await;
+    assert_eq!((waiting().await, couriers.troubled().await.unwrap().len()), (1, 2));
+    tokio::time::sleep(Duration::from_secs(7 * 24 * 3_600)).await;
+    assert_eq!(waiting().await, 0);
+    let troubled = couriers.troubled().await.unwrap();
+    assert!(troubled.len() == 1 && troubled[0].0 == "b.org", "who shares a room gets it all: {troubled:?}");
+    world.log.close();
+}
+
 /// At our start every server is told of us, however long that takes.
 #[tokio::test(start_paused = true)]
 async fn a_poke_that_fails_is_made_up_for() {
@@ -75,7 +119,7 @@ async fn a_poke_that_fails_is_made_up_for() {
     world.log.close();
 }
 
-/// Who has ceased to type is owed nothing any more; that the server is there is not said by that.
+/// What waits may go by itself, as who has ceased to type; that the server is there is not said by that.
 #[tokio::test(start_paused = true)]
 async fn trouble_ends_when_the_server_is_reached_and_not_when_nothing_is_owed_to_it() {
     let world = World::new().await;
@@ -84,9 +128,12 @@ async fn trouble_ends_when_the_server_is_reached_and_not_when_nothing_is_owed_to
     world.say("one").await;
     others.until("had one", |_| bodies(&others.arrived("b.org")) == ["one"]).await;
     others.down.lock().insert(server("b.org"));
-    world.fact(world.egress(), Fact::Typing { user_ids: vec![alice()] }).await;
+    let outbox = Lane::Outbox(server("b.org"));
+    world.fact(outbox.clone(), Fact::Edu { edu_type: "m.x".into(), content: "{}".into() }).await;
     others.until("tried", |attempts| attempts.iter().filter(|one| !one.arrived).count() >= 2).await;
-    world.fact(world.egress(), Fact::Typing { user_ids: vec![] }).await;
+    let mut commit = Commit::new();
+    commit.drop_queued(&outbox, world.log.head());
+    world.log.commit(commit).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1_000)).await;
     assert_eq!(couriers.troubled().await.unwrap().len(), 1);
     others.down.lock().clear();

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::{Identity, World, one_time_keys, raw, upload, user};
 use crate::{
     device::{NewDehydrated, Sending},
+    limits::TO_DEVICE_STRANGERS_MAX,
+    log::{Audience, Commit},
     types::{Fact, Lane, Position},
 };
 
@@ -92,6 +94,27 @@ async fn much_for_one_server_becomes_several_edus() {
         }
     }
     assert_eq!((ids.len(), all), (5, messages), "each has an id of its own, and nothing is lost");
+}
+
+/// Names that are made up must not fill the store with what can never be delivered.
+#[tokio::test]
+async fn only_so_many_servers_may_be_named_that_share_no_room() {
+    let world = World::new().await;
+    let mut commit = Commit::new();
+    let egress = Lane::Egress("!r:here".try_into().unwrap());
+    commit.fact(egress.clone(), Fact::StateMoved);
+    for n in 0..200 {
+        commit.open(Audience::Server(format!("known{n}").try_into().unwrap()), egress.clone());
+    }
+    world.log.commit(commit).await.unwrap();
+    let messages = |kind: &str, count: usize| {
+        let users = (0..count).map(|n| (format!("@u:{kind}{n}"), json!({ "*": {} })));
+        Value::Object(users.collect())
+    };
+    send(&world, "t1", messages("known", 200)).await.unwrap();
+    send(&world, "t2", messages("new", TO_DEVICE_STRANGERS_MAX)).await.unwrap();
+    send(&world, "t3", messages("other", TO_DEVICE_STRANGERS_MAX + 1)).await.unwrap_err();
+    assert!(waiting(&world, Lane::Outbox("other0".try_into().unwrap())).await.is_empty());
 }
 
 #[tokio::test]
