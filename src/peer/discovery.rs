@@ -68,7 +68,20 @@ impl Discovery {
                 let how = format!("its .well-known delegates to {authority}");
                 (authority, how)
             }
-            Delegation::None(why) => (server.to_owned(), format!("no delegation by .well-known: {why}")),
+            Delegation::None(why) | Delegation::Broken(why) => {
+                (server.to_owned(), format!("no delegation by .well-known: {why}"))
+            }
+        }
+    }
+
+    /// What is wrong with the delegation of `server`, for its owner.
+    pub async fn flaw(&self, server: &ServerName) -> Option<String> {
+        if server.is_ip_literal() || server.port().is_some() {
+            return None;
+        }
+        match self.well_known.of(&server.host().to_ascii_lowercase()).await {
+            Delegation::Broken(why) => Some(why),
+            Delegation::To(_) | Delegation::None(_) => None,
         }
     }
 }

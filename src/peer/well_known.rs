@@ -33,6 +33,8 @@ pub enum Delegation {
     To(OwnedServerName),
     /// It says nothing, for this reason.
     None(String),
+    /// It says something that makes no sense, which counts as nothing.
+    Broken(String),
 }
 
 #[derive(Clone)]
@@ -81,7 +83,10 @@ impl WellKnown {
                 let stale = before.filter(|known| !why.absent && now < known.stale_until);
                 match stale {
                     Some(known) => Known { until, ..known },
-                    None => Known { delegation: Delegation::None(why.text), until, stale_until: now },
+                    None => {
+                        let told = if why.broken { Delegation::Broken } else { Delegation::None };
+                        Known { delegation: told(why.text), until, stale_until: now }
+                    }
                 }
             }
         };
@@ -93,22 +98,27 @@ impl WellKnown {
 struct Nothing {
     /// The web server says that there is nothing, or something else; it was reached at least.
     absent: bool,
+    /// Nobody can have meant it so.
+    broken: bool,
     text: String,
 }
 
 impl Nothing {
-    fn absent(text: impl Into<String>) -> Self {
-        Self { absent: true, text: text.into() }
+    fn broken(text: impl Into<String>) -> Self {
+        Self { absent: true, broken: true, text: text.into() }
     }
 }
 
 async fn fetch(web: &dyn Web, host: &str) -> Result<(OwnedServerName, Duration), Nothing> {
     let mut uri: Uri = format!("https://{host}/.well-known/matrix/server")
         .parse()
-        .map_err(|_| Nothing::absent("the name cannot be written into an address"))?;
+        .map_err(|_| Nothing::broken("the name cannot be written into an address"))?;
     for _ in 0..=WELL_KNOWN_REDIRECTS_MAX {
         let answer = web.get(&uri).await;
-        let answer = answer.map_err(|error| Nothing { absent: false, text: format!("{uri} {error}") })?;
+        let answer = answer.map_err(|error| {
+            let text = format!("{uri} {error}");
+            Nothing { absent: false, broken: false, text }
+        })?;
         let status = answer.status();
         if status.is_redirection() {
             uri = next_hop(&uri, answer.headers())?;
@@ -116,12 +126,13 @@ async fn fetch(web: &dyn Web, host: &str) -> Result<(OwnedServerName, Duration),
         }
         if status != StatusCode::OK {
             let text = format!("{uri} answers {status}");
-            return Err(Nothing { absent: !status.is_server_error(), text });
+            let broken = !matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+            return Err(Nothing { absent: !status.is_server_error(), broken, text });
         }
-        let server = read(answer.body()).map_err(|why| Nothing::absent(format!("{uri}: {why}")))?;
+        let server = read(answer.body()).map_err(|why| Nothing::broken(format!("{uri}: {why}")))?;
         return Ok((server, age(answer.headers())));
     }
-    Err(Nothing::absent(format!("{uri}: too many redirects")))
+    Err(Nothing::broken(format!("{uri}: too many redirects")))
 }
 
 fn read(body: &[u8]) -> Result<OwnedServerName, String> {
@@ -133,7 +144,7 @@ fn read(body: &[u8]) -> Result<OwnedServerName, String> {
 
 /// Where a redirect leads; never out of HTTPS.
 fn next_hop(from: &Uri, headers: &HeaderMap) -> Result<Uri, Nothing> {
-    let bad = || Nothing::absent(format!("{from} redirects to nowhere"));
+    let bad = || Nothing::broken(format!("{from} redirects to nowhere"));
     let to = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).ok_or_else(bad)?;
     let host = from.authority().ok_or_else(bad)?;
     let absolute = match to {
@@ -145,7 +156,7 @@ fn next_hop(from: &Uri, headers: &HeaderMap) -> Result<Uri, Nothing> {
     let uri: Uri = absolute.parse().map_err(|_| bad())?;
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(uri),
-        _ => Err(Nothing::absent(format!("{from} redirects out of HTTPS"))),
+        _ => Err(Nothing::broken(format!("{from} redirects out of HTTPS"))),
     }
 }
 

@@ -49,12 +49,23 @@ fn name(patient: &Patient) -> Option<Finding> {
 
 async fn delegation(patient: &Patient, findings: &mut Vec<Finding>) -> OwnedServerName {
     let (authority, how) = patient.net.discovery().authority(&patient.server).await;
+    let flaw = patient.net.discovery().flaw(&patient.server).await;
     let same = authority == patient.server;
-    findings.push(match same {
-        true => Finding::note("well-known", how),
-        false => Finding::good("well-known", how),
+    findings.push(match flaw {
+        Some(why) => broken_delegation(&patient.server, why),
+        None if same => Finding::note("well-known", how),
+        None => Finding::good("well-known", how),
     });
     authority
+}
+
+fn broken_delegation(server: &ServerName, why: String) -> Finding {
+    let host = server.host();
+    let fix = format!(
+        "let https://{host}/.well-known/matrix/server answer 200 with JSON, {{\"m.server\": \"matrix.{host}:443\"}} (a host \
+         and a port, without https://), or 404 if the server is at {host}:8448"
+    );
+    Finding::bad("well-known", why, fix)
 }
 
 async fn location(patient: &Patient, authority: &ServerName, findings: &mut Vec<Finding>) -> bool {
@@ -306,7 +317,8 @@ fn proxy_fix() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{tls_fix, unix_seconds};
+    use super::{broken_delegation, tls_fix, unix_seconds};
+    use crate::cli::doctor::{Mark, render};
 
     #[test]
     fn dates_of_http() {
@@ -316,6 +328,15 @@ mod tests {
         for nonsense in ["", "Sun, ", "Sun, 06 Nov 19 08:49:37 GMT", "Sun, x Nov 1994 08:49:37 GMT"] {
             assert_eq!(unix_seconds(nonsense), None, "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_broken_delegation_comes_with_what_it_should_be() {
+        let server = <&ruma::ServerName>::try_from("a.org").unwrap();
+        let finding = broken_delegation(server, String::from("https://a.org/.well-known/matrix/server: EOF"));
+        assert_eq!(finding.mark, Mark::Bad);
+        let text = render(&[finding]);
+        assert!(text.contains(r#"{"m.server": "matrix.a.org:443"}"#) && text.contains("FAIL"), "{text}");
     }
 
     #[test]

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
 use tokio_util::task::TaskTracker;
 
 use super::{Finding, Mark, Patient, render, steps::examine};
 use crate::{
     config::Config,
-    keys::SigningKey,
+    keys::{SigningKey, canonical_text, parse_object},
     peer::{Gate, Internet, Reach},
     server::{real_ports, tests::federation::Town},
 };
@@ -66,4 +71,119 @@ async fn what_is_well_and_what_is_not() {
     failed(&look(&town, &shy, None, "a.test").await, "address", "give a.test a public address");
     a.stop().await.unwrap();
     b.stop().await.unwrap();
+}
+
+/// What a server that is not well answers to a path: status, head and body.
+type Answers = fn(&str) -> (u16, &'static str, String);
+
+/// Something that listens for `name` and answers as a badly kept server does, until the test ends.
+async fn sick(town: &Town, name: &str, answers: Answers) -> JoinHandle<()> {
+    let tls = town.acceptor(name);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    town.names.listen(name, listener.local_addr().unwrap().port());
+    TaskTracker::new().spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = tls.accept(stream).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let head = String::from_utf8(head).unwrap();
+            let (status, extra, body) = answers(head.split(' ').nth(1).unwrap_or_default());
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\n{extra}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            drop(stream.write_all(answer.as_bytes()).await);
+            drop(stream.shutdown().await);
+        }
+    })
+}
+
+/// A key document of `sick.test`.
+fn document() -> String {
+    let key = SigningKey::from_seed("sick.test".try_into().unwrap(), "1", [3; 32]).unwrap();
+    let text = format!(
+        r#"{{"server_name":"sick.test","valid_until_ts":{},"old_verify_keys":{{}},"verify_keys":{{"{}":{{"key":"{}"}}}}}}"#,
+        real_ports().clock.now_ms() + 86_400_000,
+        key.key_id(),
+        key.public_key().encode()
+    );
+    let mut object = parse_object(&text).unwrap();
+    key.sign_json(&mut object).unwrap();
+    canonical_text(&object)
+}
+
+fn version() -> String {
+    String::from(r#"{"server":{"name":"Sick","version":"1"}}"#)
+}
+
+/// The usual mistakes, each found in its step, with the line that puts it right.
+#[tokio::test]
+async fn each_mistake_comes_with_its_own_line() {
+    let well = |path: &str| match path {
+        "/_matrix/federation/v1/version" => (200, "", version()),
+        "/_matrix/key/v2/server" => (200, "", document()),
+        _ => (200, "", String::from(r#"{"text":"a/b c+d%e#f"}"#)),
+    };
+    let cases: [(Answers, &str, &str); 6] = [
+        (|_| (200, "", String::from("<html>Welcome!</html>")), "http", "everything under /_matrix"),
+        (|_| (502, "", String::from("Bad gateway")), "http", "everything under /_matrix"),
+        (
+            |path| match path {
+                "/_matrix/federation/v1/version" => (200, "", version()),
+                _ => (404, "", String::from("<html>")),
+            },
+            "keys",
+            "/_matrix/key included",
+        ),
+        (
+            |path| match path {
+                "/_matrix/federation/v1/version" => (200, "", version()),
+                _ => (200, "", String::from("<html>")),
+            },
+            "keys",
+            "/_matrix/key included",
+        ),
+        (
+            |path| match path {
+                "/_matrix/key/v2/server" => (200, "", document()),
+                _ => (200, "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", version()),
+            },
+            "clock",
+            "timedatectl set-ntp true",
+        ),
+        (
+            |path| match path {
+                "/_matrix/federation/v1/version" => (200, "", version()),
+                "/_matrix/key/v2/server" => (200, "", document()),
+                // A proxy that decodes %2F.
+                _ => (200, "", String::from(r#"{"text":"a"}"#)),
+            },
+            "signature",
+            "AllowEncodedSlashes NoDecode",
+        ),
+    ];
+    let town = Town::new();
+    let config = town.config("a.test", "a.test");
+    let key = || SigningKey::from_seed(config.server_name.clone(), "1", [5; 32]).unwrap();
+    let site = sick(&town, "sick.test", well).await;
+    let findings = look(&town, &config, Some(key()), "sick.test").await;
+    assert!(findings.iter().all(|finding| finding.mark != Mark::Bad), "{}", render(&findings));
+    site.abort();
+    for (answers, step, words) in cases {
+        let site = sick(&town, "sick.test", answers).await;
+        let key = (step == "signature").then(key);
+        failed(&look(&town, &config, key, "sick.test").await, step, words);
+        site.abort();
+    }
+    // An SRV record to a port on which nobody listens.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    town.names.listen("closed.test", closed.local_addr().unwrap().port());
+    drop(closed);
+    failed(&look(&town, &config, None, "closed.test").await, "tls", "open the port in the firewall");
 }

@@ -284,3 +284,24 @@ fn weights_are_a_lottery_within_a_priority() {
     }
     assert!(firsts[&2] > 800 && firsts[&3] > 50 && firsts[&4] < 50, "{firsts:?}");
 }
+
+/// What the owner of a server should know, and what is just not there.
+#[tokio::test]
+async fn flaws_of_a_delegation() {
+    for (page, is_flaw) in [
+        ("web a.org 404 - nothing", false),
+        ("", false),
+        ("web a.org 200 - <html>", true),
+        (r#"web a.org 200 - {"m.server":"https://b.org"}"#, true),
+        ("web a.org 200 - {}", true),
+        ("web a.org 500 - oops", true),
+        ("web a.org 302 location:https://a.org/.well-known/matrix/server -", true),
+        ("web a.org 302 location:http://a.org/ -", true),
+        (r#"web a.org 200 - {"m.server":"b.org:443"}"#, false),
+    ] {
+        let discovery = Discovery::new(Arc::new(World::new(page)), Arc::new(ManualClock::at(1)));
+        let flaw = discovery.flaw(<&ServerName>::try_from("a.org").unwrap()).await;
+        assert_eq!(flaw.is_some(), is_flaw, "{page}: {flaw:?}");
+        assert_eq!(discovery.flaw(<&ServerName>::try_from("a.org:1").unwrap()).await, None);
+    }
+}

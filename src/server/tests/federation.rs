@@ -16,6 +16,7 @@ use ruma::{OwnedServerName, ServerName, api::federation::discovery::get_server_v
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     config::{Address, Config, Engine, Federation, Listen, Storage},
@@ -92,6 +93,12 @@ impl Town {
             },
             ..Config::default()
         }
+    }
+
+    /// Speaks TLS in the name of `name`.
+    pub(crate) fn acceptor(&self, name: &str) -> TlsAcceptor {
+        let (chain, key) = self.config(name, name).listen[0].tls.clone().unwrap();
+        tls::acceptor(tls::Certificate::load(&chain, &key).unwrap()).unwrap()
     }
 
     pub(crate) async fn start(&self, config: Config) -> Running {
@@ -189,8 +196,7 @@ async fn a_name_does_not_lead_into_this_machine() {
 async fn an_answer_without_end_is_cut_off() {
     let town = Town::new();
     let a = town.start(town.config("a.test", "a.test")).await;
-    let (chain, key) = town.config("endless.test", "endless.test").listen[0].tls.clone().unwrap();
-    let tls = tls::acceptor(tls::Certificate::load(&chain, &key).unwrap()).unwrap();
+    let tls = town.acceptor("endless.test");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     town.names.0.lock().insert(String::from("endless.test"), listener.local_addr().unwrap().port());
     let flood = async {
