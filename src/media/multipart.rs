@@ -140,6 +140,7 @@ mod tests {
     use bytes::Bytes;
     use futures_util::{StreamExt, TryStreamExt, stream};
     use http::{HeaderMap, header};
+    use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
     use super::second_part;
 
@@ -176,6 +177,46 @@ mod tests {
         check("Multipart/Mixed;charset=x; Boundary=\"abc\"", usual, Ok(("text/plain", "a\r\n--ab\r\nb")));
         check(kind, "\r\n--abc\r\n\r\n{}\r\n--abc\r\n\r\n\r\n--abc", Ok(("", "")));
         check(kind, "--abc\r\n\r\n\r\n--abc\r\ncontent-type:a/b\r\n\r\n\r\n\r\n--abc--", Ok(("a/b", "\r\n")));
+    }
+
+    /// What is changed at random is read or refused, alike however it is cut into pieces, and never becomes more.
+    #[tokio::test]
+    async fn changed_answers_are_read_or_refused_however_they_come() {
+        let usual = "--abc\r\nContent-Type: application/json\r\n\r\n{}\r\n--abc\r\nContent-Type: text/plain\r\n\
+                     Content-Disposition: attachment\r\n\r\na\r\n--ab\r\nb\r\n--abc--\r\n";
+        let pieces = ["\r\n", "--abc", "--", "\r", "\n", "a: b\r\n", ":", "\0", "Content-Type: ", "\u{e9}"];
+        let mut read = 0;
+        for seed in 0..2_000 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut text = usual.as_bytes().to_vec();
+            for _ in 0..rng.random_range(1..5) {
+                let (at, until) = (rng.random_range(0..text.len()), rng.random_range(0..8));
+                let until = text.len().min(at + until);
+                match rng.random_range(0..3) {
+                    0 => drop(text.drain(at..until)),
+                    1 => text[at] = rng.random(),
+                    _ => drop(text.splice(at..at, pieces.choose(&mut rng).unwrap().bytes())),
+                }
+            }
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, "multipart/mixed; boundary=abc".parse().unwrap());
+            let mut outcomes = Vec::new();
+            for size in [1, 5, 10_000] {
+                let chunks: Vec<_> = text.chunks(size).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+                let body = async {
+                    let part = second_part(&headers, stream::iter(chunks).boxed()).await.ok()?;
+                    let body: Vec<Bytes> = part.body.try_collect().await.ok()?;
+                    Some((format!("{:?}", part.headers), body.concat()))
+                };
+                outcomes.push(body.await);
+            }
+            assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {outcomes:?}");
+            if let Some((_, body)) = &outcomes[0] {
+                assert!(body.len() < text.len(), "seed {seed}");
+                read += 1;
+            }
+        }
+        assert!((200..1_900).contains(&read), "{read} of them were read");
     }
 
     #[test]

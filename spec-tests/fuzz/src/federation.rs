@@ -28,6 +28,7 @@ use ruma::{
                 create_invite, create_join_event, create_knock_event, create_leave_event, prepare_join_event,
                 prepare_knock_event, prepare_leave_event,
             },
+            policy::sign_event,
             query::{get_profile_information, get_room_information},
             space::get_hierarchy,
             transactions::send_transaction_message,
@@ -60,7 +61,7 @@ pub(crate) fn response(data: &[u8]) {
         let answer = http::Response::builder().header("content-type", "application/json").body(body);
         let _ = R::try_from_http_response(answer.expect("the answer is well-formed"));
     }
-    let calls: [fn(&[u8]); 25] = [
+    let calls: [fn(&[u8]); 26] = [
         read::<get_event_authorization::v1::Response>,
         read::<get_backfill::v1::Response>,
         read::<get_devices::v1::Response>,
@@ -86,6 +87,7 @@ pub(crate) fn response(data: &[u8]) {
         read::<get_room_information::v1::Response>,
         read::<get_hierarchy::v1::Response>,
         read::<send_transaction_message::v1::Response>,
+        read::<sign_event::v1::Response>,
     ];
     calls[usize::from(*call) % calls.len()](body);
     if let Ok(text) = std::str::from_utf8(body) {

@@ -101,6 +101,42 @@ async fn row_1_7_cve_2022_39200_fetched_events_are_checked_like_others() {
     assert_eq!(a.status(&bad_id).await, None);
 }
 
+/// A signature counts only where the rules want it, by the key that they want, over what they cover.
+#[tokio::test]
+async fn row_1_8_every_signature_is_checked() {
+    for version in ["1", "6", "11", "12"] {
+        let (wire, room) = scene(version).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let honest = message(&b, &room, "bob@b", "x").await;
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut value: Value = serde_json::from_str(honest.text()).unwrap();
+            change(&mut value);
+            raw(value.to_string())
+        };
+        let signature = serde_json::from_str::<Value>(honest.text()).unwrap()["signatures"]["b.org"].clone();
+        let bad = vec![
+            with(&|event| event["signatures"] = json!({})),
+            with(&|event| event["signatures"] = json!({ "b.org": {} })),
+            // The right signature under other names.
+            with(&|event| event["signatures"] = json!({ "a.org": signature })),
+            with(&|event| {
+                event["signatures"] = json!({ "b.org": { "ed25519:other": signature["ed25519:k"] } })
+            }),
+            with(&|event| event["signatures"]["b.org"]["ed25519:k"] = json!("AAAA")),
+            // It covers another time.
+            with(&|event| event["origin_server_ts"] = json!(5)),
+        ];
+        for text in bad {
+            let result = a.rooms().receive(&b.name, &room, vec![text.clone()]).await.unwrap();
+            assert!(result.iter().all(|(_, result)| result.is_err()), "{version}: {text}");
+            for (id, _) in result {
+                assert_ne!(a.status(&id).await, Some(Status::Timeline), "{version}: {text}");
+            }
+        }
+        assert_eq!(a.receive(&b, &[&honest]).await, ["ok"], "{version}");
+    }
+}
+
 #[tokio::test]
 async fn row_1_13_auth_events_of_another_room_allow_nothing() {
     let (wire, room) = scene("10").await;

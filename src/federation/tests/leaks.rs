@@ -69,6 +69,43 @@ async fn row_2_5_servers_that_are_not_in_the_room_are_told_nothing() {
     }
 }
 
+/// What a redaction has removed is told to no other server, nor is what only the sender's device may know.
+#[tokio::test]
+async fn row_2_6_and_2_19_what_was_redacted_and_what_is_of_one_device_does_not_leave() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let canary = a.say("alice@a", &room, "canary").await.unwrap();
+    let topic = a.set("alice@a", &room, ("m.room.topic", ""), json!({ "topic": "canary" })).await.unwrap();
+    for target in [&canary, &topic] {
+        wire.clock.advance(std::time::Duration::from_millis(1));
+        let content = json!({ "redacts": target });
+        let redaction = a.build(&a, &room, (&user("alice@a"), "m.room.redaction", None, content)).await;
+        let text = redaction.json().to_owned();
+        a.rooms().receive(&b.name, &room, vec![text]).await.unwrap();
+    }
+    let last = a.say("alice@a", &room, "last").await.unwrap();
+    let (federation, name) = (&a.federation, &b.name);
+    let (state, chain) = federation.state(name, &room, &last).await.unwrap();
+    let mut told = [state, chain].concat();
+    told.extend(federation.backfill(name, &room, vec![last.clone()], 100).await.unwrap());
+    told.extend(missing(&a, &b, &room, &last).await);
+    told.extend(federation.event_auth(name, &room, &last).await.unwrap());
+    for id in [&canary, &topic, &last] {
+        told.push(federation.event(name, id).await.unwrap());
+    }
+    assert!(told.iter().filter(|text| text.get().contains("m.room.topic")).count() > 2, "they are there");
+    for text in told {
+        assert!(!text.get().contains("canary"), "{text}");
+        let unsigned = &serde_json::from_str::<serde_json::Value>(text.get()).unwrap()["unsigned"];
+        for name in ["transaction_id", "prev_content", "redacted_because", "m.relations"] {
+            assert!(unsigned.get(name).is_none(), "{text}");
+        }
+    }
+}
+
 /// What is kept of users of other servers is for our users only.
 #[tokio::test]
 async fn row_2_9_cve_2023_43796_only_what_is_ours_is_told_of_users() {

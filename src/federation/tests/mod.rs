@@ -9,6 +9,7 @@ mod hydra;
 mod later;
 mod leaks;
 mod model;
+mod mutations;
 mod partial;
 mod policy;
 mod removal;

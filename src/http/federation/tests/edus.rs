@@ -116,6 +116,30 @@ async fn row_3_14_cve_2023_42453_receipts_are_for_events_of_rooms_one_is_in() {
     }
 }
 
+/// A client tells from the sender's keys within a message who has sent it: servers must not touch it.
+#[tokio::test]
+async fn row_1_14_messages_to_devices_arrive_as_they_were_sent() {
+    let (_wire, [a, b, _c], _room, _) = three().await;
+    let content = json!({
+        "algorithm": "m.olm.v1.curve25519-aes-sha2",
+        "sender_key": "k",
+        "sender_device_keys": { "user_id": "@mallory:c.org", "device_id": "D", "keys": { "ed25519:D": "x" } },
+        "ciphertext": { "k": { "type": 0, "body": "\u{e9} \u{1F600}" } },
+    });
+    let direct = json!({
+        "sender": "@bob:b.org", "type": "m.room.encrypted", "message_id": "1",
+        "messages": { "@alice:a.org": { "PHONE": content } },
+    });
+    send(&a, &b, "m.direct_to_device", &direct).await;
+    let inbox = Lane::Inbox(a.user("alice"), "PHONE".into());
+    let queued = a.app.log.queued(&inbox, Position::ZERO, 10).await.unwrap();
+    let [(_, Fact::ToDevice { sender, event_type, content: told })] = &queued[..] else {
+        panic!("{queued:?}")
+    };
+    assert_eq!((sender.as_str(), event_type.as_str()), ("@bob:b.org", "m.room.encrypted"));
+    assert_eq!(*told, content.to_string(), "to the byte");
+}
+
 #[tokio::test]
 async fn row_2_20_private_receipts_never_leave() {
     let (_wire, [a, ..], room, alice) = three().await;
