@@ -15,10 +15,12 @@ pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Re
     let parse = |token: &str| {
         token.parse::<Cursor>().map_err(|error| Failure::invalid_param(format!("{token}: {error}")))
     };
-    let span = (parse(&request.from)?.log, parse(&request.to)?.log);
-    if span.0 >= span.1 {
+    let (from, to) = (parse(&request.from)?.log, parse(&request.to)?.log);
+    if from >= to {
         return Ok(v3::Response::new(Vec::new(), Vec::new()));
     }
+    // Of whoever has changed once more since, only that is still known.
+    let span = (from, to.max(app.history.log().head()));
     let changes = app.devices.list_changes(&app.history, &caller.user_id, span, None).await?;
     Ok(v3::Response::new(changes.changed.into_iter().collect(), changes.left.into_iter().collect()))
 }
