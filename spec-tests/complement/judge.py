@@ -10,7 +10,8 @@ import pathlib
 import re
 import sys
 
-PACKAGES = {"tests": "tests.log", "tests/csapi": "tests_csapi.log"}
+EXTENSIONS = [2836, 3391, 3757, 3874, 3890, 3902, 3930, 3967, 4140, 4155, 4222, 4306]
+PACKAGES = ["tests", "tests/csapi", *(f"tests/msc{number}" for number in EXTENSIONS)]
 
 
 def outcomes(log):
@@ -27,12 +28,15 @@ def innermost(tests):
     return {test for test in tests if not any(other.startswith(test + "/") for other in tests)}
 
 
-def main(fails, folder, _only=""):
+def main(fails, folder, only="."):
     with open(fails, encoding="utf-8") as file:
         known = {(row["package"], row["test"]): row["reason"] for row in csv.DictReader(file, delimiter="\t")}
     bad = 0
-    for package, log in PACKAGES.items():
-        found = outcomes(pathlib.Path(folder, log))
+    for package in PACKAGES:
+        log = pathlib.Path(folder, package.replace("/", "_") + ".log")
+        if only != "." and not log.exists():
+            continue
+        found = outcomes(log) if log.exists() else {}
         failed = innermost({test for test, outcome in found.items() if outcome == "FAIL"})
         passed = sum(outcome == "PASS" for outcome in found.values())
         skipped = sum(outcome == "SKIP" for outcome in found.values())
