@@ -18,7 +18,7 @@ use crate::{
         EventNotes, States, Status, StoredEvent,
         tables::{GAPS, GapRow, HeadRow, Part, UNJUDGED},
     },
-    limits::{PAGE_EVENTS_MAX, UNJUDGED_NEWS_MAX},
+    limits::{GAP_EVENTS_MAX, PAGE_EVENTS_MAX, UNJUDGED_NEWS_MAX},
     log::Direction,
     room::{RoomError, turn::Turn},
     types::{Fact, Position},
@@ -49,8 +49,12 @@ impl Turn {
         self.row.heads = vec![HeadRow::from(Head::of(&join.pdu, self.rules))];
         self.row.state = self.amended(after).await?;
         self.rewrite(StoredEvent { states: Some(States { before, after, ..states }), ..(**join).clone() });
+        let followed = self.before(join, &played).await?;
         for id in in_order(&played) {
-            self.play(&played[&id], &given, &played).await?;
+            let event = &played[&id];
+            if let Some(state) = self.play(event, &given, &played).await? {
+                self.row.state = self.follow_on(&event.pdu, state, followed.contains(&id)).await?;
+            }
         }
         self.row.partial = true;
         Ok(())
@@ -72,13 +76,30 @@ impl Turn {
         self.rewritten.push(event);
     }
 
+    /// What our join follows, as far as it is among these events or no older than they.
+    async fn before(&self, join: &StoredEvent, played: &Played) -> Result<HashSet<OwnedEventId>, RoomError> {
+        let least = played.values().map(|event| event.pdu.depth()).min().unwrap_or_default();
+        let (mut before, mut queue) = (HashSet::new(), join.pdu.prev_events().to_vec());
+        while let Some(id) = queue.pop() {
+            if before.len() >= GAP_EVENTS_MAX || before.contains(&id) {
+                continue;
+            }
+            if let Some(event) = self.known(&id).await?.filter(|event| event.pdu.depth() >= least) {
+                queue.extend(event.pdu.prev_events().iter().cloned());
+            }
+            before.insert(id);
+        }
+        Ok(before)
+    }
+
+    /// Judges one event again. The state after it, if it is accepted.
     async fn play(
         &mut self,
         event: &Arc<StoredEvent>,
         given: &Given,
         played: &Played,
-    ) -> Result<(), RoomError> {
-        let Some(old) = event.states else { return Ok(()) };
+    ) -> Result<Option<StateId>, RoomError> {
+        let Some(old) = event.states else { return Ok(None) };
         let before = self.state_again(event, old.before, given).await?;
         let given = Given { before: Some(before), ..Given::default() };
         let (verdict, _) = self.verdict(&Signed::ours(event.pdu.clone()), &given).await?;
@@ -98,7 +119,7 @@ impl Turn {
                 again.states = Some(States { after: before, ..states });
             }
             self.rewrite(again);
-            return Ok(());
+            return Ok(None);
         }
         let is_late = event.status != Status::Timeline;
         if is_late {
@@ -115,8 +136,7 @@ impl Turn {
         } else {
             self.rewrite(again);
         }
-        self.row.state = self.follow_on(&event.pdu, states.after, false).await?;
-        Ok(())
+        Ok(Some(states.after))
     }
 
     fn leave_gap(&mut self, event: &StoredEvent, follower: &StoredEvent) {
