@@ -97,8 +97,9 @@ fn without(row: &StrippedRow, user: &UserId) -> Result<Option<StrippedRow>, Stor
         let names = is("sender", user.as_str()) || is("state_key", user.as_str());
         let is_theirs = is("type", "m.room.member") && names;
         if is_theirs && let Some(content) = event.get_mut("content").and_then(Value::as_object_mut) {
+            let before = content.len();
             content.retain(|name, _| name == "membership");
-            is_changed = true;
+            is_changed |= content.len() < before;
             state.push(to_raw_value(&event).map_err(StoreError::engine)?);
         } else {
             state.push(told.clone());

@@ -64,6 +64,10 @@ impl Rooms {
         };
         let mut count = 0;
         for event in found.into_iter().flatten().filter(goes) {
+            // A membership says nothing more once it has been here before.
+            if event.pdu.state_key().is_some() && prune(&event.pdu, turn.rules)? == event.pdu {
+                continue;
+            }
             turn.prune(&event).await?;
             count += 1;
         }
