@@ -322,23 +322,6 @@ impl Delayed {
         }
     }
 
-    /// Removes everything of a user who has left for good, waiting or ended.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn forget_user(&self, user: &UserId) -> Result<(), DelayedError> {
-        let ids = self.0.desk.lock().all_of(user);
-        for id in ids {
-            let Some(turn) = self.0.desk.lock().turn_of(&id) else { continue };
-            let _turn = turn.lock().await;
-            let mut commit = Commit::new();
-            commit.delete(&DELAYED, &(id.clone(),));
-            self.0.rooms.0.history.log().commit(commit).await?;
-            self.0.desk.lock().forget(&id);
-        }
-        Ok(())
-    }
-
     async fn row(&self, id: &str) -> Result<Row, DelayedError> {
         let found = self.0.rooms.0.history.log().db().row(&DELAYED, &(String::from(id),)).await?;
         found.ok_or(DelayedError::NotFound)

@@ -2,7 +2,7 @@
 
 use std::{sync::Weak, time::Duration};
 
-use ruma::{OwnedRoomId, RoomId, events::TimelineEventType};
+use ruma::{OwnedRoomId, RoomId, UserId, events::TimelineEventType};
 use tokio_util::sync::CancellationToken;
 
 use super::{DELAYED, Delayed, DelayedError, Inner, Outcome, Row, errcode, sending};
@@ -136,6 +136,19 @@ impl Delayed {
     /// When the store fails.
     pub async fn forget_room(&self, room: &RoomId) -> Result<(), DelayedError> {
         let ids = self.0.desk.lock().in_room(room);
+        self.forget_all(ids).await
+    }
+
+    /// Removes everything of a user who has left for good, waiting or ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_user(&self, user: &UserId) -> Result<(), DelayedError> {
+        let ids = self.0.desk.lock().all_of(user);
+        self.forget_all(ids).await
+    }
+
+    async fn forget_all(&self, ids: Vec<String>) -> Result<(), DelayedError> {
         for id in ids {
             // Whoever sends it at this moment still writes down what came of it.
             let Some(turn) = self.0.desk.lock().turn_of(&id) else { continue };
