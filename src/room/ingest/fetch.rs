@@ -40,8 +40,10 @@ use crate::{
 /// Gets what one batch lacks.
 pub(in crate::room) struct Fetch<'b, 'a> {
     pub(super) batch: &'b mut Batch<'a>,
-    /// Whom to ask: first who sent the events, then others in the room.
+    /// Whom to ask: first who sent the events, then others in the room. Who does not answer is struck off.
     sources: Vec<OwnedServerName>,
+    /// Who is taken for the source of what could not be checked, whether they answer or not.
+    origin: Option<OwnedServerName>,
     /// By the clock that never goes back.
     deadline: Duration,
     requests: usize,
@@ -68,8 +70,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
         }
         sources.retain(|server| server != inner.history.server());
         let deadline = inner.ports.clock.monotonic() + FETCH_MAX;
-        let unverified = Vec::new();
-        Ok(Self { batch, sources, deadline, requests: FETCH_REQUESTS_MAX, unverified, nameless: 0 })
+        let (origin, requests) = (sources.first().cloned(), FETCH_REQUESTS_MAX);
+        Ok(Self { batch, sources, origin, deadline, requests, unverified: Vec::new(), nameless: 0 })
     }
 
     /// Gets as much as can be had. What is lacking afterwards could not be had now.
@@ -85,7 +87,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
     /// Has what could not be checked tried again later.
     pub(super) async fn keep_unverified(&mut self, part: Part) -> Result<(), RoomError> {
         let unverified = std::mem::take(&mut self.unverified);
-        let Some(origin) = self.sources.first() else { return Ok(()) };
+        let Some(origin) = &self.origin else { return Ok(()) };
         let from = (self.batch.room, &**origin);
         self.batch.rooms.keep_unjudged(from, (part, part == Part::State), &unverified).await?;
         Ok(())
