@@ -39,8 +39,11 @@ pub const ERASED: Rows<(OwnedUserId,), Position> = Rows::new(TableId::Erased);
 pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId::Thread);
 
 /// What the search index is to forget: rooms and events that have been removed, by when they were, in milliseconds
-/// since 1970.
+/// since 1970. And what it is to take in though the log does not tell of it: events that came in the past of a room, with
+/// [`LATE`] before their ids.
 pub const FORGOTTEN_TEXTS: Rows<(u64, String), ()> = Rows::new(TableId::ForgottenText);
+/// Comes before the ids of events in [`FORGOTTEN_TEXTS`] that are not to be forgotten but taken in.
+pub const LATE: &str = "+";
 
 /// Files of this server (their media ids) by the events that show them.
 pub const MEDIA_USES: Rows<(String, OwnedEventId), ()> = Rows::new(TableId::MediaUse);

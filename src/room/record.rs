@@ -13,7 +13,10 @@ use crate::{
     dag::tree::{Change, NewNode},
     history::{
         History, RoomRow, StoredEvent, sticky_until_ms,
-        tables::{BACKFILLED, FORGOTTEN, PLACES, RETAINED_PAST, ROOMS, STICKY, STRIPPED, StrippedRow},
+        tables::{
+            BACKFILLED, FORGOTTEN, FORGOTTEN_TEXTS, LATE, PLACES, RETAINED_PAST, ROOMS, STICKY, STRIPPED,
+            StrippedRow,
+        },
     },
     log::{Audience, Commit, CommitError, OnceKey},
     types::{Fact, Lane, Membership, Position},
@@ -166,9 +169,11 @@ impl Turn {
         let shown = self.written.iter().map(|written| &written.event).chain(&self.hidden);
         shown.filter(|event| event.is_shown()).for_each(|event| event.use_media(server, commit));
         self.hidden.iter().chain(&self.rewritten).for_each(|event| event.record(commit));
+        let now_ms = self.rooms.0.ports.clock.now_ms();
         for (anchor, number, event_id) in &self.filled {
             commit.put(&BACKFILLED, &(self.room_id.clone(), *anchor, *number), event_id);
             commit.put(&PLACES, &(event_id.clone(),), &(*anchor, *number));
+            commit.put(&FORGOTTEN_TEXTS, &(now_ms, format!("{LATE}{event_id}")), &());
         }
         if !self.filled.is_empty() {
             // Some of it may be older than what is allowed to stay.

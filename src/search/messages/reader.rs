@@ -13,7 +13,10 @@ use super::{
     shelf::{Fields, Label, Shelf},
 };
 use crate::{
-    history::{StoredEvent, tables::FORGOTTEN_TEXTS},
+    history::{
+        StoredEvent,
+        tables::{BACKFILLED, FORGOTTEN_TEXTS, LATE},
+    },
     limits::{
         FORGOTTEN_TEXTS_KEPT_MS, PAGE_EVENTS_MAX, SCAN_ROWS_MAX, SEARCH_COMMIT_DOCUMENTS, SEARCH_CURSOR_STEP,
         SEARCH_FORGET_SLACK_MS, SEARCH_PAUSE, SEARCH_SCRUB_EVERY_MS, SEARCH_STORE_PAUSE,
@@ -84,6 +87,9 @@ impl<'a> Reader<'a> {
 
     /// Takes in what was said in a room up to `head`.
     async fn look_at(&mut self, room: &RoomId, head: Position) -> Result<(), SearchError> {
+        if self.cursor == Position::ZERO {
+            self.look_at_past(room).await?;
+        }
         let mut from = self.cursor;
         loop {
             let log = self.messages.log();
@@ -103,6 +109,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes in what other servers have told of the past of a room, which is not in the log.
+    async fn look_at_past(&mut self, room: &RoomId) -> Result<(), SearchError> {
+        let mut from = BACKFILLED.prefix(&(room.to_owned(),));
+        let to = from.after_prefix();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: PAGE_EVENTS_MAX };
+            let rows = self.messages.log().db().scan(&BACKFILLED, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = BACKFILLED.key(last).successor();
+            let ids: Vec<OwnedEventId> = rows.into_iter().map(|(_, id)| id).collect();
+            self.take(&ids).await?;
+        }
+    }
+
     async fn take(&mut self, ids: &[OwnedEventId]) -> Result<(), SearchError> {
         let events = self.messages.0.history.events(ids).await?;
         let (mut gone, mut new) = (Vec::new(), Vec::new());
@@ -117,8 +137,9 @@ impl<'a> Reader<'a> {
         }
         self.change(gone, new).await?;
         if self.changes >= SEARCH_COMMIT_DOCUMENTS {
-            let label = Label { whole: false, ..self.label.clone() };
-            self.commit(label).await?;
+            // Something may be missing before the cursor until all of this is taken in.
+            self.label.whole = false;
+            self.commit(self.label.clone()).await?;
         }
         Ok(())
     }
@@ -151,7 +172,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Removes what has been removed from the store.
+    /// Takes in what has come since in the past of rooms. It may be there already, if the index is new.
+    async fn take_late(&mut self, ids: &[OwnedEventId]) -> Result<(), SearchError> {
+        for ids in ids.chunks(PAGE_EVENTS_MAX) {
+            let term = |id: &OwnedEventId| Term::from_field_text(self.shelf.fields.id, id.as_str());
+            self.change(ids.iter().map(term).collect(), Vec::new()).await?;
+            self.take(ids).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what has been removed from the store, and adds what came in the past.
     async fn forget(&mut self) -> Result<(), SearchError> {
         let now_ms = self.messages.0.ports.clock.now_ms();
         // Other processes have other clocks, and commits take their time.
@@ -164,13 +195,17 @@ impl<'a> Reader<'a> {
             let Some((last, ())) = rows.last() else { break };
             from = FORGOTTEN_TEXTS.key(last).successor();
             let fields = self.shelf.fields;
-            let new = rows.into_iter().filter(|(row, ())| self.forgotten.insert(row.clone()));
-            let term = |((_, what), ()): ((u64, String), ())| {
-                let field = if what.starts_with('!') { fields.room } else { fields.id };
-                Term::from_field_text(field, &what)
-            };
-            let gone: Vec<Term> = new.map(term).collect();
+            let new = rows.into_iter().map(|(row, ())| row).filter(|row| self.forgotten.insert(row.clone()));
+            let (mut gone, mut late) = (Vec::new(), Vec::new());
+            for (_, what) in new {
+                match what.strip_prefix(LATE) {
+                    Some(id) => late.extend(OwnedEventId::try_from(id).ok()),
+                    None if what.starts_with('!') => gone.push(Term::from_field_text(fields.room, &what)),
+                    None => gone.push(Term::from_field_text(fields.id, &what)),
+                }
+            }
             self.change(gone, Vec::new()).await?;
+            self.take_late(&late).await?;
         }
         self.forgotten.retain(|(at, _)| *at >= since);
         self.label.forgotten_ms = now_ms;

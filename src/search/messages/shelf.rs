@@ -19,7 +19,7 @@ use super::{SearchError, ask::Key, text::Terms};
 use crate::{limits::SEARCH_WRITER_BYTES, types::Position};
 
 /// Rises when documents are made otherwise; then the index is made anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The name of the tokenizer in the schema.
 const TOKENIZER: &str = "lockstep";
 
