@@ -10,10 +10,13 @@ use wildmatch::WildMatch;
 use super::{AccountError, Accounts};
 use crate::limits::INVITE_RULES_MAX;
 
-/// The types of account data that say it: the specification's, and the one with lists of users and servers
-/// (MSC4155).
-pub const INVITE_PERMISSION: [&str; 2] =
-    ["m.invite_permission_config", "org.matrix.msc4155.invite_permission_config"];
+/// The types of account data that say it: the specification's, what it was called before (MSC4380), and the one
+/// with lists of users and servers (MSC4155).
+pub const INVITE_PERMISSION: [&str; 3] = [
+    "m.invite_permission_config",
+    "org.matrix.msc4380.invite_permission_config",
+    "org.matrix.msc4155.invite_permission_config",
+];
 
 /// What becomes of an invite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

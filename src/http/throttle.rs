@@ -71,6 +71,8 @@ impl Class {
             "POST" if has("join") || has("knock") => Self::Join,
             "POST" if last == "invite" => Self::Invite,
             "POST" if last == "report" => Self::Report,
+            // Written by hand here, and not limited by the specification: people scroll fast.
+            "GET" if has("rooms") && (last == "messages" || last == "context") => Self::Free,
             // Anybody may have this server ask others for keys, or hand out invites.
             "GET" | "POST" if has("key") && has("query") => Self::General,
             "PUT" | "POST" if last == "onbind" => Self::General,

@@ -30,6 +30,10 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(set_global::handle);
     routes.add(set_room::handle);
     routes.add(set_tag::handle);
+    // Types of account data that say who may invite: see `account::InvitePermission`.
+    routes.feature("org.matrix.msc4155");
+    routes.feature("org.matrix.msc4380");
+    routes.feature("org.matrix.msc4380.stable");
 }
 
 /// Refuses what is not about the caller themselves.

@@ -4,10 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use http::Uri;
+use axum::response::{IntoResponse, Response as Answer};
+use bytes::BytesMut;
 use ruma::{
-    RoomId,
-    api::client::message::get_message_events::v3::{Request, Response},
+    OwnedRoomId, RoomId,
+    api::{
+        OutgoingResponseExt,
+        client::message::get_message_events::v3::{Request, Response},
+    },
     assign,
 };
 
@@ -16,23 +20,31 @@ use super::{
     scene::{Scene, direction, is_lazy, page_limit, place, place_token},
 };
 use crate::{
-    account::Caller,
     history::{Boundary, PastPage, StoredEvent, Stroll},
-    http::{App, Failure},
+    http::{App, Call, Failure, call::Given},
     limits::{BACKFILLS_PER_PAGE, PAGE_EVENTS_DEFAULT},
     log::Direction,
     types::Position,
 };
 
-/// Answers the request.
-pub(super) async fn handle(
-    app: App,
-    caller: Caller,
-    uri: Uri,
-    request: Request,
+/// Answers the request. Who may not look into the room is told that before anything that is wrong with the query.
+pub(super) async fn handle(app: App, call: Call) -> Result<Answer, Failure> {
+    let caller = call.caller.as_ref().ok_or_else(Failure::missing_token)?;
+    let room = call.path.first().and_then(|room| OwnedRoomId::try_from(room.as_str()).ok());
+    let room = room.ok_or_else(|| Failure::invalid_param("The path names no room"))?;
+    let scene = Scene::enter(&app, caller, &room).await?;
+    let Given { uri, request, .. } = call.decode::<Request>()?;
+    let answer = look(&app, scene, (RelationFilter::of(&uri), request)).await?;
+    let answer = answer.try_into_http_response::<BytesMut>().map_err(Failure::internal)?;
+    Ok(answer.map(BytesMut::freeze).map(axum::body::Body::from).into_response())
+}
+
+/// What there is to see.
+async fn look(
+    app: &App,
+    mut scene: Scene,
+    (relations, request): (RelationFilter, Request),
 ) -> Result<Response, Failure> {
-    let relations = RelationFilter::of(&uri);
-    let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let direction = direction(request.dir);
     let given = |token: &Option<String>| token.as_deref().map(place).transpose();
     let (from, to) = (given(&request.from)?, given(&request.to)?);
@@ -54,7 +66,7 @@ pub(super) async fn handle(
     let lazy = is_lazy(&request.filter);
     let wanted = scene.wanted(request.filter);
     let wanted = |event: &StoredEvent| wanted(event) && relations.passes(&event.pdu);
-    let page = page(&app, &mut scene, &request.room_id, stroll, &wanted).await?;
+    let page = page(app, &mut scene, &request.room_id, stroll, &wanted).await?;
     let members = match lazy {
         true => scene.senders(&page.events).await?,
         false => Vec::new(),

@@ -39,7 +39,9 @@ use crate::http::{Access, Routes};
 pub(super) fn routes(routes: &mut Routes) {
     old::routes(routes);
     routes.feature("org.matrix.msc3874");
-    routes.add::<message::get_message_events::v3::Request, _>(messages::handle);
+    for path in message::get_message_events::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::GET, path, Access::Required, messages::handle);
+    }
     for path in contexts::get_context::v3::Request::PATH_BUILDER.all_paths() {
         routes.raw(Method::GET, path, Access::Required, context::handle);
     }

@@ -156,6 +156,12 @@ async fn who_left_sees_what_was_before_and_strangers_see_nothing() {
         eve.refused(&path, (403, "M_FORBIDDEN")).await;
     }
     alice.refused(&format!("/rooms/{room}/messages?dir=b&from=x"), (400, "M_INVALID_PARAM")).await;
+    // Who may not look hears that, and not what else is wrong with the question.
+    alice.refused(&format!("/rooms/{room}/messages"), (400, "M_MISSING_PARAM")).await;
+    alice.refused("/rooms/room/messages?dir=b", (400, "M_INVALID_PARAM")).await;
+    eve.refused(&format!("/rooms/{room}/messages"), (403, "M_FORBIDDEN")).await;
+    bob.ok("POST", &format!("/rooms/{room}/forget"), json!({})).await;
+    bob.refused(&format!("/rooms/{room}/messages"), (403, "M_FORBIDDEN")).await;
     let left = alice.get(&format!("/rooms/{room}/members?membership=leave")).await;
     assert_eq!(left["chunk"][0]["state_key"], "@bob:localhost");
     let lazy = "&filter=%7B%22lazy_load_members%22:true%7D";

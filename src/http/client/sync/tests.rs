@@ -161,9 +161,17 @@ async fn an_unwanted_invite_is_refused_or_overlooked() {
     let room = room(&server, &alice).await;
     let invite = format!("POST /rooms/{room}/invite");
     let set = |kind: &str| format!("PUT /user/{}/account_data/{kind}", id.as_str().unwrap());
+    let features = server.met("", "GET /_matrix/client/versions", Value::Null).await;
+    for name in ["org.matrix.msc4155", "org.matrix.msc4380", "org.matrix.msc4380.stable"] {
+        assert_eq!(features["unstable_features"][name], true, "{name}");
+    }
     let block = json!({ "default_action": "block" });
-    server.check(&bob, &set("m.invite_permission_config"), (block, json!({}))).await;
     let refused = json!("403 M_INVITE_BLOCKED");
+    let older = set("org.matrix.msc4380.invite_permission_config");
+    server.check(&bob, &older, (block.clone(), json!({}))).await;
+    server.check(&alice, &invite, (json!({ "user_id": id }), refused.clone())).await;
+    server.check(&bob, &older, (json!({}), json!({}))).await;
+    server.check(&bob, &set("m.invite_permission_config"), (block, json!({}))).await;
     server.check(&alice, &invite, (json!({ "user_id": id }), refused.clone())).await;
     let state = format!("PUT /rooms/{room}/state/m.room.member/{}", id.as_str().unwrap());
     server.check(&alice, &state, (json!({ "membership": "invite" }), refused.clone())).await;

@@ -69,11 +69,15 @@ async fn an_address_first_and_the_file_later() {
     let address = made["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
     let early = format!("/_matrix/client/v1/media/download/{address}?timeout_ms=0");
     assert_eq!(server.get(&server.bob, &early).await.refusal(), "504 M_NOT_YET_UPLOADED");
+    // Without a token nothing is waited for, and nothing is given out later.
+    let open = format!("/_matrix/media/v3/download/{address}");
+    assert_eq!(server.get("", &open).await.refusal(), "504 M_NOT_YET_UPLOADED");
     assert_eq!(put(&server.bob, &address, "no").await.refusal(), "403 M_FORBIDDEN");
     // Whoever waits gets it as soon as it is there.
     let patient = format!("/_matrix/client/v1/media/download/{address}?timeout_ms=60000");
     let (waited, sent) = tokio::join!(server.get(&server.bob, &patient), put(&server.alice, &address, "yes"));
     assert_eq!((sent.status, waited.status, &*waited.bytes), (200, 200, &b"yes"[..]));
+    assert_eq!(server.get("", &open).await.refusal(), "404 M_NOT_FOUND");
     assert_eq!(put(&server.alice, &address, "again").await.refusal(), "409 M_CANNOT_OVERWRITE_MEDIA");
     assert_eq!(put(&server.alice, "localhost/unknown", "x").await.refusal(), "404 M_NOT_FOUND");
     assert_eq!(put(&server.alice, "elsewhere.org/unknown", "x").await.refusal(), "404 M_NOT_FOUND");
@@ -83,6 +87,8 @@ async fn an_address_first_and_the_file_later() {
     assert_eq!(put(&server.alice, &address, "late").await.refusal(), "404 M_NOT_FOUND");
     let late = format!("/_matrix/client/v1/media/download/{address}");
     assert_eq!(server.get(&server.bob, &late).await.refusal(), "404 M_NOT_FOUND");
+    let late = format!("/_matrix/media/v3/download/{address}");
+    assert_eq!(server.get("", &late).await.refusal(), "404 M_NOT_FOUND");
     // So many, and no more; those that have expired do not count.
     for _ in 0..100 {
         assert_eq!(reserve().await.status, 200);
