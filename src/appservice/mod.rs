@@ -1,8 +1,9 @@
 //! Application services: what the operator has registered, and what of it belongs to whom.
 //!
-//! Owns: the registrations in memory, read once at the start; nothing stored. May use: `types`, `limits`.
-//! Start reading at [`Appservices`]. `delivery` brings them their transactions, `http` lets them in.
-//! Invariants: no two have the same id or token; a namespace that is exclusive keeps everybody else out.
+//! Owns: the registrations in memory: those of the configuration, read once at the start, and those that are added
+//! while the server runs; nothing stored. May use: `types`, `limits`. Start reading at [`Appservices`]. `delivery`
+//! brings them their transactions and keeps those that were added, `http` lets them in. Invariants: no two have the
+//! same id or token; a namespace that is exclusive keeps everybody else out.
 //!
 //! <https://spec.matrix.org/v1.19/application-service-api/>
 
@@ -15,6 +16,7 @@ mod tests;
 
 use std::{path::PathBuf, sync::Arc};
 
+use parking_lot::RwLock;
 use ruma::{OwnedUserId, RoomAliasId, RoomId, ServerName, UserId};
 use subtle::ConstantTimeEq;
 
@@ -31,6 +33,17 @@ pub struct Appservice {
     pub namespaces: Namespaces,
     /// The user in whose name it acts by itself.
     pub sender: OwnedUserId,
+    /// Where its registration is.
+    pub origin: Origin,
+}
+
+/// Where a registration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In a file that the configuration names.
+    File,
+    /// In the store: it was added while the server ran.
+    Store,
 }
 
 impl PartialEq for Appservice {
@@ -40,6 +53,12 @@ impl PartialEq for Appservice {
 }
 
 impl Eq for Appservice {}
+
+impl AsRef<Self> for Appservice {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
 
 impl Appservice {
     /// Whether it may act in the name of `user`, a local one.
@@ -61,9 +80,12 @@ impl Appservice {
     }
 }
 
-/// All application services. Cheap to clone.
+/// All application services. Cheap to clone: clones are the same list.
 #[derive(Clone, Debug, Default)]
-pub struct Appservices(Arc<Vec<Arc<Appservice>>>);
+pub struct Appservices(Arc<RwLock<All>>);
+
+/// Nothing in it changes: when one comes or goes there is another list.
+type All = Arc<Vec<Arc<Appservice>>>;
 
 impl Appservices {
     /// Reads the registrations in `paths`: files, or folders whose `*.yaml` and `*.yml` are read. One that cannot be used is
@@ -96,58 +118,97 @@ impl Appservices {
                 return Err(RegistrationError::new(&appservice.registration.id, why));
             }
         }
-        Ok(Self(Arc::new(all.into_iter().map(Arc::new).collect())))
+        Ok(Self(Arc::new(RwLock::new(Arc::new(all.into_iter().map(Arc::new).collect())))))
+    }
+
+    /// Whether [`Self::add`] would take `new` in.
+    ///
+    /// # Errors
+    /// When another one has the same token.
+    pub fn check(&self, new: &Appservice) -> Result<(), RegistrationError> {
+        let others: Vec<_> = self.0.read().iter().filter(|it| *it.as_ref() != *new).cloned().collect();
+        clash(&others, new).map_or(Ok(()), |why| Err(RegistrationError::new(&new.registration.id, why)))
+    }
+
+    /// Takes one more in; one with the same id goes.
+    ///
+    /// # Errors
+    /// When another one has the same token.
+    pub fn add(&self, new: Arc<Appservice>) -> Result<(), RegistrationError> {
+        let mut list = self.0.write();
+        let mut all: Vec<_> = list.iter().filter(|it| **it != new).cloned().collect();
+        if let Some(why) = clash(&all, &new) {
+            return Err(RegistrationError::new(&new.registration.id, why));
+        }
+        all.push(new);
+        *list = Arc::new(all);
+        Ok(())
+    }
+
+    /// Forgets the one whose id is `id`.
+    pub fn remove(&self, id: &str) {
+        let mut list = self.0.write();
+        *list = Arc::new(list.iter().filter(|it| !it.is(id)).cloned().collect());
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.read().is_empty()
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Appservice>> {
-        self.0.iter()
+    /// All of them, as of now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Appservice>> {
+        self.0.read().to_vec()
+    }
+
+    /// The one whose id is `id`.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<Arc<Appservice>> {
+        self.0.read().iter().find(|it| it.is(id)).cloned()
     }
 
     /// The one whose `as_token` is `token`.
     #[must_use]
-    pub fn by_token(&self, token: &str) -> Option<&Arc<Appservice>> {
+    pub fn by_token(&self, token: &str) -> Option<Arc<Appservice>> {
         let same = |known: &str| bool::from(known.as_bytes().ct_eq(token.as_bytes()));
-        self.0.iter().find(|appservice| same(&appservice.registration.as_token))
+        self.0.read().iter().find(|it| same(&it.registration.as_token)).cloned()
     }
 
     /// Whether `user` belongs to another one than `to`, who may be nobody.
     #[must_use]
     pub fn keeps_user(&self, user: &UserId, to: Option<&Appservice>) -> bool {
-        self.others(to).any(|other| user == other.sender || other.namespaces.users.keeps(user.as_str()))
+        let keeps = |it: &Appservice| user == it.sender || it.namespaces.users.keeps(user.as_str());
+        self.is_any_other(to, keeps)
     }
 
     /// Whether `alias` belongs to another one than `to`, who may be nobody.
     #[must_use]
     pub fn keeps_alias(&self, alias: &RoomAliasId, to: Option<&Appservice>) -> bool {
-        self.others(to).any(|other| other.namespaces.aliases.keeps(alias.as_str()))
+        self.is_any_other(to, |it| it.namespaces.aliases.keeps(alias.as_str()))
     }
 
     /// Who may know more of a user that this server does not know.
-    pub fn of_user(&self, user: &UserId) -> impl Iterator<Item = &Arc<Appservice>> {
-        self.0.iter().filter(move |it| it.namespaces.users.matches(user.as_str()))
+    #[must_use]
+    pub fn of_user(&self, user: &UserId) -> Vec<Arc<Appservice>> {
+        self.0.read().iter().filter(|it| it.namespaces.users.matches(user.as_str())).cloned().collect()
     }
 
     /// Who may know more of an alias that this server does not know.
-    pub fn of_alias(&self, alias: &RoomAliasId) -> impl Iterator<Item = &Arc<Appservice>> {
-        self.0.iter().filter(move |it| it.namespaces.aliases.matches(alias.as_str()))
+    #[must_use]
+    pub fn of_alias(&self, alias: &RoomAliasId) -> Vec<Arc<Appservice>> {
+        self.0.read().iter().filter(|it| it.namespaces.aliases.matches(alias.as_str())).cloned().collect()
     }
 
-    fn others(&self, to: Option<&Appservice>) -> impl Iterator<Item = &Arc<Appservice>> {
-        let id = to.map(|it| it.registration.id.clone());
-        self.0.iter().filter(move |other| id.as_ref() != Some(&other.registration.id))
+    fn is_any_other(&self, to: Option<&Appservice>, keeps: impl Fn(&Appservice) -> bool) -> bool {
+        self.0.read().iter().filter(|it| to != Some(&***it)).any(|it| keeps(it))
     }
 }
 
 /// What another one has that must be an application service's own.
-fn clash(known: &[Appservice], new: &Appservice) -> Option<String> {
-    let (new, known) = (&new.registration, known.iter().map(|known| &known.registration));
+fn clash<T: AsRef<Appservice>>(known: &[T], new: &Appservice) -> Option<String> {
+    let (new, known) = (&new.registration, known.iter().map(|known| &known.as_ref().registration));
     let same = |known: &Registration| {
         [
             ("id", known.id == new.id),

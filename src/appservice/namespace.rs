@@ -3,12 +3,12 @@
 //! <https://spec.matrix.org/v1.19/application-service-api/#definition-namespace>
 
 use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::APPSERVICE_REGEX_BYTES_MAX;
 
 /// One entry, as written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     regex: String,
     #[serde(default)]

@@ -7,21 +7,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use http::Uri;
 use ruma::{ServerName, UserId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Appservice, Namespaces, RegistrationError,
+    Appservice, Namespaces, Origin, RegistrationError,
     namespace::{Entry, Namespace},
 };
+use crate::limits::ID_BYTES_MAX;
 
 /// A registration. What this server does not know of is passed over.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Registration {
     /// Names the application service.
     pub id: String,
     /// Where it is; without one it gets no transactions.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// With which it comes to us.
     pub as_token: String,
@@ -30,37 +32,37 @@ pub struct Registration {
     /// The local part of the user that stands for it.
     pub sender_localpart: String,
     /// Whether limits hold for its users.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limited: Option<bool>,
     /// The networks that it connects to.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Vec<String>>,
     /// Whether it wants typing, receipts, presence and to-device messages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receive_ephemeral: Option<bool>,
     /// The same by the name that it had before.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push_ephemeral: Option<bool>,
     /// The same by the name that it had at first.
-    #[serde(default, rename = "de.sorunome.msc2409.push_ephemeral")]
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "de.sorunome.msc2409.push_ephemeral")]
     pub msc2409: Option<bool>,
     /// Whether it wants to know of devices and keys, for encryption.
-    #[serde(default, rename = "org.matrix.msc3202")]
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "org.matrix.msc3202")]
     pub msc3202: Option<bool>,
     /// Whether it makes devices by itself, without a login.
-    #[serde(default, rename = "io.element.msc4190")]
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "io.element.msc4190")]
     pub msc4190: Option<bool>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     namespaces: Option<Written>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Written {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     users: Option<Vec<Entry>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     aliases: Option<Vec<Entry>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     rooms: Option<Vec<Entry>>,
 }
 
@@ -82,12 +84,7 @@ impl Registration {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let read: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        let wanted = [("id", &read.id), ("as_token", &read.as_token), ("hs_token", &read.hs_token)];
-        match wanted.iter().find(|(_, value)| value.is_empty()) {
-            Some((name, _)) => Err(format!("`{name}` is empty")),
-            None => Ok(read),
-        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
     }
 
     /// The application service of this registration.
@@ -95,17 +92,29 @@ impl Registration {
     /// # Errors
     /// What is wrong with it.
     pub fn open(mut self, server: &ServerName) -> Result<Appservice, String> {
+        let wanted = [("id", &self.id), ("as_token", &self.as_token), ("hs_token", &self.hs_token)];
+        if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_empty()) {
+            return Err(format!("`{name}` is empty"));
+        }
+        if self.id.len() > ID_BYTES_MAX {
+            return Err(format!("`id` has more than {ID_BYTES_MAX} bytes"));
+        }
         let localpart = self.sender_localpart.trim_start_matches('@').split(':').next().unwrap_or_default();
         let sender = UserId::parse_with_server_name(localpart, server)
             .map_err(|error| format!("`sender_localpart`: {error}"))?;
         let Written { users, aliases, rooms } = self.namespaces.take().unwrap_or_default();
-        let read = |entries: Option<Vec<Entry>>| {
-            Namespace::read(entries.unwrap_or_default()).map_err(|error| error.to_string())
+        let read = |name: &str, entries: Option<Vec<Entry>>| {
+            let read = Namespace::read(entries.unwrap_or_default());
+            read.map_err(|error| format!("`namespaces.{name}`: {error}"))
         };
-        let namespaces = Namespaces { users: read(users)?, aliases: read(aliases)?, rooms: read(rooms)? };
+        let (users, aliases) = (read("users", users)?, read("aliases", aliases)?);
+        let namespaces = Namespaces { users, aliases, rooms: read("rooms", rooms)? };
         let url = self.url.take().map(|url| String::from(url.trim_end_matches('/')));
         self.url = url.filter(|url| !url.is_empty());
-        Ok(Appservice { registration: self, namespaces, sender })
+        if let Some(url) = &self.url {
+            check_url(url).map_err(|why| format!("`url`: {why}"))?;
+        }
+        Ok(Appservice { registration: self, namespaces, sender, origin: Origin::File })
     }
 
     /// Whether it wants typing, receipts and to-device messages.
@@ -130,6 +139,16 @@ impl Registration {
     #[must_use]
     pub fn wants_devices(&self) -> bool {
         self.msc3202.unwrap_or(false)
+    }
+}
+
+/// Whether requests can be sent to paths below `url`.
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed: Uri = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    match parsed.scheme_str() {
+        Some("http" | "https") if parsed.query().is_none() => Ok(()),
+        Some("http" | "https") => Err("it must not have a query".to_owned()),
+        _ => Err("it must begin with `http://` or `https://`".to_owned()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Registrations and namespaces by case.
 
+use std::sync::Arc;
+
 use ruma::{room_alias_id, server_name, user_id};
 
 use super::{Appservices, Registration};
@@ -42,7 +44,7 @@ fn open(texts: &[&str]) -> Result<Appservices, String> {
 #[test]
 fn a_registration_says_who_belongs_to_whom() {
     let all = open(&[IRC, &other("second", "as_second")]).unwrap();
-    let irc = all.by_token("as_irc").unwrap();
+    let irc = &all.by_token("as_irc").unwrap();
     assert_eq!(irc.registration.url.as_deref(), Some("http://localhost:9000"));
     assert!(!irc.registration.is_limited() && irc.registration.wants_ephemeral());
     assert!(irc.registration.wants_devices() && !irc.registration.makes_devices());
@@ -59,7 +61,7 @@ fn a_registration_says_who_belongs_to_whom() {
         assert_eq!(all.keeps_user(user, None), owned, "{user}");
         assert!(!all.keeps_user(user, Some(irc)), "{user}");
     }
-    let second = all.by_token("as_second").unwrap();
+    let second = &all.by_token("as_second").unwrap();
     assert_eq!(second.registration.url, None);
     assert!(second.registration.is_limited());
     let free = user_id!("@free_x:a.org");
@@ -75,7 +77,12 @@ fn what_cannot_be_used_says_why() {
         (vec![IRC.to_owned(), IRC.to_owned()], "same `id`"),
         (vec![IRC.to_owned(), other("b", "as_irc")], "same `as_token`"),
         (vec![IRC.replace("as_irc", "\"\"")], "`as_token` is empty"),
-        (vec![IRC.replace("#irc_.*", "#irc_(")], "regex"),
+        (vec![IRC.replace("#irc_.*", "#irc_(")], "`namespaces.aliases`: regex"),
+        (vec![IRC.replace("http://", "ftp://")], "`url`: it must begin with"),
+        (vec![IRC.replace("localhost:9000/", "local host/")], "`url`"),
+        (vec![IRC.replace("localhost:9000/", "localhost/?a=b")], "`url`: it must not have a query"),
+        (vec![IRC.replace("rate_limited: false", "rate_limited: often")], "rate_limited"),
+        (vec![IRC.replace("id: irc", &format!("id: {}", "a".repeat(300)))], "`id` has more than 255 bytes"),
         (vec!["id: [".to_owned()], ""),
         (vec!["id: x".to_owned()], "missing"),
     ] {
@@ -97,8 +104,39 @@ fn one_that_cannot_be_used_does_not_stop_the_others() {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     let all = Appservices::read(&[folder.path().to_owned()], server_name!("a.org")).unwrap();
-    let ids: Vec<&str> = all.iter().map(|it| it.registration.id.as_str()).collect();
+    let ids: Vec<String> = all.all().iter().map(|it| it.registration.id.clone()).collect();
     assert_eq!(ids, ["irc", "c"]);
     let none = Appservices::read(&[folder.path().join("none.yaml")], server_name!("a.org")).unwrap();
     assert!(none.is_empty());
+}
+
+#[test]
+fn they_come_and_go() {
+    let all = open(&[IRC]).unwrap();
+    let other_hand = all.clone();
+    let opened =
+        |text: &str| Arc::new(Registration::parse(text).unwrap().open(server_name!("a.org")).unwrap());
+    let second = opened(&other("b", "as_b"));
+    all.check(&second).unwrap();
+    all.add(second).unwrap();
+    assert!(other_hand.by_token("as_b").is_some() && other_hand.by_id("b").is_some());
+    // A token that another one has is refused; its own may change.
+    let thief = opened(&other("b", "as_irc"));
+    assert!(all.check(&thief).is_err() && all.add(thief).is_err());
+    all.add(opened(&other("b", "as_new"))).unwrap();
+    assert!(all.by_token("as_b").is_none() && all.by_token("as_new").is_some());
+    assert_eq!(all.all().len(), 2);
+    all.remove("b");
+    assert!(other_hand.by_token("as_new").is_none() && other_hand.by_id("irc").is_some());
+}
+
+#[test]
+fn a_registration_is_written_as_it_was_read() {
+    let read = Registration::parse(IRC).unwrap();
+    let written = serde_json::to_string(&read).unwrap();
+    let again = Registration::parse(&written).unwrap();
+    assert_eq!(serde_json::to_string(&again).unwrap(), written);
+    let opened = again.open(server_name!("a.org")).unwrap();
+    assert!(opened.owns(user_id!("@irc_x:a.org")) && opened.registration.wants_devices());
+    assert!(opened.namespaces.aliases.keeps("#irc_x:a.org") && !opened.registration.is_limited());
 }

@@ -3,6 +3,7 @@
 //! Owns: the `lockstep` command. May use: `server`, `config`. Start reading at [`run`]. Invariants: exit
 //! code 0 is success, 1 is failure, 2 is a mistake in arguments or configuration.
 
+mod appservice;
 mod db;
 mod doctor;
 mod exchange;
@@ -54,6 +55,9 @@ struct Settings {
 enum Verb {
     /// Runs the server; so does no verb at all.
     Serve,
+    /// Looks after application services (bridges), on a running server.
+    #[command(subcommand)]
+    Appservice(appservice::AppserviceVerb),
     /// Looks after the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -197,6 +201,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
         Some(Verb::User(UserVerb::Suspend(user))) => user::suspend(&load(&sources)?, &user, true),
         Some(Verb::User(UserVerb::Unsuspend(user))) => user::suspend(&load(&sources)?, &user, false),
         Some(Verb::User(UserVerb::Pushers(user))) => user::pushers(&load(&sources)?, &user),
+        Some(Verb::Appservice(verb)) => appservice::obey(&load(&sources)?, &verb),
         Some(Verb::Token(verb)) => token::obey(&load(&sources)?, &verb),
         Some(Verb::Room(RoomVerb::Delete(delete))) => room::delete(&load(&sources)?, &delete),
         Some(Verb::Room(RoomVerb::Block(block))) => room::block(&load(&sources)?, &block, true),

@@ -66,7 +66,8 @@ sections! {
         /// The other servers.
         federation: Federation = Federation::default(),
         /// Registrations of application services (bridges): YAML files, or folders whose `*.yaml` and `*.yml` are
-        /// read. They are read once, at the start; one that cannot be used is told in the log and left out.
+        /// read. They are read once, at the start; one that cannot be used is told in the log and left out. Others
+        /// can be added to a running server: `lockstep appservice add`.
         appservices: Vec<PathBuf> = Vec::new(),
         /// How users' phones are told of what happens.
         push: Push = Push::default(),

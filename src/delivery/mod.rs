@@ -1,7 +1,7 @@
 //! Couriers: whatever is owed to other servers, and to users' phones, is brought to them, page by page.
 //!
-//! Owns: the tables `Destination`, `DeliveredDevices` and `Appservice`, and the cursors of remote servers. May use:
-//! everything down to `push`, but neither `room` nor `federation`. Start reading at [`Couriers`] for servers,
+//! Owns: the tables `Destination`, `DeliveredDevices`, `Appservice` and `AppserviceRegistration`, and the cursors of
+//! remote servers. May use: everything down to `push`, but neither `room` nor `federation`. Start reading at [`Couriers`] for servers,
 //! at [`Pushers`] for phones, at [`AppserviceCouriers`] for application services; then `dispatch` (who is served when), `courier` (one server's deliveries) and `render` (a page becomes
 //! transactions).
 //!
@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use appservices::{
     AppserviceClient, AppserviceCouriers, AppserviceError, AppserviceRow, AppserviceTransport,
-    AppserviceTrouble,
+    AppserviceTrouble, RegisterError, load_registered, make_sender,
 };
 pub use backoff::DestinationStatus;
 pub use pushers::{ByNet, Digest, DigestLine, Gateway, Letters, Means, Pushers};

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use ruma::OwnedServerName;
+use ruma::{OwnedServerName, ServerName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     throttle::Throttle,
 };
 use crate::{
-    account::{self, AccountError, Accounts, NewUser},
+    account::{self, Accounts},
     appservice::Appservices,
     config::{self, Config, Engine, MailProtection},
     delivery::{
@@ -184,7 +184,8 @@ impl Services {
         let pushers = start_pushers(watched, means, &ports, (&tasks, stopping.clone()));
         let watched = (history.clone(), accounts.clone(), devices.clone());
         let (appservice_client, appservice_couriers) =
-            start_appservices((&appservices, net), watched, &ports, (&tasks, stopping.clone())).await;
+            start_appservices((&appservices, net, &name), watched, &ports, (&tasks, stopping.clone()))
+                .await?;
         let found_in = (&history, &accounts, &ports);
         let (people, messages) = start_search(&config, found_in, (&tasks, stopping.clone()));
         let (notices, reports) = open_desks(&config, found_in, &rooms);
@@ -243,17 +244,6 @@ fn open_peers(
 ) -> Peers {
     let others = peer_settings(&config.federation, old_keys);
     Peers::new(net.clone(), log.clone(), ports.clone(), key.clone(), others)
-}
-
-/// Every application service has a user that stands for it.
-async fn make_senders(accounts: &Accounts, appservices: &Appservices) {
-    for appservice in appservices.iter() {
-        let username = Some(String::from(appservice.sender.localpart()));
-        match accounts.create_user(NewUser { username, ..NewUser::default() }).await {
-            Ok(_) | Err(AccountError::UserInUse) => {}
-            Err(error) => tracing::error!(%error, "cannot make the user {}", appservice.sender),
-        }
-    }
 }
 
 fn start_rooms(
@@ -328,17 +318,22 @@ fn start_couriers(
 }
 
 async fn start_appservices(
-    (all, net): (&Appservices, Arc<dyn Net>),
+    (all, net, server): (&Appservices, Arc<dyn Net>, &ServerName),
     watched: (History, Accounts, Devices),
     ports: &Ports,
     running: (&TaskTracker, CancellationToken),
-) -> (AppserviceClient, AppserviceCouriers) {
-    make_senders(&watched.1, all).await;
+) -> Result<(AppserviceClient, AppserviceCouriers), StoreError> {
+    delivery::load_registered(all, watched.0.log(), server).await?;
+    for appservice in all.all() {
+        if let Err(error) = delivery::make_sender(&watched.1, &appservice).await {
+            tracing::error!(%error, "cannot make the user {}", appservice.sender);
+        }
+    }
     let client = AppserviceClient::new(net, ports.clone());
     let patience =
         delivery::Settings { first_pause: APPSERVICE_FIRST_PAUSE, longest_pause: APPSERVICE_LONGEST_PAUSE };
     let means = (Arc::new(client.clone()) as Arc<dyn AppserviceTransport>, patience);
-    (client, AppserviceCouriers::start(all, watched, means, ports.clone(), running))
+    Ok((client, AppserviceCouriers::start(all, watched, means, ports.clone(), running)))
 }
 
 /// What takes letters about what users have not read, if there is a mail server and pages that they lead to.

@@ -19,7 +19,7 @@ pub(crate) async fn meet_users(app: &App, users: &[OwnedUserId]) -> Result<(), F
             continue;
         }
         for appservice in app.appservices.of_user(user) {
-            if app.appservice_client.knows_user(appservice, user).await {
+            if app.appservice_client.knows_user(&appservice, user).await {
                 break;
             }
         }
@@ -39,7 +39,7 @@ pub(crate) async fn meet_alias(app: &App, alias: &RoomAliasId) -> Result<(), Fai
         return Ok(());
     }
     for appservice in app.appservices.of_alias(alias) {
-        if app.appservice_client.knows_alias(appservice, alias).await {
+        if app.appservice_client.knows_alias(&appservice, alias).await {
             break;
         }
     }

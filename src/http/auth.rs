@@ -28,7 +28,7 @@ pub(super) fn appservice_of(all: &Appservices, access: Access, parts: &Parts) ->
     if all.is_empty() || access == Access::Signed {
         return None;
     }
-    all.by_token(&token_of(parts).ok().flatten()?).cloned()
+    all.by_token(&token_of(parts).ok().flatten()?)
 }
 
 /// The caller of `request`, as far as `access` asks for one.

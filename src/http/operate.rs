@@ -94,11 +94,10 @@ fn in_trouble(troubled: &[(OwnedServerName, DestinationStatus)], now_ms: u64) ->
 async fn behind(app: &App) -> Result<String, Failure> {
     let (head, now_ms) = (app.log.head(), app.ports.clock.now_ms());
     let (mut lags, mut failing) = (String::new(), String::new());
-    for appservice in app.appservices.iter().filter(|it| it.registration.url.is_some()) {
+    for appservice in app.appservices.all().iter().filter(|it| it.registration.url.is_some()) {
         let Some(row) = app.appservice_couriers.standing(appservice).await? else { continue };
         let id = appservice.registration.id.replace(['\\', '"', '\n'], "_");
-        // Where there was nothing to bring, the row is not moved at once.
-        let lag = row.pending.as_ref().map_or(0, |_| head.0.saturating_sub(row.cursor.0));
+        let lag = row.lag(head);
         let since_ms = row.trouble.map_or(now_ms, |trouble| trouble.failing_since_ms);
         lags.push_str(&format!("lockstep_appservice_lag{{appservice=\"{id}\"}} {lag}\n"));
         let seconds = now_ms.saturating_sub(since_ms) / 1_000;

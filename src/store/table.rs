@@ -192,6 +192,8 @@ pub enum TableId {
     PusherKey = 0x73,
     /// How far application services have got.
     Appservice = 0x82,
+    /// Registrations of application services that were added while the server ran.
+    AppserviceRegistration = 0x83,
     /// Keys of other servers.
     ServerKey = 0x90,
     /// Files by server and media id.

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ruma::{OwnedDeviceId, OwnedUserId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AppserviceCouriers, AppserviceRow, AppserviceTrouble,
@@ -36,10 +38,13 @@ pub(super) enum CourierError {
     Device(#[from] DeviceError),
 }
 
-/// Serves until the server stops.
-pub(super) async fn run(couriers: AppserviceCouriers, appservice: Arc<Appservice>) {
-    let stopping = couriers.0.stopping.clone();
-    let mut courier = Courier::new(couriers, appservice);
+/// Serves until `stopping`; `heard` is told when the application service has been heard from.
+pub(super) async fn run(
+    couriers: AppserviceCouriers,
+    appservice: Arc<Appservice>,
+    (heard, stopping): (Arc<Notify>, CancellationToken),
+) {
+    let mut courier = Courier::new(couriers, appservice, heard);
     tokio::select! {
         () = stopping.cancelled() => {}
         () = courier.serve() => {}
@@ -50,6 +55,7 @@ pub(super) struct Courier {
     pub(super) couriers: AppserviceCouriers,
     pub(super) appservice: Arc<Appservice>,
     pub(super) interests: Interests,
+    heard: Arc<Notify>,
     /// Up to where the log has been looked at, which is not written down after every look.
     cursor: Position,
     /// Inboxes whose messages did not all fit into the last transaction.
@@ -57,10 +63,11 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    pub(super) fn new(couriers: AppserviceCouriers, appservice: Arc<Appservice>) -> Self {
+    fn new(couriers: AppserviceCouriers, appservice: Arc<Appservice>, heard: Arc<Notify>) -> Self {
         Self {
             couriers,
             appservice,
+            heard,
             interests: Interests::default(),
             cursor: Position::ZERO,
             left: Vec::new(),
@@ -112,16 +119,9 @@ impl Courier {
 
     async fn wait_until(&self, retry_at_ms: u64) {
         let pause_ms = retry_at_ms.saturating_sub(self.couriers.0.ports.clock.now_ms());
-        let heard = self.couriers.0.heard.get(self.id());
-        let heard = async {
-            match heard {
-                Some(heard) => heard.notified().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
-            () = heard => {}
+            () = self.heard.notified() => {}
         }
     }
 

@@ -4,7 +4,8 @@
 //! transaction on its way, which is written down before it is sent: whatever happens, it is repeated with
 //! the same id and the same bytes until it is taken, and the next one begins where it ended. Start reading
 //! at [`AppserviceCouriers`], then `courier` (one application service's deliveries), `page` (what of the log
-//! it gets) and `interest` (which events). [`AppserviceClient`] asks what is not a transaction.
+//! it gets) and `interest` (which events); `registered` has them come and go while the server runs.
+//! [`AppserviceClient`] asks what is not a transaction.
 //!
 //! <https://spec.matrix.org/v1.19/application-service-api/#pushing-events>
 
@@ -13,6 +14,7 @@ mod courier;
 mod interest;
 mod page;
 mod people;
+mod registered;
 mod row;
 
 #[cfg(test)]
@@ -21,10 +23,12 @@ mod tests;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use client::{AppserviceClient, AppserviceError};
+pub use registered::{RegisterError, load_registered, make_sender};
 pub use row::{AppserviceRow, AppserviceTrouble};
 
 use super::{Settings, TransportError};
@@ -59,9 +63,20 @@ struct Inner {
     ports: Ports,
     transport: Arc<dyn AppserviceTransport>,
     settings: Settings,
-    /// Told when an application service has been heard from.
-    heard: BTreeMap<String, Notify>,
+    /// By the ids of their application services.
+    running: Mutex<BTreeMap<String, Running>>,
+    /// Held while application services come or go. Nothing else is locked by those who wait for it.
+    changing: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
     stopping: CancellationToken,
+}
+
+/// A courier at work.
+struct Running {
+    /// Told when the application service has been heard from.
+    heard: Arc<Notify>,
+    stopping: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl fmt::Debug for AppserviceCouriers {
@@ -80,19 +95,52 @@ impl AppserviceCouriers {
         ports: Ports,
         (tasks, stopping): (&TaskTracker, CancellationToken),
     ) -> Self {
-        let heard = all.iter().map(|it| (it.registration.id.clone(), Notify::new())).collect();
-        let this =
-            Self(Arc::new(Inner { history, accounts, devices, ports, transport, settings, heard, stopping }));
-        for appservice in all.iter().filter(|it| it.registration.url.is_some()) {
-            tasks.spawn(courier::run(this.clone(), appservice.clone()));
+        let (running, changing) = (Mutex::default(), tokio::sync::Mutex::new(()));
+        let tasks = tasks.clone();
+        let this = Self(Arc::new(Inner {
+            history,
+            accounts,
+            devices,
+            ports,
+            transport,
+            settings,
+            running,
+            changing,
+            tasks,
+            stopping,
+        }));
+        for appservice in all.all() {
+            this.begin(&appservice);
         }
         this
     }
 
+    /// Begins to serve an application service, if it has an address.
+    fn begin(&self, appservice: &Arc<Appservice>) {
+        if appservice.registration.url.is_none() {
+            return;
+        }
+        let (heard, stopping) = (Arc::new(Notify::new()), self.0.stopping.child_token());
+        let serving = courier::run(self.clone(), appservice.clone(), (heard.clone(), stopping.clone()));
+        let task = self.0.tasks.spawn(serving);
+        let id = appservice.registration.id.clone();
+        self.0.running.lock().insert(id, Running { heard, stopping, task });
+    }
+
+    /// Serves an application service no more; when this returns its courier writes nothing any more.
+    async fn end(&self, id: &str) {
+        let ended = self.0.running.lock().remove(id);
+        if let Some(Running { stopping, task, .. }) = ended {
+            stopping.cancel();
+            // One that has panicked has ended too.
+            drop(task.await);
+        }
+    }
+
     /// An application service has just reached us, so it is worth trying to reach it.
     pub fn heard_from(&self, appservice: &Appservice) {
-        if let Some(heard) = self.0.heard.get(&appservice.registration.id) {
-            heard.notify_one();
+        if let Some(running) = self.0.running.lock().get(&appservice.registration.id) {
+            running.heard.notify_one();
         }
     }
 

@@ -56,6 +56,20 @@ pub struct AppserviceTrouble {
     pub last_error: String,
 }
 
+impl AppserviceRow {
+    /// How much of the log waits for it. Where there was nothing to bring, the cursor is not moved at once, so that
+    /// this is nothing too.
+    #[must_use]
+    pub fn lag(&self, head: Position) -> u64 {
+        self.pending.as_ref().map_or(0, |_| head.0.saturating_sub(self.cursor.0))
+    }
+}
+
+/// Has `commit` remove what is kept of an application service.
+pub(super) fn forget(commit: &mut Commit, id: &str) {
+    commit.delete(&APPSERVICES, &(id.to_owned(),));
+}
+
 pub(super) async fn load(log: &Log, id: &str) -> Result<Option<AppserviceRow>, StoreError> {
     log.db().row(&APPSERVICES, &(id.to_owned(),)).await
 }

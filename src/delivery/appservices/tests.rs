@@ -52,6 +52,8 @@ struct Bridge {
     mood: Mutex<Mood>,
     /// Every transaction that came, repetitions included.
     came: Mutex<Vec<(String, Value)>>,
+    /// The same for one that is not there from the beginning.
+    came_late: Mutex<Vec<(String, Value)>>,
     changed: Notify,
 }
 
@@ -62,10 +64,10 @@ impl AppserviceTransport for Bridge {
         txn_id: &'a str,
         body: Bytes,
     ) -> BoxFuture<'a, Result<(), TransportError>> {
-        assert!(to.is("irc"));
         let mood = *self.mood.lock();
         if mood != Mood::Fails {
-            self.came.lock().push((txn_id.to_owned(), serde_json::from_slice(&body).unwrap()));
+            let came = if to.is("irc") { &self.came } else { &self.came_late };
+            came.lock().push((txn_id.to_owned(), serde_json::from_slice(&body).unwrap()));
         }
         self.changed.notify_one();
         Box::pin(async move {
@@ -146,6 +148,7 @@ impl World {
         let bridge = Arc::new(Bridge {
             mood: Mutex::new(Mood::Takes),
             came: Mutex::default(),
+            came_late: Mutex::default(),
             changed: Notify::new(),
         });
         let world = Self::start(Db::new(Arc::new(Memory::new())), ports, bridge).await;
@@ -180,7 +183,7 @@ impl World {
             (&tasks, stopping.clone()),
         );
         // It begins at the present, whenever that is.
-        let appservice = appservices.by_token("as").unwrap().clone();
+        let appservice = appservices.by_token("as").unwrap();
         while couriers.standing(&appservice).await.unwrap().is_none() {
             tokio::task::yield_now().await;
         }
@@ -371,7 +374,7 @@ async fn a_backlog_comes_in_few_transactions_and_at_once_after_a_sign_of_life() 
         world.say("alice", &room, &format!("{number}")).await;
     }
     tokio::time::sleep(Duration::from_secs(600)).await;
-    let appservice = world.appservices.by_token("as").unwrap();
+    let appservice = &world.appservices.by_token("as").unwrap();
     let trouble = world.couriers.standing(appservice).await.unwrap().unwrap().trouble.unwrap();
     assert!(trouble.failures > 5, "{trouble:?}");
     let before = world.bridge.taken().len();
@@ -384,6 +387,46 @@ async fn a_backlog_comes_in_few_transactions_and_at_once_after_a_sign_of_life() 
     assert_eq!(world.bodies(), expected);
     let needed = world.bridge.taken().len() - before;
     assert!(needed <= 4, "{needed} transactions");
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_late_is_served_from_then_on_until_it_goes() {
+    let world = World::new().await;
+    let (server, room) = (server_name!("a.org"), world.room().await);
+    let new = NewUser { username: Some("late_bob".into()), ..NewUser::default() };
+    world.accounts.create_user(new).await.unwrap();
+    world.join("late_bob", &room).await;
+    world.say("alice", &room, "too early").await;
+    let text = REGISTRATION.replace("irc", "late").replace("as_token: as", "as_token: late");
+    let text = text.replace("hs_token: hs", "hs_token: late");
+    let registration = || Registration::parse(&text).unwrap();
+    let (couriers, all) = (&world.couriers, &world.appservices);
+    let late = couriers.register(all, registration(), server).await.unwrap();
+    while couriers.standing(&late).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let bodies = || -> Vec<String> {
+        let came = world.bridge.came_late.lock();
+        let events = came.iter().flat_map(|(_, body)| body["events"].as_array().unwrap().clone());
+        events.filter_map(|event| Some(event["content"]["body"].as_str()?.to_owned())).collect()
+    };
+    world.say("alice", &room, "one").await;
+    world.bridge.until("one", || bodies() == ["one"]).await;
+    // Another registration goes on where the one before it was.
+    *world.bridge.mood.lock() = Mood::Fails;
+    world.say("alice", &room, "two").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    *world.bridge.mood.lock() = Mood::Takes;
+    couriers.register(all, registration(), server).await.unwrap();
+    world.bridge.until("two", || bodies() == ["one", "two"]).await;
+    assert!(couriers.unregister(all, "late").await.unwrap());
+    assert!(!couriers.unregister(all, "late").await.unwrap());
+    assert!(couriers.unregister(all, "irc").await.is_err(), "it is in the configuration");
+    world.say("alice", &room, "too late").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(bodies(), ["one", "two"]);
+    assert_eq!(couriers.standing(&late).await.unwrap(), None, "nothing is left of it");
     world.log.close();
 }
 

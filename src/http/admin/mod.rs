@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Access, App, Call, Failure, Routes};
 
+mod appservices;
 mod media;
 mod notices;
 mod operator;
@@ -25,6 +26,7 @@ pub use operator::{PROOF, is_administrator, proof};
 
 /// Adds the endpoints of the administration API.
 pub fn routes(routes: &mut Routes) {
+    appservices::routes(routes);
     register::routes(routes);
     media::routes(routes);
     notices::routes(routes);

@@ -65,8 +65,8 @@ async fn get_protocol(app: App, call: Call) -> Result<Response, Failure> {
 
 /// What application services say of each of their networks.
 async fn protocols(app: &App, wanted: Option<&str>) -> BTreeMap<String, Vec<Value>> {
-    let mut asking = Vec::new();
-    for appservice in app.appservices.iter() {
+    let (all, mut asking) = (app.appservices.all(), Vec::new());
+    for appservice in &all {
         for protocol in appservice.registration.protocols.iter().flatten() {
             if wanted.is_none_or(|wanted| wanted == protocol) {
                 asking.push(async move {
@@ -126,7 +126,8 @@ async fn gather(app: &App, call: &Call, protocol: Option<&str>) -> Result<Respon
         wanted.push_str(&query);
     }
     let knows = |known: &str| protocol.is_none_or(|wanted| wanted == known);
-    let asked = app.appservices.iter().filter(|appservice| {
+    let all = app.appservices.all();
+    let asked = all.iter().filter(|appservice| {
         let protocols = &appservice.registration.protocols;
         protocols.iter().flatten().any(|known| knows(known))
     });
