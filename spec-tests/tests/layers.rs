@@ -367,7 +367,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("5_10", "a_waiter_wakes_for_its_own_lanes_only"),
     ("6_5", "cve_2020_26891_pages_show_parameters_as_text_and_run_nothing"),
     ("7_1", "ghsa_v2x6_m99h_vqxx_swapped_parameters"),
-    ("7_2", "tuwunel_c564d9e23_sessions_without_a_password_are_not_let_by"),
     ("7_3", "tuwunel_1_5_1_answers_of_providers_that_do_not_hold"),
     ("7_4", "b2bd54a2_login_tokens_go_only_where_the_user_says"),
     ("7_5", "cve_2023_32682_standing_of_the_account_on_every_way_in"),

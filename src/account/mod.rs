@@ -54,7 +54,7 @@ pub use register::{NewUser, Shown};
 pub use registration_token::RegistrationToken;
 pub use session::{NewDevice, NewSession, Session};
 pub use shared_secret::SharedSecretUser;
-pub use stage::{Purpose, Stage};
+pub use stage::{Purpose, Stage, Target};
 pub use token::{Ticket, TicketKey, hash as token_hash};
 pub use user::{Acceptance, User};
 pub use words::{Face, USER_WORDS, words_of};

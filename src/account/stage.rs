@@ -6,7 +6,9 @@ use ruma::{
     OwnedUserId,
     api::client::uiaa::{AuthData, AuthType},
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Settings;
 
@@ -17,8 +19,33 @@ pub enum Purpose {
     Register,
     /// Another password for somebody who has forgotten theirs.
     ResetPassword,
-    /// An operation (named by its endpoint) of a user who has to prove that it is them.
-    Operation(&'static str, OwnedUserId),
+    /// An operation (named by its endpoint) of a user who has to prove that it is them, and on what.
+    Operation(&'static str, OwnedUserId, Target),
+}
+
+impl Purpose {
+    /// Whether it is the same operation of the same user, on whatever.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Operation(of, by, _), Self::Operation(other_of, other_by, _)) => {
+                (of, by) == (other_of, other_by)
+            }
+            _ => self == other,
+        }
+    }
+}
+
+/// What a request asks for beside its authentication: a digest, since there may be a secret in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target(Vec<u8>);
+
+impl Target {
+    /// That of a request whose parameters are `parameters`.
+    pub fn of(parameters: impl Serialize) -> Self {
+        // A value has its keys in order, however the client wrote them.
+        let text = serde_json::to_value(parameters).map(|value| value.to_string()).unwrap_or_default();
+        Self(Sha256::digest(text.as_bytes()).to_vec())
+    }
 }
 
 /// One step.

@@ -14,7 +14,8 @@ use ruma::{
 };
 
 use super::{
-    AccountError, Accounts, Caller, ProofOf, Proved, Purpose, Shown, Stage, device::DEVICES, stage::params,
+    AccountError, Accounts, Caller, ProofOf, Proved, Purpose, Shown, Stage, Target, device::DEVICES,
+    stage::params,
 };
 use crate::{
     limits::{UIA_SESSION_MS, UIA_SESSIONS_MAX},
@@ -92,7 +93,7 @@ impl Accounts {
     /// When the store fails.
     pub async fn pass_as(&self, session: &str, user: &UserId) -> Result<bool, AccountError> {
         let Some(attempt) = self.attempt(session) else { return Ok(false) };
-        let is_theirs = matches!(&attempt.purpose, Purpose::Operation(_, owner) if owner == user);
+        let is_theirs = matches!(&attempt.purpose, Purpose::Operation(_, owner, _) if owner == user);
         let stages = self.flows(&attempt.purpose).await?;
         let is_asked = is_theirs && stages.iter().flatten().any(|stage| *stage == Stage::Sso);
         if is_asked {
@@ -129,12 +130,12 @@ impl Accounts {
     /// As [`Accounts::authorize`]; [`AccountError::AccountPage`] for what can only be done there.
     pub async fn authorize_caller(
         &self,
-        operation: &'static str,
+        (operation, target): (&'static str, Target),
         caller: &Caller,
         auth: Option<&AuthData>,
         account_page: Option<&str>,
     ) -> Result<(), AccountError> {
-        let purpose = Purpose::Operation(operation, caller.user_id.clone());
+        let purpose = Purpose::Operation(operation, caller.user_id.clone(), target);
         let owner = (caller.user_id.clone(), caller.device_id.clone());
         let device = self.log.db().row(&DEVICES, &owner).await?;
         if device.is_none_or(|device| device.client.is_none()) {
@@ -183,7 +184,9 @@ impl Accounts {
         let session = auth.session().map(str::to_owned);
         let Some((session, passed)) = self.resume(purpose, session.as_deref()) else {
             let session = self.begin(purpose);
-            let error = (ErrorKind::Unknown, "The authentication session is unknown or its time is over");
+            let message =
+                "The authentication session is unknown, its time is over, or it is for another request";
+            let error = (ErrorKind::Unknown, message);
             return Err(self.incomplete(flows, session, Vec::new(), Some(error)));
         };
         let Some(stage) = flows.iter().flatten().find(|stage| stage.is_tried_by(auth)).cloned() else {
@@ -252,7 +255,7 @@ impl Accounts {
             Purpose::Register => self.newcomer_flows()?,
             Purpose::ResetPassword => vec![vec![Stage::Email]],
             // Whoever has no password proves on a page of the server who they are.
-            Purpose::Operation(_, user) if self.settings.pages && !self.has_password(user).await? => {
+            Purpose::Operation(_, user, _) if self.settings.pages && !self.has_password(user).await? => {
                 vec![vec![Stage::Sso]]
             }
             Purpose::Operation(..) => vec![vec![Stage::Password]],
@@ -293,7 +296,7 @@ impl Accounts {
                     None => Ok(Err("The address has not been proved")),
                 }
             }
-            (AuthData::Password(given), Purpose::Operation(_, user)) => {
+            (AuthData::Password(given), Purpose::Operation(_, user, _)) => {
                 if !self.names(&given.identifier, user) {
                     return Err(AccountError::NotTheCaller);
                 }
@@ -303,7 +306,7 @@ impl Accounts {
                     Err(error) => Err(error),
                 }
             }
-            (AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_), Purpose::Operation(_, user)) => {
+            (AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_), Purpose::Operation(_, user, _)) => {
                 let until_ms = self.user(user).await?.map(|user| user.cross_signing_reset_until_ms);
                 match until_ms.is_some_and(|until_ms| until_ms > self.ports.clock.now_ms()) {
                     true => Ok(Ok(())),
@@ -358,13 +361,18 @@ impl Accounts {
     }
 
     /// The session and what was passed in it. A client may also complete a flow of one stage without
-    /// having asked for a session first.
+    /// having asked for a session first. What was passed before is worth nothing for another request than the one for
+    /// which it was: whoever allows something on a page has allowed that and nothing else.
     fn resume(&self, purpose: &Purpose, session: Option<&str>) -> Option<(String, Vec<Stage>)> {
         let Some(session) = session else { return Some((self.begin(purpose), Vec::new())) };
         let now_ms = self.ports.clock.now_ms();
         let attempts = self.uia.0.lock();
         let attempt = attempts.get(session)?;
-        let valid = attempt.purpose == *purpose && attempt.started_ms + UIA_SESSION_MS > now_ms;
+        let is_meant = match attempt.passed.is_empty() {
+            true => attempt.purpose.is_like(purpose),
+            false => attempt.purpose == *purpose,
+        };
+        let valid = is_meant && attempt.started_ms + UIA_SESSION_MS > now_ms;
         valid.then(|| (session.to_owned(), attempt.passed.clone()))
     }
 

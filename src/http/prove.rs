@@ -5,17 +5,18 @@
 use ruma::api::client::uiaa::AuthData;
 
 use super::{App, Failure};
-use crate::account::Caller;
+use crate::account::{Caller, Target};
 
-/// Passes when `auth` completes what `operation` asks of its caller.
+/// Passes when `auth` completes what `operation` asks of its caller. `target` is what else the request says: what has
+/// been proved for one request is not proved for another.
 ///
 /// # Errors
 /// 401 with what is missing; 403 for what sessions of the OAuth 2.0 API leave to the account page.
 pub(super) async fn prove(
     app: &App,
     (operation, caller): (&'static str, &Caller),
-    auth: Option<&AuthData>,
+    (auth, target): (Option<&AuthData>, Target),
 ) -> Result<(), Failure> {
     let page = app.oauth.site().map(|site| site.url("account"));
-    Ok(app.accounts.authorize_caller(operation, caller, auth, page.as_deref()).await?)
+    Ok(app.accounts.authorize_caller((operation, target), caller, auth, page.as_deref()).await?)
 }

@@ -7,7 +7,7 @@ use ruma::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{AccountError, Purpose},
+    super::{AccountError, Purpose, Target},
     Duration, NewUser, Registration, Settings, World,
 };
 
@@ -58,7 +58,7 @@ fn password(user: &str, password: &str, session: Option<&str>) -> Value {
 async fn an_operation_asks_for_the_password_of_its_own_user() {
     let (world, alice) = with_alice().await;
     world.user("bob").await;
-    let purpose = Purpose::Operation("delete_devices", alice);
+    let purpose = Purpose::Operation("delete_devices", alice, Target::default());
     let asked = tries(&world, &purpose, None).await.unwrap_err();
     let shown = serde_json::to_value(&asked).unwrap();
     assert_eq!(shown["flows"], json!([{ "stages": ["m.login.password"] }]));
@@ -85,7 +85,7 @@ async fn an_operation_asks_for_the_password_of_its_own_user() {
 #[tokio::test]
 async fn a_refused_proof_keeps_the_session() {
     let (world, alice) = with_alice().await;
-    let purpose = Purpose::Operation("delete_devices", alice);
+    let purpose = Purpose::Operation("delete_devices", alice, Target::default());
     let session = tries(&world, &purpose, None).await.unwrap_err().session;
     let refused = tries(&world, &purpose, Some(password("alice", "wrong", session.as_deref()))).await;
     assert_eq!(refused.unwrap_err().session, session);
@@ -98,19 +98,36 @@ async fn a_refused_proof_keeps_the_session() {
 #[tokio::test]
 async fn a_session_is_good_for_one_operation_of_one_user_and_not_for_long() {
     let (world, alice) = with_alice().await;
-    let purpose = Purpose::Operation("delete_devices", alice.clone());
+    let purpose = Purpose::Operation("delete_devices", alice.clone(), Target::default());
     let bob = world.user("bob").await;
     let session = tries(&world, &purpose, None).await.unwrap_err().session;
     let given = || Some(password("alice", "secret", session.as_deref()));
     for other in [
-        Purpose::Operation("account/deactivate", alice.clone()),
-        Purpose::Operation("delete_devices", bob),
+        Purpose::Operation("account/deactivate", alice.clone(), Target::default()),
+        Purpose::Operation("delete_devices", bob, Target::default()),
         Purpose::Register,
     ] {
         assert_eq!(word(&tries(&world, &other, given()).await), "M_UNKNOWN", "{other:?}");
     }
     world.clock.advance(Duration::from_secs(15 * 60));
     assert_eq!(word(&tries(&world, &purpose, given()).await), "M_UNKNOWN");
+}
+
+/// Row 7.2: what somebody has allowed on a page is that request, and no other one.
+#[tokio::test]
+async fn row_7_2_what_was_allowed_for_one_request_is_not_allowed_for_another() {
+    let world = World::with(Settings { pages: true, ..Settings::default() }).await;
+    let carol = world.user("carol").await;
+    let delete = |devices: &[&str]| Purpose::Operation("delete_devices", carol.clone(), Target::of(devices));
+    let session = tries(&world, &delete(&["OLD"]), None).await.unwrap_err().session.unwrap();
+    let given = || Some(json!({ "type": "m.login.sso", "session": session }));
+    assert_eq!(word(&tries(&world, &delete(&["OLD"]), given()).await), "asks");
+    assert!(world.accounts.pass_as(&session, &carol).await.unwrap());
+    let other = tries(&world, &delete(&["OLD", "PHONE"]), given()).await;
+    assert_eq!(word(&other), "M_UNKNOWN");
+    assert_ne!(other.unwrap_err().session.unwrap(), session);
+    assert_eq!(word(&tries(&world, &delete(&["OLD"]), given()).await), "ok");
+    assert_eq!(word(&tries(&world, &delete(&["OLD"]), given()).await), "M_UNKNOWN");
 }
 
 #[tokio::test]
@@ -140,7 +157,7 @@ async fn registering_asks_for_what_the_server_is_set_to() {
 #[tokio::test]
 async fn sessions_are_bounded_in_number() {
     let (world, alice) = with_alice().await;
-    let purpose = Purpose::Operation("x", alice);
+    let purpose = Purpose::Operation("x", alice, Target::default());
     let first = tries(&world, &purpose, None).await.unwrap_err().session;
     world.clock.advance(Duration::from_millis(1));
     for _ in 0..crate::limits::UIA_SESSIONS_MAX {

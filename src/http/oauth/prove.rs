@@ -38,7 +38,7 @@ pub(super) fn routes(routes: &mut Routes) {
 async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let Given { session, .. } = query(&call)?;
-    let Some(Purpose::Operation(operation, owner)) = app.accounts.purpose_of(&session) else {
+    let Some(Purpose::Operation(operation, owner, _)) = app.accounts.purpose_of(&session) else {
         return Ok(visitor.show(too_late()));
     };
     let user = match visitor.browser.as_ref().filter(|browser| browser.is_fresh) {

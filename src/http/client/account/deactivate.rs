@@ -11,12 +11,12 @@ use ruma::{
 };
 
 use crate::{
-    account::Caller,
+    account::{Caller, Target},
     http::{App, Failure, prove},
 };
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    prove(&app, ("account/deactivate", &caller), request.auth.as_ref()).await?;
+    prove(&app, ("account/deactivate", &caller), (request.auth.as_ref(), Target::of(request.erase))).await?;
     deactivate(&app, caller.user_id, request.erase).await?;
     // There are no identifiers to unbind, which the specification calls a success.
     Ok(Response::new(ThirdPartyIdRemovalStatus::Success))

@@ -5,7 +5,7 @@
 use ruma::api::client::account::change_password::v3::{Request, Response};
 
 use crate::{
-    account::Caller,
+    account::{Caller, Target},
     http::{App, Failure, prove},
 };
 
@@ -14,7 +14,8 @@ pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -
     let (auth, password) = (request.auth.as_ref(), &request.new_password);
     let user_id = match &caller {
         Some(caller) => {
-            prove(&app, ("account/password", caller), auth).await?;
+            let target = Target::of((password, request.logout_devices));
+            prove(&app, ("account/password", caller), (auth, target)).await?;
             app.accounts.set_password(&caller.user_id, password).await?;
             caller.user_id.clone()
         }

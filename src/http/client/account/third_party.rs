@@ -28,7 +28,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    account::{AccountError, AddressRow, Begun, Caller, NewProof, ProofOf},
+    account::{AccountError, AddressRow, Begun, Caller, NewProof, ProofOf, Target},
     http::{Access, Anonymous, App, Call, Failure, Routes, prove},
     mail::Letter,
 };
@@ -99,7 +99,7 @@ async fn add(
     caller: Caller,
     request: add_3pid::v3::Request,
 ) -> Result<add_3pid::v3::Response, Failure> {
-    prove(&app, ("account/3pid/add", &caller), request.auth.as_ref()).await?;
+    prove(&app, ("account/3pid/add", &caller), (request.auth.as_ref(), Target::of(&request.sid))).await?;
     keep(&app, &caller, (request.sid.as_str(), request.client_secret.as_str())).await?;
     Ok(add_3pid::v3::Response::new())
 }

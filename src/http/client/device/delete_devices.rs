@@ -5,7 +5,7 @@
 use ruma::api::client::device::delete_devices::v3;
 
 use crate::{
-    account::Caller,
+    account::{Caller, Target},
     http::{App, Failure, Peer, prove},
 };
 
@@ -18,7 +18,8 @@ pub(super) async fn handle(
 ) -> Result<v3::Response, Failure> {
     // Who acts for its users has proved with its own token who it is.
     if peer.appservice.is_none() {
-        prove(&app, ("delete_devices", &caller), request.auth.as_ref()).await?;
+        prove(&app, ("delete_devices", &caller), (request.auth.as_ref(), Target::of(&request.devices)))
+            .await?;
     }
     app.devices.remove(&caller.user_id, &request.devices).await?;
     Ok(v3::Response::new())

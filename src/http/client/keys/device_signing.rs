@@ -5,7 +5,7 @@
 use ruma::api::client::keys::upload_signing_keys::v3;
 
 use crate::{
-    account::Caller,
+    account::{Caller, Target},
     device::CrossSigningKeys,
     http::{App, Failure, Peer, prove},
 };
@@ -22,10 +22,11 @@ pub(super) async fn handle(
         self_signing: request.self_signing_key,
         user_signing: request.user_signing_key,
     };
+    let target = Target::of((&keys.master, &keys.self_signing, &keys.user_signing));
     let change = app.devices.check_cross_signing(&caller.user_id, &keys).await?;
     // Who acts for its users has proved with its own token who it is.
     if change.needs_auth() && peer.appservice.is_none() {
-        prove(&app, ("device_signing", &caller), request.auth.as_ref()).await?;
+        prove(&app, ("device_signing", &caller), (request.auth.as_ref(), target)).await?;
     }
     app.devices.apply_cross_signing(change).await?;
     Ok(v3::Response::new())

@@ -432,6 +432,8 @@ async fn whoever_has_no_password_proves_on_a_page_who_they_are() {
     let posted = [("csrf", &*page.field("csrf")), ("session", session)];
     let passed = browser.post(&scene, "prove", &posted).await;
     assert!(passed.status == 200 && passed.text.contains("onAuthDone"), "{}", passed.text);
+    let other = json!({ "devices": ["OLD", "PHONE"], "auth": { "session": session } });
+    assert_eq!(scene.json(request, (&token, other)).await.status, 401, "something else was allowed");
     assert_eq!(scene.json(request, (&token, finish(json!({ "session": session })))).await.status, 200);
     let left = scene.json("GET /_matrix/client/v3/devices", (&token, Value::Null)).await.json();
     assert_eq!(left["devices"].as_array().unwrap().len(), 1);
