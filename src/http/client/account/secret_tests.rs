@@ -1,13 +1,18 @@
 //! What is secret is told to nobody but whom it belongs to: not to the log, not to the store, not in other answers.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
     account::Registration,
+    config::Config,
     http::{
         client::testing::{Server, stored},
-        tests::Lines,
+        tests::{Lines, services_over},
     },
+    store::{Db, Store, dump, memory::Memory},
+    types::ManualClock,
 };
 
 const OLD: &str = "canary-old-password";
@@ -19,6 +24,22 @@ fn password(password: &str) -> Value {
     json!({ "type": "m.login.password", "password": password, "identifier": identifier })
 }
 
+/// What `lockstep db export` writes, as text.
+async fn exported(store: &dyn Store) -> String {
+    let file = dump::export(store, "localhost", Vec::new(), &|_| ()).await.unwrap();
+    let (mut reader, mut text) = (dump::Reader::new(&file[..], "localhost").unwrap(), String::new());
+    loop {
+        match reader.item().unwrap() {
+            dump::Item::Row(key, value) => {
+                text.push_str(&String::from_utf8_lossy(&key.0));
+                text.push_str(&String::from_utf8_lossy(&value));
+            }
+            dump::Item::Gone(_) => {}
+            dump::Item::End(_) => return text,
+        }
+    }
+}
+
 /// Rows 7.6 (CVE-2023-41335: the password stayed in the session of an authentication) and 7.15 (tokens in queries and
 /// passwords in spans) of the list of known vulnerabilities.
 #[tokio::test]
@@ -26,7 +47,10 @@ async fn row_7_6_and_7_15_no_secret_is_logged_stored_or_told() {
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let lines = Lines::default();
     let guard = lines.listen();
-    let server = Server::new(Registration::Open).await;
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let (config, clock) = (Config::default(), Arc::new(ManualClock::at(0)));
+    let services = services_over(config, clock, Db::new(store.clone())).await;
+    let server = Server::over(services, Registration::Open);
     let dummy = json!({ "type": "m.login.dummy" });
     let wanted = json!({ "username": "alice", "password": OLD, "refresh_token": true, "auth": dummy });
     let first = server.met("", "POST /register", wanted.clone()).await;
@@ -62,10 +86,14 @@ async fn row_7_6_and_7_15_no_secret_is_logged_stored_or_told() {
     secrets.extend([OLD, NEW, WRONG].map(String::from));
     drop(guard);
     let (logged, stored) = (lines.text(), stored(server.app()).await);
-    assert!(stored.contains("@alice:localhost"));
+    let exported = exported(&*store).await;
+    for text in [&stored, &exported] {
+        assert!(text.contains("@alice:localhost"));
+    }
     for secret in &secrets {
         assert!(!logged.contains(secret), "{secret} is logged");
         assert!(!stored.contains(secret), "{secret} is stored");
+        assert!(!exported.contains(secret), "{secret} is exported");
         assert!(told.iter().all(|answer| !answer.contains(secret)), "{secret} is told");
     }
 }

@@ -8,6 +8,7 @@
 
 mod deeds;
 mod follower;
+mod glance;
 mod known;
 mod ledger;
 mod sight;

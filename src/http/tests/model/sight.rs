@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{ledger::Room, town::Town};
+use super::{glance::check_first_syncs, ledger::Room, town::Town};
 
 /// Where somebody stands who looks into a room.
 pub(super) struct Look<'a> {
@@ -57,19 +57,19 @@ impl<'a> Look<'a> {
         format!("{} in {}", self.user, self.room.id)
     }
 
-    fn path(&self, rest: &str) -> String {
+    pub(super) fn path(&self, rest: &str) -> String {
         format!("GET /rooms/{}/{rest}", self.room.id)
     }
 
-    fn path_v1(&self, rest: &str) -> String {
+    pub(super) fn path_v1(&self, rest: &str) -> String {
         format!("GET /_matrix/client/v1/rooms/{}/{rest}", self.room.id)
     }
 
-    async fn get(&self, request: &str) -> Value {
+    pub(super) async fn get(&self, request: &str) -> Value {
         self.town.get(self.who, request).await
     }
 
-    async fn ask(&self, request: &str) -> (u16, Value) {
+    pub(super) async fn ask(&self, request: &str) -> (u16, Value) {
         self.town.ask(self.who, request, Value::Null).await
     }
 
@@ -152,6 +152,7 @@ impl<'a> Look<'a> {
 
     /// All endpoints that look into a room.
     pub(super) async fn check(&self) {
+        self.glance().await;
         let Some(until) = self.until else {
             self.check_closed().await;
             return;
@@ -390,28 +391,10 @@ pub(super) async fn check_everywhere(town: &Town, who: usize) {
         let section = if look.room.member(look.user) == "join" { "join" } else { "leave" };
         let update = &synced["rooms"][section][&look.room.id];
         let slid = &slid["rooms"][&look.room.id];
-        let is_open = look.room.stays(look.user).last().is_some_and(|(_, end)| end.is_none());
-        for (timeline, state) in [
-            (&update["timeline"]["events"], &update["state_after"]),
-            (&slid["timeline"], &slid["required_state"]),
-        ] {
-            if timeline.is_null() {
-                continue;
-            }
-            look.check_served("a sync's timeline", timeline, false);
-            look.check_served("a sync's state", state, true);
-            let wanted = look.room.ids(look.timeline.iter().copied());
-            if is_open || section == "leave" && timeline == &update["timeline"]["events"] {
-                let wanted = &wanted[..];
-                let stays = look.room.stays(look.user);
-                let cut = stays.last().and_then(|(_, end)| *end).map_or(usize::MAX, |end| end + 1);
-                let wanted: Vec<&String> =
-                    wanted.iter().filter(|id| look.room.place(id).unwrap() < cut).collect();
-                let found = ids(timeline);
-                assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "a whole timeline: {}", look.name());
-            }
-        }
+        look.check_whole((&update["timeline"]["events"], &update["state_after"]), section == "leave");
+        look.check_whole((&slid["timeline"], &slid["required_state"]), false);
     }
+    check_first_syncs(town, who, &looks).await;
 }
 
 async fn check_search(town: &Town, looks: &[Look<'_>]) {
