@@ -25,6 +25,8 @@ pub(in crate::room) struct Checked {
     pub(in crate::room) known: Vec<OwnedEventId>,
     /// Events with good signatures.
     pub(in crate::room) events: Vec<Signed>,
+    /// As much as good signatures cover of events whose content is not what was signed; with the others in the end.
+    pruned: Vec<Signed>,
     /// Events whose keys could not be had: nothing is said about them. They are among the failures too.
     pub(in crate::room) unverified: Vec<Pdu>,
     /// Events that are dropped.
@@ -50,7 +52,7 @@ pub(super) fn ids_in(pdus: &[Box<RawValue>], rules: &RoomVersionRules) -> BTreeS
 
 impl Rooms {
     /// Reads events of `room` and checks their signatures. Those that are stored are not checked again, whatever the
-    /// text says.
+    /// text says. Of an event that comes more than once, the best text counts: a bad one hides no good one.
     pub(in crate::room) async fn check(
         &self,
         room: &RoomId,
@@ -58,11 +60,15 @@ impl Rooms {
         texts: Vec<Box<RawValue>>,
     ) -> Result<Checked, RoomError> {
         let mut checked = Checked::default();
-        let mut pdus: BTreeMap<OwnedEventId, Pdu> = BTreeMap::new();
+        let mut pdus: BTreeMap<OwnedEventId, Vec<Pdu>> = BTreeMap::new();
         for text in texts {
             match Pdu::parse(text.get(), rules) {
                 Ok(pdu) if pdu.room_id() == room => {
-                    pdus.entry(pdu.event_id().to_owned()).or_insert(pdu);
+                    let texts = pdus.entry(pdu.event_id().to_owned()).or_default();
+                    // A state and its auth chain may tell of the same.
+                    if texts.last() != Some(&pdu) {
+                        texts.push(pdu);
+                    }
                 }
                 Ok(pdu) => {
                     let failure = ReceiveFailure::Malformed(String::from("it is of another room"));
@@ -108,7 +114,8 @@ impl Rooms {
                 }
             }
         }
-        self.verify(pdus.into_values().collect(), rules, &mut checked).await?;
+        self.verify(pdus.into_values().flatten().collect(), rules, &mut checked).await?;
+        checked.settle();
         Ok(checked)
     }
 
@@ -163,6 +170,7 @@ impl Rooms {
         for task in tasks {
             let part = task.await.map_err(|_| RoomError::Closed)?;
             checked.events.extend(part.events);
+            checked.pruned.extend(part.pruned);
             checked.unverified.extend(part.unverified);
             checked.failures.extend(part.failures);
         }
@@ -171,10 +179,28 @@ impl Rooms {
 }
 
 impl Checked {
+    /// Leaves one result for each event: whole rather than pruned, pruned rather than unverified, and that rather than
+    /// refused.
+    fn settle(&mut self) {
+        let mut seen: BTreeSet<OwnedEventId> = self.known.iter().cloned().collect();
+        self.events.append(&mut self.pruned);
+        self.events.retain(|event| seen.insert(event.pdu().event_id().to_owned()));
+        let mut waiting = BTreeSet::new();
+        self.unverified.retain(|pdu| {
+            let id = pdu.event_id();
+            !seen.contains(id) && waiting.insert(id.to_owned())
+        });
+        self.failures.retain(|(id, failure)| match failure {
+            ReceiveFailure::Unverified(_) => !seen.contains(id),
+            _ => !seen.contains(id) && !waiting.contains(id),
+        });
+    }
+
     fn note(&mut self, pdu: Pdu, keys: &PublicKeyMap, rules: &RoomVersionRules) {
         let id = pdu.event_id().to_owned();
         match Signed::verify(pdu.clone(), keys, rules) {
-            Ok(event) => self.events.push(event),
+            Ok(event) if *event.pdu() == pdu => self.events.push(event),
+            Ok(event) => self.pruned.push(event),
             Err(error @ ReceiveError::Verify(VerifyError::MissingKeys(_))) => {
                 tracing::debug!(event.id = %id, %error, "left {id} unverified");
                 self.unverified.push(pdu);
