@@ -30,6 +30,7 @@ pub use blobs::{Body, Place};
 pub use check::{Checked, check};
 pub use error::MediaError;
 pub use find::{Door, File, Wanted};
+pub use multipart::{Part, second_part};
 pub use owned::Upload;
 pub use preview::{Fields, Previews};
 pub use rows::Hash;

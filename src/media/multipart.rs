@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The second part.
-pub(super) struct Part {
+pub struct Part {
     /// What it says about itself.
-    pub(super) headers: HeaderMap,
+    pub headers: HeaderMap,
     /// What it is.
-    pub(super) body: Body,
+    pub body: Body,
 }
 
 struct Reader {
@@ -34,7 +34,10 @@ fn broken(why: &str) -> MediaError {
 }
 
 /// Reads an answer up to where its second part begins.
-pub(super) async fn second_part(headers: &HeaderMap, pieces: Pieces) -> Result<Part, MediaError> {
+///
+/// # Errors
+/// When it does not consist of parts, or breaks off before the second one.
+pub async fn second_part(headers: &HeaderMap, pieces: Pieces) -> Result<Part, MediaError> {
     let boundary = boundary(headers).ok_or_else(|| broken("the answer does not consist of parts"))?;
     let delimiter = [b"\r\n--", boundary.as_bytes()].concat();
     // The first delimiter may stand at the very beginning.

@@ -4,14 +4,21 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::{HeaderMap, header};
 use lockstep::{
-    dag::{Pdu, versions::SUPPORTED},
+    dag::{
+        Pdu, Policy, build,
+        versions::{self, SUPPORTED},
+    },
+    keys, media,
     peer::{Discovery, Dns, DnsError, Gate, Locator, NetError, Service, Web, XMatrix, read_key_document},
+    room,
     store::BoxFuture,
     types::{ManualClock, SeededRng},
 };
 use ruma::{
-    OwnedServerName,
+    OwnedServerName, RoomVersionId, ServerName,
     api::{
         IncomingRequestExt, IncomingResponse, IncomingResponseExt,
         federation::{
@@ -34,6 +41,8 @@ use ruma::{
             transactions::send_transaction_message,
         },
     },
+    http_headers::ContentDisposition,
+    room_version_rules::RoomVersionRules,
 };
 
 /// The body of a transaction.
@@ -45,8 +54,7 @@ pub(crate) fn transaction(data: &[u8]) {
     };
     for pdu in &request.pdus {
         for version in &SUPPORTED {
-            let rules = lockstep::dag::versions::rules(version).expect("the version is supported");
-            let _ = Pdu::parse(pdu.get(), rules);
+            let _ = Pdu::parse(pdu.get(), rules_of(version));
         }
     }
     for edu in &request.edus {
@@ -54,45 +62,126 @@ pub(crate) fn transaction(data: &[u8]) {
     }
 }
 
+fn rules_of(version: &RoomVersionId) -> &'static RoomVersionRules {
+    versions::rules(version).expect("the version is supported")
+}
+
+/// What is asked of other servers, and how each answer is read.
+const CALLS: [fn(&[u8]); 28] = [
+    read::<get_event_authorization::v1::Response>,
+    read::<get_backfill::v1::Response>,
+    read::<get_devices::v1::Response>,
+    read::<get_public_rooms::v1::Response>,
+    read::<get_remote_server_keys_batch::v2::Response>,
+    read::<get_server_keys::v2::Response>,
+    read::<get_server_version::v1::Response>,
+    read::<get_event::v1::Response>,
+    read::<get_event_by_timestamp::v1::Response>,
+    read::<get_missing_events::v1::Response>,
+    read::<get_room_state::v1::Response>,
+    read::<get_room_state_ids::v1::Response>,
+    read::<claim_keys::v1::Response>,
+    read::<get_keys::v1::Response>,
+    read::<create_invite::v2::Response>,
+    read::<create_join_event::v2::Response>,
+    read::<create_knock_event::v1::Response>,
+    read::<create_leave_event::v2::Response>,
+    read_template,
+    read::<prepare_knock_event::v1::Response>,
+    read::<prepare_leave_event::v1::Response>,
+    read::<get_profile_information::v1::Response>,
+    read::<get_room_information::v1::Response>,
+    read::<get_hierarchy::v1::Response>,
+    read::<send_transaction_message::v1::Response>,
+    read_word_of_policy,
+    read_signed_invite,
+    read_file,
+];
+
 /// The answer of another server. The first byte chooses to what.
 pub(crate) fn response(data: &[u8]) {
     let Some((call, body)) = data.split_first() else { return };
-    fn read<R: IncomingResponse>(body: &[u8]) {
-        let answer = http::Response::builder().header("content-type", "application/json").body(body);
-        let _ = R::try_from_http_response(answer.expect("the answer is well-formed"));
-    }
-    let calls: [fn(&[u8]); 26] = [
-        read::<get_event_authorization::v1::Response>,
-        read::<get_backfill::v1::Response>,
-        read::<get_devices::v1::Response>,
-        read::<get_public_rooms::v1::Response>,
-        read::<get_remote_server_keys_batch::v2::Response>,
-        read::<get_server_keys::v2::Response>,
-        read::<get_server_version::v1::Response>,
-        read::<get_event::v1::Response>,
-        read::<get_event_by_timestamp::v1::Response>,
-        read::<get_missing_events::v1::Response>,
-        read::<get_room_state::v1::Response>,
-        read::<get_room_state_ids::v1::Response>,
-        read::<claim_keys::v1::Response>,
-        read::<get_keys::v1::Response>,
-        read::<create_invite::v2::Response>,
-        read::<create_join_event::v2::Response>,
-        read::<create_knock_event::v1::Response>,
-        read::<create_leave_event::v2::Response>,
-        read::<prepare_join_event::v1::Response>,
-        read::<prepare_knock_event::v1::Response>,
-        read::<prepare_leave_event::v1::Response>,
-        read::<get_profile_information::v1::Response>,
-        read::<get_room_information::v1::Response>,
-        read::<get_hierarchy::v1::Response>,
-        read::<send_transaction_message::v1::Response>,
-        read::<sign_event::v1::Response>,
-    ];
-    calls[usize::from(*call) % calls.len()](body);
+    CALLS[usize::from(*call) % CALLS.len()](body);
     if let Ok(text) = std::str::from_utf8(body) {
         let _ = read_key_document(text);
     }
+}
+
+fn read<R: IncomingResponse>(body: &[u8]) {
+    let _ = answer::<R>(body);
+}
+
+fn answer<R: IncomingResponse>(body: &[u8]) -> Option<R> {
+    let answer = http::Response::builder().header("content-type", "application/json").body(body);
+    R::try_from_http_response(answer.expect("the answer is well-formed")).ok()
+}
+
+/// The template of a join: its place in the graph is taken from it.
+fn read_template(body: &[u8]) {
+    let Some(answer) = answer::<prepare_join_event::v1::Response>(body) else { return };
+    let Ok(template) = keys::parse_object(answer.event.get()) else { return };
+    for version in &SUPPORTED {
+        for field in ["prev_events", "auth_events"] {
+            if let Ok(heads) = build::template_heads(&template, (field, 10), 5, rules_of(version)) {
+                assert!(heads.len() <= 10, "there are no more than were asked for");
+            }
+        }
+    }
+}
+
+/// The word of a policy server. The first line is the event that was asked about, in the newest room version.
+fn read_word_of_policy(body: &[u8]) {
+    let at = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
+    let (event, said) = (&body[..at], body.get(at + 1..).unwrap_or_default());
+    let Some(answer) = answer::<sign_event::v1::Response>(said) else { return };
+    let rules = rules_of(&RoomVersionId::V12);
+    let event = std::str::from_utf8(event).ok().and_then(|text| Pdu::parse(text, rules).ok());
+    let server = <&ServerName>::try_from("b").expect("this is a server");
+    let (Some(event), Some(signature)) = (event, answer.ed25519_signature(server)) else { return };
+    let named = format!(
+        "{{\"type\":\"m.room.policy\",\"state_key\":\"\",\"room_id\":\"{}\",\"sender\":\"@a:b\",\"depth\":1,\
+         \"origin_server_ts\":1,\"prev_events\":[],\"auth_events\":[],\"hashes\":{{\"sha256\":\"x\"}},\"signatures\":{{}},\
+         \"content\":{{\"via\":\"b\",\"public_keys\":{{\"ed25519\":\"{}\"}}}}}}",
+        event.room_id(),
+        "A".repeat(43)
+    );
+    let policy = Pdu::parse(&named, rules).ok().and_then(|named| Policy::of(&named));
+    if let Some(signed) = policy.and_then(|policy| policy.accept(&event, signature, rules)) {
+        assert_eq!(signed.event_id(), event.event_id(), "a signature does not make another event of it");
+    }
+}
+
+/// An invite as a server of the first version signs it.
+fn read_signed_invite(body: &[u8]) {
+    let Ok(event) = room::read_signed_invite(body) else { return };
+    for version in &SUPPORTED[..2] {
+        let _ = Pdu::parse(event.get(), rules_of(version));
+    }
+}
+
+/// A file. The first line is the content type, and the rest comes in pieces as long as the line is, and whole.
+fn read_file(body: &[u8]) {
+    let at = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
+    let (kind, parts) = (&body[..at], body.get(at + 1..).unwrap_or_default());
+    let Ok(kind) = http::HeaderValue::from_bytes(kind) else { return };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, kind);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime can be made");
+    let file = |size: usize| {
+        let pieces: Vec<_> = parts.chunks(size).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        runtime.block_on(async {
+            let part = media::second_part(&headers, stream::iter(pieces).boxed()).await.ok()?;
+            let bytes: Vec<Bytes> = part.body.try_collect().await.ok()?;
+            Some((part.headers, bytes.concat()))
+        })
+    };
+    let found = file(parts.len().max(1));
+    assert_eq!(found, file(at.clamp(1, 64)), "a file is the same however it comes");
+    let Some((headers, bytes)) = found else { return };
+    assert!(bytes.len() < parts.len(), "a file is no more than what came");
+    let name = headers.get(header::CONTENT_DISPOSITION);
+    let _ = name.map(|name| ContentDisposition::try_from(name.as_bytes()).map(|name| name.to_string()));
 }
 
 /// The header that proves who asks.

@@ -26,10 +26,6 @@ impl Rooms {
         (event, told): (&Pdu, &[Box<RawValue>]),
         bounds: Bounds,
     ) -> Result<Box<RawValue>, RoomError> {
-        #[derive(Deserialize)]
-        struct Signed {
-            event: Box<RawValue>,
-        }
         let unwritable = |error: &dyn std::fmt::Display| RoomError::BadJson(error.to_string());
         let mut object: Map<String, Value> =
             serde_json::from_str(event.json().get()).map_err(|error| unwritable(&error))?;
@@ -39,7 +35,18 @@ impl Rooms {
             Request::PATH_BUILDER.make_endpoint_url((), "", &[&event.room_id(), &event.event_id()], "");
         let target = target.map_err(|error| unwritable(&error))?;
         let answer = self.0.peers.put(server, &target, body, bounds).await?;
-        let pair: Result<(u16, Signed), _> = serde_json::from_slice(&answer);
-        Ok(pair.map_err(|error| unsound(&error.to_string()))?.1.event)
+        read_signed_invite(&answer).map_err(|error| unsound(&error.to_string()))
     }
+}
+
+/// The event in the answer to such a request: a status in the body, and the event beside it.
+///
+/// # Errors
+/// When the answer is none.
+pub fn read_signed_invite(answer: &[u8]) -> Result<Box<RawValue>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Signed {
+        event: Box<RawValue>,
+    }
+    serde_json::from_slice::<(u16, Signed)>(answer).map(|(_, signed)| signed.event)
 }

@@ -18,4 +18,5 @@ mod look;
 mod offer;
 mod outside;
 
+pub use invite_v1::read_signed_invite;
 pub use invited::Invitation;
