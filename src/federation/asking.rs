@@ -77,7 +77,13 @@ impl Federation {
             let mut request = get_hierarchy::v1::Request::new(room.to_owned());
             request.suggested_only = suggested_only;
             match self.peers.call(server, request, BOUNDS).await {
-                Ok(answer) if answer.room.summary.room_id == room => return Some(answer),
+                Ok(mut answer) if answer.room.summary.room_id == room => {
+                    let children = answer.children.iter_mut().chain([&mut answer.room.summary]);
+                    children.for_each(|summary| {
+                        summary.join_rule = crate::history::tellable(summary.join_rule.clone())
+                    });
+                    return Some(answer);
+                }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(room.id = %room, %error, "{server} did not tell of {room}"),
             }

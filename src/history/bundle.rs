@@ -270,7 +270,7 @@ fn has_new_content(edit: &StoredEvent) -> bool {
     #[derive(Deserialize)]
     struct Edit {
         #[serde(rename = "m.new_content")]
-        _new: IgnoredAny,
+        _new: HashMap<String, IgnoredAny>,
     }
     *edit.pdu.event_type() == TimelineEventType::RoomEncrypted || edit.pdu.content_as::<Edit>().is_ok()
 }

@@ -128,13 +128,31 @@ fn is_open(summary: &RoomSummary) -> bool {
         || matches!(kind, JoinRuleKind::Public | JoinRuleKind::Knock | JoinRuleKind::KnockRestricted)
 }
 
+/// A join rule as it can be written. ruma's type cannot write one that it does not know; as far as the rules of rooms
+/// go, such a one lets nobody in, as does `private`.
+///
+/// <https://spec.matrix.org/v1.19/rooms/v12/#authorization-rules>
+#[must_use]
+pub fn tellable(rule: JoinRuleSummary) -> JoinRuleSummary {
+    let is_known = matches!(
+        rule,
+        JoinRuleSummary::Invite
+            | JoinRuleSummary::Knock
+            | JoinRuleSummary::Private
+            | JoinRuleSummary::Restricted(_)
+            | JoinRuleSummary::KnockRestricted(_)
+            | JoinRuleSummary::Public
+    );
+    if is_known { rule } else { JoinRuleSummary::Private }
+}
+
 fn summarize(room: &RoomId, row: &RoomRow, contents: [Option<Content>; COUNT]) -> RoomSummary {
     let text = |index: usize, name: &str| {
         let value = contents[index].as_ref()?.get(name)?.as_str()?;
         (!value.is_empty()).then(|| String::from(value))
     };
     let rule = contents[5].clone().and_then(|content| serde_json::from_value(Value::Object(content)).ok());
-    let rule = JoinRuleSummary::from(rule.unwrap_or(JoinRule::Invite));
+    let rule = tellable(JoinRuleSummary::from(rule.unwrap_or(JoinRule::Invite)));
     let guests = text(7, "guest_access").as_deref() == Some("can_join");
     let world_readable = text(6, "history_visibility").as_deref() == Some("world_readable");
     let joined = UInt::new_saturating(row.joined);
