@@ -47,9 +47,9 @@ impl Federation {
             FederationError::Forbidden(_) => NO_EVENT,
             error => error,
         })?;
-        match event.status {
-            Status::Rejected => Err(NO_EVENT),
-            _ => sight.show(&event).await,
+        match has_place(&event) {
+            true => sight.show(&event).await,
+            false => Err(NO_EVENT),
         }
     }
 
@@ -192,8 +192,9 @@ impl Federation {
         event_id: &EventId,
     ) -> Result<(Vec<Arc<StoredEvent>>, Vec<Arc<StoredEvent>>), FederationError> {
         self.enter(server, room).await?;
-        let event = self.event_in(room, event_id).await?;
-        let states = event.states.ok_or(NO_EVENT)?;
+        let event = self.history.event(event_id).await?;
+        let event = event.filter(|event| event.pdu.room_id() == room);
+        let states = event.and_then(|event| event.states).ok_or(NO_EVENT)?;
         Ok(self.state_with_chain(states.before).await?)
     }
 
@@ -219,6 +220,12 @@ impl Federation {
         }
         Ok(())
     }
+}
+
+/// Whether an event may be told. One that was rejected is, where it has a place in the graph: whoever lacks it needs it
+/// to judge what follows it, and its sender need not have told it to everybody.
+fn has_place(event: &StoredEvent) -> bool {
+    event.status != Status::Rejected || event.states.is_some()
 }
 
 /// An event; the deeper is the greater.

@@ -112,7 +112,9 @@ impl Turn {
         let db = self.rooms.0.history.log().db().clone();
         for prev in pdu.prev_events() {
             let is_here = self.known(prev).await?.is_some_and(|event| {
-                event.pdu.room_id() == self.room_id && (event.status != Status::Outlier)
+                // What was rejected without its place in the graph says nothing of what lies before it.
+                let is_placed = event.states.is_some() || event.status != Status::Rejected;
+                event.pdu.room_id() == self.room_id && event.status != Status::Outlier && is_placed
             });
             let key = (self.room_id.clone(), prev.clone());
             if !is_here && db.row(&GAPS, &key).await?.is_none() {
