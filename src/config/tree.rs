@@ -269,7 +269,8 @@ sections! {
         /// Keys with which this server has signed under its name before, when it ran another software: key ids with
         /// `{ key = "BASE64", expired_ts = MILLISECONDS }`. `lockstep key rotate` takes note of its own.
         old_verify_keys: BTreeMap<String, OldVerifyKey> = BTreeMap::new(),
-        /// Public keys in base64 that prove nothing, because others know their secrets.
+        /// Public keys in base64 that prove nothing, because others know their secrets. A server whose own key is among
+        /// them does not start.
         ignored_keys: Vec<String> = Vec::new(),
         /// Requests of one other server that are worked on at the same time. More of them wait.
         requests_per_server: usize = 16,

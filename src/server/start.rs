@@ -28,6 +28,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Others know the secret of this server's signing key.
+    #[error("the signing key is among `federation.ignored_keys`: make another with `lockstep key rotate`")]
+    KnownKey,
     /// Other servers cannot be talked to.
     #[error("other servers cannot be talked to: {0}")]
     Internet(#[from] InternetError),
@@ -89,6 +92,10 @@ async fn services(
     let net = internet(&config, &ports, dns, &tasks)?;
     let log = Log::open(Db::new(store), &tasks).await?;
     let signing_key = Arc::new(folder.signing_key(&config.server_name, ports.rng.as_ref())?);
+    let public = signing_key.public_key().encode();
+    if config.federation.ignored_keys.iter().any(|key| key.trim_end_matches('=') == public) {
+        return Err(StartError::KnownKey);
+    }
     let registration_secret = folder.registration_secret(ports.rng.as_ref())?;
     let old_keys = folder.old_keys()?;
     let appservices = Appservices::read(&config.appservices, &config.server_name)?;

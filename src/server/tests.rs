@@ -102,6 +102,22 @@ async fn a_taken_address_and_a_damaged_key_are_told() {
     assert!(matches!(error, StartError::Folder(_)) && error.to_string().contains("signing.key"), "{error}");
 }
 
+/// Row 1.5 of the list of known vulnerabilities: what proves nothing to this server is not what it signs with.
+#[tokio::test]
+async fn row_1_5_cve_2026_24044_a_server_does_not_sign_with_a_key_that_others_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(config(folder.path(), Engine::Memory)).await.unwrap();
+    let public = running.app().signing_key.public_key().encode();
+    running.stop().await.unwrap();
+    for ignored in [public.clone(), format!("{public}=")] {
+        let mut config = config(folder.path(), Engine::Memory);
+        config.federation.ignored_keys = vec![ignored];
+        let error = Running::start(config).await.err().unwrap();
+        assert!(matches!(error, StartError::KnownKey), "{error}");
+    }
+    Running::start(config(folder.path(), Engine::Memory)).await.unwrap().stop().await.unwrap();
+}
+
 /// A key and a certificate for `localhost`, for this test alone.
 const TLS_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----
