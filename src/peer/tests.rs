@@ -197,6 +197,75 @@ async fn what_a_server_has_not_signed_is_not_believed() {
     assert_eq!(peers.keys(wanted("b.org", &["k"]), at(clock.now_ms())).await.len(), 1);
 }
 
+/// Row 1.4: a key proves what its server says that it proves: events up to its end where the room version asks for
+/// that, and requests only while it is in use.
+#[tokio::test]
+async fn row_1_4_cve_2024_6299_a_key_that_has_ended_proves_nothing_new() {
+    let World { net, clock, peers } = world(Settings::default()).await;
+    let (now, newest) = (clock.now_ms(), clock.now_ms() + HOUR);
+    let doc = document("b.org", &["k"], &[("o", now - HOUR)], newest, &[&key("b.org", "k")]);
+    net.set(&format!("b.org{OWN}"), 200, doc);
+    for (rules, is_lax) in [
+        (RoomVersionRules::V1, true),
+        (RoomVersionRules::V4, true),
+        (RoomVersionRules::V5, false),
+        (RoomVersionRules::V11, false),
+        (RoomVersionRules::V12, false),
+    ] {
+        for (id, ts, expected) in [
+            ("o", now - HOUR, true),
+            ("o", now - HOUR + 1, is_lax),
+            ("o", now, is_lax),
+            ("k", now, true),
+            ("k", newest, true),
+            ("k", newest + 1, is_lax),
+        ] {
+            let ts_ms = MilliSecondsSinceUnixEpoch(UInt::try_from(ts).unwrap());
+            let found = peers.keys(wanted("b.org", &[id]), Validity::of(&rules, ts_ms)).await;
+            let is_found = ids(&found, "b.org").contains(&format!("ed25519:{id}"));
+            assert_eq!(
+                is_found,
+                expected,
+                "{id} at {} ms, lax: {is_lax}",
+                ts.cast_signed() - now.cast_signed()
+            );
+        }
+    }
+    assert!(calls(&peers, "k").await, "who calls with a key that is in use");
+    assert!(!calls(&peers, "o").await, "who calls with a key that has ended");
+    clock.advance(Duration::from_millis(HOUR + 1));
+    net.set(&format!("b.org{OWN}"), 500, "{}");
+    assert!(!calls(&peers, "k").await, "who calls with a key that nobody vouches for any more");
+}
+
+/// Whether the server b is believed to be calling when it signs with one of its keys.
+async fn calls(peers: &Peers, version: &str) -> bool {
+    let id = OwnedServerSigningKeyId::try_from(format!("ed25519:{version}")).unwrap();
+    let found = peers.caller_key(ruma::server_name!("b.org"), &id).await.unwrap();
+    ids(&found, "b.org").iter().any(|found| *found == *id.as_str())
+}
+
+/// Row 1.5: neither events nor requests, whoever tells of the key.
+#[tokio::test]
+async fn row_1_5_cve_2026_24044_a_key_that_others_know_proves_nothing() {
+    let ignored_keys = vec![key("b.org", "k").public_key(), key("b.org", "o").public_key()];
+    for (ignored_keys, expected) in [(Vec::new(), true), (ignored_keys, false)] {
+        let World { net, clock, peers } = world(Settings { ignored_keys, ..Settings::default() }).await;
+        let now = clock.now_ms();
+        let doc = document("b.org", &["k"], &[("o", now)], now + HOUR, &[&key("b.org", "k")]);
+        net.set(&format!("b.org{OWN}"), 200, doc);
+        for (id, validity) in [("k", at(now)), ("k", Validity::Any), ("o", at(now)), ("o", Validity::Any)] {
+            let found = peers.keys(wanted("b.org", &[id]), validity).await;
+            assert_eq!(
+                ids(&found, "b.org").contains(&format!("ed25519:{id}")),
+                expected,
+                "{id} {validity:?}"
+            );
+        }
+        assert_eq!(calls(&peers, "k").await, expected);
+    }
+}
+
 /// Row 1.5: a key whose secret is known to others.
 #[tokio::test]
 async fn ignored_keys_prove_nothing() {

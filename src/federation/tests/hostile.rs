@@ -217,7 +217,15 @@ async fn row_2_2_an_event_of_another_room_is_no_event() {
             a.federation.event_auth(&b.name, &room, id).await.map_err(word).unwrap_err(),
             "There is no such event in the room"
         );
+        assert_eq!(
+            a.federation.state(&b.name, &room, id).await.map_err(word).unwrap_err(),
+            "There is no such event in the room"
+        );
         assert!(a.federation.backfill(&b.name, &room, vec![id.clone()], 10).await.unwrap().is_empty());
+        for (earliest, latest) in [(vec![], vec![id.clone()]), (vec![id.clone()], vec![id.clone()])] {
+            let between = crate::federation::Between { earliest, latest, limit: 10, min_depth: 0 };
+            assert!(a.federation.missing_events(&b.name, &room, between).await.unwrap().is_empty());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Several servers in one process, with a wire between them that a test may cut and tap.
 
+mod bounds;
 mod costs;
 mod devices;
 mod guests;

@@ -95,6 +95,25 @@ async fn row_3_15_cve_2024_6301_a_server_speaks_for_its_own_users_only() {
     }
 }
 
+/// Row 2.10: what concerns a room has no effect when it comes from a server that the room does not let take part.
+#[tokio::test]
+async fn row_2_10_msc4163_edus_of_a_denied_server_have_no_effect() {
+    let (_wire, [a, b, _c], room, alice) = three().await;
+    let said =
+        a.met(&alice, &format!("PUT /rooms/{room}/send/m.room.message/1"), json!({ "body": "x" })).await;
+    let event = said["event_id"].as_str().unwrap();
+    let of_room = || about("@bob:b.org", &room, event).into_iter().take(2);
+    for (is_denied, deny) in [(true, "B.ORG"), (false, "x.b.org")] {
+        let list = json!({ "allow": ["*"], "deny": [deny] });
+        a.met(&alice, &format!("PUT /rooms/{room}/state/m.room.server_acl/"), list).await;
+        for (edu_type, content) in of_room() {
+            let before = told(&a, &room).await;
+            send(&a, &b, edu_type, &content).await;
+            assert_eq!(told(&a, &room).await == before, is_denied, "{edu_type} where {deny} is denied");
+        }
+    }
+}
+
 #[tokio::test]
 async fn row_3_14_cve_2023_42453_receipts_are_for_events_of_rooms_one_is_in() {
     let (_wire, [a, b, _c], room, alice) = three().await;

@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// Changes an answer: the path of the request, and the answer's body.
-type Change = Box<dyn Fn(&str, &mut Value) + Send + Sync>;
+pub(super) type Change = Box<dyn Fn(&str, &mut Value) + Send + Sync>;
 
 /// A wire with somebody on it who changes answers and remembers requests.
-struct Tampered {
-    wire: Wire,
-    change: Change,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
+pub(super) struct Tampered {
+    pub(super) wire: Wire,
+    pub(super) change: Change,
+    pub(super) seen: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Net for Tampered {

@@ -4,7 +4,9 @@ mod edus;
 mod entrance;
 mod handshakes;
 mod hostile;
+mod odd;
 mod questions;
+mod rows;
 mod surface;
 
 use std::sync::Arc;
