@@ -355,7 +355,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("4_3", "special_addresses_are_not_connected_to"),
     ("4_4", "previews_do_not_look_into_our_network"),
     ("4_5", "a_name_does_not_lead_into_this_machine"),
-    ("4_6", "no_way_leads_into_a_private_network"),
     ("4_7", "an_answer_without_end_is_cut_off"),
     ("5_4", "many_senders_make_one_chain"),
     ("5_10", "a_waiter_wakes_for_its_own_lanes_only"),

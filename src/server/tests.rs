@@ -2,6 +2,7 @@
 
 mod captcha;
 pub(crate) mod federation;
+mod hostile;
 mod media;
 mod world;
 
