@@ -14,7 +14,7 @@ use axum::{
     routing::{MethodFilter, on},
 };
 use bytes::{Bytes, BytesMut};
-use http::Method;
+use http::{Method, header};
 use hyper::body::Body as _;
 use ruma::api::{IncomingRequest, OutgoingResponseExt, path_builder::PathBuilder};
 
@@ -159,8 +159,10 @@ impl Routes {
     pub fn into_router(mut self, app: App) -> Router {
         versions::route(&mut self);
         self.router
-            .fallback(|| async { Failure::unrecognized() })
-            .method_not_allowed_fallback(|| async { Failure::method_not_allowed() })
+            .fallback(|request: Request| async move { nothing(&request, Failure::unrecognized()) })
+            .method_not_allowed_fallback(|request: Request| async move {
+                nothing(&request, Failure::method_not_allowed())
+            })
             .with_state(app)
     }
 
@@ -170,6 +172,16 @@ impl Routes {
         let endpoint = on(filter, Endpoint(Arc::new(definition)));
         self.router = std::mem::take(&mut self.router).route(path, endpoint);
         self.listed.push((method, path));
+    }
+}
+
+/// Where there is no endpoint. Those who look at the pages of the server with a browser get a page.
+fn nothing(request: &Request, failure: Failure) -> Response {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+    match is_browser && request.uri().path().starts_with(oauth::PAGES) {
+        true => oauth::failure_page(&Failure::not_found("There is no such page")),
+        false => failure.into_response(),
     }
 }
 

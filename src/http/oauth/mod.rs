@@ -38,6 +38,9 @@ use super::Routes;
 pub(super) use page::failure_page;
 use visitor::Visitor;
 
+/// Below this path all pages are.
+pub(super) const PAGES: &str = "/_matrix/oauth2/";
+
 /// Adds the endpoints and pages.
 pub(super) fn routes(routes: &mut Routes) {
     metadata::routes(routes);

@@ -135,7 +135,7 @@ pub(super) fn sorry(title: &str, text: &str, status: StatusCode) -> Page {
     Page::new(title, html! { p { (text) } }).with_status(status)
 }
 
-/// What people see where programs are told of a failure.
+/// What people see where programs are told of a failure. It leads on to where most of them want to go.
 pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
     let text = match failure.status() {
         StatusCode::TOO_MANY_REQUESTS => "That was too often. Please wait a little and try again.",
@@ -144,7 +144,11 @@ pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
         _ => failure.message(),
     };
     let text = format!("{}.", text.trim_end_matches('.'));
-    sorry("That did not work", &text, failure.status()).into_response()
+    let body = html! {
+        p { (text) }
+        p { a href="/_matrix/oauth2/account" { "Go to your account" } }
+    };
+    Page::new("That did not work", body).with_status(failure.status()).into_response()
 }
 
 /// A hidden field.

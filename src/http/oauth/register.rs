@@ -83,8 +83,15 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
             return Ok(visitor.show(Page::new(title(&app), address_form(&app, &visitor, (&next, ""), None))));
         }
         if proved(&app, (&sid, &code)).await?.is_none() {
-            let text = "The letter is too old, or has been used.";
-            return Ok(visitor.show(sorry("That did not work", text, StatusCode::BAD_REQUEST)));
+            let again = serde_html_form::to_string([("next", &next)]).map_err(Failure::internal)?;
+            let again = format!("{}?{again}", visitor.site.url("register"));
+            let body = html! {
+                p { "The letter is too old, or has been used." }
+                p { a href=(again) { "Have another letter sent" } }
+            };
+            return Ok(
+                visitor.show(Page::new("That did not work", body).with_status(StatusCode::BAD_REQUEST))
+            );
         }
     }
     let given = Form { next, sid, code, ..Form::default() };
@@ -224,7 +231,8 @@ fn page(app: &App, visitor: &Visitor, (given, stages): (&Form, &[Stage]), wrong:
             input type="password" id="again" name="again" autocomplete="new-password" required;
             @if stages.contains(&Stage::RegistrationToken) {
                 label for="token" { "Registration token, which those who run this server give out" }
-                input type="text" id="token" name="token" autocomplete="off" spellcheck="false" required;
+                input type="text" id="token" name="token" value=(given.token) autocomplete="off" spellcheck="false"
+                    required;
             }
             @if stages.contains(&Stage::Terms) { (accepting(&app.accounts.settings().terms)) }
             @if stages.contains(&Stage::Captcha) { (puzzle_field(app)) }

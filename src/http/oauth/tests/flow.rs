@@ -109,6 +109,8 @@ async fn prompts_say_what_the_user_sees_first() {
         let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
         let answer = browser.post(&scene, "register", &fields).await;
         assert!(answer.status == 400 && answer.text.contains(expected), "{}", answer.text);
+        // What was right need not be entered once more.
+        assert_eq!(answer.field("token"), fields[5].1);
     }
     let fields = with("secret", "sesame");
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));

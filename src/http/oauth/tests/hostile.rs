@@ -1,5 +1,6 @@
 //! What other people's pages, and people who make things up, get out of the pages: nothing.
 
+use axum::body::Body;
 use serde_json::json;
 
 use super::{Browser, SITE, Scene, authorize};
@@ -124,4 +125,23 @@ async fn a_field_that_comes_twice_and_a_body_that_is_no_form_are_mistakes() {
     assert_eq!((unknown.status, &unknown.json()["error"]), (401, &json!("invalid_client")));
     let clients = scene.json("POST /_matrix/oauth2/clients", ("", json!([]))).await;
     assert_eq!((clients.status, &clients.json()["error"]), (400, &json!("invalid_client_metadata")));
+}
+
+#[tokio::test]
+async fn who_is_lost_sees_a_page_and_programs_are_told_in_json() {
+    let scene = Scene::new(RegistrationMode::Open).await;
+    for (method, path, accept, is_page) in [
+        ("GET", "/_matrix/oauth2/acount", "text/html,application/xhtml+xml", true),
+        ("GET", "/_matrix/oauth2/logout", "text/html", true),
+        ("GET", "/_matrix/oauth2/acount", "application/json", false),
+        ("GET", "/_matrix/oauth2/token", "*/*", false),
+        ("GET", "/_matrix/client/v3/nothing", "text/html", false),
+    ] {
+        let request = http::Request::builder().method(method).uri(path).header("accept", accept);
+        let answer = scene.send(request.body(Body::empty()).unwrap()).await;
+        assert!(matches!(answer.status, 404 | 405), "{path}: {}", answer.status);
+        let kind = answer.headers["content-type"].to_str().unwrap();
+        assert_eq!(kind.starts_with("text/html"), is_page, "{path} for {accept}: {kind}");
+        assert_eq!(answer.text.contains("href=\"/_matrix/oauth2/account\""), is_page, "{}", answer.text);
+    }
 }
