@@ -68,6 +68,8 @@ pub struct Settings {
     pub reserved: Vec<String>,
     /// How long an access token that can be refreshed is valid.
     pub access_token_lifetime: Option<Duration>,
+    /// Whether users are told only of threads to which they have subscribed.
+    pub thread_subscriptions: bool,
 }
 
 impl Default for Settings {
@@ -83,6 +85,7 @@ impl Default for Settings {
             provider_registration: true,
             reserved: Vec::new(),
             access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),
+            thread_subscriptions: false,
         }
     }
 }

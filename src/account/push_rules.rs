@@ -30,7 +30,16 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn push_rules(&self, user: &UserId) -> Result<Ruleset, AccountError> {
-        Ok(rules_of(user, self.data(user, None, PUSH_RULES).await?.as_deref()))
+        let content = self.data(user, None, PUSH_RULES).await?;
+        Ok(rules_of(self.default_rules(user), content.as_deref()))
+    }
+
+    fn default_rules(&self, user: &UserId) -> Ruleset {
+        let mut rules = server_default(user);
+        if !self.settings.thread_subscriptions {
+            rules.postcontent.clear();
+        }
+        rules
     }
 
     /// Has `change` change the push rules of a user, and tells all their devices; once more if another
@@ -44,7 +53,7 @@ impl Accounts {
         mut change: impl FnMut(&mut Ruleset) -> Result<(), E>,
     ) -> Result<(), E> {
         self.change_data(user, (None, PUSH_RULES), |content| {
-            let mut global = rules_of(user, content);
+            let mut global = rules_of(self.default_rules(user), content);
             change(&mut global)?;
             let content = to_raw_value(&PushRules { global });
             content.map(Some).map_err(|error| AccountError::Store(StoreError::engine(error)).into())
@@ -53,9 +62,11 @@ impl Accounts {
     }
 }
 
-/// The rules that everybody has until they change them: those of the specification, those about polls, and one
-/// by which a client has every encrypted event brought to it, to judge by itself; that one is off.
+/// The rules that everybody has until they change them: those of the specification, those about polls, one by which a
+/// client has every encrypted event brought to it, to judge by itself; that one is off; and those about threads to
+/// which users subscribe.
 ///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4306>
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3930>
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4028>
 fn server_default(user: &UserId) -> Ruleset {
@@ -87,15 +98,26 @@ fn rule(id: &str, event_type: &str, actions: Vec<Action>) -> ConditionalPushRule
     ConditionalPushRuleInit { actions, default: true, enabled: true, rule_id, conditions }.into()
 }
 
-fn rules_of(user: &UserId, content: Option<&RawValue>) -> Ruleset {
-    let defaults = server_default(user);
+fn rules_of(defaults: Ruleset, content: Option<&RawValue>) -> Ruleset {
     match content.and_then(|content| serde_json::from_str::<PushRules>(content.get()).ok()) {
         Some(PushRules { mut global }) => {
+            // ruma passes over this kind, in which there are none but the server's own.
+            let about_threads = defaults.postcontent.iter().map(|rule| {
+                let known = global.postcontent.get(&*rule.rule_id);
+                known.map_or_else(|| rule.clone(), |known| with_choices(rule, known))
+            });
+            let about_threads = about_threads.collect();
             global.update_with_server_default(defaults);
+            global.postcontent = about_threads;
             global
         }
         None => defaults,
     }
+}
+
+/// A default rule with what a user has chosen.
+fn with_choices(rule: &ConditionalPushRule, known: &ConditionalPushRule) -> ConditionalPushRule {
+    ConditionalPushRule { enabled: known.enabled, actions: known.actions.clone(), ..rule.clone() }
 }
 
 #[cfg(test)]
@@ -111,7 +133,7 @@ mod tests {
         let mut stored = ruma::push::Ruleset::server_default(user);
         stored.set_enabled(ruma::push::RuleKind::Underride, ".m.rule.message", false).unwrap();
         let content = serde_json::value::to_raw_value(&json!({ "global": stored })).unwrap();
-        let rules = rules_of(user, Some(&content));
+        let rules = rules_of(server_default(user), Some(&content));
         let ids = |rules: &ruma::push::Ruleset| -> Vec<String> {
             let rules = rules.override_.iter().chain(&rules.underride);
             rules.map(|rule| rule.rule_id.clone()).collect()
@@ -125,5 +147,21 @@ mod tests {
         assert!(!rule(".org.matrix.msc4028.encrypted_event").enabled);
         assert!(rule(".org.matrix.msc3930.rule.poll_response").actions.is_empty());
         assert_eq!(rule(".org.matrix.msc3930.rule.poll_end_one_to_one").conditions.len(), 2);
+    }
+
+    #[test]
+    fn rules_about_threads_keep_their_choices_and_go_with_the_setting() {
+        let user = user_id!("@a:b");
+        let mut stored = server_default(user);
+        let unsubscribed = ".io.element.msc4306.rule.unsubscribed_thread";
+        stored.set_enabled(ruma::push::RuleKind::PostContent, unsubscribed, false).unwrap();
+        let content = serde_json::value::to_raw_value(&json!({ "global": stored })).unwrap();
+        let enabled = |rules: &ruma::push::Ruleset| -> Vec<bool> {
+            rules.postcontent.iter().map(|rule| rule.enabled).collect()
+        };
+        assert_eq!(enabled(&rules_of(server_default(user), Some(&content))), [false, true]);
+        let mut without = server_default(user);
+        without.postcontent.clear();
+        assert!(rules_of(without, Some(&content)).postcontent.is_empty());
     }
 }

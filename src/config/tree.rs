@@ -291,6 +291,10 @@ sections! {
         /// Whether these letters quote what was said, where it is not encrypted. Otherwise they say in which room and by
         /// whom.
         email_quotes: bool = true,
+        /// Whether users are told only of those threads to which they have subscribed, and of mentions (MSC4306, which is
+        /// not part of the specification yet), and clients hear that it is so. Clients that do not know of it subscribe to
+        /// nothing, so that their users miss what is said in threads.
+        thread_subscriptions: bool = false,
     }
 
     /// Files that users send and receive: pictures, documents, voice messages.

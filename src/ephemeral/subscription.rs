@@ -12,7 +12,7 @@ use crate::{
     limits::{RECEIPT_ATTEMPTS_MAX, THREAD_SUBSCRIPTIONS_PAGE_MAX},
     log::{Commit, CommitError},
     store::StoreError,
-    types::{Fact, Lane, Position, RegisterKey, Retention},
+    types::{Fact, Lane, Position, RegisterKey},
 };
 
 /// What a user said last of a thread.
@@ -178,11 +178,5 @@ impl Ephemeral {
 
 /// The register of a thread.
 fn place(user: &UserId, room: &RoomId, root: &EventId) -> (Lane, RegisterKey) {
-    let (room_id, thread_root) = (room.to_owned(), root.to_owned());
-    let fact = Fact::ThreadSubscription { room_id, thread_root, subscribed: false, automatic: false };
-    let key = match fact.retention() {
-        Retention::Register(key) => key,
-        _ => RegisterKey(Vec::new()),
-    };
-    (Lane::Account(user.to_owned()), key)
+    (Lane::Account(user.to_owned()), RegisterKey::thread_subscription(room, root))
 }

@@ -49,6 +49,7 @@ pub(super) fn account_settings(config: &Config) -> account::Settings {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
         },
+        thread_subscriptions: config.push.thread_subscriptions,
     }
 }
 

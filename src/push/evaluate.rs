@@ -25,6 +25,7 @@ use crate::{
     dag::{Pdu, StateId, StateKey},
     history::{RoomRow, StoredEvent},
     store::StoreError,
+    types::{Fact, Lane, RegisterKey},
 };
 
 /// An event as the rules look at it.
@@ -148,6 +149,7 @@ impl Push {
             user.to_owned(),
             name,
         );
+        let context = self.with_subscriptions(context, user, room);
         let Some(row) = row else { return Ok(context) };
         let rules = &row.rules().authorization;
         let levels = event(1).and_then(|event| event.pdu.content_as::<RoomPowerLevelsEventContent>().ok());
@@ -164,6 +166,34 @@ impl Push {
             levels.notifications,
             RoomPowerLevelsRules::new(rules, creators),
         )))
+    }
+}
+
+impl Push {
+    /// Has rules know to which threads of a room the user has subscribed: by now, since it is not kept when they did.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4306>
+    fn with_subscriptions(
+        &self,
+        context: PushConditionRoomCtx,
+        user: &UserId,
+        room: &RoomId,
+    ) -> PushConditionRoomCtx {
+        let (log, lane, room) = (self.0.log.clone(), Lane::Account(user.to_owned()), room.to_owned());
+        context.with_has_thread_subscription_fn(move |root| {
+            let (log, lane, key) = (log.clone(), lane.clone(), RegisterKey::thread_subscription(&room, root));
+            Box::pin(async move {
+                match log.register(&lane, &key).await {
+                    Ok(found) => {
+                        matches!(found, Some((_, Fact::ThreadSubscription { subscribed: true, .. })))
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "cannot read whether a thread is subscribed to");
+                        false
+                    }
+                }
+            })
+        })
     }
 }
 

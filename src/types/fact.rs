@@ -1,6 +1,6 @@
 //! Lanes, facts and readers: who is told what.
 
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId};
+use ruma::{EventId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// A named subsequence of the log: the unit a reader subscribes to.
@@ -193,6 +193,12 @@ impl RegisterKey {
         Self::account_data("", event_type)
     }
 
+    /// The register of [`Fact::ThreadSubscription`] of one thread.
+    #[must_use]
+    pub fn thread_subscription(room: &RoomId, thread_root: &EventId) -> Self {
+        Self(["s", room.as_str(), thread_root.as_str()].join("\0").into_bytes())
+    }
+
     fn account_data(room: &str, event_type: &str) -> Self {
         Self(["a", room, event_type].join("\0").into_bytes())
     }
@@ -241,7 +247,7 @@ impl Fact {
             Self::Devices { user_id } => Retention::Register(RegisterKey::devices(user_id)),
             Self::KeyCounts => Retention::Register(key(&["k"])),
             Self::ThreadSubscription { room_id, thread_root, .. } => {
-                Retention::Register(key(&["s", room_id.as_str(), thread_root.as_str()]))
+                Retention::Register(RegisterKey::thread_subscription(room_id, thread_root))
             }
             Self::Presence { user_id, .. } => Retention::Volatile(key(&["p", user_id.as_str()])),
             Self::ToDevice { .. } | Self::Edu { .. } | Self::Directed { .. } => Retention::Queue,

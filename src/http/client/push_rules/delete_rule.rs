@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let change = |rules: &mut Ruleset| {
-        rules.remove(request.kind.clone(), &request.rule_id).map_err(|error| match error {
+        rules.remove(super::kind(&request.kind), &request.rule_id).map_err(|error| match error {
             RemovePushRuleError::ServerDefault => {
                 Failure::invalid_param("A default rule can only be disabled")
             }

@@ -11,6 +11,6 @@ use crate::{
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let rules = app.accounts.push_rules(&caller.user_id).await?;
-    let rule = rules.get(request.kind, &request.rule_id).ok_or_else(super::no_rule)?;
+    let rule = rules.get(super::kind(&request.kind), &request.rule_id).ok_or_else(super::no_rule)?;
     Ok(Response::new(rule.actions().to_owned()))
 }

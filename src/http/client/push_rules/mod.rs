@@ -10,7 +10,7 @@ mod set_actions;
 mod set_enabled;
 mod set_rule;
 
-use ruma::push::InsertPushRuleError;
+use ruma::push::{InsertPushRuleError, RuleKind};
 
 use crate::http::{Failure, Routes};
 
@@ -27,6 +27,16 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(set_actions::handle);
     routes.add(set_enabled::handle);
     routes.add(set_rule::handle);
+}
+
+/// The kind that a path names. ruma has the newest one under another name than the proposal.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4306>
+fn kind(named: &RuleKind) -> RuleKind {
+    match named.as_str() {
+        "postcontent" => RuleKind::PostContent,
+        _ => named.clone(),
+    }
 }
 
 /// There is no such rule.

@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let change = |rules: &mut Ruleset| {
-        let set = rules.set_actions(request.kind.clone(), &request.rule_id, request.actions.clone());
+        let set = rules.set_actions(super::kind(&request.kind), &request.rule_id, request.actions.clone());
         set.map_err(|_| super::no_rule())
     };
     app.accounts.change_push_rules(&caller.user_id, change).await?;

@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let change = |rules: &mut Ruleset| {
-        let set = rules.set_enabled(request.kind.clone(), &request.rule_id, request.enabled);
+        let set = rules.set_enabled(super::kind(&request.kind), &request.rule_id, request.enabled);
         set.map_err(|_| super::no_rule())
     };
     app.accounts.change_push_rules(&caller.user_id, change).await?;

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use ruma::api::client::discovery::get_supported_versions::{Request, Response};
 
-use crate::http::{App, Failure, Routes, client::rendezvous};
+use crate::http::{
+    App, Failure, Routes,
+    client::{rendezvous, thread_subscription},
+};
 
 /// The versions whose client-server API works here.
 const VERSIONS: [&str; 19] = [
@@ -23,6 +26,9 @@ pub(in crate::http) fn route(routes: &mut Routes) {
         let mut unstable_features = features.clone();
         if app.oauth.site().is_none() {
             unstable_features.retain(|name, _| !rendezvous::FEATURES.contains(&name.as_str()));
+        }
+        if !app.config.push.thread_subscriptions {
+            unstable_features.remove(thread_subscription::FEATURE);
         }
         async move { Ok::<_, Failure>(Response { versions, unstable_features }) }
     });

@@ -21,8 +21,12 @@ const LISTS: [&str; 2] = [
     "/_matrix/client/v1/thread_subscriptions",
 ];
 
+/// Says that threads are subscribed to, which is so if the setting wants it. The endpoints are there all the same.
+pub(in crate::http) const FEATURE: &str = "org.matrix.msc4306";
+
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
+    routes.feature(FEATURE);
     for path in PATHS {
         routes.raw(Method::GET, path, Access::Required, get::handle);
         routes.raw(Method::PUT, path, Access::Required, put::handle);
@@ -43,3 +47,6 @@ fn thread(call: &Call) -> Result<(OwnedRoomId, OwnedEventId), Failure> {
         _ => Err(Failure::invalid_param("The path does not name a room and an event")),
     }
 }
+
+#[cfg(test)]
+mod tests;
