@@ -11,7 +11,8 @@ use super::{
     Sync, SyncError, SyncRequest, SyncResponse,
     filter::{global_type_wanted, presence_wanted},
     is_initial,
-    response::Json,
+    response::{DeviceLists, Json},
+    rooms::Moved,
 };
 use crate::{
     account::Caller,
@@ -120,7 +121,7 @@ impl Sync {
         &self,
         caller: &Caller,
         request: &SyncRequest,
-        (cut, moved): (&Cut, &[OwnedRoomId]),
+        (cut, moved): (&Cut, &Moved),
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
         self.add_account_data(caller, request, cut, response).await?;
@@ -213,20 +214,27 @@ impl Sync {
     async fn add_device_lists(
         &self,
         caller: &Caller,
-        (cut, rooms): (&Cut, &[OwnedRoomId]),
+        (cut, moved): (&Cut, &Moved),
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
         if cut.is_initial() {
             return Ok(());
         }
         let told = cut.own_lists || cut.people.iter().any(|fact| matches!(fact, Fact::Devices { .. }));
-        if !told && rooms.is_empty() {
+        if !told && moved.rooms.is_empty() && moved.revealed.is_empty() {
             return Ok(());
         }
         let span = (cut.from.log, cut.to.log);
-        let changes = self.devices.list_changes(&self.history, &caller.user_id, span, Some(rooms)).await?;
+        let changes = self.devices.list_changes(&self.history, &caller.user_id, span, Some(&moved.rooms)).await?;
         response.device_lists.changed = changes.changed;
         response.device_lists.left = changes.left;
+        for room in &moved.revealed {
+            let state = self.history.state_at_position(room, cut.to.log).await?;
+            let members = self.history.members(room, state).await?;
+            response.device_lists.changed.extend(members.with(Membership::Join).cloned());
+        }
+        let DeviceLists { changed, left } = &mut response.device_lists;
+        left.retain(|user| !changed.contains(user));
         Ok(())
     }
 }

@@ -66,21 +66,35 @@ impl Place<'_> {
     pub(super) fn is_whole(&self, request: &SyncRequest) -> bool {
         self.is_new || (request.full_state && self.is_joined)
     }
+
+    /// The client gets a room in which its user has been for a while.
+    fn is_revealed(&self) -> bool {
+        self.is_new && self.slice.is_none_or(|slice| slice.opened.is_none())
+    }
+}
+
+/// The rooms on a page that bear on whose devices the client has to know.
+#[derive(Default)]
+pub(super) struct Moved {
+    /// Those whose members may have changed.
+    pub(super) rooms: Vec<OwnedRoomId>,
+    /// Those that were kept from the client until now, as not all of their members were known.
+    pub(super) revealed: Vec<OwnedRoomId>,
 }
 
 impl Sync {
-    /// Adds the rooms; gives those whose members may have changed.
+    /// Adds the rooms.
     pub(super) async fn add_rooms(
         &self,
         caller: &Caller,
         request: &SyncRequest,
         cut: &Cut,
         response: &mut SyncResponse,
-    ) -> Result<Vec<OwnedRoomId>, SyncError> {
+    ) -> Result<Moved, SyncError> {
         let lanes = self.log.subscriptions(&Audience::Account(caller.user_id.clone())).await?;
         let touched = self.touched(request, cut, &lanes);
         if touched.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Moved::default());
         }
         let person = self.push.person(&caller.user_id).await?;
         let viewer = self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
@@ -112,9 +126,10 @@ impl Sync {
                 _ => {}
             }
         }
-        let mut moved = held_back;
+        let mut moved = Moved { rooms: held_back, revealed: Vec::new() };
         for (place, update, members_moved) in self.all_updates(&mut scene, &places).await? {
-            moved.extend(members_moved.then(|| place.room.clone()));
+            moved.rooms.extend(members_moved.then(|| place.room.clone()));
+            moved.revealed.extend(place.is_revealed().then(|| place.room.clone()));
             let Some(update) = update else { continue };
             let rooms = match place.is_joined {
                 true => &mut response.rooms.join,
