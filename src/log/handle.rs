@@ -253,6 +253,9 @@ impl Log {
 
     /// Facts of `Register` and `Volatile` retention of a lane in `(from, to]`, oldest first.
     ///
+    /// A fact that stands in the place of one of the span is missed when it is of the moment that is being written
+    /// now, unless `to` reaches beyond the head.
+    ///
     /// # Errors
     /// When the store fails.
     pub async fn registers(
@@ -261,7 +264,6 @@ impl Log {
         from: Position,
         to: Position,
     ) -> Result<Vec<(Position, Fact)>, StoreError> {
-        let to = to.min(self.head());
         let (first, last) = class_range(lane, Class::Register, from, to);
         let mut facts =
             self.facts(Scan { from: first, to: last, reverse: false, limit: SCAN_ROWS_MAX }).await?;
