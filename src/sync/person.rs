@@ -225,7 +225,8 @@ impl Sync {
             return Ok(());
         }
         let span = (cut.from.log, cut.to.log);
-        let changes = self.devices.list_changes(&self.history, &caller.user_id, span, Some(&moved.rooms)).await?;
+        let changes =
+            self.devices.list_changes(&self.history, &caller.user_id, span, Some(&moved.rooms)).await?;
         response.device_lists.changed = changes.changed;
         response.device_lists.left = changes.left;
         for room in &moved.revealed {

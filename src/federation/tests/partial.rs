@@ -228,6 +228,8 @@ struct Told {
     members: BTreeSet<String>,
     said: Vec<String>,
     counted: Option<u64>,
+    /// Whose devices have to be asked for.
+    met: BTreeSet<String>,
 }
 
 /// Syncs on from `since`; what is told of the room, if anything, and the next token.
@@ -261,6 +263,7 @@ async fn sync(d: &Node, room: &RoomId, lazy: bool, since: Option<&str>) -> (Opti
             members: members.map(|event| event["state_key"].as_str().unwrap().into()).collect(),
             said: said.collect(),
             counted: told["summary"]["m.joined_member_count"].as_u64(),
+            met: serde_json::from_value(answer["device_lists"]["changed"].clone()).unwrap_or_default(),
         }
     });
     (told, answer["next_batch"].as_str().unwrap().into())
@@ -298,6 +301,8 @@ async fn clients_are_told_of_members_once_they_are_known() {
     assert_eq!(eager.members, BTreeSet::from(all));
     assert_eq!(eager.counted, Some(3));
     assert_eq!(eager.said.last().unwrap(), "two");
+    let joined = ["@alice:a.org", "@carol:c.org", "@dave:d.org"].map(String::from);
+    assert_eq!(eager.met, BTreeSet::from(joined), "it has not heard of their devices before");
     let (eager, _) = sync(&d, &room, false, Some(&eager_token)).await;
     assert!(eager.is_none(), "once");
 }
