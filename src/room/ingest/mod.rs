@@ -100,7 +100,8 @@ pub(super) struct Given {
 
 impl Rooms {
     /// Judges and stores events that came from `origin`, fetching what they lack within bounds. One
-    /// result for each, by its id; what is so malformed that it has no id has no result.
+    /// result for each, by its id; what is so malformed that it has no id has no result. What was kept, to be judged once
+    /// what it lacks can be had, counts as taken.
     ///
     /// # Errors
     /// When this server is in trouble that may pass: nothing is said about the events, and they are to come again.
@@ -114,14 +115,22 @@ impl Rooms {
         let way = Way::Live { relay: false };
         let received = self.try_receive((origin, room), pdus, way, &mut results).await;
         let kept = match received {
-            Ok(unjudged) => self.keep_unjudged((room, origin), (Part::News, false), &unjudged).await,
+            Ok(unjudged) => {
+                let kept = self.keep_unjudged((room, origin), (Part::News, false), &unjudged).await;
+                kept.map(|is_all| if is_all { unjudged } else { Vec::new() })
+            }
             Err(error) => Err(error),
         };
         match kept {
             // What waits is as good as taken, unless there is too much of it.
-            Ok(is_all) => {
-                let waiting = |result: &&mut _| is_all && matches!(result, Err(ReceiveFailure::Waiting));
-                results.values_mut().filter(waiting).for_each(|result| *result = Ok(()));
+            Ok(kept) => {
+                for pdu in kept {
+                    let result = results.get_mut(pdu.event_id());
+                    let waits = |result: &&mut _| {
+                        matches!(result, Err(ReceiveFailure::Waiting | ReceiveFailure::Missing))
+                    };
+                    result.filter(waits).into_iter().for_each(|result| *result = Ok(()));
+                }
             }
             Err(error) if error.may_pass() => return Err(error),
             Err(error) => {
