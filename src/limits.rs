@@ -322,6 +322,8 @@ pub const FETCH_REQUESTS_MAX: usize = 500;
 pub const FETCH_AT_ONCE: usize = 8;
 /// Auth events that are followed one by one, or taken from one answer (ours).
 pub const FETCH_EVENTS_MAX: usize = 10_000;
+/// How many stored events are in memory at once while many are looked through.
+pub const EVENTS_LOOKED_THROUGH_AT_ONCE: usize = 500;
 /// Events of a state that are asked for one by one; beyond it the whole state is asked for (ours).
 pub const FETCH_ONE_BY_ONE_MAX: usize = 100;
 /// Events between what came and what is here that are fetched (ours; the rest is left to backfill).

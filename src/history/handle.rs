@@ -17,7 +17,7 @@ use super::{
     },
 };
 use crate::{
-    limits::{ALIASES_PER_ROOM_MAX, SCAN_ROWS_MAX},
+    limits::{ALIASES_PER_ROOM_MAX, EVENTS_LOOKED_THROUGH_AT_ONCE, SCAN_ROWS_MAX},
     log::{Commit, CommitError, Log},
     store::{Expect, Key, Scan, StoreError, table::TableId},
     types::{Ports, Position},
@@ -111,6 +111,25 @@ impl History {
     /// # Errors
     /// When the store fails.
     pub async fn events(&self, ids: &[OwnedEventId]) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
+        self.read_events(ids, true).await
+    }
+
+    /// As [`Self::events`], when many are looked through of which few will be wanted again soon.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn events_once(
+        &self,
+        ids: &[OwnedEventId],
+    ) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
+        self.read_events(ids, false).await
+    }
+
+    async fn read_events(
+        &self,
+        ids: &[OwnedEventId],
+        keep: bool,
+    ) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
         let mut found: Vec<_> = ids.iter().map(|id| self.0.caches.event(id)).collect();
         let absent: Vec<usize> = (0..ids.len()).filter(|index| found[*index].is_none()).collect();
         if absent.is_empty() {
@@ -129,10 +148,25 @@ impl History {
                 found[index] = Some(event);
             }
         }
-        if self.0.exclusive {
+        if self.0.exclusive && keep {
             self.0.caches.add_events(&read, rewrites);
         }
         Ok(found)
+    }
+
+    /// Those of `ids` that are not stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn not_stored(&self, ids: Vec<OwnedEventId>) -> Result<Vec<OwnedEventId>, StoreError> {
+        let mut absent = Vec::new();
+        for part in ids.chunks(EVENTS_LOOKED_THROUGH_AT_ONCE) {
+            let stored = self.events_once(part).await?;
+            absent.extend(
+                part.iter().zip(stored).filter(|(_, event)| event.is_none()).map(|(id, _)| id.clone()),
+            );
+        }
+        Ok(absent)
     }
 
     /// The events of `ids` that are stored, by id.

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId, UInt,
-    room_version_rules::RoomVersionRules,
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId,
+    UInt, room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
 
 use super::ReceiveFailure;
 use crate::{
     dag::{Pdu, Signed, judge::ReceiveError},
-    history::Status,
+    history::{Status, StoredEvent},
     keys::{self, PublicKeyMap, VerifyError},
-    limits::VERIFY_CHUNK,
+    limits::{EVENTS_LOOKED_THROUGH_AT_ONCE, VERIFY_CHUNK},
     peer::{Validity, Wanted},
     room::{RoomError, Rooms},
 };
@@ -31,6 +31,8 @@ pub(in crate::room) struct Checked {
     pub(in crate::room) unverified: Vec<Pdu>,
     /// Events that are dropped.
     pub(in crate::room) failures: Vec<(OwnedEventId, ReceiveFailure)>,
+    /// The id of each text, in their order; nothing for what is malformed.
+    pub(super) ids: Vec<Option<OwnedEventId>>,
     /// How many texts are so malformed that they have no id.
     pub(in crate::room) nameless: usize,
 }
@@ -59,10 +61,24 @@ impl Rooms {
         rules: &'static RoomVersionRules,
         texts: Vec<Box<RawValue>>,
     ) -> Result<Checked, RoomError> {
+        self.check_some(room, rules, texts, &|_| true).await
+    }
+
+    /// As [`Self::check`], for those that are wanted; the others are as if they had not been given.
+    pub(in crate::room) async fn check_some(
+        &self,
+        room: &RoomId,
+        rules: &'static RoomVersionRules,
+        texts: Vec<Box<RawValue>>,
+        is_wanted: &(dyn Fn(&EventId) -> bool + Sync),
+    ) -> Result<Checked, RoomError> {
         let mut checked = Checked::default();
         let mut pdus: BTreeMap<OwnedEventId, Vec<Pdu>> = BTreeMap::new();
         for text in texts {
-            match Pdu::parse(text.get(), rules) {
+            let pdu = Pdu::parse(text.get(), rules);
+            checked.ids.push(pdu.as_ref().ok().map(|pdu| pdu.event_id().to_owned()));
+            match pdu {
+                Ok(pdu) if !is_wanted(pdu.event_id()) => {}
                 Ok(pdu) if pdu.room_id() == room => {
                     let texts = pdus.entry(pdu.event_id().to_owned()).or_default();
                     // A state and its auth chain may tell of the same.
@@ -87,32 +103,9 @@ impl Rooms {
             }
         }
         let ids: Vec<OwnedEventId> = pdus.keys().cloned().collect();
-        for event in self.0.history.events(&ids).await?.into_iter().flatten() {
-            let id = event.pdu.event_id();
-            if event.pdu.room_id() != room {
-                // In the first room versions senders choose the ids.
-                let failure =
-                    ReceiveFailure::Malformed(String::from("its id is that of another room's event"));
-                checked.failures.push((id.to_owned(), failure));
-                pdus.remove(id);
-                continue;
-            }
-            match event.status {
-                Status::Outlier | Status::Rejected if event.states.is_none() => {
-                    // Its signatures were good when it was stored.
-                    checked.events.push(Signed::ours(event.pdu.clone()));
-                    pdus.remove(id);
-                }
-                Status::Rejected => {
-                    let reason = event.notes.reason.clone().unwrap_or_default();
-                    checked.failures.push((id.to_owned(), ReceiveFailure::Rejected(reason)));
-                    pdus.remove(id);
-                }
-                _ => {
-                    checked.known.push(id.to_owned());
-                    pdus.remove(id);
-                }
-            }
+        for part in ids.chunks(EVENTS_LOOKED_THROUGH_AT_ONCE) {
+            let stored = self.0.history.events_once(part).await?;
+            stored.into_iter().flatten().for_each(|event| checked.note_stored(&event, room, &mut pdus));
         }
         self.verify(pdus.into_values().flatten().collect(), rules, &mut checked).await?;
         checked.settle();
@@ -179,6 +172,34 @@ impl Rooms {
 }
 
 impl Checked {
+    /// Takes out of `pdus` what is stored, and has it among what it is.
+    fn note_stored(
+        &mut self,
+        event: &StoredEvent,
+        room: &RoomId,
+        pdus: &mut BTreeMap<OwnedEventId, Vec<Pdu>>,
+    ) {
+        let id = event.pdu.event_id();
+        pdus.remove(id);
+        if event.pdu.room_id() != room {
+            // In the first room versions senders choose the ids.
+            let failure = ReceiveFailure::Malformed(String::from("its id is that of another room's event"));
+            self.failures.push((id.to_owned(), failure));
+            return;
+        }
+        match event.status {
+            // Its signatures were good when it was stored.
+            Status::Outlier | Status::Rejected if event.states.is_none() => {
+                self.events.push(Signed::ours(event.pdu.clone()));
+            }
+            Status::Rejected => {
+                let reason = event.notes.reason.clone().unwrap_or_default();
+                self.failures.push((id.to_owned(), ReceiveFailure::Rejected(reason)));
+            }
+            _ => self.known.push(id.to_owned()),
+        }
+    }
+
     /// Leaves one result for each event: whole rather than pruned, pruned rather than unverified, and that rather than
     /// refused.
     fn settle(&mut self) {

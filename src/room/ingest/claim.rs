@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ruma::{OwnedEventId, ServerName};
+use ruma::{OwnedEventId, RoomId, ServerName};
 
 use super::{fetch::Fetch, outlier};
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
         StateKey, StateValue,
         tree::{self, entry_of},
     },
-    history::{Status, StoredEvent},
-    limits::FETCH_ONE_BY_ONE_MAX,
+    history::{History, Status},
+    limits::{EVENTS_LOOKED_THROUGH_AT_ONCE, FETCH_ONE_BY_ONE_MAX},
     room::RoomError,
 };
 
@@ -49,7 +49,7 @@ impl Fetch<'_, '_> {
         let mut events = match lacking.len() {
             0 => Vec::new(),
             count if count <= FETCH_ONE_BY_ONE_MAX => self.events(lacking).await?,
-            _ => self.state(server, event).await?,
+            _ => self.state(server, event, lacking).await?.unwrap_or_default(),
         };
         self.deepen(&mut events).await?;
         let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
@@ -57,8 +57,12 @@ impl Fetch<'_, '_> {
         let mut ids = answer.pdu_ids;
         // One dead server must not keep everybody from the room's past: its members are left out.
         ids.retain(|id| !self.is_unverified_member(id));
-        let stored = rooms.history().events(&ids).await?;
-        let Some(mut state) = sound_state(&stored, room, &row.create) else { return Ok(false) };
+        if !self.not_stored(ids.clone()).await?.is_empty() {
+            // An event that could not be judged is no reason to take a state without it.
+            return Ok(false);
+        }
+        let state = sound_state(rooms.history(), &ids, (room, &row.create)).await?;
+        let Some(mut state) = state else { return Ok(false) };
         let itself = rooms.history().event(event).await?;
         let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };
         if itself.status != Status::Rejected
@@ -75,28 +79,26 @@ impl Fetch<'_, '_> {
     }
 }
 
-/// The state that some stored events make; nothing unless all of them are here, are state events of the
-/// room in different places, and the room's create event is one of them. Those that were rejected are left
-/// out.
-pub(super) fn sound_state(
-    events: &[Option<std::sync::Arc<StoredEvent>>],
-    room: &ruma::RoomId,
-    create: &OwnedEventId,
-) -> Option<BTreeMap<StateKey, StateValue>> {
+/// The state that those of some events make that are stored; nothing unless all of them are state events of the room in
+/// different places, and the room's create event is one of them. Those that were rejected are left out.
+pub(super) async fn sound_state(
+    history: &History,
+    ids: &[OwnedEventId],
+    (room, create): (&RoomId, &OwnedEventId),
+) -> Result<Option<BTreeMap<StateKey, StateValue>>, RoomError> {
     let mut state = BTreeMap::new();
-    for event in events {
-        // An event that could not be judged is no reason to take a state without it.
-        let event = event.as_ref()?;
-        let (key, value) = entry_of(&event.pdu)?;
-        if event.pdu.room_id() != room {
-            return None;
-        }
-        if event.status != Status::Rejected && state.insert(key, value).is_some() {
-            return None;
+    for part in ids.chunks(EVENTS_LOOKED_THROUGH_AT_ONCE) {
+        for event in history.events_once(part).await?.into_iter().flatten() {
+            let Some((key, value)) = entry_of(&event.pdu).filter(|_| event.pdu.room_id() == room) else {
+                return Ok(None);
+            };
+            if event.status != Status::Rejected && state.insert(key, value).is_some() {
+                return Ok(None);
+            }
         }
     }
-    let founded = state.values().any(|value| value.event_id == *create);
-    founded.then_some(state)
+    let founded = state.values().any(|value: &StateValue| value.event_id == *create);
+    Ok(founded.then_some(state))
 }
 
 /// What must change in a state for it to become another.

@@ -3,7 +3,7 @@
 //! What comes back is material like any other: it is checked before it is looked at.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -208,8 +208,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
 
     /// Those of `ids` that are not stored.
     pub(super) async fn not_stored(&self, ids: Vec<OwnedEventId>) -> Result<Vec<OwnedEventId>, RoomError> {
-        let stored = self.batch.rooms.history().events(&ids).await?;
-        Ok(ids.into_iter().zip(stored).filter(|(_, event)| event.is_none()).map(|(id, _)| id).collect())
+        Ok(self.batch.rooms.history().not_stored(ids).await?)
     }
 
     /// Events by their ids, each from the first server that gives it.
@@ -271,18 +270,21 @@ impl<'b, 'a> Fetch<'b, 'a> {
         (answer.pdu_ids.len() + answer.auth_chain_ids.len() <= STATE_EVENTS_MAX).then_some(answer)
     }
 
-    /// The state before an event, and its auth chain, as `server` gives them.
+    /// What is lacking of the state before an event, and of its auth chain, as `server` gives them. Nothing
+    /// if it does not give the state.
     pub(super) async fn state(
         &mut self,
         server: &ServerName,
         event: &OwnedEventId,
-    ) -> Result<Vec<Signed>, RoomError> {
+        lacking: Vec<OwnedEventId>,
+    ) -> Result<Option<Vec<Signed>>, RoomError> {
         let request = get_room_state::v1::Request::new(event.clone(), self.batch.room.to_owned());
         let answer = self.ask_for(server, request, STATE_ANSWER_BYTES_MAX).await;
-        let Some(mut answer) = answer else { return Ok(Vec::new()) };
+        let Some(mut answer) = answer.filter(|answer| !answer.pdus.is_empty()) else { return Ok(None) };
         answer.pdus.append(&mut answer.auth_chain);
         answer.pdus.truncate(STATE_EVENTS_MAX);
-        self.check(answer.pdus).await
+        let lacking: HashSet<OwnedEventId> = lacking.into_iter().collect();
+        Ok(Some(self.check_some(answer.pdus, &|id| lacking.contains(id)).await?))
     }
 
     /// Asks `server` one thing, within the bounds of this fetch.
@@ -314,7 +316,16 @@ impl<'b, 'a> Fetch<'b, 'a> {
     }
 
     pub(super) async fn check(&mut self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
-        let checked = self.batch.rooms.check(self.batch.room, self.batch.row.rules(), texts).await?;
+        self.check_some(texts, &|_| true).await
+    }
+
+    async fn check_some(
+        &mut self,
+        texts: Vec<Box<RawValue>>,
+        is_wanted: &(dyn Fn(&EventId) -> bool + Sync),
+    ) -> Result<Vec<Signed>, RoomError> {
+        let (rooms, room, rules) = (self.batch.rooms, self.batch.room, self.batch.row.rules());
+        let checked = rooms.check_some(room, rules, texts, is_wanted).await?;
         self.unverified.extend(checked.unverified);
         self.nameless += checked.nameless;
         Ok(checked.events)

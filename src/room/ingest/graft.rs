@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 
 use super::{
     batch::Batch,
-    check::ids_in,
     claim::sound_state,
     fetch::Fetch,
     outlier,
@@ -62,9 +61,10 @@ impl Rooms {
         if state.len() + auth_chain.len() > STATE_EVENTS_MAX {
             return Err(RoomError::TooLarge(String::from("the state of the room has too many events")));
         }
-        let state_ids = ids_in(&state, rules);
+        let state_count = state.len();
         let texts: Vec<Box<RawValue>> = state.into_iter().chain(auth_chain).collect();
         let checked = self.check(&room, rules, texts).await?;
+        let state_ids: BTreeSet<OwnedEventId> = checked.ids.into_iter().take(state_count).flatten().collect();
         let (events, mut unjudged) = (checked.events, checked.unverified);
         let create = events.iter().map(Signed::pdu).find(|pdu| {
             *pdu.event_type() == TimelineEventType::RoomCreate && state_ids.contains(pdu.event_id())
@@ -78,9 +78,7 @@ impl Rooms {
         if row.version != version {
             return Err(unsound("the room has another version"));
         }
-        let pdus: Vec<Pdu> = events.iter().map(|event| event.pdu().clone()).collect();
-        outlier::store(self, &room, row.clone(), events).await?;
-        unjudged.extend(self.not_stored(pdus).await?);
+        unjudged.extend(outlier::store(self, &room, row.clone(), events).await?);
         let (of_state, of_chain): (Vec<Pdu>, Vec<Pdu>) =
             unjudged.into_iter().partition(|pdu| state_ids.contains(pdu.event_id()));
         self.keep_unjudged((&room, &origin), (Part::State, true), &of_state).await?;
@@ -88,10 +86,8 @@ impl Rooms {
         let state_ids: Vec<OwnedEventId> = state_ids.into_iter().collect();
         // An event whose signatures are bad is left out of the state, and one that cannot be judged now is
         // left out until it can be: one dead server must not keep everybody out of the room.
-        let mut stored = self.0.history.events(&state_ids).await?;
-        stored.retain(Option::is_some);
-        let mut state = sound_state(&stored, &room, &row.create)
-            .ok_or_else(|| unsound("the state is not that of one room"))?;
+        let state = sound_state(&self.0.history, &state_ids, (&room, &row.create)).await?;
+        let mut state = state.ok_or_else(|| unsound("the state is not that of one room"))?;
         if omitted.is_some() {
             // Whoever lets our user in is among those who are left out.
             for named in self.0.history.events(event.auth_events()).await?.into_iter().flatten() {
@@ -107,13 +103,6 @@ impl Rooms {
             self.begin_to_complete(&room).await;
         }
         Ok(())
-    }
-
-    /// Those of `pdus` that are not stored: they could not be judged.
-    async fn not_stored(&self, pdus: Vec<Pdu>) -> Result<Vec<Pdu>, RoomError> {
-        let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id().to_owned()).collect();
-        let stored = self.0.history.events(&ids).await?;
-        Ok(pdus.into_iter().zip(stored).filter(|(_, stored)| stored.is_none()).map(|(pdu, _)| pdu).collect())
     }
 
     async fn try_graft(

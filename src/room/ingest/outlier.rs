@@ -1,7 +1,7 @@
 //! Events without a place in the graph: auth events, and states that others tell of.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -19,20 +19,20 @@ use crate::{
 
 /// Judges `events` by their auth events, and keeps those that are not stored yet: the good ones as
 /// outliers, the others as rejected. What cannot be judged, because an auth event is not to be had, is not
-/// kept.
+/// kept but given back.
 pub(in crate::room) async fn store(
     rooms: &Rooms,
     room: &RoomId,
     row: Arc<RoomRow>,
     events: Vec<Signed>,
-) -> Result<(), RoomError> {
-    let mut judged = judge_all(rooms, room, &row, events).await?;
+) -> Result<Vec<Pdu>, RoomError> {
+    let (mut judged, unjudged) = judge_all(rooms, room, &row, events).await?;
     for _ in 0..=ROOM_CONFLICTS_MAX {
         let ids: Vec<OwnedEventId> = judged.iter().map(|event| event.pdu.event_id().to_owned()).collect();
-        let stored = rooms.history().event_map(&ids).await?;
-        judged.retain(|event| !stored.contains_key(event.pdu.event_id()));
-        match write(rooms, &judged).await {
-            Ok(()) => return Ok(()),
+        let absent: HashSet<OwnedEventId> = rooms.history().not_stored(ids).await?.into_iter().collect();
+        judged.retain(|event| absent.contains(event.pdu.event_id()));
+        match write(rooms, &mut judged).await {
+            Ok(()) => return Ok(unjudged),
             // Somebody has stored one of them meanwhile.
             Err(CommitError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
@@ -41,25 +41,28 @@ pub(in crate::room) async fn store(
     Err(RoomError::Conflict)
 }
 
-async fn write(rooms: &Rooms, events: &[StoredEvent]) -> Result<(), CommitError> {
-    for chunk in events.chunks(OUTLIERS_PER_COMMIT) {
+/// Writes `events`, and takes away those that are written.
+async fn write(rooms: &Rooms, events: &mut Vec<StoredEvent>) -> Result<(), CommitError> {
+    while !events.is_empty() {
+        let count = events.len().min(OUTLIERS_PER_COMMIT);
         let mut commit = Commit::new();
-        for event in chunk {
+        for event in &events[..count] {
             event.expect_absent(&mut commit);
             event.record(&mut commit);
         }
         rooms.history().log().commit(commit).await?;
+        events.drain(..count);
     }
     Ok(())
 }
 
-/// Verdicts on events that are not stored, each after those that it names.
+/// Verdicts on events that are not stored, each after those that it names; and those that there are none on.
 async fn judge_all(
     rooms: &Rooms,
     room: &RoomId,
     row: &RoomRow,
     events: Vec<Signed>,
-) -> Result<Vec<StoredEvent>, RoomError> {
+) -> Result<(Vec<StoredEvent>, Vec<Pdu>), RoomError> {
     let rules = row.rules();
     let events: BTreeMap<OwnedEventId, Signed> =
         events.into_iter().map(|event| (event.pdu().event_id().to_owned(), event)).collect();
@@ -79,7 +82,7 @@ async fn judge_all(
         let implied = create.iter().filter(|create| *create != id);
         named.iter().chain(implied).collect::<Vec<_>>()
     };
-    let mut judged = Vec::new();
+    let (mut judged, mut unjudged) = (Vec::new(), Vec::new());
     for id in ordered(events.keys(), auth_events) {
         let Some(event) = events.get(id).filter(|_| !known.contains_key(id)) else { continue };
         let (pdu, status, reason) = match judge_outlier(event, rules, |id| known.get(id).cloned()) {
@@ -89,6 +92,7 @@ async fn judge_all(
             }
             Verdict::Missing(missing) => {
                 tracing::debug!(event.id = %id, ?missing, "left {id} unjudged");
+                unjudged.push(event.pdu().clone());
                 continue;
             }
         };
@@ -102,5 +106,5 @@ async fn judge_all(
             notes: EventNotes { reason, ..EventNotes::default() },
         });
     }
-    Ok(judged)
+    Ok((judged, unjudged))
 }

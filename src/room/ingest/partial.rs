@@ -203,12 +203,9 @@ impl Fetch<'_, '_> {
         let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
         outlier::store(rooms, room, row.clone(), events).await?;
         self.keep_unverified(Part::State).await?;
-        let mut stored = rooms.history().events(&answer.pdu_ids).await?;
-        stored.retain(Option::is_some);
+        let state = sound_state(rooms.history(), &answer.pdu_ids, (room, &row.create)).await?;
         let itself = rooms.history().event(&at).await?;
-        let (Some(mut state), Some(states), Some(itself)) =
-            (sound_state(&stored, room, &row.create), join.states, itself)
-        else {
+        let (Some(mut state), Some(states), Some(itself)) = (state, join.states, itself) else {
             return Ok(None);
         };
         // The join itself comes after this.
@@ -241,8 +238,7 @@ impl Fetch<'_, '_> {
                 return Ok(Some(events));
             }
         }
-        let events = self.state(server, at).await?;
-        Ok((!events.is_empty()).then_some(events))
+        self.state(server, at, lacking).await
     }
 }
 
