@@ -316,8 +316,9 @@ impl Turn {
         for id in pdu.prev_events() {
             let stored = self.known(id).await?.filter(|stored| stored.pdu.room_id() == self.room_id);
             let after = stored.and_then(|stored| stored.states).map(|states| states.after);
-            let entry = given.entry.as_ref().filter(|(entry, _)| entry == id).map(|(_, after)| *after);
-            let after = after.or(entry);
+            // Once the room is whole, a state without most of its members is no state to judge by for good.
+            let entry = given.entry.as_ref().filter(|(entry, _)| entry == id && self.row.partial);
+            let after = after.or(entry.map(|(_, after)| *after));
             is_ours &= after.is_some();
             match after.or_else(|| given.after.get(id).copied()) {
                 Some(after) => drop(states.insert(after)),
