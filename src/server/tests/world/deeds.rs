@@ -62,12 +62,12 @@ pub(super) enum Deed {
 
 impl Dice {
     /// Something that a user may do in a room.
-    pub(super) fn deed(&mut self, world: &World, room: &Room, me: &Client) -> Deed {
+    pub(super) fn deed(&mut self, world: &World, (room, rooms): (&Room, &[Room]), me: &Client) -> Deed {
         let step = self.count();
         let whom = world.clients[self.below(world.clients.len())].user.to_string();
         let via = self.via(world);
         let rough = world.is_rough;
-        match self.below(if rough { 30 } else { 22 }) {
+        match self.below(if rough { 34 } else { 25 }) {
             0..=6 => Deed::Say { body: format!("{step}") },
             7 => Deed::Set { kind: "m.room.topic", content: json!({ "topic": format!("{step}") }) },
             8 => Deed::Set { kind: "m.room.name", content: json!({ "name": format!("{step}") }) },
@@ -81,18 +81,36 @@ impl Dice {
             16 => Deed::Type { is_typing: self.below(2) == 0 },
             17 => Deed::Read { n: self.below(100) },
             18 => Deed::Profile { name: format!("{step}") },
-            19 => Deed::Move { how: "invite", whom },
-            20 => Deed::LookBack,
-            21 => Deed::Redact { n: self.below(100) },
-            22 | 23 => Deed::Leave,
-            24 => Deed::Move { how: "kick", whom },
-            25 => Deed::Move { how: "ban", whom },
-            26 => Deed::Move { how: "unban", whom },
-            27 => Deed::Knock { via },
-            28 => Deed::Set { kind: "m.room.power_levels", content: self.power(world, room) },
-            _ => {
-                let rule = ["public", "public", "invite", "knock"][self.below(4)];
-                Deed::Set { kind: "m.room.join_rules", content: json!({ "join_rule": rule }) }
+            19 | 20 => Deed::Move { how: "invite", whom },
+            21 => Deed::LookBack,
+            22 => Deed::Redact { n: self.below(100) },
+            23 => Deed::Knock { via },
+            24..=26 => Deed::Leave,
+            27 => Deed::Move { how: "kick", whom },
+            28 => Deed::Move { how: "ban", whom },
+            29 => Deed::Move { how: "unban", whom },
+            30 => Deed::Knock { via },
+            31 => Deed::Set { kind: "m.room.power_levels", content: self.power(world, room) },
+            _ => Deed::Set { kind: "m.room.join_rules", content: self.join_rule(&room.version, rooms) },
+        }
+    }
+
+    /// A rule of how users come into a room of a version, by what they are in one of `rooms` where that is known there.
+    pub(super) fn join_rule(&mut self, version: &str, rooms: &[Room]) -> Value {
+        let version: u32 = version.parse().unwrap();
+        let rules = ["public", "public", "public", "invite", "knock", "restricted", "knock_restricted"];
+        let known = match version {
+            ..7 => 4,
+            7 => 5,
+            8 | 9 => 6,
+            _ => 7,
+        };
+        let rule = rules[self.below(known)];
+        match rooms.len() {
+            0 => json!({ "join_rule": if rule.contains("restricted") { "public" } else { rule } }),
+            count => {
+                let allow = json!([{ "type": "m.room_membership", "room_id": rooms[self.below(count)].id }]);
+                json!({ "join_rule": rule, "allow": allow })
             }
         }
     }
