@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Visitor, letter,
-    page::{Page, complaint, hidden, sorry},
+    page::{Page, complaint, hidden, sorry, sorry_but},
     reply::{page_form, query},
 };
 use crate::{
@@ -89,7 +89,7 @@ async fn choose(app: App, call: Call) -> Result<Response, Failure> {
     let given: Given = query(&call)?;
     Ok(visitor.show(match proved(&app, &given).await? {
         Some(_) => Page::new("New password", password_form(&visitor, &given, None)),
-        None => too_old(),
+        None => too_old(&visitor),
     }))
 }
 
@@ -97,9 +97,9 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let given: Given = page_form(&call)?;
     visitor.check(&given.csrf)?;
-    let Some(proved) = proved(&app, &given).await? else { return Ok(visitor.show(too_old())) };
+    let Some(proved) = proved(&app, &given).await? else { return Ok(visitor.show(too_old(&visitor))) };
     let Some(user) = app.accounts.user_of_address(&proved.address).await? else {
-        return Ok(visitor.show(too_old()));
+        return Ok(visitor.show(too_old(&visitor)));
     };
     let changed = match given.password == given.again {
         true => app.accounts.reset_password(&user, &given.password, &proved).await,
@@ -112,7 +112,7 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
             return Ok(visitor.show(Page::new("New password", body).with_status(StatusCode::BAD_REQUEST)));
         }
         // Somebody has used the letter at this moment.
-        Err(AccountError::Contended) => return Ok(visitor.show(too_old())),
+        Err(AccountError::Contended) => return Ok(visitor.show(too_old(&visitor))),
         Err(error) => return Err(error.into()),
     }
     if given.logout.is_some() {
@@ -133,9 +133,9 @@ fn no_letters() -> Page {
     sorry("No letters", text, StatusCode::NOT_FOUND)
 }
 
-fn too_old() -> Page {
-    let text = "The letter is too old, or has been used.";
-    sorry("That did not work", text, StatusCode::BAD_REQUEST)
+fn too_old(visitor: &Visitor) -> Page {
+    let (text, again) = ("The letter is too old, or has been used.", visitor.site.url("forgot"));
+    sorry_but("That did not work", text, (&again, "Have another letter sent"), StatusCode::BAD_REQUEST)
 }
 
 fn address_form(visitor: &Visitor, given: &Asked, wrong: Option<&str>) -> Markup {

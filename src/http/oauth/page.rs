@@ -135,6 +135,15 @@ pub(super) fn sorry(title: &str, text: &str, status: StatusCode) -> Page {
     Page::new(title, html! { p { (text) } }).with_status(status)
 }
 
+/// The same, with a way on: where the link leads, and what is written on it.
+pub(super) fn sorry_but(title: &str, text: &str, (url, label): (&str, &str), status: StatusCode) -> Page {
+    let body = html! {
+        p { (text) }
+        p { a href=(url) { (label) } }
+    };
+    Page::new(title, body).with_status(status)
+}
+
 /// What people see where programs are told of a failure. It leads on to where most of them want to go.
 pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
     let text = match failure.status() {
@@ -144,11 +153,8 @@ pub(in crate::http) fn failure_page(failure: &Failure) -> Response {
         _ => failure.message(),
     };
     let text = format!("{}.", text.trim_end_matches('.'));
-    let body = html! {
-        p { (text) }
-        p { a href="/_matrix/oauth2/account" { "Go to your account" } }
-    };
-    Page::new("That did not work", body).with_status(failure.status()).into_response()
+    let on = ("/_matrix/oauth2/account", "Go to your account");
+    sorry_but("That did not work", &text, on, failure.status()).into_response()
 }
 
 /// A hidden field.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     Visitor, letter,
-    page::{Page, accepting, complaint, hidden, puzzle, puzzle_field, sorry},
+    page::{Page, accepting, complaint, hidden, puzzle, puzzle_field, sorry, sorry_but},
     reply::{page_form, query},
 };
 use crate::{
@@ -85,13 +85,10 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
         if proved(&app, (&sid, &code)).await?.is_none() {
             let again = serde_html_form::to_string([("next", &next)]).map_err(Failure::internal)?;
             let again = format!("{}?{again}", visitor.site.url("register"));
-            let body = html! {
-                p { "The letter is too old, or has been used." }
-                p { a href=(again) { "Have another letter sent" } }
-            };
-            return Ok(
-                visitor.show(Page::new("That did not work", body).with_status(StatusCode::BAD_REQUEST))
-            );
+            let text = "The letter is too old, or has been used.";
+            let on = (&*again, "Have another letter sent");
+            let page = sorry_but("That did not work", text, on, StatusCode::BAD_REQUEST);
+            return Ok(visitor.show(page));
         }
     }
     let given = Form { next, sid, code, ..Form::default() };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Visitor,
-    page::{go_to, sorry},
+    page::{go_to, sorry_but},
     reply::query,
 };
 use crate::{
@@ -78,5 +78,6 @@ pub(super) fn failed(visitor: &Visitor, error: ProviderError) -> Result<Response
         }
         ProviderError::Failed(error) => return Err(error.into()),
     };
-    Ok(visitor.show(sorry("You are not signed in", text, status)))
+    let again = visitor.login_url("");
+    Ok(visitor.show(sorry_but("You are not signed in", text, (&again, "Sign in"), status)))
 }

@@ -145,3 +145,17 @@ async fn who_is_lost_sees_a_page_and_programs_are_told_in_json() {
         assert_eq!(answer.text.contains("href=\"/_matrix/oauth2/account\""), is_page, "{}", answer.text);
     }
 }
+
+#[tokio::test]
+async fn pages_on_which_it_ends_lead_on() {
+    let scene = Scene::new(RegistrationMode::Open).await;
+    let mut browser = Browser::default();
+    for (path, status, on) in [
+        ("reset?sid=none&code=none&next=", 400, "forgot"),
+        ("callback/none?state=x&code=y", 400, "login?next="),
+    ] {
+        let answer = browser.get(&scene, &format!("/_matrix/oauth2/{path}")).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        assert!(answer.text.contains(&format!("/_matrix/oauth2/{on}\"")), "{path}: {}", answer.text);
+    }
+}
