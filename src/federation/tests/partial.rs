@@ -15,6 +15,7 @@ use crate::{
     limits::PARTIAL_WAIT_MAX,
     push::Push,
     room::RoomError,
+    store::memory::Memory,
     sync::{Sync, SyncRequest},
     types::{Fact, Lane, Membership, Position},
 };
@@ -110,6 +111,41 @@ async fn a_state_of_which_something_could_not_be_had_is_not_whole() {
 }
 
 /// Nobody decides by members that are not known.
+/// What was taken meanwhile is still there, and the members are asked for at once.
+#[tokio::test(start_paused = true)]
+async fn a_restart_before_the_members_are_known_loses_nothing() {
+    for version in ["1", "6", "10", "12"] {
+        let (wire, room) = scene(version).await;
+        let a = wire.node("a");
+        let store = Arc::new(Memory::new());
+        let open = async || {
+            let e = Node::with_store(&wire, server("e"), (9, store.clone())).await;
+            wire.nodes.lock().insert(server("e"), Arc::new(e));
+            wire.node("e")
+        };
+        let e = open().await;
+        e.join_with(&a, &room, ("erin@e", true)).await.unwrap();
+        wire.drive().await;
+        let heard = a.say("alice@a", &room, "one").await.unwrap();
+        wire.drive().await;
+        assert_eq!(e.status(&heard).await, Some(Status::Timeline), "{version}");
+        drop(e);
+
+        let e = open().await;
+        assert!(e.history().is_partial(&room).await.unwrap(), "{version}");
+        let said = e.say("erin@e", &room, "two").await.unwrap();
+        wire.drive().await;
+        assert_eq!(a.status(&said).await, Some(Status::Timeline), "{version}");
+        wire.lies.lock().clear();
+        let stopping = CancellationToken::new();
+        e.rooms().keep_judging(stopping.clone());
+        e.rooms().whole(&room).await.unwrap();
+        stopping.cancel();
+        assert_eq!(e.status(&heard).await, Some(Status::Timeline), "{version}");
+        assert_eq!(e.state(&room).await, a.state(&room).await, "{version}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_depends_on_the_members_waits_for_them() {
     let (wire, room) = scene("12").await;
