@@ -3,7 +3,7 @@
     judge.py FAILS.TSV FOLDER REGEX
 
 Only the innermost failing tests count. A failure that is not on the list is an error, and so is one on the list that passes: the list
-only shrinks.
+only shrinks. A reason that begins with "At times: " is of one that also passes.
 """
 import csv
 import pathlib
@@ -48,8 +48,8 @@ def main(fails, folder, only="."):
             if (package, test) not in known:
                 print(f"  fails and is not on the list: {test}")
                 bad += 1
-        for (listed, test), _ in sorted(known.items()):
-            if listed == package and found.get(test) == "PASS":
+        for (listed, test), reason in sorted(known.items()):
+            if listed == package and found.get(test) == "PASS" and not reason.startswith("At times: "):
                 print(f"  is on the list and passes: {test}")
                 bad += 1
     return 1 if bad else 0
