@@ -210,7 +210,7 @@ impl World {
 
     /// Whether a server waits in vain for the members of a room that it has joined: the others do not believe that it is in
     /// the room, and answer it nothing. Until it has the members, clients are not told of the room.
-    async fn is_stuck(&self, room: &RoomId, node: &Arc<Node>) -> bool {
+    pub(super) async fn is_stuck(&self, room: &RoomId, node: &Arc<Node>) -> bool {
         if !node.app().history.is_partial(room).await.unwrap() {
             return false;
         }

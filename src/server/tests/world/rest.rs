@@ -88,6 +88,10 @@ impl World {
                 if node.name == client.node.name || !app.rooms.is_here(&room.id).await.unwrap() {
                     continue;
                 }
+                // Whoever does not know who is in the room lets nobody in.
+                if self.is_stuck(&room.id, node).await {
+                    continue;
+                }
                 let seen = app.history.membership(&room.id, &client.user).await.unwrap();
                 if seen == Some(Membership::Join) {
                     let path = format!("POST /join/{}?via={}", quoted(&room.id), node.name);
