@@ -57,11 +57,8 @@ impl Fetch<'_, '_> {
         let mut ids = answer.pdu_ids;
         // One dead server must not keep everybody from the room's past: its members are left out.
         ids.retain(|id| !self.is_unverified_member(id));
-        if !self.not_stored(ids.clone()).await?.is_empty() {
-            // An event that could not be judged is no reason to take a state without it.
-            return Ok(false);
-        }
-        let state = sound_state(rooms.history(), &ids, (room, &row.create)).await?;
+        // An event that could not be judged is no reason to take a state without it.
+        let state = sound_state(rooms.history(), (&ids, true), (room, &row.create)).await?;
         let Some(mut state) = state else { return Ok(false) };
         let itself = rooms.history().event(event).await?;
         let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };
@@ -79,16 +76,21 @@ impl Fetch<'_, '_> {
     }
 }
 
-/// The state that those of some events make that are stored; nothing unless all of them are state events of the room in
-/// different places, and the room's create event is one of them. Those that were rejected are left out.
+/// The state that those of some events make that are stored, which all of them may have to be; nothing unless they are
+/// state events of the room in different places, and the room's create event is one of them. Those that were rejected
+/// are left out.
 pub(super) async fn sound_state(
     history: &History,
-    ids: &[OwnedEventId],
+    (ids, must_be_all): (&[OwnedEventId], bool),
     (room, create): (&RoomId, &OwnedEventId),
 ) -> Result<Option<BTreeMap<StateKey, StateValue>>, RoomError> {
     let mut state = BTreeMap::new();
     for part in ids.chunks(EVENTS_LOOKED_THROUGH_AT_ONCE) {
-        for event in history.events_once(part).await?.into_iter().flatten() {
+        let stored = history.events_once(part).await?;
+        if must_be_all && stored.iter().any(Option::is_none) {
+            return Ok(None);
+        }
+        for event in stored.into_iter().flatten() {
             let Some((key, value)) = entry_of(&event.pdu).filter(|_| event.pdu.room_id() == room) else {
                 return Ok(None);
             };

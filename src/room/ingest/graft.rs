@@ -86,7 +86,7 @@ impl Rooms {
         let state_ids: Vec<OwnedEventId> = state_ids.into_iter().collect();
         // An event whose signatures are bad is left out of the state, and one that cannot be judged now is
         // left out until it can be: one dead server must not keep everybody out of the room.
-        let state = sound_state(&self.0.history, &state_ids, (&room, &row.create)).await?;
+        let state = sound_state(&self.0.history, (&state_ids, false), (&room, &row.create)).await?;
         let mut state = state.ok_or_else(|| unsound("the state is not that of one room"))?;
         if omitted.is_some() {
             // Whoever lets our user in is among those who are left out.

@@ -203,7 +203,7 @@ impl Fetch<'_, '_> {
         let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
         outlier::store(rooms, room, row.clone(), events).await?;
         self.keep_unverified(Part::State).await?;
-        let state = sound_state(rooms.history(), &answer.pdu_ids, (room, &row.create)).await?;
+        let state = sound_state(rooms.history(), (&answer.pdu_ids, false), (room, &row.create)).await?;
         let itself = rooms.history().event(&at).await?;
         let (Some(mut state), Some(states), Some(itself)) = (state, join.states, itself) else {
             return Ok(None);
