@@ -18,6 +18,7 @@ use crate::{
         Status,
         tables::{GAPS, GapRow},
     },
+    limits::EXTREMITY_WALK_MAX,
     room::{RoomError, turn::Turn},
     types::Position,
 };
@@ -108,16 +109,28 @@ impl Turn {
         Ok(gap)
     }
 
+    /// Notes what is missing right before an event, or before others there that are not shown.
     async fn open_gaps(&mut self, pdu: &Pdu, row: &GapRow) -> Result<(), RoomError> {
         let db = self.rooms.0.history.log().db().clone();
-        for prev in pdu.prev_events() {
-            let is_here = self.known(prev).await?.is_some_and(|event| {
+        let mut queue: Vec<OwnedEventId> = pdu.prev_events().to_vec();
+        let mut seen = HashSet::new();
+        while let Some(prev) = queue.pop() {
+            if seen.len() >= EXTREMITY_WALK_MAX || !seen.insert(prev.clone()) {
+                continue;
+            }
+            let event = self.known(&prev).await?.filter(|event| {
                 // What was rejected without its place in the graph says nothing of what lies before it.
                 let is_placed = event.states.is_some() || event.status != Status::Rejected;
                 event.pdu.room_id() == self.room_id && event.status != Status::Outlier && is_placed
             });
-            let key = (self.room_id.clone(), prev.clone());
-            if !is_here && db.row(&GAPS, &key).await?.is_none() {
+            if let Some(event) = event {
+                if matches!(event.status, Status::SoftFailed | Status::Rejected) {
+                    queue.extend(event.pdu.prev_events().iter().cloned());
+                }
+                continue;
+            }
+            let key = (self.room_id.clone(), prev);
+            if db.row(&GAPS, &key).await?.is_none() {
                 self.row.gaps += 1;
                 let row = row.clone();
                 self.extra.push(Box::new(move |commit| commit.put(&GAPS, &key, &row)));
