@@ -15,6 +15,10 @@ use crate::types::Membership;
 const REST_MAX: Duration = Duration::from_secs(3 * 3_600);
 /// After so long without a word between the servers, nobody has anything to say.
 const QUIET: Duration = Duration::from_secs(100);
+/// How often everybody says something at least.
+const ROUNDS: usize = 3;
+/// And at most.
+const ROUNDS_MAX: usize = 8;
 
 impl World {
     /// Lets everything arrive, and everybody who is in a room say something, so that everybody hears of
@@ -27,7 +31,7 @@ impl World {
         // What comes now, clients get at the end.
         self.stopping.cancel();
         self.rest().await;
-        for round in 0..3 {
+        for round in 0..ROUNDS_MAX {
             // At first some may believe in others who have long left.
             if round > 0 {
                 for room in rooms {
@@ -36,14 +40,19 @@ impl World {
                 self.rest().await;
             }
             for room in rooms {
-                for client in self.inside(room).await {
+                // What one user does, others may not be shown; what follows it by another is.
+                for client in self.inside(room, round >= ROUNDS).await {
                     self.say(&client, &room.id, &format!("still here {round}")).await;
                     self.rest().await;
                 }
             }
+            // What somebody had waited for may have come after their last word.
+            if round + 1 >= ROUNDS && self.is_settled(rooms).await {
+                break;
+            }
         }
         for room in rooms {
-            for client in self.inside(room).await {
+            for client in self.inside(room, false).await {
                 self.look_back(&client, room).await;
             }
         }
@@ -52,6 +61,19 @@ impl World {
         for client in &self.clients {
             self.settle(client).await;
         }
+    }
+
+    /// Whether the last word follows everything, wherever somebody is in a room.
+    async fn is_settled(&self, rooms: &[Room]) -> bool {
+        for room in rooms {
+            for node in &self.nodes {
+                let is_here = node.app().rooms.is_here(&room.id).await.unwrap();
+                if is_here && !self.is_stuck(&room.id, node).await && node.heads(&room.id).await.len() > 1 {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Waits until nothing moves any more.
@@ -118,12 +140,16 @@ impl World {
         panic!("{} never comes to the beginning of {}", client.user, room.id);
     }
 
-    /// A client of each server that is in the room.
-    async fn inside(&self, room: &Room) -> Vec<Arc<Client>> {
+    /// A client of each server that is in the room, or of each user.
+    async fn inside(&self, room: &Room, of_each_user: bool) -> Vec<Arc<Client>> {
         let mut inside: Vec<Arc<Client>> = Vec::new();
         for client in &self.clients {
             let is_joined = client.node.app().history.is_joined(&room.id, &client.user).await.unwrap();
-            if is_joined && inside.iter().all(|other| other.node.name != client.node.name) {
+            let is_other = |other: &Arc<Client>| match of_each_user {
+                true => other.user != client.user,
+                false => other.node.name != client.node.name,
+            };
+            if is_joined && inside.iter().all(is_other) {
                 inside.push(client.clone());
             }
         }
