@@ -312,6 +312,8 @@ pub const TURN_EVENTS_MAX: usize = 50;
 pub const VERIFY_CHUNK: usize = 32;
 /// Servers that are asked for what events lack, the sender included (ours).
 pub const FETCH_SOURCES_MAX: usize = 5;
+/// These, and those that take the places of some that do not answer or do not let us know anything (ours).
+pub const FETCH_SPARE_MAX: usize = 20;
 /// Time for getting everything that a batch of events lacks (ours; senders wait 60 s for an answer).
 pub const FETCH_MAX: Duration = Duration::from_secs(40);
 /// Time for one request of these (ours).
@@ -480,6 +482,9 @@ pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(20);
 pub const PARTIAL_WAIT_MAX: Duration = Duration::from_secs(50);
 /// Servers that another one may name as being in a room (ours; the largest rooms have some 20,000).
 pub const PARTIAL_SERVERS_MAX: usize = 50_000;
+/// Attempts to get the members of a room in all of which everybody says that we are not in it, before our users leave it
+/// (ours; some three minutes).
+pub const PARTIAL_REFUSALS_MAX: u32 = 4;
 /// How long the answer to a join waits for the room's members (ours; in most rooms they are here by then).
 pub const PARTIAL_JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a user waits for another server to hear that they reject its invite (ours).

@@ -51,6 +51,12 @@ impl PeerError {
         }
     }
 
+    /// Whether the server has heard the question and does not want this server to know.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN)
+    }
+
     /// The refusal in an answer of status 300 or more.
     pub(super) fn refused(status: StatusCode, body: &[u8]) -> Self {
         let told: Option<StandardErrorBody> = serde_json::from_slice(body).ok();

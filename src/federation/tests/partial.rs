@@ -12,7 +12,7 @@ use crate::{
     device::Devices,
     federation::FederationError,
     history::Status,
-    limits::PARTIAL_WAIT_MAX,
+    limits::{PARTIAL_REFUSALS_MAX, PARTIAL_WAIT_MAX},
     push::Push,
     room::RoomError,
     store::memory::Memory,
@@ -257,6 +257,39 @@ async fn one_may_leave_before_the_members_are_known() {
     d.rooms().whole(&room).await.unwrap();
     wire.drive().await;
     assert_eq!(d.state(&room).await, a.state(&room).await);
+}
+
+/// Whoever was put out before anybody told them anything is out once all say so, and not before.
+#[tokio::test(start_paused = true)]
+async fn a_join_that_nobody_knows_of_comes_to_nothing() {
+    let (wire, room) = scene("11").await;
+    let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+    let dave = user("dave@d");
+    let cuts = [&a, &c].map(|node| (node.name.clone(), d.name.clone()));
+    wire.cut.lock().extend(cuts.clone());
+    a.rooms().kick(&user("alice@a"), &room, &dave, None).await.unwrap();
+    wire.drive().await;
+    // Who let us in does not answer; the other says that we are not there.
+    wire.lies.lock().retain(|(who, ..)| *who == a.name);
+    for _ in 0..2 * PARTIAL_REFUSALS_MAX {
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+    }
+    assert!(d.rooms().is_here(&room).await.unwrap(), "what only others say may be old");
+
+    wire.lies.lock().clear();
+    for _ in 0..2 {
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+    }
+    assert_eq!(d.history().membership(&room, &dave).await.unwrap(), Some(Membership::Leave));
+    assert!(!d.rooms().is_here(&room).await.unwrap());
+    wire.cut.lock().clear();
+    d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
+    d.rooms().whole(&room).await.unwrap();
+    wire.drive().await;
+    assert_eq!(d.state(&room).await, a.state(&room).await);
+    assert_eq!(a.history().membership(&room, &dave).await.unwrap(), Some(Membership::Join));
 }
 
 /// What one client of dave's has been told of the room.

@@ -50,7 +50,8 @@ impl Rooms {
 impl Fetch<'_, '_> {
     /// Asks one server after the other for events up to `missing`; whether one gave some.
     async fn past(&mut self, missing: &[OwnedEventId]) -> Result<bool, RoomError> {
-        for server in self.sources() {
+        let mut asked = Vec::new();
+        while let Some(server) = self.next(&mut asked) {
             let limit = UInt::try_from(BACKFILL_EVENTS).unwrap_or(UInt::MAX);
             let request = get_backfill::v1::Request::new(self.batch.room.to_owned(), missing.to_vec(), limit);
             let Some(answer) = self.ask(&server, request).await else { continue };

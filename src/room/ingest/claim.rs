@@ -31,7 +31,8 @@ impl Fetch<'_, '_> {
         self.deepen(&mut itself).await?;
         let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
         outlier::store(rooms, room, row, itself).await?;
-        for server in self.sources() {
+        let mut asked = Vec::new();
+        while let Some(server) = self.next(&mut asked) {
             if self.claim_from(&server, event).await? {
                 return Ok(true);
             }

@@ -3,7 +3,7 @@
 //! What comes back is material like any other: it is checked before it is looked at.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -30,8 +30,8 @@ use crate::{
     history::tables::Part,
     limits::{
         CLAIMED_STATES_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX,
-        FETCH_MAX, FETCH_REQUESTS_MAX, FETCH_SOURCES_MAX, GAP_ANSWER_EVENTS_LEAST, GAP_EVENTS_MAX,
-        GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
+        FETCH_MAX, FETCH_REQUESTS_MAX, FETCH_SOURCES_MAX, FETCH_SPARE_MAX, GAP_ANSWER_EVENTS_LEAST,
+        GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
     },
     peer::{Bounds, PeerError, Proof},
     room::RoomError,
@@ -40,8 +40,13 @@ use crate::{
 /// Gets what one batch lacks.
 pub(in crate::room) struct Fetch<'b, 'a> {
     pub(super) batch: &'b mut Batch<'a>,
-    /// Whom to ask: first who sent the events, then others in the room. Who does not answer is struck off.
+    /// Whom to ask: first who sent the events, then others in the room. Who does not answer, or says that we are not in
+    /// the room, is struck off.
     sources: Vec<OwnedServerName>,
+    /// Who takes the place of one that is struck off.
+    spare: VecDeque<OwnedServerName>,
+    /// Who says that we are not in the room.
+    refused: BTreeSet<OwnedServerName>,
     /// Who is taken for the source of what could not be checked, whether they answer or not.
     origin: Option<OwnedServerName>,
     /// By the clock that never goes back.
@@ -59,19 +64,38 @@ impl<'b, 'a> Fetch<'b, 'a> {
         origin: &ServerName,
     ) -> Result<Self, RoomError> {
         let inner = &batch.rooms.0;
-        let mut sources = vec![origin.to_owned()];
+        let mut spare = VecDeque::from([origin.to_owned()]);
         for server in inner.history.servers_by_members(batch.room).await? {
-            if sources.len() >= FETCH_SOURCES_MAX {
+            if spare.len() >= FETCH_SPARE_MAX {
                 break;
             }
-            if server != origin && server != inner.history.server() && !inner.peers.is_down(&server) {
-                sources.push(server);
+            if server != origin && !inner.peers.is_down(&server) {
+                spare.push_back(server);
             }
         }
-        sources.retain(|server| server != inner.history.server());
+        spare.retain(|server| server != inner.history.server());
+        let sources: Vec<OwnedServerName> = spare.drain(..spare.len().min(FETCH_SOURCES_MAX)).collect();
         let deadline = inner.ports.clock.monotonic() + FETCH_MAX;
         let (origin, requests) = (sources.first().cloned(), FETCH_REQUESTS_MAX);
-        Ok(Self { batch, sources, origin, deadline, requests, unverified: Vec::new(), nameless: 0 })
+        let (refused, unverified) = (BTreeSet::new(), Vec::new());
+        Ok(Self { batch, sources, spare, refused, origin, deadline, requests, unverified, nameless: 0 })
+    }
+
+    /// Has others asked too, should those known not do.
+    pub(super) fn also_ask<'s>(&mut self, servers: impl IntoIterator<Item = &'s OwnedServerName>) {
+        let places = FETCH_SPARE_MAX.saturating_sub(self.sources.len() + self.spare.len());
+        let us = self.batch.rooms.history().server();
+        let is_new = |server: &&OwnedServerName| {
+            *server != us && !self.sources.contains(*server) && !self.spare.contains(*server)
+        };
+        let new: Vec<OwnedServerName> = servers.into_iter().filter(is_new).take(places).cloned().collect();
+        self.spare.extend(new);
+        self.fill_up();
+    }
+
+    fn fill_up(&mut self) {
+        let places = FETCH_SOURCES_MAX.saturating_sub(self.sources.len()).min(self.spare.len());
+        self.sources.extend(self.spare.drain(..places));
     }
 
     /// Gets as much as can be had. What is lacking afterwards could not be had now.
@@ -125,8 +149,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
     /// Asks for the events between those of the batch and what is here.
     async fn close_gaps(&mut self) -> Result<(), RoomError> {
         let heads: Vec<OwnedEventId> = self.batch.row.heads.iter().map(|head| head.id.clone()).collect();
-        let mut sources = self.sources.clone().into_iter();
-        let mut source = sources.next();
+        let mut asked = Vec::new();
+        let mut source = self.next(&mut asked);
         while let Some(server) = &source {
             let lack = self.batch.look().await?;
             let room_left = GAP_EVENTS_MAX.saturating_sub(self.batch.len());
@@ -153,7 +177,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
             };
             // Who gives less than any server's bound has no more to give.
             if added == 0 || given < limit.min(GAP_ANSWER_EVENTS_LEAST) {
-                source = sources.next();
+                source = self.next(&mut asked);
             }
         }
         Ok(())
@@ -215,7 +239,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
     pub(super) async fn events(&mut self, ids: Vec<OwnedEventId>) -> Result<Vec<Signed>, RoomError> {
         let mut wanted = ids;
         let mut found = Vec::new();
-        for server in self.sources.clone() {
+        let mut asked = Vec::new();
+        while let Some(server) = self.next(&mut asked) {
             wanted.truncate(self.requests);
             let Some(bounds) = self.spend_many(wanted.len()) else { break };
             let questions = wanted.iter().map(|id| {
@@ -233,9 +258,9 @@ impl<'b, 'a> Fetch<'b, 'a> {
                     Err(error) => self.note(&server, &error),
                 }
             }
-            let asked: BTreeSet<OwnedEventId> = wanted.iter().cloned().collect();
+            let given: BTreeSet<OwnedEventId> = wanted.iter().cloned().collect();
             let mut events = self.check(texts).await?;
-            events.retain(|event| asked.contains(event.pdu().event_id()));
+            events.retain(|event| given.contains(event.pdu().event_id()));
             let got: BTreeSet<&_> = events.iter().map(|event| event.pdu().event_id()).collect();
             wanted.retain(|id| !got.contains(&**id));
             found.extend(events);
@@ -248,7 +273,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
 
     /// The auth chain of an event.
     async fn auth_chain(&mut self, event: &OwnedEventId) -> Result<Vec<Signed>, RoomError> {
-        for server in self.sources.clone() {
+        let mut asked = Vec::new();
+        while let Some(server) = self.next(&mut asked) {
             let room = self.batch.room.to_owned();
             let request = get_event_authorization::v1::Request::new(room, event.clone());
             if let Some(mut answer) = self.ask(&server, request).await {
@@ -307,12 +333,27 @@ impl<'b, 'a> Fetch<'b, 'a> {
     {
         let bounds = self.spend_many(1).map(|bounds| Bounds { bytes_max, ..bounds })?;
         let answer = self.batch.rooms.0.peers.call(server, request, bounds).await;
-        answer.inspect_err(|error| self.note(server, error)).ok()
+        answer
+            .inspect_err(|error| {
+                self.note(server, error);
+                if error.is_forbidden() {
+                    self.refused.insert(server.to_owned());
+                    self.strike_off(server);
+                }
+            })
+            .ok()
     }
 
-    /// Whom to ask.
-    pub(super) fn sources(&self) -> Vec<OwnedServerName> {
-        self.sources.clone()
+    /// Whom to ask next, after those that were `asked`.
+    pub(super) fn next(&self, asked: &mut Vec<OwnedServerName>) -> Option<OwnedServerName> {
+        let next = self.sources.iter().find(|server| !asked.contains(server)).cloned();
+        asked.extend(next.clone());
+        next
+    }
+
+    /// Whether a server has said that we are not in the room.
+    pub(super) fn has_refused(&self, server: &ServerName) -> bool {
+        self.refused.contains(server)
     }
 
     pub(super) async fn check(&mut self, texts: Vec<Box<RawValue>>) -> Result<Vec<Signed>, RoomError> {
@@ -347,7 +388,12 @@ impl<'b, 'a> Fetch<'b, 'a> {
         tracing::debug!(room.id = %room, server.name = %server, %error, "{server} did not help with {room}");
         if error.is_outage() {
             // Nobody waits for it again and again.
-            self.sources.retain(|source| source != server);
+            self.strike_off(server);
         }
+    }
+
+    fn strike_off(&mut self, server: &ServerName) {
+        self.sources.retain(|source| source != server);
+        self.fill_up();
     }
 }

@@ -26,13 +26,23 @@ use crate::{
         tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow, UNJUDGED},
     },
     limits::{
-        FETCH_ONE_BY_ONE_MAX, FETCH_SOURCES_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_WAIT_MAX,
+        FETCH_ONE_BY_ONE_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_REFUSALS_MAX, PARTIAL_WAIT_MAX,
         UNJUDGED_PAUSE_FIRST,
     },
     log::Audience,
     room::{RoomError, Rooms, turn::Turn, until_settled},
-    types::{Fact, Lane},
+    types::{Fact, Lane, Membership},
 };
+
+/// What became of an attempt to get the members of a room.
+enum Completion {
+    /// They are all known.
+    Whole,
+    /// Everybody who was asked says that this server is not in the room.
+    Refused,
+    /// They could not be had now.
+    Open,
+}
 
 impl Rooms {
     /// Waits until all members of a room are known, at most [`PARTIAL_WAIT_MAX`].
@@ -78,39 +88,61 @@ impl Rooms {
         if let Err(error) = &done {
             tracing::info!(room.id = %room, %error, "could not get the members of {room} yet");
         }
+        if matches!(done, Ok(Completion::Refused)) && retry.failures >= PARTIAL_REFUSALS_MAX {
+            self.forsake(room).await?;
+        }
         match done {
             Err(error @ RoomError::Store(_)) => Err(error),
-            Ok(true) => self.note_tried((room, Part::Members), (&Kept::new(), BTreeSet::new()), retry).await,
+            Ok(Completion::Whole) => {
+                self.note_tried((room, Part::Members), (&Kept::new(), BTreeSet::new()), retry).await
+            }
             _ => self.put_off((room, Part::Members), retry).await,
         }
     }
 
-    /// Gets the members that are lacking; whether the room is whole now.
-    async fn complete(&self, room: &RoomId) -> Result<bool, RoomError> {
+    /// Has our users leave a room in which nobody believes that they have come in: whoever let us in says that we are not
+    /// there. They may come in again, which they could not as long as they seem to be in.
+    async fn forsake(&self, room: &RoomId) -> Result<(), RoomError> {
+        tracing::warn!(room.id = %room, "nobody in {room} knows of our join: our users leave it");
+        let members = self.0.history.current_members(room).await?;
+        let us = self.0.history.server();
+        for user in members.with(Membership::Join).filter(|user| user.server_name() == us) {
+            match self.leave(user, room, None).await {
+                Err(error @ (RoomError::Store(_) | RoomError::Closed)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(room.id = %room, user.id = %user, %error, "{user} could not leave")
+                }
+                Ok(()) => {}
+            }
+        }
+        self.complete_soon(room);
+        Ok(())
+    }
+
+    /// Gets the members that are lacking.
+    async fn complete(&self, room: &RoomId) -> Result<Completion, RoomError> {
         // What is taken meanwhile may have to be fetched too.
         let _completing = self.0.completions.lock(room).await;
-        let Some(row) = self.0.history.room(room).await? else { return Ok(true) };
+        let Some(row) = self.0.history.room(room).await? else { return Ok(Completion::Whole) };
         if !row.partial {
-            return Ok(true);
+            return Ok(Completion::Whole);
         }
         let partial = self.0.history.log().db().row(&PARTIAL, &(room.to_owned(),)).await?;
         let join = match &partial {
             Some(partial) => self.0.history.event(&partial.join).await?,
             None => None,
         };
-        let (Some(partial), Some(join)) = (partial, join) else { return Ok(false) };
+        let (Some(partial), Some(join)) = (partial, join) else { return Ok(Completion::Open) };
         if row.joined == row.remote {
             // Nobody of ours is there any more.
             until_settled!(self.try_make_whole(room, None))?;
-            return Ok(true);
+            return Ok(Completion::Whole);
         }
         let mut batch = Batch::new(self, room, row);
         let mut fetch = Fetch::new(&mut batch, &partial.origin).await?;
-        let mut servers = fetch.sources();
-        servers.extend(
-            partial.servers.iter().filter(|server| !servers.contains(server)).cloned().collect::<Vec<_>>(),
-        );
-        for server in servers.into_iter().take(FETCH_SOURCES_MAX) {
+        fetch.also_ask(&partial.servers);
+        let mut asked = Vec::new();
+        while let Some(server) = fetch.next(&mut asked) {
             // Whoever let us in has just had our join follow that event; others may see what is before it differently.
             let before = match join.pdu.prev_events() {
                 [before] if server == partial.origin => Some(&**before),
@@ -119,11 +151,14 @@ impl Rooms {
             for at in before.into_iter().chain([join.pdu.event_id()]) {
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
                     until_settled!(self.try_make_whole(room, Some((&join, &applied))))?;
-                    return Ok(true);
+                    return Ok(Completion::Whole);
                 }
             }
         }
-        Ok(false)
+        // The word of the one that let us in counts, whatever others have heard yet.
+        let is_refused =
+            asked.contains(&partial.origin) && asked.iter().all(|server| fetch.has_refused(server));
+        Ok(if is_refused { Completion::Refused } else { Completion::Open })
     }
 
     /// Puts the state before our join, as it is now known, under everything that happened since.
