@@ -353,7 +353,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("3_6", "cve_2023_32323_cve_2024_52815_absurd_stripped_state"),
     ("4_1", "special_addresses_are_not_connected_to"),
     ("4_3", "special_addresses_are_not_connected_to"),
-    ("4_4", "previews_do_not_look_into_our_network"),
     ("4_5", "a_name_does_not_lead_into_this_machine"),
     ("4_7", "an_answer_without_end_is_cut_off"),
     ("5_4", "many_senders_make_one_chain"),

@@ -78,6 +78,10 @@ pub const PREVIEW_URL_BYTES_MAX: usize = 2_048;
 pub const PREVIEW_PAGE_BYTES_MAX: usize = 1 << 20;
 /// Largest picture of a page, in bytes (ours).
 pub const PREVIEW_IMAGE_BYTES_MAX: u64 = 8 << 20;
+/// Largest description of a page in JSON (oEmbed), in bytes (ours; ordinary ones have 2,000).
+pub const PREVIEW_EMBED_BYTES_MAX: usize = 128 << 10;
+/// Time for it (ours; the page is shown without it).
+pub const PREVIEW_EMBED_SECONDS_MAX: Duration = Duration::from_secs(5);
 /// Redirects that are followed to a page (ours).
 pub const PREVIEW_REDIRECTS_MAX: usize = 5;
 /// Time until the head of a page is here (ours).

@@ -7,7 +7,9 @@ use url::{Host, Url};
 
 use super::Previews;
 use crate::{
-    limits::{PREVIEW_HEAD_SECONDS_MAX, PREVIEW_PAGE_BYTES_MAX, PREVIEW_REDIRECTS_MAX},
+    limits::{
+        PREVIEW_EMBED_BYTES_MAX, PREVIEW_HEAD_SECONDS_MAX, PREVIEW_PAGE_BYTES_MAX, PREVIEW_REDIRECTS_MAX,
+    },
     media::{Body, Media, MediaError},
     peer::Pieces,
 };
@@ -62,13 +64,40 @@ impl Previews {
 impl Media {
     /// What is at `url`, redirects followed.
     pub(super) async fn fetch_page(&self, url: &Url) -> Result<Fetched, MediaError> {
+        let wanted = "text/html,application/xhtml+xml,image/*;q=0.9,*/*;q=0.1";
+        let (url, answer) = self.answer_of(url, wanted).await?;
+        read(url, answer).await
+    }
+
+    /// JSON at `url`, redirects followed, and where it was in the end.
+    pub(super) async fn fetch_json(&self, url: &Url) -> Result<(Url, Vec<u8>), MediaError> {
+        let (url, answer) = self.answer_of(url, "application/json").await?;
+        let (parts, mut pieces) = answer.into_parts();
+        check_plain(&parts.headers)?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            bytes.extend_from_slice(&piece.map_err(|error| lost(error.to_string()))?);
+            if bytes.len() > PREVIEW_EMBED_BYTES_MAX {
+                return Err(lost("the description is too large"));
+            }
+        }
+        Ok((url, bytes))
+    }
+
+    /// What is answered at `url`, redirects followed, and where that was. Each of the addresses must be one that
+    /// previews may look at.
+    async fn answer_of(
+        &self,
+        url: &Url,
+        wanted: &'static str,
+    ) -> Result<(Url, http::Response<Pieces>), MediaError> {
         let settings = self.settings.previews.as_ref().ok_or(MediaError::NotFound)?;
         let mut url = url.clone();
         for _ in 0..=PREVIEW_REDIRECTS_MAX {
             settings.admit(&url)?;
             let request = http::Request::get(url.as_str())
                 .header(header::USER_AGENT, USER_AGENT)
-                .header(header::ACCEPT, "text/html,application/xhtml+xml,image/*;q=0.9,*/*;q=0.1")
+                .header(header::ACCEPT, wanted)
                 .header(header::ACCEPT_LANGUAGE, settings.languages.as_str())
                 .body(())
                 .map_err(|_| MediaError::Invalid("The address is none"))?;
@@ -84,9 +113,17 @@ impl Media {
             if !status.is_success() {
                 return Err(lost(format!("it answers {status}")));
             }
-            return read(url, answer).await;
+            return Ok((url, answer));
         }
         Err(lost("it redirects too often"))
+    }
+}
+
+/// We have not said that we can read anything packed.
+fn check_plain(headers: &HeaderMap) -> Result<(), MediaError> {
+    match headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        true => Err(lost("it is compressed though nobody asked for that")),
+        false => Ok(()),
     }
 }
 
@@ -95,10 +132,7 @@ async fn read(url: Url, answer: http::Response<Pieces>) -> Result<Fetched, Media
     let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    // We have not said that we can read anything packed.
-    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
-        return Err(lost("it is compressed though nobody asked for that"));
-    }
+    check_plain(&parts.headers)?;
     match essence {
         "text/html" | "application/xhtml+xml" => {
             let bytes = beginning(pieces).await?;

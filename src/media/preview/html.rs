@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use html5gum::{DefaultEmitter, Token, Tokenizer};
+use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 use serde_json::Value;
 
 use super::Fields;
@@ -19,34 +19,84 @@ pub(super) struct Said {
     other: BTreeMap<String, String>,
     /// The address of a picture, maybe a relative one.
     pub(super) picture: Option<String>,
+    /// Where the page is described in JSON ([`super::oembed`]), maybe a relative address.
+    pub(super) oembed: Option<String>,
+}
+
+/// What somebody would read of a piece of HTML.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) text: String,
+    /// The address of the first picture in it, maybe a relative one.
+    pub(super) picture: Option<String>,
+}
+
+/// What is inside of these elements nobody reads.
+const UNREAD: [&[u8]; 4] = [b"script", b"style", b"noscript", b"template"];
+
+fn tokens(text: &str) -> impl Iterator<Item = Token> {
+    let mut emitter = DefaultEmitter::default();
+    emitter.naively_switch_states(true);
+    Tokenizer::new_with_emitter(text, emitter).flatten().take(PREVIEW_TOKENS_MAX)
+}
+
+fn attribute(tag: &StartTag<()>, name: &str) -> Option<String> {
+    let value = tag.attributes.get(name.as_bytes())?;
+    Some(String::from_utf8_lossy(&value.value).into_owned())
+}
+
+/// A text as it stands in a field: in one line, and not too long.
+pub(super) fn field(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(PREVIEW_FIELD_CHARACTERS_MAX).collect()
+}
+
+/// What somebody would read of a piece of HTML.
+pub(super) fn shown(markup: &str) -> Shown {
+    let (mut shown, mut unread) = (Shown::default(), None);
+    for token in tokens(markup) {
+        match token {
+            Token::StartTag(tag) if unread.is_none() => {
+                unread = UNREAD.into_iter().find(|name| tag.name[..] == **name);
+                if &tag.name[..] == b"img" && shown.picture.is_none() {
+                    shown.picture = attribute(&tag, "src");
+                }
+                if !matches!(&tag.name[..], b"a" | b"b" | b"i" | b"em" | b"strong" | b"span") {
+                    shown.text.push(' ');
+                }
+            }
+            Token::EndTag(tag) if unread.is_some_and(|name| tag.name[..] == *name) => unread = None,
+            Token::String(text) if unread.is_none() => {
+                shown.text.push_str(&String::from_utf8_lossy(&text.value));
+            }
+            _ => {}
+        }
+    }
+    shown.text = field(&shown.text);
+    shown
 }
 
 /// Reads a page.
 pub(super) fn read(text: &str) -> Said {
-    let mut emitter = DefaultEmitter::default();
-    emitter.naively_switch_states(true);
     let mut said = Said::default();
     let mut title: Option<String> = None;
     let mut in_title = false;
-    for token in Tokenizer::new_with_emitter(text, emitter).flatten().take(PREVIEW_TOKENS_MAX) {
+    for token in tokens(text) {
         match token {
-            Token::StartTag(tag) => {
-                let attribute = |name: &str| {
-                    let value = tag.attributes.get(name.as_bytes())?;
-                    Some(String::from_utf8_lossy(&value.value).into_owned())
-                };
-                match &tag.name[..] {
-                    // The first one counts: pictures within the page have titles too.
-                    b"title" => in_title = title.is_none(),
-                    b"meta" => {
-                        let name = attribute("property").or_else(|| attribute("name"));
-                        if let (Some(name), Some(content)) = (name, attribute("content")) {
-                            said.note(&name.to_ascii_lowercase(), &content);
-                        }
+            Token::StartTag(tag) => match &tag.name[..] {
+                // The first one counts: pictures within the page have titles too.
+                b"title" => in_title = title.is_none(),
+                b"meta" => {
+                    let name = attribute(&tag, "property").or_else(|| attribute(&tag, "name"));
+                    if let (Some(name), Some(content)) = (name, attribute(&tag, "content")) {
+                        said.note(&name.to_ascii_lowercase(), &content);
                     }
-                    _ => {}
                 }
-            }
+                b"link" if said.oembed.is_none() && leads_to_json(&tag) => {
+                    said.oembed = attribute(&tag, "href")
+                }
+                _ => {}
+            },
             Token::String(text) if in_title => {
                 title.get_or_insert_default().push_str(&String::from_utf8_lossy(&text.value));
             }
@@ -64,10 +114,18 @@ pub(super) fn read(text: &str) -> Said {
     said
 }
 
+/// Whether a `link` leads to the page's description in JSON. Some say `alternative`.
+fn leads_to_json(link: &StartTag<()>) -> bool {
+    let is_other =
+        |word: &str| word.eq_ignore_ascii_case("alternate") || word.eq_ignore_ascii_case("alternative");
+    let kind = attribute(link, "type");
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json+oembed"))
+        && attribute(link, "rel").is_some_and(|rel| rel.split_whitespace().any(is_other))
+}
+
 impl Said {
     fn note(&mut self, name: &str, content: &str) {
-        let words: Vec<&str> = content.split_whitespace().collect();
-        let content: String = words.join(" ").chars().take(PREVIEW_FIELD_CHARACTERS_MAX).collect();
+        let content = field(content);
         if content.is_empty() || name.len() > 64 {
             return;
         }
@@ -137,6 +195,20 @@ mod tests {
             json!({}),
             None,
         );
+    }
+
+    #[test]
+    fn where_a_page_is_described() {
+        let check = |page: &str, expected: Option<&str>| {
+            assert_eq!(read(page).oembed.as_deref(), expected, "{page}");
+        };
+        let kind = "type=application/json+oembed";
+        check(&format!("<link rel=alternate {kind} href=/a><link rel=alternate {kind} href=/b>"), Some("/a"));
+        check(&format!("<LINK REL='nofollow Alternate' {kind} href='/a?b&amp;c'>"), Some("/a?b&c"));
+        check(&format!("<link rel=alternative {kind} href=https://e.org/>"), Some("https://e.org/"));
+        check(&format!("<link rel=stylesheet {kind} href=/a>"), None);
+        check("<link rel=alternate type=text/xml+oembed href=/a>", None);
+        check(&format!("<!--<link rel=alternate {kind} href=/a>--><a rel=alternate {kind} href=/b>"), None);
     }
 
     /// Row 4.8: pages that take parsers down.

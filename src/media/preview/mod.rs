@@ -1,12 +1,13 @@
 //! What pages of the web say about themselves.
 //!
 //! The address comes from a user, and everything after it from a stranger. What a name resolves to is judged at every
-//! connection ([`crate::peer::Reach::pages`]), redirects and pictures included.
+//! connection ([`crate::peer::Reach::pages`]), redirects, pictures and descriptions ([`oembed`]) included.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediapreview_url>
 
 mod fetch;
 mod html;
+mod oembed;
 
 use image::{ImageFormat, ImageReader};
 use serde_json::{Map, Value};
@@ -19,13 +20,14 @@ use super::{
 };
 use crate::{
     limits::{
-        MEDIA_ID_CHARACTERS, PREVIEW_FAILED_MS, PREVIEW_IMAGE_BYTES_MAX, PREVIEW_KEPT_MS,
-        PREVIEW_SECONDS_MAX, PREVIEW_URL_BYTES_MAX,
+        MEDIA_ID_CHARACTERS, PREVIEW_EMBED_SECONDS_MAX, PREVIEW_FAILED_MS, PREVIEW_IMAGE_BYTES_MAX,
+        PREVIEW_KEPT_MS, PREVIEW_SECONDS_MAX, PREVIEW_URL_BYTES_MAX,
     },
     log::Commit,
     types::random_string,
 };
 use fetch::{Fetched, Page};
+use oembed::Embed;
 
 /// How previews are made.
 #[derive(Clone, Debug, Default)]
@@ -84,24 +86,56 @@ impl Media {
     }
 
     async fn fetch_fields(&self, url: &Url) -> Result<Fields, MediaError> {
+        if let Some((at, embed)) = self.fetch_embed(oembed::endpoint(url)).await {
+            return Ok(self.with_picture(embed.fields, (&at, embed.picture)).await);
+        }
         match self.fetch_page(url).await? {
             Fetched::Page(Page { url, text }) => {
                 let parsing = tokio::task::spawn_blocking(move || html::read(&text));
                 let mut said = parsing.await.map_err(MediaError::storage)?;
-                let picture = said.picture.take().and_then(|picture| url.join(&picture).ok());
+                let (picture, link) = (said.picture.take(), said.oembed.take());
+                let embed = self.fetch_embed(link.and_then(|link| url.join(&link).ok())).await;
                 let mut fields = said.fields();
-                if let Some(picture) = picture {
-                    // A page without its picture is better than none.
-                    match self.fetch_picture(&picture).await {
-                        Ok(found) => fields.extend(found),
-                        Err(error) => tracing::debug!(%error, "the picture of a preview could not be had"),
+                // The description is made to be shown elsewhere.
+                let picture = match embed {
+                    Some((at, embed)) => {
+                        fields.extend(embed.fields);
+                        embed.picture.map_or((url, picture), |found| (at, Some(found)))
                     }
-                }
-                Ok(fields)
+                    None => (url, picture),
+                };
+                Ok(self.with_picture(fields, (&picture.0, picture.1)).await)
             }
             Fetched::Picture(found) => self.keep_picture(found).await,
             Fetched::Other => Ok(Fields::new()),
         }
+    }
+
+    /// What a site says of a page at this address, and where that was in the end. A page without it is better than none.
+    async fn fetch_embed(&self, address: Option<Url>) -> Option<(Url, Embed)> {
+        let address = address?;
+        let fetched = tokio::time::timeout(PREVIEW_EMBED_SECONDS_MAX, self.fetch_json(&address)).await;
+        let (url, bytes) = match fetched {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the description of a page could not be had");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let parsing = tokio::task::spawn_blocking(move || oembed::read(&bytes));
+        Some((url, parsing.await.ok()??))
+    }
+
+    /// Fields with those of the picture, whose address may be a relative one. A page without its picture is better than
+    /// none.
+    async fn with_picture(&self, mut fields: Fields, (at, picture): (&Url, Option<String>)) -> Fields {
+        let Some(picture) = picture.and_then(|picture| at.join(&picture).ok()) else { return fields };
+        match self.fetch_picture(&picture).await {
+            Ok(found) => fields.extend(found),
+            Err(error) => tracing::debug!(%error, "the picture of a preview could not be had"),
+        }
+        fields
     }
 
     async fn fetch_picture(&self, url: &Url) -> Result<Fields, MediaError> {

@@ -363,6 +363,108 @@ async fn a_page_is_previewed_with_its_picture() {
     b.stop().await.unwrap();
 }
 
+/// A page, whether it is described elsewhere, and the page whose description is not to be had.
+#[tokio::test]
+async fn a_page_is_previewed_as_its_site_describes_it() {
+    let town = Town::new();
+    let mut config = town.config("b.test", "b.test");
+    config.media.url_previews = true;
+    config.media.url_preview_allow_ranges = vec!["127.0.0.0/8".parse().unwrap()];
+    let b = town.start(config).await;
+    let bob = register(&b, "bob", false).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    town.names.listen("page.test", port);
+    let page = |link: &str| {
+        let link = format!("<link rel=alternate type=application/json+oembed href='{link}'>");
+        let text = format!("<title>Page</title><meta property=og:description content=D>{link}");
+        plain(200, "text/html", text.as_bytes())
+    };
+    let described = json!({ "type": "rich", "title": "Described", "provider_name": "Site",
+        "html": "<p>Said <b>so</b>", "thumbnail_url": "cat.png" });
+    let large = json!({ "type": "rich", "title": "x".repeat(200_000) });
+    let json = |answer: &Value| plain(200, "application/json", answer.to_string().as_bytes());
+    let answers = [
+        ("/page", page("/about/moved?format=json")),
+        ("/about/moved?format=json", redirect("/about/page")),
+        ("/about/page", json(&described)),
+        ("/about/cat.png", plain(200, "image/png", &picture(30, 20))),
+        ("/broken", page("/nothing")),
+        ("/large", page("/about/large")),
+        ("/about/large", json(&large)),
+        ("/nonsense", page("/page")),
+    ];
+    let heads = Mutex::new(Vec::new());
+    while_standing(stand(&listener, None, (&answers, &heads)), async {
+        let url = |path: &str| preview(&format!("http://page.test:{port}{path}"));
+        let said = get(&b, &bob, &url("/page")).await.json();
+        assert_eq!((&said["og:title"], &said["og:site_name"]), (&json!("Described"), &json!("Site")));
+        assert_eq!((&said["og:description"], &said["og:image:width"]), (&json!("Said so"), &json!(30)));
+        for without in ["/broken", "/large", "/nonsense"] {
+            let said = get(&b, &bob, &url(without)).await.json();
+            assert_eq!(said, json!({ "og:title": "Page", "og:description": "D" }), "{without}");
+        }
+    })
+    .await;
+    b.stop().await.unwrap();
+}
+
+/// Row 4.4 of the list of known vulnerabilities (CVE-2023-32683): neither a picture nor a description, nor where these
+/// lead, is at a site or an address of which no previews are made.
+#[tokio::test]
+async fn row_4_4_cve_2023_32683_what_a_page_leads_to_is_judged_as_the_page_is() {
+    let town = Town::new();
+    let mut config = town.config("b.test", "b.test");
+    config.media.url_previews = true;
+    config.media.url_preview_allow_ranges = vec!["127.0.0.1/32".parse().unwrap()];
+    config.media.url_preview_denied_hosts = vec![String::from("denied.test")];
+    let b = town.start(config).await;
+    let bob = register(&b, "bob", false).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The same port at an address that previews may not connect to.
+    let other = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).await.unwrap();
+    town.names.listen("page.test", port);
+    town.names.listen("denied.test", port);
+    let (denied, private) = (format!("http://a.denied.test:{port}/x"), format!("http://127.0.0.2:{port}/x"));
+    let mut answers = Vec::new();
+    for (name, target) in [("denied", &denied), ("private", &private)] {
+        let picture = format!("<title>Page</title><meta property=og:image content='{target}'>");
+        let link = |href: &str| {
+            format!("<title>Page</title><link rel=alternate type=application/json+oembed href='{href}'>")
+        };
+        let about = json!({ "type": "photo", "url": target }).to_string();
+        let mut add = |path: &str, answer| answers.push((format!("/{name}/{path}"), answer));
+        add("picture", plain(200, "text/html", picture.as_bytes()));
+        add("link", plain(200, "text/html", link(target).as_bytes()));
+        add("moved", plain(200, "text/html", link(&format!("/{name}/moving")).as_bytes()));
+        add("moving", redirect(target));
+        add("photo", plain(200, "text/html", link(&format!("/{name}/about")).as_bytes()));
+        add("about", plain(200, "application/json", about.as_bytes()));
+    }
+    let answers: Vec<_> = answers.iter().map(|(path, answer)| (path.as_str(), answer.clone())).collect();
+    let (heads, none) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let standing = async {
+        tokio::join!(stand(&listener, None, (&answers, &heads)), stand(&other, None, (&[], &none)));
+    };
+    while_standing(standing, async {
+        for name in ["denied", "private"] {
+            for path in ["picture", "link", "moved", "photo"] {
+                let answer = get(&b, &bob, &preview(&format!("http://page.test:{port}/{name}/{path}"))).await;
+                let mut said = answer.json();
+                assert_eq!(said["og:title"], "Page", "{name} {path}: {said}");
+                said.as_object_mut().unwrap().retain(|field, _| field.starts_with("og:image"));
+                assert_eq!(said, json!({}), "{name} {path}");
+            }
+        }
+    })
+    .await;
+    assert!(heads.lock().iter().all(|head| !head.contains("denied.test")), "{heads:?}");
+    assert_eq!(heads.lock().len(), 12, "all pages, redirects and descriptions were looked at: {heads:?}");
+    assert_eq!(*none.lock(), Vec::<String>::new(), "nobody has come");
+    b.stop().await.unwrap();
+}
+
 /// Rows 4.1 to 4.5 of the list of known vulnerabilities: no address, name, redirect or picture leads into our network,
 /// although other servers may be there.
 #[tokio::test]
