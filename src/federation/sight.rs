@@ -1,9 +1,11 @@
 //! What of a room another server may see.
 //!
 //! A server sees what any of its users may see by the room's history visibility. Of other events it gets
-//! what a redaction would leave, so that it can still follow the graph.
+//! what a redaction would leave, so that it can still follow the graph; and so it does of what was said by
+//! users who have been erased before it came.
 //!
-//! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid>
+//! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid>,
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
 
 use std::collections::HashMap;
 
@@ -14,9 +16,10 @@ use super::{Federation, FederationError};
 use crate::{
     dag::{FormatError, StateId, redact::prune, visibility::Visibility},
     history::{History, Status, StoredEvent},
+    log::Audience,
     room::RoomError,
     store::StoreError,
-    types::Membership,
+    types::{Lane, Membership, Position},
 };
 
 /// One server looking into one room; remembers what it has found out.
@@ -24,6 +27,8 @@ pub(super) struct Sight {
     history: History,
     server: OwnedServerName,
     states: HashMap<StateId, bool>,
+    /// When it came into the room first.
+    came: Position,
 }
 
 impl Federation {
@@ -36,7 +41,14 @@ impl Federation {
             // What was said of servers before that was hearsay.
             self.only_inside(server, room).await?;
         }
-        Ok(Sight { history: self.history.clone(), server: server.to_owned(), states: HashMap::new() })
+        let lanes = self.history.log().subscriptions(&Audience::Server(server.to_owned())).await?;
+        let came = lanes.intervals(&Lane::Egress(room.to_owned())).first();
+        Ok(Sight {
+            history: self.history.clone(),
+            server: server.to_owned(),
+            states: HashMap::new(),
+            came: came.map_or(Position::MAX, |interval| interval.opened),
+        })
     }
 
     async fn only_inside(&self, server: &ServerName, room: &RoomId) -> Result<(), FederationError> {
@@ -53,7 +65,8 @@ impl Federation {
 impl Sight {
     /// An event as the server gets it.
     pub(super) async fn show(&mut self, event: &StoredEvent) -> Result<Box<RawValue>, FederationError> {
-        match self.sees(event).await? {
+        let came_late = self.history.erased_at(event.pdu.sender()).is_some_and(|at| self.came > at);
+        match !came_late && self.sees(event).await? {
             true => Ok(event.pdu.json().to_owned()),
             false => Ok(prune(&event.pdu, event.rules()).map_err(room_error)?.json().to_owned()),
         }

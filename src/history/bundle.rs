@@ -152,7 +152,8 @@ impl Viewer {
     async fn references(&mut self, rows: &Relating) -> Result<Option<References>, StoreError> {
         let ids: Vec<OwnedEventId> = rows.iter().rev().map(|(_, row)| row.event_id.clone()).collect();
         let events = self.history.events(&ids).await?.into_iter().flatten().collect();
-        let seen = self.filter(events).await?;
+        let mut seen = self.filter(events).await?;
+        seen.retain(|event| !self.is_kept_from(event));
         let reference = |event: Arc<StoredEvent>| Reference { event_id: event.pdu.event_id().to_owned() };
         let chunk: Vec<Reference> = seen.into_iter().map(reference).collect();
         Ok((!chunk.is_empty()).then_some(References { chunk }))
@@ -180,6 +181,7 @@ impl Viewer {
                 && edit.pdu.state_key().is_none()
                 && edit.pdu.room_id() == event.pdu.room_id()
                 && has_new_content(&edit)
+                && !self.is_kept_from(&edit)
                 && self.sees(&edit).await?
             {
                 return self.render_one(&edit, Shape::Full).await.map(Some);
@@ -243,6 +245,7 @@ impl Viewer {
             if !self.ignored.contains(&row.sender)
                 && let Some(event) = self.read(&row.event_id, known).await?
                 && event.pdu.room_id() == root.pdu.room_id()
+                && !self.is_kept_from(&event)
                 && self.sees(&event).await?
             {
                 return Ok(Some(event));

@@ -1,7 +1,7 @@
 //! Users who left for good and asked for what they said to be forgotten.
 //!
-//! Whoever was in a room before they did keeps seeing it as it was; everybody else is shown what a
-//! redaction would have left.
+//! Whoever was in a room before they did keeps seeing it as it was, users and other servers; everybody else is
+//! shown what a redaction would have left. The states of a room other servers get whole.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
 
@@ -71,6 +71,12 @@ impl History {
     #[must_use]
     pub fn is_erased(&self, user: &UserId) -> bool {
         self.0.erased.0.read().contains_key(user)
+    }
+
+    /// Where the log was when they did.
+    #[must_use]
+    pub(crate) fn erased_at(&self, user: &UserId) -> Option<Position> {
+        self.0.erased.0.read().get(user).copied()
     }
 
     /// Whether anybody has asked for that.

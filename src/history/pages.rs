@@ -97,6 +97,8 @@ impl Viewer {
             _ => self.history.log().head(),
         };
         let mut page = EventPage { events: Vec::new(), reached: walk.from, more: true };
+        // What a redaction would leave relates to nothing.
+        let by_relation = matches!(source, Source::Relations(..) | Source::Given(_));
         let (mut chunk, mut looked_at) = (walk.limit.saturating_add(1).min(PAGE_EVENTS_MAX), 0);
         while looked_at < PAGE_EVENTS_LOOKED_AT_MAX {
             let Some(range) = walk.left(page.reached, head) else {
@@ -113,6 +115,7 @@ impl Viewer {
                 page.reached = walk.behind(*position);
                 let event = id.as_ref().and_then(|id| events.get(id));
                 if let Some(event) = event.filter(|event| wanted(event))
+                    && !(by_relation && self.is_kept_from(event))
                     && self.sees(event).await?
                 {
                     page.events.push(event.clone());

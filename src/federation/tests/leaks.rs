@@ -195,3 +195,33 @@ async fn row_2_3_outliers_are_told_to_nobody() {
         assert!(matches!(b.federation.event(&d.name, &id).await, Err(FederationError::NotFound(_))));
     }
 }
+
+/// What an erased user has said is told whole only to servers that were in the room before.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
+#[tokio::test]
+async fn servers_that_come_after_an_erasure_are_told_what_a_redaction_leaves() {
+    let wire = Wire::new(&["a", "b", "c"]).await;
+    let (a, b, c) = (wire.node("a"), wire.node("b"), wire.node("c"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let said = a.say("alice@a", &room, "secret").await.unwrap();
+    a.history().erase(&user("alice@a")).await.unwrap();
+    c.join_through(&a, &room, "carol@c").await.unwrap();
+    wire.drive().await;
+    // Who goes and comes again has been there before.
+    b.rooms().leave(&user("bob@b"), &room, None).await.unwrap();
+    wire.drive().await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let last = a.timeline(&room).await.pop().unwrap();
+    for (node, is_told) in [(&b, true), (&c, false)] {
+        let mut texts = vec![a.federation.event(&node.name, &said).await.unwrap()];
+        texts.extend(a.federation.backfill(&node.name, &room, vec![said.clone()], 1).await.unwrap());
+        let missing = missing(&a, node, &room, &last).await;
+        texts.extend(missing.into_iter().filter(|text| text.get().contains("m.room.message")));
+        assert_eq!(texts.len(), 3, "{}", node.name);
+        assert!(texts.iter().all(|text| tells(text) == is_told), "{}: {texts:?}", node.name);
+    }
+}

@@ -1,6 +1,9 @@
 //! What users do.
 
+use std::collections::BTreeSet;
+
 use rand::seq::IndexedRandom;
+use ruma::UserId;
 use serde_json::{Value, json};
 
 use super::town::Town;
@@ -31,7 +34,7 @@ impl Town {
                 "events": { "m.room.history_visibility": 0, "m.room.power_levels": 100 } },
         });
         if self.chance(1, 3) {
-            body["name"] = "a name".into();
+            body["name"] = format!("name {}", self.txn()).into();
         }
         let mut initial = Vec::new();
         if self.chance(1, 2) {
@@ -51,7 +54,7 @@ impl Town {
     /// Something happens. With `restless`, more often that somebody comes or goes.
     pub(super) async fn deed(&mut self, restless: bool) {
         self.tick();
-        let (who, room) = (self.below(self.people.len()), self.below(self.rooms.len()));
+        let (who, room) = (self.somebody(), self.below(self.rooms.len()));
         let bound = if restless { 40 } else { 60 };
         match self.below(bound) {
             0..=7 => self.move_about(who, room).await,
@@ -68,6 +71,20 @@ impl Town {
             24 => self.mark(who, room).await,
             25..=27 => self.react(who, room).await,
             _ => self.say(who, room).await,
+        }
+    }
+
+    /// Somebody ends their account, and wants to be forgotten; unless they are the last in a room.
+    pub(super) async fn erase(&mut self, who: usize) {
+        let user = UserId::parse(&*self.people[who].id).unwrap();
+        if self.rooms.iter().any(|room| room.joined() == BTreeSet::from([user.as_str()])) {
+            return;
+        }
+        self.server.app().purge.end_account(&user, true).await.unwrap();
+        for room in 0..self.rooms.len() {
+            self.note(room).await;
+            let room = &mut self.rooms[room];
+            room.erased.insert(user.to_string(), room.events.len());
         }
     }
 

@@ -59,7 +59,8 @@ impl Look<'_> {
                 all.extend(fits.map(|(child, _)| *child));
                 level = next.iter().map(|(child, _)| *child).collect();
             }
-            let wanted = all.into_iter().filter(|child| self.timeline.contains(child));
+            let wanted =
+                all.into_iter().filter(|child| self.timeline.contains(child) && !self.is_kept(*child));
             let rest = if kind.is_empty() { String::new() } else { format!("/{kind}") };
             let request = self.path_v1(&format!("relations/{id}{rest}?recurse=true&dir=f&limit=1000"));
             let answer = self.get(&request).await;

@@ -27,6 +27,20 @@ pub(super) struct Event {
 }
 
 impl Event {
+    /// Whether `content` is what a redaction leaves of this event's.
+    pub(super) fn is_bare(&self, content: &Value) -> bool {
+        let kept: &[&str] = match &*self.kind {
+            "m.room.member" => &["membership", "join_authorised_via_users_server"],
+            "m.room.join_rules" => &["join_rule", "allow"],
+            "m.room.history_visibility" => &["history_visibility"],
+            "m.room.redaction" => &["redacts"],
+            "m.room.create" | "m.room.power_levels" => return true,
+            _ => &[],
+        };
+        let fields = content.as_object().unwrap();
+        fields.iter().all(|(name, value)| kept.contains(&&**name) && self.content[name] == *value)
+    }
+
     /// To which event it relates, and how.
     pub(super) fn relation(&self) -> Option<(&str, &str)> {
         let relation = &self.content["m.relates_to"];
@@ -52,6 +66,8 @@ pub(super) struct Room {
     pub(super) typing: BTreeSet<String>,
     /// Who wants to be told of mentions only.
     pub(super) muted: BTreeSet<String>,
+    /// Who has wanted to be forgotten, and how many events there were then.
+    pub(super) erased: BTreeMap<String, usize>,
 }
 
 /// Notifications, and how many of them are highlights.
@@ -146,6 +162,16 @@ impl Room {
             Some((_, Some(end))) if !has_forgotten => Some(end + 1),
             _ => None,
         }
+    }
+
+    /// Whether `user` came too late for what an erased user said.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>: "any users (or
+    /// servers) which join the room after the erasure request are served redacted copies of the events".
+    pub(super) fn is_kept_from(&self, user: &str, at: usize) -> bool {
+        let event = &self.events[at];
+        let Some(then) = self.erased.get(&event.sender) else { return false };
+        event.redacted.is_none() && !self.stays(user).iter().any(|(opened, _)| opened < then)
     }
 
     pub(super) fn place(&self, id: &str) -> Option<usize> {

@@ -69,13 +69,17 @@ async fn settled_town(seed: u64) -> Town {
 fn everybody_sees_what_they_may_and_no_more() {
     run_all(async |seed| {
         let mut town = settled_town(seed).await;
-        for _ in 0..STEPS {
+        let (goes, when) = (town.below(town.people.len()), town.below(STEPS));
+        for step in 0..STEPS {
             town.deed(true).await;
+            if step == when && seed % 4 != 0 {
+                town.erase(goes).await;
+            }
         }
         if town.chance(1, 2) {
             town.restart().await;
         }
-        for who in 0..town.people.len() {
+        for who in (0..town.people.len()).filter(|who| !town.is_gone(*who)) {
             for room in &town.rooms {
                 Look::new(&town, who, room).check().await;
             }

@@ -73,9 +73,10 @@ impl<'a> Look<'a> {
         self.town.ask(self.who, request, Value::Null).await
     }
 
-    /// No event in an answer is one that the user may not see, none shows what was redacted, and none that
-    /// is told with another is of somebody whom they ignore.
+    /// No event in an answer is one that the user may not see, none shows what was redacted or what they came too late
+    /// for, and none that is told with another is of somebody whom they ignore.
     pub(super) fn check_served(&self, request: &str, answer: &Value, is_state: bool) {
+        self.check_kept(request, answer);
         let mut found = Vec::new();
         harvest(answer, &mut found);
         for event in found {
@@ -86,7 +87,9 @@ impl<'a> Look<'a> {
             let is_bare = known.kind == "m.room.redaction" && event["content"].get("reason").is_none();
             let allowed = self.room.sees(self.user, at) || (is_state && known.key.is_some()) || is_bare;
             assert!(allowed, "{request}: {} is shown {id}: {answer}", self.name());
-            if known.redacted.is_some() {
+            if self.is_kept(at) {
+                assert!(known.is_bare(&event["content"]), "{request}: {} is shown {event}", self.name());
+            } else if known.redacted.is_some() {
                 assert_eq!(event["content"].get("body"), None, "{request} shows what is gone: {event}");
                 assert!(event["unsigned"]["redacted_because"].is_object(), "{request}: {event}");
             } else if !is_bare {
@@ -96,14 +99,32 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Whether the user came too late for what an erased user said.
+    pub(super) fn is_kept(&self, at: usize) -> bool {
+        self.room.is_kept_from(self.user, at)
+    }
+
+    /// Nothing that the user came too late for stands anywhere in an answer.
+    fn check_kept(&self, request: &str, answer: &Value) {
+        let text = answer.to_string();
+        for at in (0..self.room.events.len()).filter(|at| self.is_kept(*at)) {
+            let content = &self.room.events[at].content;
+            for said in
+                [&content["body"], &content["m.new_content"]["body"], &content["topic"], &content["name"]]
+            {
+                let is_told = !said.is_null() && text.contains(&said.to_string());
+                assert!(!is_told, "{request}: {} reads {said}: {text:.2000}", self.name());
+            }
+        }
+    }
+
     /// What is told with an event of those that relate to it.
     fn check_bundle(&self, request: &str, at: usize, bundle: &Value) {
         let context = format!("{request}: {} at {}: {bundle}", self.name(), self.room.events[at].id);
         let thread = &bundle["m.thread"];
         let replies = self.room.children(at).filter(|(_, how)| *how == "m.thread").map(|(child, _)| child);
         let replies: Vec<usize> = replies.filter(|child| self.room.is_heard(*child, &self.ignored)).collect();
-        let seen: Vec<usize> =
-            replies.iter().copied().filter(|child| self.room.sees(self.user, *child)).collect();
+        let seen: Vec<usize> = replies.iter().copied().filter(|child| self.gets(*child)).collect();
         if thread.is_object() {
             let latest = thread["latest_event"]["event_id"].as_str().unwrap();
             let latest = self.room.place(latest).unwrap();
@@ -113,10 +134,15 @@ impl<'a> Look<'a> {
                 || replies.iter().any(|reply| self.room.events[*reply].sender == self.user);
             assert_eq!(thread["current_user_participated"], has_part, "{context}");
         }
-        let edit = self.edits(at).filter(|edit| self.room.sees(self.user, *edit)).last();
+        let edit = self.edits(at).filter(|edit| self.gets(*edit)).last();
         if let Some(told) = bundle["m.replace"]["event_id"].as_str() {
             assert_eq!(self.room.place(told), edit, "an edit: {context}");
         }
+    }
+
+    /// Whether the user sees an event as it is.
+    pub(super) fn gets(&self, at: usize) -> bool {
+        self.room.sees(self.user, at) && !self.is_kept(at)
     }
 
     /// What must be told with an event of those that relate to it.
@@ -126,13 +152,12 @@ impl<'a> Look<'a> {
         if known.redacted.is_some() {
             return;
         }
-        let is_shown =
-            |child: &usize| self.room.sees(self.user, *child) && self.room.is_heard(*child, &self.ignored);
+        let is_shown = |child: &usize| self.gets(*child) && self.room.is_heard(*child, &self.ignored);
         let mut children = self.room.children(at).filter(|(child, _)| is_shown(child));
         if let Some((child, _)) = children.find(|(_, how)| *how == "m.thread") {
             assert!(bundle["m.thread"].is_object(), "{}: no thread with {child}: {event}", self.name());
         }
-        if self.edits(at).any(|edit| self.room.sees(self.user, edit)) {
+        if self.edits(at).any(|edit| self.gets(edit)) {
             assert!(bundle["m.replace"].is_object(), "{}: no edit: {event}", self.name());
         }
     }
@@ -323,7 +348,8 @@ impl<'a> Look<'a> {
                 }
             }
             let fits = |(child, how): &(usize, &str)| {
-                self.timeline.contains(child) && (kind.is_empty() || kind[1..] == **how)
+                let is_found = self.timeline.contains(child) && !self.is_kept(*child);
+                is_found && (kind.is_empty() || kind[1..] == **how)
             };
             let wanted = children.iter().filter(|child| fits(child)).map(|(child, _)| *child);
             assert_eq!(found, self.room.ids(wanted), "{request}: {}", self.name());
@@ -338,7 +364,7 @@ impl<'a> Look<'a> {
         let with_reply = |fits: &dyn Fn(&usize) -> bool| -> BTreeSet<String> {
             let has = |root: &usize| {
                 let mut replies = self.room.children(*root).filter(|(_, how)| *how == "m.thread");
-                fits(root) && replies.any(|(reply, _)| fits(&reply))
+                fits(root) && replies.any(|(reply, _)| fits(&reply) && !self.is_kept(reply))
             };
             self.room.ids((0..self.room.events.len()).filter(has)).into_iter().collect()
         };
@@ -422,7 +448,7 @@ async fn check_search(town: &Town, looks: &[Look<'_>]) {
             let event = &look.room.events[*at];
             let body = event.content["m.new_content"]["body"].as_str();
             let body = body.or(event.content["body"].as_str()).unwrap_or_default();
-            event.redacted.is_none() && body.starts_with("word")
+            event.redacted.is_none() && body.starts_with("word") && !look.is_kept(*at)
         });
         let wanted: BTreeSet<String> = look.room.ids(said).into_iter().collect();
         let here: BTreeSet<String> =

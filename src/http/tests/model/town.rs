@@ -22,8 +22,8 @@ use crate::{
     types::{Fact, ManualClock, Position},
 };
 
-const NAMES: [(&str, &[&str]); 4] =
-    [("alice", &["A"]), ("bob", &["B", "C"]), ("carol", &["D", "E"]), ("dora", &["F"])];
+const NAMES: [(&str, &[&str]); 5] =
+    [("alice", &["A"]), ("bob", &["B", "C"]), ("carol", &["D", "E"]), ("dora", &["F"]), ("erin", &["G"])];
 
 pub(super) struct Person {
     pub(super) id: String,
@@ -111,6 +111,20 @@ impl Town {
         self.server = Server::over(services, Registration::Open);
         // Who types is kept in memory only.
         self.rooms.iter_mut().for_each(|room| room.typing.clear());
+    }
+
+    /// Somebody who is still there.
+    pub(super) fn somebody(&mut self) -> usize {
+        loop {
+            let who = self.below(self.people.len());
+            if !self.is_gone(who) {
+                return who;
+            }
+        }
+    }
+
+    pub(super) fn is_gone(&self, who: usize) -> bool {
+        self.rooms.iter().any(|room| room.erased.contains_key(&self.people[who].id))
     }
 
     pub(super) fn below(&mut self, bound: usize) -> usize {
