@@ -485,6 +485,9 @@ pub const PARTIAL_SERVERS_MAX: usize = 50_000;
 /// Attempts to get the members of a room in all of which everybody says that we are not in it, before our users leave it
 /// (ours; some three minutes).
 pub const PARTIAL_REFUSALS_MAX: u32 = 4;
+/// Users of ours in a room of whose devices its servers are told once its members are known (ours; the others they ask
+/// for when they need them).
+pub const PARTIAL_INTRODUCED_MAX: usize = 100;
 /// How long the answer to a join waits for the room's members (ours; in most rooms they are here by then).
 pub const PARTIAL_JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a user waits for another server to hear that they reject its invite (ours).

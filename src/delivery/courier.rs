@@ -90,7 +90,7 @@ pub(super) struct Courier<'a> {
     pub(super) couriers: &'a Couriers,
     pub(super) server: &'a OwnedServerName,
     trouble: Option<DestinationStatus>,
-    is_poked: bool,
+    pub(super) is_poked: bool,
 }
 
 impl Courier<'_> {

@@ -15,6 +15,7 @@ mod appservices;
 mod backoff;
 mod courier;
 mod dispatch;
+mod lists;
 mod parcel;
 mod pushers;
 mod render;

@@ -5,14 +5,13 @@ use std::{
     fmt::Display,
 };
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{DeliveryError, courier::Courier, parcel::Parcel};
+use super::{DeliveryError, courier::Courier, lists::Met, parcel::Parcel};
 use crate::{
-    device::{DeviceError, DeviceUpdate, ListUpdates, TOLD},
-    limits::SCAN_ROWS_MAX,
-    log::{Audience, Page, Slice},
+    device::TOLD,
+    log::{Page, Slice},
     store::StoreError,
     types::{Fact, Lane, Position, ReceiptKind},
 };
@@ -49,14 +48,17 @@ impl Courier<'_> {
             events.extend(of_slice);
         }
         self.add_events(&mut parcel, events).await?;
-        self.add_missed(&mut parcel, (since, page.to.log)).await?;
+        let (span, met) = ((since, page.to.log), self.met(&rest).await?);
+        self.add_missed(&mut parcel, &met, span).await?;
+        let strangers = self.add_met(&mut parcel, met, span).await?;
         for slice in rest {
             match slice.lane.clone() {
                 Lane::Egress(room) => self.add_room(&mut parcel, &room, slice)?,
-                Lane::People => self.add_people(&mut parcel, slice, since).await?,
+                Lane::People => self.add_people(&mut parcel, slice, (since, &strangers)).await?,
                 _ => {}
             }
         }
+        self.introduce(&mut parcel, strangers, span).await?;
         Ok(parcel)
     }
 
@@ -87,24 +89,8 @@ impl Courier<'_> {
         Ok(())
     }
 
-    fn say_damaged(&self, what: impl Display, error: &dyn Display) {
+    pub(super) fn say_damaged(&self, what: impl Display, error: &dyn Display) {
         tracing::error!(%error, "{what} is damaged, and is not delivered to {}", self.server);
-    }
-
-    /// What changed of a user's devices, unless that is damaged: the next update then shows that one is missing.
-    async fn list_updates(
-        &self,
-        user: &UserId,
-        interval: (Position, Position),
-    ) -> Result<ListUpdates, DeliveryError> {
-        match self.couriers.0.devices.list_updates(user, interval).await {
-            Ok(updates) => Ok(updates),
-            Err(DeviceError::Store(error)) if !matches!(error, StoreError::Corrupt(_)) => Err(error.into()),
-            Err(error) => {
-                self.say_damaged(format_args!("what changed of the devices of {user}"), &error);
-                Ok(ListUpdates::default())
-            }
-        }
     }
 
     fn add_room(&self, parcel: &mut Parcel, room: &OwnedRoomId, slice: Slice) -> Result<(), StoreError> {
@@ -155,12 +141,14 @@ impl Courier<'_> {
         &self,
         parcel: &mut Parcel,
         slice: Slice,
-        since: Position,
+        (since, strangers): (Position, &Met),
     ) -> Result<(), DeliveryError> {
         let mut presence = Vec::new();
         for (at, fact) in slice.facts {
             match fact {
-                Fact::Devices { user_id } if parcel.told.iter().any(|(told, _)| *told == user_id) => {}
+                Fact::Devices { user_id }
+                    if strangers.contains_key(&user_id)
+                        || parcel.told.iter().any(|(told, _)| *told == user_id) => {}
                 Fact::Devices { user_id } if self.concerns(&user_id).await? => {
                     // What happened while they shared no room was not told.
                     let key = (self.server.clone(), user_id.clone());
@@ -186,90 +174,6 @@ impl Courier<'_> {
         }
         if !presence.is_empty() {
             parcel.edu("m.presence", json!({ "push": presence }))?;
-        }
-        Ok(())
-    }
-
-    /// What has changed, since the server asked for them, of the devices of users whom it shares a room with from
-    /// this page on, as far as is known here: it was not told of that.
-    async fn add_missed(
-        &self,
-        parcel: &mut Parcel,
-        (from, to): (Position, Position),
-    ) -> Result<(), DeliveryError> {
-        let log = self.couriers.log();
-        let rooms = log.subscriptions(&Audience::Server(self.server.clone())).await?;
-        let opened: Vec<&OwnedRoomId> = rooms
-            .latest()
-            .filter(|(_, interval)| {
-                interval.closed.is_none() && interval.opened > from && interval.opened <= to
-            })
-            .filter_map(|(lane, _)| if let Lane::Egress(room) = lane { Some(room) } else { None })
-            .collect();
-        if opened.is_empty() {
-            return Ok(());
-        }
-        let asked = log.db().range(&TOLD, &(self.server.clone(),), SCAN_ROWS_MAX).await?;
-        for ((_, user), told) in asked {
-            let mut is_met = false;
-            for room in &opened {
-                is_met |= self.couriers.0.history.is_joined(room, &user).await?;
-            }
-            if is_met {
-                let updates = self.list_updates(&user, (Position(told), to)).await?;
-                self.add_updates(parcel, user, updates).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a user is one of ours who shares a room with the server.
-    async fn concerns(&self, user: &OwnedUserId) -> Result<bool, StoreError> {
-        if !self.couriers.0.history.is_local(user) {
-            return Ok(false);
-        }
-        Ok(self.couriers.log().servers_sharing(user).await?.contains(self.server))
-    }
-
-    /// <https://spec.matrix.org/v1.19/server-server-api/#device-management>
-    async fn add_updates(
-        &self,
-        parcel: &mut Parcel,
-        user: OwnedUserId,
-        updates: ListUpdates,
-    ) -> Result<(), DeliveryError> {
-        let told = self.couriers.log().db().row(&TOLD, &(self.server.clone(), user.clone())).await?;
-        let mut before = told;
-        for DeviceUpdate { device_id, at, is_gone, display_name, keys } in updates.devices {
-            let mut content = json!({
-                "user_id": user,
-                "device_id": device_id,
-                "stream_id": at.0,
-                "prev_id": before.into_iter().collect::<Vec<_>>(),
-            });
-            if is_gone {
-                content["deleted"] = true.into();
-            }
-            if let Some(name) = display_name {
-                content["device_display_name"] = name.into();
-            }
-            if let Some(keys) = keys {
-                content["keys"] = serde_json::to_value(keys).map_err(StoreError::engine)?;
-            }
-            parcel.edu("m.device_list_update", content)?;
-            before = Some(at.0);
-        }
-        if let Some(keys) = updates.cross_signing {
-            let mut content = json!({ "user_id": user });
-            for (name, key) in [("master_key", keys.master), ("self_signing_key", keys.self_signing)] {
-                if let Some(key) = key {
-                    content[name] = serde_json::to_value(key).map_err(StoreError::engine)?;
-                }
-            }
-            parcel.edu("m.signing_key_update", content)?;
-        }
-        if let Some(last) = before.filter(|_| before != told) {
-            parcel.told.push((user, Position(last)));
         }
         Ok(())
     }

@@ -27,6 +27,14 @@ pub struct ListUpdates {
     pub cross_signing: Option<PublicCrossSigning>,
 }
 
+impl ListUpdates {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.cross_signing.is_none()
+    }
+}
+
 /// The cross-signing keys of a user that others see.
 #[derive(Clone, Debug, Default)]
 pub struct PublicCrossSigning {
@@ -102,6 +110,32 @@ impl Devices {
             self_signing: queried.self_signing_keys.remove(&owner),
         });
         Ok(ListUpdates { devices, cross_signing })
+    }
+
+    /// An update that has a server ask for all devices of the local user, if it needs them: that of the device which
+    /// changed last, with the position of the last change up to `to`, or the first. Nothing if there is no device.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn introduction(
+        &self,
+        user: &UserId,
+        to: Position,
+    ) -> Result<Option<DeviceUpdate>, DeviceError> {
+        let mut changed = self.list_updates(user, (Position::ZERO, to)).await?.devices;
+        let before = changed.last().map_or(Position::ZERO, |update| update.at);
+        let last = Some(self.last_change(&user.to_owned()).await?).filter(|last| *last <= to);
+        let at = last.unwrap_or(before);
+        changed.retain(|update| !update.is_gone);
+        if let Some(newest) = changed.pop() {
+            return Ok(Some(DeviceUpdate { at, ..newest }));
+        }
+        // A device that came with the account has not changed.
+        let Some((device_id, display_name)) = self.names_of(user).await?.pop_first() else { return Ok(None) };
+        let wanted = BTreeMap::from([(user.to_owned(), vec![device_id.clone()])]);
+        let keys = self.query_keys(None, &wanted).await?.device_keys.remove(user);
+        let keys = keys.and_then(|mut keys| keys.remove(&device_id));
+        Ok(Some(DeviceUpdate { device_id, at, is_gone: false, display_name, keys }))
     }
 
     async fn names_of(&self, user: &UserId) -> Result<BTreeMap<OwnedDeviceId, Option<String>>, StoreError> {

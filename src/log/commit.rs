@@ -301,6 +301,11 @@ impl Commit {
         self.slot
     }
 
+    /// How many positions the commit takes so far.
+    pub fn positions(&self) -> u64 {
+        u64::from(self.batch.slots)
+    }
+
     /// The position of the last slot, given the first.
     pub(super) fn last_position(&self, first: Position) -> Position {
         Position(first.0 + u64::from(self.batch.slots.saturating_sub(1)))

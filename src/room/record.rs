@@ -1,6 +1,6 @@
 //! From a turn to a commit, and what is remembered once it is written.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, events::StateEventType};
 
@@ -29,8 +29,8 @@ struct Memory {
     /// Each with the number of positions that lie between it and the next.
     written: Vec<(StoredEvent, u64)>,
     rewritten: Vec<StoredEvent>,
-    /// Whether the last position is not that of an event.
-    moves_after: bool,
+    /// How many positions after the last event's have no event.
+    after: u64,
     /// Whether events may have been here before in another form.
     replaces: bool,
     /// Whether the room may want no more guests.
@@ -126,6 +126,7 @@ impl Turn {
         self.row.state = self.shown;
         commit.put(&ROOMS, &key, &self.row);
         let was_remote = self.base.as_ref().is_some_and(|base| base.remote > 0);
+        let mut arrived = mem::take(&mut self.introduced);
         for written in &self.written {
             let event_id = written.event.pdu.event_id().to_owned();
             commit.fact(Lane::Room(self.room_id.clone()), Fact::Event { event_id: event_id.clone() });
@@ -138,7 +139,7 @@ impl Turn {
                 let is_own =
                     change.after.as_ref().is_some_and(|value| value.event_id == written.event.pdu.event_id());
                 let stripped = written.stripped.as_ref().filter(|_| is_own);
-                follow(&self.rooms.0.history, commit, &self.room_id, change, stripped);
+                arrived.extend(follow(&self.rooms.0.history, commit, &self.room_id, change, stripped));
                 if written.egress && is_own {
                     withdraw(&self.rooms.0.history, commit, change, &written.event);
                 }
@@ -160,7 +161,7 @@ impl Turn {
         put_nodes(commit, &self.new_nodes);
         if let Some(moved) = &self.moved {
             for change in &moved.changes {
-                follow(&self.rooms.0.history, commit, &self.room_id, change, None);
+                arrived.extend(follow(&self.rooms.0.history, commit, &self.room_id, change, None));
             }
             pass(commit, &self.room_id, &moved.servers);
             commit.fact(Lane::Room(self.room_id.clone()), Fact::StateIs { state: self.row.state.0 });
@@ -181,6 +182,19 @@ impl Turn {
         }
         self.note_guests(commit);
         self.extra.drain(..).for_each(|extra| extra(commit));
+        self.introduce(commit, arrived);
+    }
+
+    /// Has the other servers in the room told of the devices of users who have come in.
+    fn introduce(&mut self, commit: &mut Commit, arrived: BTreeSet<OwnedUserId>) {
+        if self.row.remote == 0 && !self.row.partial {
+            return;
+        }
+        let before = commit.positions();
+        for user_id in arrived {
+            commit.fact(Lane::Egress(self.room_id.clone()), Fact::Devices { user_id });
+        }
+        self.after += commit.positions().saturating_sub(before);
     }
 
     /// Lets the files go that an event shows whose content goes.
@@ -203,7 +217,7 @@ impl Turn {
             moves_guests: self.moves_guests(),
             room_id: self.room_id,
             row: Arc::new(self.row),
-            moves_after: self.moved.is_some(),
+            after: self.after + u64::from(self.moved.is_some()),
             written: self.written.into_iter().map(written).collect(),
             replaces: !self.rewritten.is_empty(),
             rewritten: self.hidden.into_iter().chain(self.rewritten).collect(),
@@ -270,7 +284,7 @@ impl Memory {
     /// Tells the history. Each event has a position of its own; `last` is that of the last fact.
     fn note(self, history: &History, last: Position) {
         let mut events: Vec<_> = self.rewritten.into_iter().map(Arc::new).collect();
-        let mut next = last.0.saturating_add(1).saturating_sub(u64::from(self.moves_after));
+        let mut next = last.0.saturating_add(1).saturating_sub(self.after);
         for (event, more) in self.written.into_iter().rev() {
             next = next.saturating_sub(1 + more);
             events.push(Arc::new(StoredEvent { position: Position(next), ..event }));
@@ -308,7 +322,8 @@ async fn settle(rooms: &Rooms, room: &RoomId, guard: Option<RoomGuard>, row: Opt
     }
 }
 
-/// What follows from a change of a room's state for the user whose membership it is.
+/// What follows from a change of a room's state for the user whose membership it is. Who has come in, if
+/// it is one of ours.
 ///
 /// Membership is not always an event: where a fork is resolved, call this for each difference of the
 /// states before and after, with the position of the event that joined the fork.
@@ -318,32 +333,29 @@ fn follow(
     room: &OwnedRoomId,
     change: &Change,
     stripped: Option<&StrippedRow>,
-) {
+) -> Option<OwnedUserId> {
     if change.key.event_type != StateEventType::RoomMember {
-        return;
+        return None;
     }
-    let Ok(user) = OwnedUserId::try_from(change.key.state_key.as_str()) else { return };
+    let user = OwnedUserId::try_from(change.key.state_key.as_str()).ok()?;
     if !history.is_local(&user) {
-        return;
+        return None;
     }
     let membership =
         |value: &Option<_>| value.as_ref().and_then(|value: &crate::dag::StateValue| value.membership);
     let (before, after) = (membership(&change.before), membership(&change.after));
-    let Some(event_id) = change.after.as_ref().or(change.before.as_ref()).map(|value| value.event_id.clone())
-    else {
-        return;
-    };
+    let event_id = change.after.as_ref().or(change.before.as_ref())?.event_id.clone();
     let (was_in, is_in) = (before == Some(Membership::Join), after == Some(Membership::Join));
     if was_in && is_in {
-        return;
+        return None;
     }
     let key = (user.clone(), room.clone());
     let membership = after.unwrap_or(Membership::Leave);
     let fact = Fact::Membership { room_id: room.clone(), membership, event_id };
     commit.fact(Lane::Account(user.clone()), fact);
     match (was_in, is_in) {
-        (false, true) => commit.open(Audience::Account(user), Lane::Room(room.clone())),
-        (true, false) => commit.close(Audience::Account(user), Lane::Room(room.clone())),
+        (false, true) => commit.open(Audience::Account(user.clone()), Lane::Room(room.clone())),
+        (true, false) => commit.close(Audience::Account(user.clone()), Lane::Room(room.clone())),
         _ => {}
     }
     match stripped {
@@ -356,6 +368,7 @@ fn follow(
     if matches!(membership, Membership::Join | Membership::Invite | Membership::Knock) {
         commit.delete(&FORGOTTEN, &key);
     }
+    is_in.then_some(user)
 }
 
 /// A server that is not in the room is told that its user is no longer invited, or need not knock on.

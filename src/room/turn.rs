@@ -121,6 +121,10 @@ pub(super) struct Turn {
     /// The current state that readers of the room have been told of; that of [`Self::row`] may have been
     /// amended, which is told with the next event.
     pub(super) shown: StateId,
+    /// Users of ours of whose devices the other servers are to be told besides those who come in.
+    pub(super) introduced: BTreeSet<OwnedUserId>,
+    /// How many positions this turn takes after those of its events and its move.
+    pub(super) after: u64,
     /// Late parts of the state, once they were looked for.
     pub(super) amendments: Option<Amendments>,
     /// Servers that this turn lets in or out.
@@ -197,6 +201,8 @@ impl Turn {
             rewritten: Vec::new(),
             extra: Vec::new(),
             new_nodes: Vec::new(),
+            introduced: BTreeSet::new(),
+            after: 0,
             nodes: HashMap::new(),
             fresh: HashMap::new(),
             amendments: None,
@@ -431,7 +437,7 @@ impl Turn {
             }
         }
         if !left.is_empty() {
-            let joined = self.joined_servers().await?;
+            let (joined, _) = self.joined().await?;
             left.retain(|server| !joined.contains(server));
             movers.extend(left.into_iter().map(|server| (server, false)));
         }
@@ -439,14 +445,25 @@ impl Turn {
         Ok(movers)
     }
 
-    /// The servers with joined users in the state as it is by now.
-    pub(super) async fn joined_servers(&self) -> Result<BTreeSet<OwnedServerName>, RoomError> {
+    /// The servers with joined users in the state as it is by now, and those of our users who are joined.
+    pub(super) async fn joined(
+        &self,
+    ) -> Result<(BTreeSet<OwnedServerName>, BTreeSet<OwnedUserId>), RoomError> {
         let (history, state) = (&self.rooms.0.history, self.row.state);
         let kind = StateEventType::RoomMember;
         let entries = history.ask(&self.nodes, |nodes| tree::range(nodes, state, &kind)).await?;
         let joined = entries.iter().filter(|entry| entry.value.membership == Some(Membership::Join));
         let users = joined.filter_map(|entry| <&UserId>::try_from(entry.key.state_key.as_str()).ok());
-        Ok(users.map(|user| user.server_name().to_owned()).collect())
+        let (mut servers, mut ours) = (BTreeSet::new(), BTreeSet::new());
+        for user in users {
+            if !servers.contains(user.server_name()) {
+                servers.insert(user.server_name().to_owned());
+            }
+            if history.is_local(user) {
+                ours.insert(user.to_owned());
+            }
+        }
+        Ok((servers, ours))
     }
 
     /// Has servers that are in the room get what is written, although it is not known who of them is there.

@@ -1,5 +1,6 @@
 //! Couriers against servers that are up, down, or answer late.
 
+mod lists;
 mod pools;
 mod refusals;
 

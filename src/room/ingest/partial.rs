@@ -26,8 +26,8 @@ use crate::{
         tables::{GROWN, PARTIAL, Part, PartialRow, RETRIES, RetryRow, UNJUDGED},
     },
     limits::{
-        FETCH_ONE_BY_ONE_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_REFUSALS_MAX, PARTIAL_WAIT_MAX,
-        UNJUDGED_PAUSE_FIRST,
+        FETCH_ONE_BY_ONE_MAX, PARTIAL_INTRODUCED_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_REFUSALS_MAX,
+        PARTIAL_WAIT_MAX, UNJUDGED_PAUSE_FIRST,
     },
     log::Audience,
     room::{RoomError, Rooms, turn::Turn, until_settled},
@@ -194,7 +194,11 @@ impl Rooms {
                 commit.fact(lane, Fact::StateMoved);
             }));
         }
-        let joined = turn.joined_servers().await?;
+        let (joined, ours) = turn.joined().await?;
+        if found.is_some() {
+            // Some servers may not have been known to be there when our users came in.
+            turn.introduced = ours.into_iter().take(PARTIAL_INTRODUCED_MAX).collect();
+        }
         let mut gone = self.0.history.log().stored_servers_of(room).await?;
         gone.retain(|server| !joined.contains(server));
         let news = (room.to_owned(), Part::News.number());

@@ -4,6 +4,7 @@ mod edus;
 mod entrance;
 mod handshakes;
 mod hostile;
+mod lists;
 mod odd;
 mod questions;
 mod rows;
