@@ -482,8 +482,8 @@ pub const JOIN_WAIT_MAX: Duration = Duration::from_secs(20);
 pub const PARTIAL_WAIT_MAX: Duration = Duration::from_secs(50);
 /// Servers that another one may name as being in a room (ours; the largest rooms have some 20,000).
 pub const PARTIAL_SERVERS_MAX: usize = 50_000;
-/// Attempts to get the members of a room in all of which everybody says that we are not in it, before our users leave it
-/// (ours; some three minutes).
+/// Attempts in vain to get the members of a room before one in which everybody says that we are not there has our users
+/// leave it (ours; they take a quarter of an hour).
 pub const PARTIAL_REFUSALS_MAX: u32 = 4;
 /// Users of ours in a room of whose devices its servers are told once its members are known (ours; the others they ask
 /// for when they need them).

@@ -57,6 +57,12 @@ impl PeerError {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN)
     }
 
+    /// Whether the server has heard the question and does not know the answer.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
     /// The refusal in an answer of status 300 or more.
     pub(super) fn refused(status: StatusCode, body: &[u8]) -> Self {
         let told: Option<StandardErrorBody> = serde_json::from_slice(body).ok();

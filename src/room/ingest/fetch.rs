@@ -45,7 +45,7 @@ pub(in crate::room) struct Fetch<'b, 'a> {
     sources: Vec<OwnedServerName>,
     /// Who takes the place of one that is struck off.
     spare: VecDeque<OwnedServerName>,
-    /// Who says that we are not in the room.
+    /// Who says that we are not in the room, or that what we have asked for is not.
     refused: BTreeSet<OwnedServerName>,
     /// Who is taken for the source of what could not be checked, whether they answer or not.
     origin: Option<OwnedServerName>,
@@ -336,8 +336,10 @@ impl<'b, 'a> Fetch<'b, 'a> {
         answer
             .inspect_err(|error| {
                 self.note(server, error);
-                if error.is_forbidden() {
+                if error.is_forbidden() || error.is_not_found() {
                     self.refused.insert(server.to_owned());
+                }
+                if error.is_forbidden() {
                     self.strike_off(server);
                 }
             })
@@ -351,7 +353,7 @@ impl<'b, 'a> Fetch<'b, 'a> {
         next
     }
 
-    /// Whether a server has said that we are not in the room.
+    /// Whether a server has said that we are not in the room, or that something that we have asked for is not.
     pub(super) fn has_refused(&self, server: &ServerName) -> bool {
         self.refused.contains(server)
     }

@@ -38,7 +38,7 @@ use crate::{
 enum Completion {
     /// They are all known.
     Whole,
-    /// Everybody who was asked says that this server is not in the room.
+    /// Everybody who was asked says that this server is not in the room, or that its join is not.
     Refused,
     /// They could not be had now.
     Open,
@@ -100,8 +100,7 @@ impl Rooms {
         }
     }
 
-    /// Has our users leave a room in which nobody believes that they have come in: whoever let us in says that we are not
-    /// there. They may come in again, which they could not as long as they seem to be in.
+    /// Has our users leave a room in which nobody knows that they have come in, not even whoever let us in. They may come in again, which they could not as long as they seem to be in.
     async fn forsake(&self, room: &RoomId) -> Result<(), RoomError> {
         tracing::warn!(room.id = %room, "nobody in {room} knows of our join: our users leave it");
         let members = self.0.history.current_members(room).await?;
