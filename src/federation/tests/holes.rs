@@ -91,6 +91,40 @@ async fn whoever_came_in_beyond_a_hole_is_heard() {
     }
 }
 
+/// What follows an event that is lost to all is judged by the state that others say was there.
+#[tokio::test]
+async fn an_event_that_nobody_gives_keeps_out_nothing_that_follows_it() {
+    for version in ["6", "12"] {
+        let wire = Wire::new(&["a", "b", "c"]).await;
+        let (a, b, c) = (wire.node("a"), wire.node("b"), wire.node("c"));
+        let room = a.create("alice@a", version).await;
+        b.join_through(&a, &room, "bob@b").await.unwrap();
+        c.join_through(&a, &room, "carol@c").await.unwrap();
+        wire.drive().await;
+        let lost = c.say("carol@c", &room, "lost").await.unwrap();
+        let first = c.say("carol@c", &room, "is anybody there?").await.unwrap();
+        let second = c.say("carol@c", &room, "hello?").await.unwrap();
+        let [first, second] = [&first, &second].map(|id| c.history().event(id));
+        let (first, second) = (first.await.unwrap().unwrap(), second.await.unwrap().unwrap());
+        let none = json!({ "events": [] });
+        wire.lies.lock().push((c.name.clone(), "get_missing_events", Some(none)));
+        wire.lies.lock().push((c.name.clone(), "/v1/event/", Some(json!({ "pdus": [] }))));
+        assert_eq!(b.receive(&c, &[&first.pdu, &second.pdu]).await, ["ok", "ok"], "{version}");
+        assert_eq!(b.status(&lost).await, None, "{version}");
+        for event in [&first, &second] {
+            assert_eq!(b.status(event.pdu.event_id()).await, Some(Status::Timeline), "{version}");
+        }
+        assert_eq!(b.state(&room).await, c.state(&room).await, "{version}");
+
+        // Once somebody gives it, it comes to its place.
+        wire.lies.lock().clear();
+        wire.drive().await;
+        assert_eq!(a.status(&lost).await, Some(Status::Timeline), "{version}");
+        assert_eq!(b.status(&lost).await, Some(Status::Timeline), "{version}");
+        assert_eq!(heads(&b, &room).await, heads(&a, &room).await, "{version}");
+    }
+}
+
 /// Who is put out of the room is not let in by a hole.
 #[tokio::test]
 async fn whoever_was_banned_is_not_heard_through_a_hole() {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{OwnedEventId, RoomId};
+use ruma::{EventId, OwnedEventId, RoomId};
 
 use crate::{
     dag::{Node, NodeId, Pdu, Signed, StateId, pdu::create_of_room, tree::NewNode},
@@ -19,13 +19,22 @@ pub(in crate::room) struct Batch<'a> {
     pub(super) room: &'a RoomId,
     pub(in crate::room) row: Arc<RoomRow>,
     events: BTreeMap<OwnedEventId, Signed>,
-    /// States after events that are not here.
-    given: HashMap<OwnedEventId, StateId>,
+    /// States that other servers gave.
+    claimed: Claimed,
     /// The depth before which nothing is fetched, but for the states there: it is left to clients that look back.
     pub(super) floor: u64,
     /// The one event that our join followed, and the state after it as far as it is known, where members are not.
     pub(super) entry: Option<(OwnedEventId, StateId)>,
     nodes: Vec<NewNode>,
+}
+
+/// States by the word of other servers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claimed {
+    /// After events that are not here.
+    pub(super) after: HashMap<OwnedEventId, StateId>,
+    /// Before events of the batch that follow on such as nobody gives.
+    pub(super) before: HashMap<OwnedEventId, StateId>,
 }
 
 /// What a batch lacks: events by those that need them.
@@ -45,8 +54,8 @@ impl Lack {
 
 impl<'a> Batch<'a> {
     pub(in crate::room) fn new(rooms: &'a Rooms, room: &'a RoomId, row: Arc<RoomRow>) -> Self {
-        let (events, given) = (BTreeMap::new(), HashMap::new());
-        Self { rooms, room, row, events, given, floor: 0, entry: None, nodes: Vec::new() }
+        let (events, claimed) = (BTreeMap::new(), Claimed::default());
+        Self { rooms, room, row, events, claimed, floor: 0, entry: None, nodes: Vec::new() }
     }
 
     pub(in crate::room) fn extend(&mut self, events: impl IntoIterator<Item = Signed>) -> usize {
@@ -71,14 +80,28 @@ impl<'a> Batch<'a> {
         self.events.len()
     }
 
-    /// Takes the state after an event for the one that another server gave.
-    pub(super) fn give(&mut self, after: OwnedEventId, state: StateId, nodes: Vec<NewNode>) {
-        self.given.insert(after, state);
+    /// An event of the batch.
+    pub(super) fn get(&self, id: &EventId) -> Option<&Signed> {
+        self.events.get(id)
+    }
+
+    /// The events of the batch that follow on one.
+    pub(super) fn following(&self, id: &EventId) -> Vec<OwnedEventId> {
+        let follows = |event: &&Pdu| event.prev_events().iter().any(|prev| prev == id);
+        self.events().filter(follows).map(|event| event.event_id().to_owned()).collect()
+    }
+
+    /// Takes a state for the one that another server gave: before an event of the batch, or after one that is not here.
+    pub(super) fn give(&mut self, event: OwnedEventId, state: StateId, nodes: Vec<NewNode>) {
+        match self.events.contains_key(&event) {
+            true => self.claimed.before.insert(event, state),
+            false => self.claimed.after.insert(event, state),
+        };
         self.nodes.extend(nodes);
     }
 
-    pub(super) fn given(&self) -> &HashMap<OwnedEventId, StateId> {
-        &self.given
+    pub(super) fn claimed(&self) -> &Claimed {
+        &self.claimed
     }
 
     /// The nodes of the states that were given.
@@ -100,7 +123,9 @@ impl<'a> Batch<'a> {
             let mut auth: BTreeMap<OwnedEventId, Vec<OwnedEventId>> = BTreeMap::new();
             for id in &todo {
                 let Some(pdu) = self.events.get(id).map(Signed::pdu) else { continue };
-                for named in pdu.prev_events().iter().filter(|named| !self.is_at_hand(named)) {
+                let is_given = self.claimed.before.contains_key(id);
+                let named = pdu.prev_events().iter().filter(|named| !is_given && !self.is_at_hand(named));
+                for named in named {
                     prev.entry(named.clone()).or_default().push(id.clone());
                 }
                 let implied = create_of_room(self.room).filter(|_| {
@@ -148,7 +173,7 @@ impl<'a> Batch<'a> {
 
     fn is_at_hand(&self, id: &OwnedEventId) -> bool {
         let is_entry = self.entry.as_ref().is_some_and(|(entry, _)| entry == id);
-        is_entry || self.events.contains_key(id) || self.given.contains_key(id)
+        is_entry || self.events.contains_key(id) || self.claimed.after.contains_key(id)
     }
 
     /// The events, each after those of the batch that it names.

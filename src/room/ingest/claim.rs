@@ -20,17 +20,12 @@ use crate::{
 };
 
 impl Fetch<'_, '_> {
-    /// Gets the state after `event`, which is not here, from the first server that gives a sound one.
+    /// Gets the state after `event`, which is not here, or before it, if it is in the batch, from the first server that
+    /// gives a sound one.
     pub(super) async fn claim(&mut self, event: &OwnedEventId) -> Result<bool, RoomError> {
-        let mut itself = self.events(vec![event.clone()]).await?;
-        if itself.is_empty() && self.not_stored(vec![event.clone()]).await?.is_empty() {
-            // It is here as an outlier.
-        } else if itself.is_empty() {
+        if self.batch.get(event).is_none() && !self.get_ready(event).await? {
             return Ok(false);
         }
-        self.deepen(&mut itself).await?;
-        let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
-        outlier::store(rooms, room, row, itself).await?;
         let mut asked = Vec::new();
         while let Some(server) = self.next(&mut asked) {
             if self.claim_from(&server, event).await? {
@@ -38,6 +33,19 @@ impl Fetch<'_, '_> {
             }
         }
         Ok(false)
+    }
+
+    /// Has an event that is no part of the batch stored; whether it could be had.
+    async fn get_ready(&mut self, event: &OwnedEventId) -> Result<bool, RoomError> {
+        let mut itself = self.events(vec![event.clone()]).await?;
+        if itself.is_empty() {
+            // It may be here as an outlier.
+            return Ok(self.not_stored(vec![event.clone()]).await?.is_empty());
+        }
+        self.deepen(&mut itself).await?;
+        let (rooms, room, row) = (self.batch.rooms, self.batch.room, self.batch.row.clone());
+        outlier::store(rooms, room, row, itself).await?;
+        Ok(true)
     }
 
     async fn claim_from(&mut self, server: &ServerName, event: &OwnedEventId) -> Result<bool, RoomError> {
@@ -61,12 +69,14 @@ impl Fetch<'_, '_> {
         // An event that could not be judged is no reason to take a state without it.
         let state = sound_state(rooms.history(), (&ids, true), (room, &row.create)).await?;
         let Some(mut state) = state else { return Ok(false) };
-        let itself = rooms.history().event(event).await?;
-        let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };
-        if itself.status != Status::Rejected
-            && let Some((key, value)) = entry_of(&itself.pdu)
-        {
-            state.insert(key, value);
+        if self.batch.get(event).is_none() {
+            let itself = rooms.history().event(event).await?;
+            let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };
+            if itself.status != Status::Rejected
+                && let Some((key, value)) = entry_of(&itself.pdu)
+            {
+                state.insert(key, value);
+            }
         }
         let edits = edits(rooms.history().state_of(row.state, None).await?, state);
         let fresh = self.batch.node_map();

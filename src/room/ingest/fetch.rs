@@ -127,20 +127,25 @@ impl<'b, 'a> Fetch<'b, 'a> {
         self.unverified.iter().any(|pdu| pdu.event_id() == id)
     }
 
-    /// Gets the states at the events before those of the batch that could not be had.
+    /// Gets the states after the events before those of the batch that could not be had. Where nobody gives one, those
+    /// before the events that follow may be had.
     pub(super) async fn claim_states(&mut self) -> Result<(), RoomError> {
         let lack = self.batch.look().await?;
         if lack.prev.len() <= self.nameless {
             // That is what they are: no server will have better ones.
             return Ok(());
         }
-        for (missing, followers) in lack.prev.into_iter().take(CLAIMED_STATES_MAX) {
-            if !self.claim(&missing).await? {
-                let room = self.batch.room;
+        let mut queue: VecDeque<OwnedEventId> = lack.prev.into_keys().collect();
+        let mut seen: HashSet<OwnedEventId> = queue.iter().cloned().collect();
+        for _ in 0..CLAIMED_STATES_MAX {
+            let Some(event) = queue.pop_front() else { break };
+            if !self.claim(&event).await? {
+                let (room, followers) = (self.batch.room, self.batch.following(&event));
                 tracing::info!(
-                    room.id = %room, event.id = %missing, ?followers,
-                    "no server gave the state at {missing} in {room}"
+                    room.id = %room, event.id = %event, ?followers,
+                    "no server gave the state at {event} in {room}"
                 );
+                queue.extend(followers.into_iter().filter(|follower| seen.insert(follower.clone())));
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ mod replay;
 mod take;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -40,6 +40,7 @@ pub use graft::Graft;
 pub(super) use batch::Batch;
 
 use self::{
+    batch::Claimed,
     fetch::Fetch,
     take::{Outcome, Way},
 };
@@ -90,8 +91,8 @@ pub(super) type Results = BTreeMap<OwnedEventId, Result<(), ReceiveFailure>>;
 pub(super) struct Given {
     /// The state before each of them, whatever they follow on.
     before: Option<StateId>,
-    /// States after events that are not here, by the word of another server.
-    after: HashMap<OwnedEventId, StateId>,
+    /// States by the word of another server.
+    claimed: Claimed,
     /// The one event that our join followed, and the state after it, in a room whose members are not all known.
     entry: Option<(OwnedEventId, StateId)>,
     /// The events that something in the room follows already.
@@ -278,8 +279,8 @@ impl Rooms {
         way: Way,
     ) -> Result<Vec<(OwnedEventId, Outcome)>, RoomError> {
         let order = batch.in_order();
-        let (after, entry) = (batch.given().clone(), batch.entry.clone());
-        let given = Given { before: None, after, entry, followed: batch.followed().await? };
+        let (claimed, entry) = (batch.claimed().clone(), batch.entry.clone());
+        let given = Given { before: None, claimed, entry, followed: batch.followed().await? };
         let mut outcomes = Vec::with_capacity(order.len());
         while outcomes.len() < order.len() {
             let (rest, way) = (&order[outcomes.len()..], way.nth(outcomes.len()));

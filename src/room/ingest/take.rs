@@ -311,6 +311,9 @@ impl Turn {
         if let Some(before) = given.before {
             return Ok(Some((before, true)));
         }
+        if let Some(before) = given.claimed.before.get(pdu.event_id()) {
+            return Ok(Some((*before, false)));
+        }
         let mut states = BTreeSet::new();
         let mut is_ours = true;
         for id in pdu.prev_events() {
@@ -320,7 +323,7 @@ impl Turn {
             let entry = given.entry.as_ref().filter(|(entry, _)| entry == id && self.row.partial);
             let after = after.or(entry.map(|(_, after)| *after));
             is_ours &= after.is_some();
-            match after.or_else(|| given.after.get(id).copied()) {
+            match after.or_else(|| given.claimed.after.get(id).copied()) {
                 Some(after) => drop(states.insert(after)),
                 None => return Ok(None),
             }
