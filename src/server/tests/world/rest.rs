@@ -63,12 +63,16 @@ impl World {
         }
     }
 
-    /// Whether the last word follows everything, wherever somebody is in a room.
+    /// Whether the last word follows everything, wherever somebody is in a room that they know.
     async fn is_settled(&self, rooms: &[Room]) -> bool {
         for room in rooms {
             for node in &self.nodes {
                 let is_here = node.app().rooms.is_here(&room.id).await.unwrap();
-                if is_here && !self.is_stuck(&room.id, node).await && node.heads(&room.id).await.len() > 1 {
+                if !is_here || self.is_stuck(&room.id, node).await {
+                    continue;
+                }
+                let is_partial = node.app().history.is_partial(&room.id).await.unwrap();
+                if is_partial || node.heads(&room.id).await.len() > 1 {
                     return false;
                 }
             }
