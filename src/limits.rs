@@ -310,6 +310,8 @@ pub const PEERS_DOWN_MAX: usize = 50_000;
 pub const TURN_EVENTS_MAX: usize = 50;
 /// Events whose signatures are checked on one thread before another helps (ours; about 2 ms of work).
 pub const VERIFY_CHUNK: usize = 32;
+/// Threads that check the signatures of the events of one answer (ours; it is their memory that counts).
+pub const VERIFY_CHUNKS_AT_ONCE: usize = 8;
 /// Servers that are asked for what events lack, the sender included (ours).
 pub const FETCH_SOURCES_MAX: usize = 5;
 /// These, and those that take the places of some that do not answer or do not let us know anything (ours).

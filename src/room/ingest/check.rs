@@ -1,19 +1,20 @@
 //! From received texts to events whose signatures are good.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, OwnedServerSigningKeyId, RoomId,
     UInt, room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
+use tokio::task::JoinHandle;
 
 use super::ReceiveFailure;
 use crate::{
     dag::{Pdu, Signed, judge::ReceiveError},
     history::{Status, StoredEvent},
     keys::{self, PublicKeyMap, VerifyError},
-    limits::{EVENTS_LOOKED_THROUGH_AT_ONCE, VERIFY_CHUNK},
+    limits::{EVENTS_LOOKED_THROUGH_AT_ONCE, VERIFY_CHUNK, VERIFY_CHUNKS_AT_ONCE},
     peer::{Validity, Wanted},
     room::{RoomError, Rooms},
 };
@@ -129,7 +130,7 @@ impl Rooms {
         rules: &'static RoomVersionRules,
         checked: &mut Checked,
     ) -> Result<(), RoomError> {
-        let (mut wanting, mut ready) = (Vec::new(), Vec::new());
+        let mut wanting = Vec::new();
         for pdu in pdus {
             match wanted(&pdu, rules) {
                 Ok(wanted) => wanting.push((pdu, wanted)),
@@ -143,35 +144,50 @@ impl Rooms {
         ring.gather(self, &wanting, rules).await;
         // Earliest first: a key that was not valid at one moment was not valid at any later one.
         wanting.sort_by_key(|(pdu, _)| pdu.origin_server_ts());
-        for (pdu, wanted) in wanting {
-            let keys = ring.keys_for(self, &pdu, wanted, rules).await;
-            ready.push((pdu, keys));
-        }
-        if ready.len() <= VERIFY_CHUNK {
-            ready.into_iter().for_each(|(pdu, keys)| checked.note(pdu, &keys, rules));
-            return Ok(());
-        }
-        let mut tasks = Vec::new();
-        while !ready.is_empty() {
-            let chunk = ready.split_off(ready.len().saturating_sub(VERIFY_CHUNK));
-            tasks.push(self.0.tasks.spawn_blocking(move || {
+        let is_little = wanting.len() <= VERIFY_CHUNK;
+        let (mut wanting, mut tasks) = (wanting.into_iter().peekable(), VecDeque::new());
+        while wanting.peek().is_some() {
+            let mut chunk = Vec::with_capacity(VERIFY_CHUNK);
+            for (pdu, wanted) in wanting.by_ref().take(VERIFY_CHUNK) {
+                let keys = ring.keys_for(self, &pdu, wanted, rules).await;
+                chunk.push((pdu, keys));
+            }
+            let check = move || {
                 let mut part = Checked::default();
                 chunk.into_iter().for_each(|(pdu, keys)| part.note(pdu, &keys, rules));
                 part
-            }));
+            };
+            if is_little {
+                checked.add(check());
+                continue;
+            }
+            // Each takes a thread, and each event a copy of the keys.
+            if tasks.len() >= VERIFY_CHUNKS_AT_ONCE
+                && let Some(task) = tasks.pop_front()
+            {
+                checked.add(done(task).await?);
+            }
+            tasks.push_back(self.0.tasks.spawn_blocking(check));
         }
         for task in tasks {
-            let part = task.await.map_err(|_| RoomError::Closed)?;
-            checked.events.extend(part.events);
-            checked.pruned.extend(part.pruned);
-            checked.unverified.extend(part.unverified);
-            checked.failures.extend(part.failures);
+            checked.add(done(task).await?);
         }
         Ok(())
     }
 }
 
+async fn done(task: JoinHandle<Checked>) -> Result<Checked, RoomError> {
+    task.await.map_err(|_| RoomError::Closed)
+}
+
 impl Checked {
+    fn add(&mut self, part: Self) {
+        self.events.extend(part.events);
+        self.pruned.extend(part.pruned);
+        self.unverified.extend(part.unverified);
+        self.failures.extend(part.failures);
+    }
+
     /// Takes out of `pdus` what is stored, and has it among what it is.
     fn note_stored(
         &mut self,
