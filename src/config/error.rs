@@ -105,6 +105,8 @@ impl Config {
             ("rate_limits.messages", limits.messages),
             ("rate_limits.joins", limits.joins),
             ("rate_limits.invites", limits.invites),
+            ("rate_limits.invites_by_server", limits.invites_by_server),
+            ("rate_limits.invites_received", limits.invites_received),
             ("rate_limits.reports", limits.reports),
             ("rate_limits.general", limits.general),
         ];

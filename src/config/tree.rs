@@ -235,6 +235,10 @@ sections! {
         joins: Rate = Rate { per_second: 1.0, burst: 30 },
         /// Invites, by user.
         invites: Rate = Rate { per_second: 1.0, burst: 30 },
+        /// Invites that another server brings, by server.
+        invites_by_server: Rate = Rate { per_second: 1.0, burst: 200 },
+        /// Invites that other servers bring, by the user invited.
+        invites_received: Rate = Rate { per_second: 0.02, burst: 50 },
         /// Reports of events, rooms and users, by user.
         reports: Rate = Rate { per_second: 0.05, burst: 20 },
         /// Everything else that the specification wants limited, by user or else by address.

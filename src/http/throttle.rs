@@ -14,7 +14,7 @@ use governor::{
     state::keyed::DefaultKeyedStateStore,
 };
 use http::Method;
-use ruma::OwnedUserId;
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 
 use super::{Failure, Peer};
 use crate::{
@@ -87,6 +87,7 @@ impl Class {
 enum Who {
     User(OwnedUserId),
     Address(IpAddr),
+    Server(OwnedServerName),
 }
 
 /// The server's clock, for governor.
@@ -113,6 +114,8 @@ struct Buckets {
     messages: Bucket,
     joins: Bucket,
     invites: Bucket,
+    invites_by_server: Bucket,
+    invites_received: Bucket,
     reports: Bucket,
     general: Bucket,
 }
@@ -129,6 +132,8 @@ impl Throttle {
             messages: bucket(limits.messages),
             joins: bucket(limits.joins),
             invites: bucket(limits.invites),
+            invites_by_server: bucket(limits.invites_by_server),
+            invites_received: bucket(limits.invites_received),
             reports: bucket(limits.reports),
             general: bucket(limits.general),
         }))
@@ -161,20 +166,39 @@ impl Throttle {
         };
         // Nobody can be told from anybody else behind a Unix socket whose proxy names no client.
         let Some(who) = who else { return Ok(()) };
-        bucket.check_key(&who).map_err(|early| {
-            let now = buckets.clock.monotonic();
-            Failure::limit_exceeded(early.wait_time_from(now).max(Duration::from_millis(1)))
-        })
+        buckets.check(bucket, &who)
+    }
+
+    /// Counts an invite of one of our users that another server brings.
+    ///
+    /// # Errors
+    /// 429 with the time to wait, when there were too many, by the server or of the user.
+    pub fn admit_invite(&self, origin: &ServerName, invited: &UserId) -> Result<(), Failure> {
+        let Some(buckets) = &self.0 else { return Ok(()) };
+        buckets.check(&buckets.invites_by_server, &Who::Server(origin.to_owned()))?;
+        buckets.check(&buckets.invites_received, &Who::User(invited.to_owned()))
     }
 
     /// Forgets whose buckets are full again; to be called now and then.
     pub fn forget(&self) {
         let Some(buckets) = &self.0 else { return };
-        let Buckets { clock: _, login, registration, messages, joins, invites, reports, general } = buckets;
-        for bucket in [login, registration, messages, joins, invites, reports, general] {
+        let Buckets { clock: _, login, registration, messages, joins, invites, reports, general, .. } =
+            buckets;
+        let Buckets { invites_by_server, invites_received, .. } = buckets;
+        let of_invites = [invites, invites_by_server, invites_received];
+        for bucket in of_invites.into_iter().chain([login, registration, messages, joins, reports, general]) {
             bucket.retain_recent();
             bucket.shrink_to_fit();
         }
+    }
+}
+
+impl Buckets {
+    fn check(&self, bucket: &Bucket, who: &Who) -> Result<(), Failure> {
+        bucket.check_key(who).map_err(|early| {
+            let now = self.clock.monotonic();
+            Failure::limit_exceeded(early.wait_time_from(now).max(Duration::from_millis(1)))
+        })
     }
 }
 
@@ -204,7 +228,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use http::Method;
-    use ruma::{device_id, user_id};
+    use ruma::{OwnedServerName, OwnedUserId, device_id, user_id};
 
     use super::{Class, Throttle};
     use crate::{
@@ -292,5 +316,26 @@ mod tests {
         limits.enabled = false;
         let throttle = Throttle::new(&limits, &clock);
         assert_eq!([say(&throttle, "1.1.1.1"), say(&throttle, "1.1.1.1")], [true, true]);
+    }
+
+    #[test]
+    fn invites_of_others_are_counted_by_server_and_by_user() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(0));
+        let limits = RateLimits {
+            invites_by_server: Rate { per_second: 1.0, burst: 3 },
+            invites_received: Rate { per_second: 1.0, burst: 2 },
+            ..RateLimits::default()
+        };
+        let throttle = Throttle::new(&limits, &clock);
+        let invite = |server: &str, user: &str| {
+            let server = OwnedServerName::try_from(server).unwrap();
+            let user = OwnedUserId::try_from(user).unwrap();
+            throttle.admit_invite(&server, &user).map_err(|failure| failure.status().as_u16())
+        };
+        assert_eq!([invite("b", "@alice:a"), invite("c", "@alice:a")], [Ok(()), Ok(())]);
+        assert_eq!(invite("d", "@alice:a"), Err(429), "whoever sends it");
+        assert_eq!([invite("b", "@bob:a"), invite("b", "@carol:a")], [Ok(()), Ok(())]);
+        assert_eq!(invite("b", "@dave:a"), Err(429), "whoever is invited");
+        assert_eq!(invite("c", "@dave:a"), Ok(()));
     }
 }

@@ -27,6 +27,6 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let named = Named::read(&call)?;
     let Body { room_version: version, event, invite_room_state } = call.json()?;
     let invitation = Invitation { version, event, state: invite_room_state.unwrap_or_default() };
-    let signed = app.federation.invite(&named.origin, (&named.room, &named.event_id), invitation).await?;
+    let signed = super::invite(&app, &named, invitation).await?;
     Ok(Json(json!({ "event": signed })).into_response())
 }

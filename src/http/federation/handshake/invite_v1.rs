@@ -32,6 +32,6 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let state = body.unsigned.invite_room_state.unwrap_or_default();
     let Handed { named, pdu: event } = Handed::read(&call)?;
     let invitation = Invitation { version, event, state };
-    let signed = app.federation.invite(&named.origin, (&named.room, &named.event_id), invitation).await?;
+    let signed = super::invite(&app, &named, invitation).await?;
     Ok(Json(json!([200, { "event": signed }])).into_response())
 }

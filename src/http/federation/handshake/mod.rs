@@ -12,13 +12,15 @@ mod send_knock;
 mod send_leave;
 
 use http::Method;
-use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
+use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId};
+use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Origin;
 use crate::{
     federation::HandedOver,
-    http::{Access, Call, Failure, Routes},
+    http::{Access, App, Call, Failure, Routes},
+    room::Invitation,
 };
 
 const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
@@ -54,6 +56,19 @@ fn handed<'a>(
     pdu: &'a RawValue,
 ) -> HandedOver<'a> {
     HandedOver { origin, room, event_id, pdu }
+}
+
+/// Hands on an invite, unless its server has brought too many or the user has got too many.
+async fn invite(app: &App, named: &Named, invitation: Invitation) -> Result<CanonicalJsonObject, Failure> {
+    #[derive(Deserialize)]
+    struct Event {
+        state_key: OwnedUserId,
+    }
+    // What names nobody is refused below.
+    if let Ok(event) = serde_json::from_str::<Event>(invitation.event.get()) {
+        app.throttle.admit_invite(&named.origin, &event.state_key)?;
+    }
+    Ok(app.federation.invite(&named.origin, (&named.room, &named.event_id), invitation).await?)
 }
 
 /// Who asks a hand-written endpoint, and what its path names.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Server, via};
 use crate::{
+    config::Config,
     dag::{Pdu, versions},
     history::tables::FAREWELLS,
     http::Wire,
@@ -64,6 +65,30 @@ async fn an_invite_arrives_and_is_accepted() {
         assert!(sync["rooms"]["join"][room.as_str()].is_object(), "{version}: {sync}");
         assert!(sync["rooms"]["invite"][room.as_str()].is_null());
     }
+}
+
+/// Whoever is invited again and again from elsewhere hears of some of it only.
+#[tokio::test]
+async fn invites_from_elsewhere_are_limited() {
+    let (_, a, b) = two().await;
+    let burst = usize::try_from(Config::default().rate_limits.invites_received.burst).unwrap();
+    let alice = a.register("alice").await;
+    b.register("bob").await;
+    b.register("ben").await;
+    let mut answers = Vec::new();
+    for number in 0..=burst {
+        // Nor may one user invite so many at once.
+        a.clock.advance(Duration::from_millis(500));
+        let room = a.room(&alice, "12", json!({ "preset": "private_chat" })).await;
+        let invite = format!("POST /rooms/{room}/invite");
+        answers.push(a.met(&alice, &invite, json!({ "user_id": "@bob:b.org" })).await);
+        if number == burst {
+            answers.push(a.met(&alice, &invite, json!({ "user_id": "@ben:b.org" })).await);
+        }
+    }
+    let taken = answers.iter().filter(|answer| **answer == json!({})).count();
+    assert_eq!(taken, burst + 1, "{answers:?}");
+    assert_eq!(answers[burst], "502 M_UNKNOWN", "bob has had enough, and ben not");
 }
 
 #[tokio::test]
