@@ -48,6 +48,8 @@ impl Federation {
             error => error,
         })?;
         match has_place(&event) {
+            // A server in the room gets its state whole, and may fetch it part by part.
+            true if self.history.is_current(&event).await? => Ok(event.pdu.json().to_owned()),
             true => sight.show(&event).await,
             false => Err(NO_EVENT),
         }

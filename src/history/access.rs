@@ -2,9 +2,9 @@
 
 use ruma::{RoomId, UserId, events::StateEventType};
 
-use super::History;
+use super::{History, StoredEvent};
 use crate::{
-    dag::{StateId, visibility::Visibility},
+    dag::{StateId, StateKey, visibility::Visibility},
     log::Audience,
     store::StoreError,
     types::{Lane, Position},
@@ -48,6 +48,21 @@ impl History {
     /// When the store fails.
     pub async fn readable_state(&self, user: &UserId, room: &RoomId) -> Result<Option<StateId>, StoreError> {
         Ok(self.reach(user, room).await?.map(|reach| reach.state))
+    }
+
+    /// Whether an event is part of the current state of its room.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_current(&self, event: &StoredEvent) -> Result<bool, StoreError> {
+        let (Some(position), Some(state)) =
+            (event.pdu.state_position(), self.current_state(event.pdu.room_id()).await?)
+        else {
+            return Ok(false);
+        };
+        let StateKey { event_type, state_key } = position.into();
+        let found = self.state_entry(state, event_type, &state_key).await?;
+        Ok(found.is_some_and(|value| value.event_id == event.pdu.event_id()))
     }
 
     /// Whether a state lets everybody read the room.

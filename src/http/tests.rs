@@ -22,7 +22,7 @@ use ruma::{
         session::{logout, refresh_token},
         state::send_state_event,
     },
-    device_id, owned_server_name, user_id,
+    device_id, user_id,
 };
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
@@ -86,6 +86,11 @@ pub(super) async fn services_over(config: Config, clock: Arc<ManualClock>, db: D
     services_by(config, Arc::new(Isolated), Appservices::default(), (clock, db)).await
 }
 
+/// Services of a server among others.
+pub(super) async fn services_among(config: Config, net: Arc<dyn Net>, clock: Arc<ManualClock>) -> Services {
+    services_by(config, net, Appservices::default(), (clock, Db::new(Arc::new(Memory::new())))).await
+}
+
 pub(super) async fn services_for(config: Config, net: Arc<dyn Net>, appservices: Appservices) -> Services {
     let db = Db::new(Arc::new(Memory::new()));
     services_by(config, net, appservices, (Arc::new(ManualClock::at(0)), db)).await
@@ -102,7 +107,7 @@ async fn services_by(
     let log = Log::open(db, &tasks).await.unwrap();
     // In a box: it holds every service and all settings.
     Box::pin(Services::open(Foundation {
-        signing_key: Arc::new(SigningKey::from_seed(owned_server_name!("localhost"), "1", [1; 32]).unwrap()),
+        signing_key: Arc::new(SigningKey::from_seed(config.server_name.clone(), "1", [1; 32]).unwrap()),
         config,
         ports: Ports { clock, rng: Arc::new(SeededRng::new(1)) },
         registration_secret: String::from("secret"),

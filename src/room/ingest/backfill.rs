@@ -1,10 +1,13 @@
 //! The past of a room, from the servers that were there.
 
-use ruma::{OwnedEventId, RoomId, UInt, api::federation::backfill::get_backfill};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use ruma::{EventId, OwnedEventId, RoomId, UInt, api::federation::backfill::get_backfill};
 
 use super::{batch::Batch, fetch::Fetch, take::Way};
 use crate::{
     dag::Signed,
+    history::Status,
     limits::{BACKFILL_EVENTS, BACKFILL_FROM_MAX, BACKFILL_NUMBER_FIRST},
     room::{RoomError, Rooms},
     types::Position,
@@ -58,11 +61,37 @@ impl Fetch<'_, '_> {
             let mut texts = answer.pdus;
             texts.truncate(BACKFILL_EVENTS);
             let events: Vec<Signed> = self.check(texts).await?;
+            let events = self.in_gap(missing, events).await?;
             if self.batch.extend(events) > 0 {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Without what lies only behind events that have their place here: from before this server left, say, when it
+    /// has come again. That is missing there, and is got when somebody looks back as far.
+    async fn in_gap(&self, missing: &[OwnedEventId], events: Vec<Signed>) -> Result<Vec<Signed>, RoomError> {
+        let given: HashMap<&EventId, &Signed> =
+            events.iter().map(|event| (event.pdu().event_id(), event)).collect();
+        let named = events.iter().flat_map(|event| event.pdu().prev_events()).chain(missing);
+        let named: BTreeSet<OwnedEventId> = named.cloned().collect();
+        let named: Vec<OwnedEventId> = named.into_iter().collect();
+        let stored = self.batch.rooms.0.history.events(&named).await?.into_iter().flatten();
+        let placed = stored.filter(|event| event.status != Status::Outlier);
+        let placed: HashSet<OwnedEventId> = placed.map(|event| event.pdu.event_id().to_owned()).collect();
+        let (mut found, mut next, mut is_whole) = (HashSet::new(), missing.to_vec(), true);
+        while let Some(id) = next.pop() {
+            match given.get(&*id) {
+                _ if placed.contains(&id) => {}
+                Some(event) if found.insert(id) => next.extend(event.pdu().prev_events().iter().cloned()),
+                Some(_) => {}
+                // What is on the other side of it cannot be told.
+                None => is_whole = false,
+            }
+        }
+        let is_here = |event: &Signed| !is_whole || found.contains(event.pdu().event_id());
+        Ok(events.into_iter().filter(is_here).collect())
     }
 
     /// Gets the state where the batch begins.

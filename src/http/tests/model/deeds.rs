@@ -74,6 +74,20 @@ impl Town {
         }
     }
 
+    /// Something happens in a room that may go over two servers.
+    pub(super) async fn deed_abroad(&mut self) {
+        self.tick();
+        let (who, room) = (self.somebody(), self.below(self.rooms.len()));
+        match self.below(24) {
+            0..=7 => self.move_about(who, room).await,
+            8..=9 => self.set_visibility(who, room).await,
+            10..=11 => self.set_something(who, room).await,
+            12..=13 => self.redact(who, room).await,
+            14 => self.react(who, room).await,
+            _ => self.say(who, room).await,
+        }
+    }
+
     /// Somebody ends their account, and wants to be forgotten; unless they are the last in a room.
     pub(super) async fn erase(&mut self, who: usize) {
         let user = UserId::parse(&*self.people[who].id).unwrap();
@@ -99,6 +113,7 @@ impl Town {
         let whom = self.below(self.people.len());
         let id = self.rooms[room].id.clone();
         let target = json!({ "user_id": self.people[whom].id });
+        let via = if self.abroad.is_some() { "?via=a.org&via=b.org" } else { "" };
         let membership = String::from(self.rooms[room].member(&self.people[who].id));
         let is_in = membership == "join";
         let path = |verb: &str| format!("POST /rooms/{id}/{verb}");
@@ -107,11 +122,13 @@ impl Town {
         let (verb, body) = match self.below(8) {
             0 | 3..=5 if is_last => return,
             0 | 1 if membership == "leave" && self.chance(1, 2) => {
-                self.act(who, room, (&format!("POST /knock/{id}"), json!({}))).await;
+                self.act(who, room, (&format!("POST /knock/{id}{via}"), json!({}))).await;
                 return;
             }
-            _ if !is_in && membership != "leave" && self.chance(1, 2) => ("join", json!({})),
-            0..=2 if !is_in => ("join", json!({})),
+            number if !is_in && (number < 3 || (membership != "leave" && self.chance(1, 2))) => {
+                self.act(who, room, (&format!("POST /join/{id}{via}"), json!({}))).await;
+                return;
+            }
             3 | 0 => ("leave", json!({})),
             1 | 2 => ("invite", target),
             4 => ("kick", target),

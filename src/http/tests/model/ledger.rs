@@ -8,6 +8,8 @@ use serde_json::Value;
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts>
 const HOPS: usize = 3;
+/// The level that redacting what others said takes.
+const REDACT_LEVEL: i64 = 50;
 /// The level that mentioning the whole room takes.
 const ROOM_MENTION_LEVEL: i64 = 50;
 
@@ -174,6 +176,50 @@ impl Room {
         event.redacted.is_none() && !self.stays(user).iter().any(|(opened, _)| opened < then)
     }
 
+    /// While a server has had users in the room: the joining of the first, and the event that ended it.
+    pub(super) fn presence(&self, server: &str) -> Vec<(usize, Option<usize>)> {
+        let (mut joined, mut found): (BTreeSet<&str>, Vec<(usize, Option<usize>)>) = Default::default();
+        for (at, event) in self.events.iter().enumerate() {
+            let Some(user) = event.key.as_deref().filter(|user| user.ends_with(&format!(":{server}"))) else {
+                continue;
+            };
+            let was_in = !joined.is_empty();
+            match event.membership_of(user) {
+                Some("join") => joined.insert(user),
+                Some(_) => joined.remove(user),
+                None => continue,
+            };
+            match (was_in, joined.is_empty()) {
+                (false, false) => found.push((at, None)),
+                (true, true) => found.last_mut().unwrap().1 = Some(at),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Whether a server that is in the room may see the event at `at`: one of its users may, by the state before
+    /// or after it.
+    pub(super) fn server_sees(&self, server: &str, at: usize) -> bool {
+        let ours = |user: &&str| user.ends_with(&format!(":{server}"));
+        [at, at + 1].into_iter().any(|upto| {
+            let everybody = self.events[..upto].iter().filter_map(|event| event.key.as_deref()).filter(ours);
+            let mut memberships = everybody.map(|user| self.member_before(user, upto));
+            match self.visibility_before(upto) {
+                "invited" => memberships.any(|membership| matches!(membership, "join" | "invite")),
+                "joined" => memberships.any(|membership| membership == "join"),
+                _ => true,
+            }
+        })
+    }
+
+    /// Whether a server came too late for what an erased user said.
+    pub(super) fn is_kept_from_server(&self, server: &str, at: usize) -> bool {
+        let event = &self.events[at];
+        let Some(then) = self.erased.get(&event.sender) else { return false };
+        event.redacted.is_none() && !self.presence(server).iter().any(|(opened, _)| opened < then)
+    }
+
     pub(super) fn place(&self, id: &str) -> Option<usize> {
         self.events.iter().position(|event| event.id == id)
     }
@@ -208,6 +254,12 @@ impl Room {
         }
         let levels = state.get(&("m.room.power_levels", "")).map(|at| &self.events[*at].content);
         levels.and_then(|levels| levels["users"][user].as_i64()).unwrap_or(0)
+    }
+
+    /// Whether the redaction at `at` has an effect on the event at `target`.
+    pub(super) fn may_redact(&self, at: usize, target: usize) -> bool {
+        let sender = &self.events[at].sender;
+        *sender == self.events[target].sender || self.level_before(sender, at) >= REDACT_LEVEL
     }
 
     /// What the default push rules say of an event: whether it notifies, and whether it is a highlight.

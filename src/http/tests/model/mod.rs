@@ -1,11 +1,13 @@
-//! Random users of one server against plain lists of what they did, over HTTP without sockets.
+//! Random users of a server, or of two, against plain lists of what they did, over HTTP without sockets.
 //!
 //! Clients of every kind of sync lose answers, ask again, move their windows, begin anew and stay away; in the
 //! end each must believe what a naive recount says ([`ledger`]). And whoever looks into a room, by whatever
-//! endpoint, must be served the events that they may see and no others ([`sight`]). A seed decides everything
+//! endpoint, must be served the events that they may see and no others ([`sight`]); also where a room goes over two
+//! servers, and the servers themselves when they read of each other's rooms ([`abroad`]). A seed decides everything
 //! that chance decides. By hand: `SEEDS=1000` runs as many (`FROM=2000` not from the first), `SEED=7` runs one
 //! (`TELL=1` tells each request, `TELL=all` each answer too), with `cargo test --lib http::tests::model`.
 
+mod abroad;
 mod deeds;
 mod follower;
 mod glance;
