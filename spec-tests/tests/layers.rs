@@ -355,7 +355,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("4_3", "special_addresses_are_not_connected_to"),
     ("4_5", "a_name_does_not_lead_into_this_machine"),
     ("4_7", "an_answer_without_end_is_cut_off"),
-    ("5_4", "many_senders_make_one_chain"),
     ("5_10", "a_waiter_wakes_for_its_own_lanes_only"),
     ("6_5", "cve_2020_26891_pages_show_parameters_as_text_and_run_nothing"),
     ("7_1", "ghsa_v2x6_m99h_vqxx_swapped_parameters"),
@@ -375,7 +374,6 @@ const ROWS_WITHOUT_TEST: &[(&str, &str)] = &[
     ("5_3", "patterns are matched by crates that take linear time"),
     ("5_8", "bodies are never unpacked"),
     ("7_10", "there is no LDAP"),
-    ("8_a", "Complement runs them"),
 ];
 
 /// All rows: sections with how many rows they have.

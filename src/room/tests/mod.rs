@@ -1,5 +1,6 @@
 //! Rooms on the memory engine.
 
+mod busy;
 mod delayed;
 mod model;
 mod reading;

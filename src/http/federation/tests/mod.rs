@@ -9,6 +9,7 @@ mod odd;
 mod questions;
 mod rows;
 mod surface;
+mod twelve;
 
 use std::sync::Arc;
 
