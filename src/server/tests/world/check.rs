@@ -190,7 +190,14 @@ impl World {
             let state = client.node.state(room).await;
             let lanes = app.log.subscriptions(&Audience::Account(client.user.clone())).await.unwrap();
             let opened = lanes.intervals(&Lane::Room(room.clone())).last().unwrap().opened;
-            let timeline = client.node.timeline(room, opened).await;
+            let mut timeline = client.node.timeline(room, opened).await;
+            let events = app.history.events(&timeline).await.unwrap().into_iter().flatten();
+            // What was taken too early, before the members were known, is shown no more.
+            let shown: BTreeSet<OwnedEventId> = events
+                .filter(|event| event.is_shown())
+                .map(|event| event.pdu.event_id().to_owned())
+                .collect();
+            timeline.retain(|id| shown.contains(id));
             {
                 let seen = client.seen.lock();
                 let who = format!("{} of {} in {room}", client.device, client.user);

@@ -63,17 +63,26 @@ impl World {
         }
     }
 
-    /// Whether the last word follows everything, wherever somebody is in a room that they know.
+    /// Whether the last word follows everything, at all who believe in one another.
     async fn is_settled(&self, rooms: &[Room]) -> bool {
         for room in rooms {
+            let mut inside = Vec::new();
             for node in &self.nodes {
                 let is_here = node.app().rooms.is_here(&room.id).await.unwrap();
                 if !is_here || self.is_stuck(&room.id, node).await {
                     continue;
                 }
-                let is_partial = node.app().history.is_partial(&room.id).await.unwrap();
-                if is_partial || node.heads(&room.id).await.len() > 1 {
+                if node.app().history.is_partial(&room.id).await.unwrap() {
                     return false;
+                }
+                inside.push(node.clone());
+            }
+            for party in self.parties(&room.id, &inside).await {
+                let heads = party[0].heads(&room.id).await;
+                for node in &party {
+                    if heads.len() > 1 || node.heads(&room.id).await != heads {
+                        return false;
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ruma::RoomId;
 
 use super::{World, node::Node};
-use crate::history::StoredEvent;
+use crate::{history::StoredEvent, types::Position};
 
 impl World {
     /// Prints what each server has of a room.
@@ -32,6 +32,11 @@ impl Node {
         events.sort_by_key(|event| (event.pdu.depth(), event.pdu.event_id().to_owned()));
         for event in events {
             let _ = writeln!(text, "  {}", line(&event));
+        }
+        for id in self.timeline(room, Position::ZERO).await {
+            let status =
+                self.app().history.event(&id).await.unwrap().map(|event| (event.position.0, event.status));
+            let _ = writeln!(text, "  in the timeline: {} {status:?}", short(&id));
         }
         text
     }
