@@ -196,7 +196,7 @@ impl Federation {
         self.enter(server, room).await?;
         let event = self.history.event(event_id).await?;
         let event = event.filter(|event| event.pdu.room_id() == room);
-        let states = event.and_then(|event| event.states).ok_or(NO_EVENT)?;
+        let states = event.and_then(|event| event.sound_states()).ok_or(NO_EVENT)?;
         Ok(self.state_with_chain(states.before).await?)
     }
 

@@ -24,6 +24,7 @@ const HAS_STATES: u8 = 1;
 const MOVES_AFTER: u8 = 2;
 const MOVES_CURRENT: u8 = 4;
 const HAS_NOTES: u8 = 8;
+const UNSOUND: u8 = 16;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,10 @@ pub struct EventNotes {
     pub redacted_by: Option<OwnedEventId>,
     /// Why it was rejected or soft-failed.
     pub reason: Option<String>,
+    /// The states around it lack members who were never known here: our users have left before that. Clients were
+    /// shown it by these states; nothing is built on them.
+    #[serde(skip)]
+    pub unsound: bool,
 }
 
 /// An event as it is stored.
@@ -106,6 +111,12 @@ impl StoredEvent {
     #[must_use]
     pub fn rules(&self) -> &'static RoomVersionRules {
         versions::rules(&self.version).expect("only events of supported versions are stored")
+    }
+
+    /// The states around it, if they can be built on.
+    #[must_use]
+    pub fn sound_states(&self) -> Option<States> {
+        self.states.filter(|_| !self.notes.unsound)
     }
 
     /// Whether clients may be shown this event, visibility aside.
@@ -182,8 +193,9 @@ impl StoredEvent {
                 roots.push(current);
             }
         }
-        let has_notes = self.notes != EventNotes::default();
+        let has_notes = self.notes != EventNotes { unsound: self.notes.unsound, ..EventNotes::default() };
         flags |= if has_notes { HAS_NOTES } else { 0 };
+        flags |= if self.notes.unsound { UNSOUND } else { 0 };
         out.extend_from_slice(&[FORMAT, self.status as u8, flags, u8::try_from(number).unwrap_or_default()]);
         roots.iter().for_each(|root| out.extend_from_slice(&root.0));
         if has_notes {
@@ -221,15 +233,11 @@ impl StoredEvent {
         let after = root(MOVES_AFTER, before)?;
         let current = root(MOVES_CURRENT, after)?;
         let states = (flags & HAS_STATES != 0).then_some(States { before, after, current });
-        let notes = match flags & HAS_NOTES != 0 {
-            true => {
-                let (notes, tail) =
-                    postcard::take_from_bytes(rest).map_err(|error| corrupt(&error.to_string()))?;
-                rest = tail;
-                notes
-            }
-            false => EventNotes::default(),
-        };
+        let mut notes = EventNotes::default();
+        if flags & HAS_NOTES != 0 {
+            (notes, rest) = postcard::take_from_bytes(rest).map_err(|error| corrupt(&error.to_string()))?;
+        }
+        notes.unsound = flags & UNSOUND != 0;
         let text = String::from_utf8(rest.to_vec()).map_err(|_| corrupt("not UTF-8"))?;
         let pdu = Pdu::load(text, event_id.to_owned(), rules).map_err(|error| corrupt(&error.to_string()))?;
         let pdu = if status == Status::Rejected { pdu.into_rejected() } else { pdu };
@@ -268,6 +276,8 @@ mod tests {
             for (status, notes) in [
                 (Status::Timeline, EventNotes::default()),
                 (Status::Outlier, notes.clone()),
+                (Status::Timeline, EventNotes { unsound: true, ..EventNotes::default() }),
+                (Status::Timeline, EventNotes { unsound: true, ..notes.clone() }),
                 (Status::Rejected, EventNotes { reason: Some("no".into()), ..EventNotes::default() }),
             ] {
                 let event = StoredEvent {

@@ -259,6 +259,33 @@ async fn one_may_leave_before_the_members_are_known() {
     assert_eq!(d.state(&room).await, a.state(&room).await);
 }
 
+/// What was said in a stay whose members were never known is no ground to judge by in a later one.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_built_on_a_stay_whose_members_were_never_known() {
+    for version in ["6", "12"] {
+        let (wire, room) = scene(version).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        let said = d.say("dave@d", &room, "who is here?").await.unwrap();
+        wire.drive().await;
+        wire.cut.lock().insert((a.name.clone(), d.name.clone()));
+        wire.cut.lock().insert((c.name.clone(), d.name.clone()));
+        let answer = c.say("carol@c", &room, "I am").await.unwrap();
+        let answer = c.history().event(&answer).await.unwrap().unwrap();
+        assert_eq!(answer.pdu.prev_events(), [said], "{version}");
+        d.rooms().leave(&user("dave@d"), &room, None).await.unwrap();
+        wire.drive().await;
+        wire.lies.lock().clear();
+        d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
+        d.rooms().whole(&room).await.unwrap();
+
+        assert_eq!(d.receive(&c, &[&answer.pdu]).await, ["ok"], "{version}");
+        assert_eq!(d.status(answer.pdu.event_id()).await, Some(Status::Timeline), "{version}");
+        wire.cut.lock().clear();
+        wire.drive().await;
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+    }
+}
+
 /// Whoever was put out before anybody told them anything is out once all say so, and not before.
 #[tokio::test(start_paused = true)]
 async fn a_join_that_nobody_knows_of_comes_to_nothing() {

@@ -148,7 +148,7 @@ impl<'a> Batch<'a> {
                             stored.status,
                             Status::Timeline | Status::Backfilled | Status::SoftFailed | Status::Rejected
                         );
-                    if !is_placed && stored.pdu.depth() < self.floor {
+                    if stored.notes.unsound || !is_placed && stored.pdu.depth() < self.floor {
                         continue;
                     }
                     prev.remove(&id);

@@ -23,7 +23,7 @@ use crate::{
     },
     history::{
         EventNotes, RoomRow, States, Status, StoredEvent,
-        tables::{AMENDMENTS, HeadRow, Part, RETRIES},
+        tables::{AMENDMENTS, HeadRow, PARTIAL, Part, RETRIES},
     },
     limits::STATE_EVENTS_MAX,
     room::{RoomError, Rooms, turn::Turn, until_settled},
@@ -126,7 +126,7 @@ impl Rooms {
             None => Turn::begin_new(self, &room, RoomRow { serial: 1, ..(**row).clone() }).await?,
         };
         let before = turn.note_applied(applied);
-        turn.forget_earlier_stay();
+        turn.forget_earlier_stay().await?;
         turn.join_at(event.clone(), before).await?;
         if let Some(servers) = partial {
             turn.let_in(servers).await?;
@@ -165,7 +165,18 @@ impl Rooms {
 
 impl Turn {
     /// What was found out late about the state of an earlier stay says nothing about this one.
-    fn forget_earlier_stay(&mut self) {
+    async fn forget_earlier_stay(&mut self) -> Result<(), RoomError> {
+        if self.row.partial {
+            let history = self.rooms.0.history.clone();
+            let partial = history.log().db().row(&PARTIAL, &(self.room_id.clone(),)).await?;
+            let join = match partial {
+                Some(partial) => history.event(&partial.join).await?,
+                None => None,
+            };
+            if let Some(join) = join {
+                self.distrust_since(&join).await?;
+            }
+        }
         self.row.partial = false;
         if self.row.amended > 0 {
             self.row.amended = 0;
@@ -175,6 +186,7 @@ impl Turn {
                 commit.delete(&RETRIES, &key);
             }));
         }
+        Ok(())
     }
 
     /// Makes a join the only head of the room; `before` is the state before it. What was known of the room

@@ -134,7 +134,7 @@ impl Rooms {
         let (Some(partial), Some(join)) = (partial, join) else { return Ok(Completion::Open) };
         if row.joined == row.remote {
             // Nobody of ours is there any more.
-            until_settled!(self.try_make_whole(room, None))?;
+            until_settled!(self.try_make_whole(room, (&join, None)))?;
             return Ok(Completion::Whole);
         }
         let mut batch = Batch::new(self, room, row);
@@ -149,7 +149,7 @@ impl Rooms {
             };
             for at in before.into_iter().chain([join.pdu.event_id()]) {
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
-                    until_settled!(self.try_make_whole(room, Some((&join, &applied))))?;
+                    until_settled!(self.try_make_whole(room, (&join, Some(&applied))))?;
                     return Ok(Completion::Whole);
                 }
             }
@@ -164,9 +164,9 @@ impl Rooms {
     async fn try_make_whole(
         &self,
         room: &RoomId,
-        found: Option<(&Arc<StoredEvent>, &Applied)>,
+        (join, found): (&Arc<StoredEvent>, Option<&Applied>),
     ) -> Result<(), RoomError> {
-        if let Some((join, applied)) = found {
+        if let Some(applied) = found {
             // Whoever reads may remember the states from before for a moment, so that the room is told to be another,
             // and whole, only after that.
             let mut turn = Turn::begin_at_rest(self, room).await?;
@@ -180,6 +180,9 @@ impl Rooms {
         let mut turn = Turn::begin_at_rest(self, room).await?;
         if !turn.row.partial {
             return Ok(());
+        }
+        if found.is_none() {
+            turn.distrust_since(join).await?;
         }
         turn.row.partial = false;
         if found.is_some() {

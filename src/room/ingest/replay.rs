@@ -60,6 +60,21 @@ impl Turn {
         Ok(())
     }
 
+    /// Has nothing be built on what was judged in a stay whose members were never known. What was found bad has not been
+    /// judged.
+    pub(super) async fn distrust_since(&mut self, join: &StoredEvent) -> Result<(), RoomError> {
+        let shown = self.shown_since(join).await?;
+        for event in shown.into_values().filter(|event| event.status == Status::Timeline) {
+            let notes = EventNotes { unsound: true, ..event.notes.clone() };
+            self.rewrite(StoredEvent { notes, ..(*event).clone() });
+        }
+        for event in self.hidden_since().await?.into_values() {
+            let notes = EventNotes { reason: None, ..event.notes.clone() };
+            self.rewrite(StoredEvent { status: Status::Outlier, states: None, notes, ..(*event).clone() });
+        }
+        Ok(())
+    }
+
     /// The state of the room by the events that nothing follows.
     pub(super) async fn state_of_heads(&mut self) -> Result<StateId, RoomError> {
         let mut states = BTreeSet::new();
@@ -159,7 +174,7 @@ impl Turn {
         for id in event.pdu.prev_events() {
             let entry = given.entry.as_ref().filter(|(entry, _)| entry == id).map(|(_, after)| *after);
             let known = self.known(id).await?.filter(|known| known.pdu.room_id() == self.room_id);
-            let known = known.and_then(|known| known.states).map(|states| states.after);
+            let known = known.and_then(|known| known.sound_states()).map(|states| states.after);
             states.insert(known.or(entry).unwrap_or(old));
         }
         let before = self.resolve(states.into_iter().collect()).await?;

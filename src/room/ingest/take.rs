@@ -318,7 +318,7 @@ impl Turn {
         let mut is_ours = true;
         for id in pdu.prev_events() {
             let stored = self.known(id).await?.filter(|stored| stored.pdu.room_id() == self.room_id);
-            let after = stored.and_then(|stored| stored.states).map(|states| states.after);
+            let after = stored.and_then(|stored| stored.sound_states()).map(|states| states.after);
             // Once the room is whole, a state without most of its members is no state to judge by for good.
             let entry = given.entry.as_ref().filter(|(entry, _)| entry == id && self.row.partial);
             let after = after.or(entry.map(|(_, after)| *after));
