@@ -19,20 +19,33 @@ use crate::{
     room::RoomError,
 };
 
+/// What came of asking for a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// There is one.
+    Given,
+    /// There is none that could be taken.
+    Unsound,
+    /// Nobody knows it.
+    Nowhere,
+}
+
 impl Fetch<'_, '_> {
     /// Gets the state after `event`, which is not here, or before it, if it is in the batch, from the first server that
     /// gives a sound one.
-    pub(super) async fn claim(&mut self, event: &OwnedEventId) -> Result<bool, RoomError> {
+    pub(super) async fn claim(&mut self, event: &OwnedEventId) -> Result<Claim, RoomError> {
         if self.batch.get(event).is_none() && !self.get_ready(event).await? {
-            return Ok(false);
+            return Ok(Claim::Nowhere);
         }
-        let mut asked = Vec::new();
+        let (mut asked, mut found) = (Vec::new(), Claim::Nowhere);
         while let Some(server) = self.next(&mut asked) {
-            if self.claim_from(&server, event).await? {
-                return Ok(true);
+            match self.claim_from(&server, event).await? {
+                Claim::Given => return Ok(Claim::Given),
+                Claim::Unsound => found = Claim::Unsound,
+                Claim::Nowhere => {}
             }
         }
-        Ok(false)
+        Ok(found)
     }
 
     /// Has an event that is no part of the batch stored; whether it could be had.
@@ -48,8 +61,8 @@ impl Fetch<'_, '_> {
         Ok(true)
     }
 
-    async fn claim_from(&mut self, server: &ServerName, event: &OwnedEventId) -> Result<bool, RoomError> {
-        let Some(answer) = self.state_ids(server, event).await else { return Ok(false) };
+    async fn claim_from(&mut self, server: &ServerName, event: &OwnedEventId) -> Result<Claim, RoomError> {
+        let Some(answer) = self.state_ids(server, event).await else { return Ok(Claim::Nowhere) };
         let mut all = answer.pdu_ids.clone();
         all.extend(answer.auth_chain_ids);
         all.sort_unstable();
@@ -68,10 +81,12 @@ impl Fetch<'_, '_> {
         ids.retain(|id| !self.is_unverified_member(id));
         // An event that could not be judged is no reason to take a state without it.
         let state = sound_state(rooms.history(), (&ids, true), (room, &row.create)).await?;
-        let Some(mut state) = state else { return Ok(false) };
+        let Some(mut state) = state else { return Ok(Claim::Unsound) };
         if self.batch.get(event).is_none() {
             let itself = rooms.history().event(event).await?;
-            let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else { return Ok(false) };
+            let Some(itself) = itself.filter(|itself| itself.pdu.room_id() == room) else {
+                return Ok(Claim::Unsound);
+            };
             if itself.status != Status::Rejected
                 && let Some((key, value)) = entry_of(&itself.pdu)
             {
@@ -83,7 +98,7 @@ impl Fetch<'_, '_> {
         let applied =
             rooms.history().ask(&fresh, |nodes| tree::apply(nodes, row.state, edits.clone())).await?;
         self.batch.give(event.clone(), applied.state, applied.nodes);
-        Ok(true)
+        Ok(Claim::Given)
     }
 }
 

@@ -23,6 +23,7 @@ use serde_json::value::RawValue;
 
 use super::{
     batch::{Batch, Lack},
+    claim::Claim,
     outlier,
 };
 use crate::{
@@ -139,12 +140,17 @@ impl<'b, 'a> Fetch<'b, 'a> {
         let mut seen: HashSet<OwnedEventId> = queue.iter().cloned().collect();
         for _ in 0..CLAIMED_STATES_MAX {
             let Some(event) = queue.pop_front() else { break };
-            if !self.claim(&event).await? {
-                let (room, followers) = (self.batch.room, self.batch.following(&event));
-                tracing::info!(
-                    room.id = %room, event.id = %event, ?followers,
-                    "no server gave the state at {event} in {room}"
-                );
+            let claim = self.claim(&event).await?;
+            if claim == Claim::Given {
+                continue;
+            }
+            let (room, followers) = (self.batch.room, self.batch.following(&event));
+            tracing::info!(
+                room.id = %room, event.id = %event, ?followers,
+                "no server gave the state at {event} in {room}"
+            );
+            // Whoever gives a state that cannot be taken would not give a better one for what follows.
+            if claim == Claim::Nowhere {
                 queue.extend(followers.into_iter().filter(|follower| seen.insert(follower.clone())));
             }
         }

@@ -90,7 +90,7 @@ impl Look<'_> {
         let wanted = self.room.ids(self.timeline.iter().copied());
         let sorted = |ids: &[String]| ids.iter().cloned().collect::<BTreeSet<_>>();
         assert_eq!(sorted(&found), sorted(&wanted), "messages: {}", self.name());
-        // FIXME: what a server was told of its users when it was not in the room comes before the past that it fetches.
+        // What a server was told of its users when it was not in the room comes before the past that it fetches.
         let came_by_invite = |id: &String| {
             let at = self.room.place(id).unwrap();
             let is_ours = self.room.events[at].key.as_ref().is_some_and(|key| key.ends_with(home));

@@ -156,7 +156,7 @@ impl<'a> Look<'a> {
             let count = usize::try_from(thread["count"].as_u64().unwrap()).unwrap();
             assert!(count <= replies.len(), "the size of a thread: {context}");
             if self.is_abroad() {
-                // FIXME: what was fetched from other servers later is not counted, nor told with what it relates to.
+                // What was fetched from other servers later is not counted, nor told with what it relates to.
                 assert!(seen.contains(&latest), "the latest of a thread: {context}");
                 return;
             }
