@@ -185,9 +185,9 @@ impl Turn {
         self.introduce(commit, arrived);
     }
 
-    /// Has the other servers in the room told of the devices of users who have come in.
+    /// Has the other servers in the room told of the devices of users who have come in; once it is known who is there.
     fn introduce(&mut self, commit: &mut Commit, arrived: BTreeSet<OwnedUserId>) {
-        if self.row.remote == 0 && !self.row.partial {
+        if self.row.remote == 0 || self.row.partial {
             return;
         }
         let before = commit.positions();
