@@ -6,7 +6,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#device-management>
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Arguments,
+};
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use serde_json::json;
@@ -14,7 +17,7 @@ use serde_json::json;
 use super::{DeliveryError, courier::Courier, parcel::Parcel};
 use crate::{
     device::{DeviceError, DeviceUpdate, ListUpdates, TOLD},
-    limits::{INTRODUCED_AT_ONCE_MAX, SCAN_ROWS_MAX},
+    limits::SCAN_ROWS_MAX,
     log::{Audience, Slice},
     store::StoreError,
     types::{Fact, Lane, Position},
@@ -75,33 +78,21 @@ impl Courier<'_> {
         Ok(others.any(|room| log.servers_of(room).contains(self.server)))
     }
 
-    /// Tells of the devices of users of whom the server has never heard. In a room with many servers that is no
-    /// reason to reach each of them: it goes with what they are sent next.
+    /// Tells of the devices of users of whom the server has never heard. That alone is no reason to reach a server: it
+    /// goes with what it is sent next, so that a join does not reach thousands of servers.
     pub(super) async fn introduce(
         &self,
         parcel: &mut Parcel,
         strangers: Met,
         span: (Position, Position),
     ) -> Result<(), DeliveryError> {
-        let mut waiting = Vec::new();
-        let is_small =
-            |room: &OwnedRoomId| self.couriers.log().servers_of(room).len() <= INTRODUCED_AT_ONCE_MAX;
         let mut goes = self.is_poked || !parcel.is_empty();
-        for (user, rooms) in strangers {
-            goes = goes || rooms.iter().any(is_small) || !self.list_updates(&user, span).await?.is_empty();
-            waiting.push(user);
+        for user in strangers.keys() {
+            goes = goes || !self.list_updates(user, span).await?.is_empty();
         }
-        for user in waiting.into_iter().filter(|_| goes) {
-            let introduced = match self.couriers.0.devices.introduction(&user, span.1).await {
-                Ok(update) => update,
-                Err(DeviceError::Store(error)) if !matches!(error, StoreError::Corrupt(_)) => {
-                    return Err(error.into());
-                }
-                Err(error) => {
-                    self.say_damaged(format_args!("the devices of {user}"), &error);
-                    None
-                }
-            };
+        for user in strangers.into_keys().filter(|_| goes) {
+            let introduced = self.couriers.0.devices.introduction(&user, span.1).await;
+            let introduced = self.undamaged(introduced, format_args!("the devices of {user}"))?;
             let updates = ListUpdates { devices: introduced.into_iter().collect(), cross_signing: None };
             self.add_updates(parcel, user, updates).await?;
         }
@@ -114,12 +105,22 @@ impl Courier<'_> {
         user: &UserId,
         interval: (Position, Position),
     ) -> Result<ListUpdates, DeliveryError> {
-        match self.couriers.0.devices.list_updates(user, interval).await {
-            Ok(updates) => Ok(updates),
+        let updates = self.couriers.0.devices.list_updates(user, interval).await;
+        self.undamaged(updates, format_args!("what changed of the devices of {user}"))
+    }
+
+    /// What was read, or nothing if it is damaged, which is said.
+    fn undamaged<T: Default>(
+        &self,
+        read: Result<T, DeviceError>,
+        what: Arguments<'_>,
+    ) -> Result<T, DeliveryError> {
+        match read {
+            Ok(read) => Ok(read),
             Err(DeviceError::Store(error)) if !matches!(error, StoreError::Corrupt(_)) => Err(error.into()),
             Err(error) => {
-                self.say_damaged(format_args!("what changed of the devices of {user}"), &error);
-                Ok(ListUpdates::default())
+                self.say_damaged(what, &error);
+                Ok(T::default())
             }
         }
     }

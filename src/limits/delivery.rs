@@ -49,9 +49,6 @@ pub const COURIER_BACKLOG_LOOK_EVERY: usize = 20;
 /// How long is kept what waits for a server that is not reached and shares no room with this one, in milliseconds (ours;
 /// a week).
 pub const COURIER_STRANGERS_KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
-/// Servers of a room that are told at once of the devices of a user who has come in; those of larger rooms are told with
-/// whatever goes to them next (ours; a transaction for each of thousands would be most of the cost of a join).
-pub const INTRODUCED_AT_ONCE_MAX: usize = 50;
 /// Rooms of one transaction that are worked on at the same time (ours).
 pub const TRANSACTION_ROOMS_AT_ONCE: usize = 8;
 /// The pause before other servers are told again of a rejected invite (ours; doubled with each failure).

@@ -36,6 +36,9 @@ async fn who_comes_into_a_room_has_its_servers_told_of_the_devices() {
     for (user, token) in [("bob", &bob), ("carol", &carol)] {
         let joined = b.met(token, &format!("POST /join/{}", via(&room, &[&a])), json!({})).await;
         assert_eq!(joined, json!({ "room_id": room }));
+        // Of itself that reaches nobody.
+        let path = format!("PUT /rooms/{room}/send/m.room.message/{user}");
+        b.met(token, &path, json!({ "msgtype": "m.text", "body": "hello" })).await;
         has_told(&b, &a, b.user(user)).await;
     }
     // Whoever knew already that bob is there has taken it to heart.
