@@ -65,14 +65,23 @@ impl Rooms {
             if !matches!(entry.membership, Membership::Join | Membership::Invite | Membership::Knock) {
                 continue;
             }
-            match self.leave(user, &entry.room_id, None).await {
-                Err(error @ (RoomError::Store(_) | RoomError::Closed)) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(room = %entry.room_id, %error, "a room could not be left");
-                }
-                Ok(()) => {}
-            }
+            self.leave_if_possible(user, &entry.room_id).await?;
         }
         Ok(())
+    }
+
+    /// Has a user leave a room; what keeps them there is said in the log of the server alone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn leave_if_possible(&self, user: &UserId, room: &RoomId) -> Result<(), RoomError> {
+        match self.leave(user, room, None).await {
+            Err(error @ (RoomError::Store(_) | RoomError::Closed)) => Err(error),
+            Err(error) => {
+                tracing::warn!(room.id = %room, user.id = %user, %error, "{user} could not leave {room}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 }

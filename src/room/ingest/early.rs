@@ -14,7 +14,7 @@ use crate::{
     },
     history::{
         Status,
-        tables::{PARTIAL, Part, UNJUDGED, UnjudgedRow},
+        tables::{Part, UNJUDGED, UnjudgedRow},
     },
     room::{RoomError, Rooms, turn::Turn, until_settled},
     types::Membership,
@@ -24,11 +24,7 @@ impl Batch<'_> {
     /// Takes those out of `events` that are to wait: they follow what waits, or what our join followed too.
     pub(super) async fn put_aside(&mut self, events: &mut Vec<Signed>) -> Result<Vec<Pdu>, RoomError> {
         let db = self.rooms.history().log().db();
-        let partial = db.row(&PARTIAL, &(self.room.to_owned(),)).await?;
-        let join = match partial {
-            Some(partial) => self.rooms.history().event(&partial.join).await?,
-            None => None,
-        };
+        let join = self.rooms.entry_into(self.room).await?.map(|(_, join)| join);
         let mut beside: &[OwnedEventId] = join.as_ref().map_or(&[], |join| join.pdu.prev_events());
         if let [before] = beside {
             self.entry =

@@ -23,7 +23,7 @@ use crate::{
     },
     history::{
         EventNotes, RoomRow, States, Status, StoredEvent,
-        tables::{AMENDMENTS, HeadRow, PARTIAL, Part, RETRIES},
+        tables::{AMENDMENTS, HeadRow, Part, RETRIES},
     },
     limits::STATE_EVENTS_MAX,
     room::{RoomError, Rooms, turn::Turn, until_settled},
@@ -166,16 +166,10 @@ impl Rooms {
 impl Turn {
     /// What was found out late about the state of an earlier stay says nothing about this one.
     async fn forget_earlier_stay(&mut self) -> Result<(), RoomError> {
-        if self.row.partial {
-            let history = self.rooms.0.history.clone();
-            let partial = history.log().db().row(&PARTIAL, &(self.room_id.clone(),)).await?;
-            let join = match partial {
-                Some(partial) => history.event(&partial.join).await?,
-                None => None,
-            };
-            if let Some(join) = join {
-                self.distrust_since(&join).await?;
-            }
+        if self.row.partial
+            && let Some((_, join)) = self.rooms.clone().entry_into(&self.room_id).await?
+        {
+            self.distrust_since(&join).await?;
         }
         self.row.partial = false;
         if self.row.amended > 0 {

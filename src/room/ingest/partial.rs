@@ -100,19 +100,27 @@ impl Rooms {
         }
     }
 
-    /// Has our users leave a room in which nobody knows that they have come in, not even whoever let us in. They may come in again, which they could not as long as they seem to be in.
+    /// How we have come into a room whose members are not known, with the join of ours.
+    pub(super) async fn entry_into(
+        &self,
+        room: &RoomId,
+    ) -> Result<Option<(PartialRow, Arc<StoredEvent>)>, RoomError> {
+        let history = &self.0.history;
+        let Some(partial) = history.log().db().row(&PARTIAL, &(room.to_owned(),)).await? else {
+            return Ok(None);
+        };
+        let join = history.event(&partial.join).await?;
+        Ok(join.map(|join| (partial, join)))
+    }
+
+    /// Has our users leave a room in which nobody knows that they have come in, not even whoever let us in. They may
+    /// come in again, which they could not as long as they seem to be in.
     async fn forsake(&self, room: &RoomId) -> Result<(), RoomError> {
         tracing::warn!(room.id = %room, "nobody in {room} knows of our join: our users leave it");
         let members = self.0.history.current_members(room).await?;
         let us = self.0.history.server();
         for user in members.with(Membership::Join).filter(|user| user.server_name() == us) {
-            match self.leave(user, room, None).await {
-                Err(error @ (RoomError::Store(_) | RoomError::Closed)) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(room.id = %room, user.id = %user, %error, "{user} could not leave")
-                }
-                Ok(()) => {}
-            }
+            self.leave_if_possible(user, room).await?;
         }
         self.complete_soon(room);
         Ok(())
@@ -126,12 +134,7 @@ impl Rooms {
         if !row.partial {
             return Ok(Completion::Whole);
         }
-        let partial = self.0.history.log().db().row(&PARTIAL, &(room.to_owned(),)).await?;
-        let join = match &partial {
-            Some(partial) => self.0.history.event(&partial.join).await?,
-            None => None,
-        };
-        let (Some(partial), Some(join)) = (partial, join) else { return Ok(Completion::Open) };
+        let Some((partial, join)) = self.entry_into(room).await? else { return Ok(Completion::Open) };
         if row.joined == row.remote {
             // Nobody of ours is there any more.
             until_settled!(self.try_make_whole(room, (&join, None)))?;
