@@ -121,7 +121,9 @@ impl Turn {
         // What was current then is what clients have been told.
         let states =
             States { before, after: self.with_event(before, &event.pdu).await?, current: old.current };
-        let mut again = StoredEvent { states: Some(states), ..(**event).clone() };
+        // Whatever it was doubted for before, the state before it is known now.
+        let notes = EventNotes { unsound: false, ..event.notes.clone() };
+        let mut again = StoredEvent { states: Some(states), notes, ..(**event).clone() };
         let refusal = match verdict {
             Verdict::Accepted(_) | Verdict::Missing(_) => None,
             Verdict::SoftFailed(_, why) => Some((Status::SoftFailed, why.0)),
