@@ -217,16 +217,17 @@ fn note(couriers: &Couriers, servers: BTreeSet<OwnedServerName>) {
     servers.into_iter().for_each(|server| desk.note(server, now_ms));
 }
 
-/// Takes up what was left by an earlier run, and has every server told that we are back.
+/// Takes up what was left by an earlier run, and has every server that shares a room told that we are back.
 async fn begin(couriers: &Couriers) -> Result<(), crate::store::StoreError> {
-    let servers = couriers.log().load_servers().await?;
+    let known = couriers.log().load_servers().await?;
     let troubled = backoff::all(couriers.log()).await?;
     let now_ms = couriers.now_ms();
     let mut desk = couriers.0.desk.lock();
-    for server in servers {
+    for server in known.all {
+        let is_poked = known.sharing.contains(&server);
         let place = desk.servers.entry(server).or_default();
         place.has_news = true;
-        place.is_poked = true;
+        place.is_poked = is_poked;
         place.since_ms = now_ms;
     }
     for (server, trouble) in troubled {

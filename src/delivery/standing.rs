@@ -77,7 +77,7 @@ impl Couriers {
 pub async fn stored_standings(log: &Log, server: Option<&ServerName>) -> Result<Vec<Standing>, StoreError> {
     let servers = match server {
         Some(server) => BTreeSet::from([server.to_owned()]),
-        None => log.load_servers().await?,
+        None => log.load_servers().await?.all,
     };
     standings(log, servers, server.is_some()).await
 }

@@ -15,20 +15,29 @@ use crate::{
     types::{Cursor, Lane, Position, Reader},
 };
 
+/// The servers that this one has to do with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownServers {
+    /// Everyone who may have something to get from before.
+    pub all: BTreeSet<OwnedServerName>,
+    /// Those among them that read a room now.
+    pub sharing: BTreeSet<OwnedServerName>,
+}
+
 impl Log {
     /// Learns which servers read which rooms, so that from now on there is [`Self::news`] for them.
-    /// Answers with everyone who may have something to get from before.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn load_servers(&self) -> Result<BTreeSet<OwnedServerName>, StoreError> {
+    pub async fn load_servers(&self) -> Result<KnownServers, StoreError> {
         let mut generation = 0;
         loop {
-            let (reading, mut servers) = self.read_servers().await?;
+            let (reading, mut all) = self.read_servers().await?;
+            let sharing = reading.iter().map(|(server, _)| server.clone()).collect();
             match self.inner.readers.load_servers(reading, generation) {
                 Ok(()) => {
-                    servers.extend(self.waiting_outboxes().await?);
-                    return Ok(servers);
+                    all.extend(self.waiting_outboxes().await?);
+                    return Ok(KnownServers { all, sharing });
                 }
                 Err(newer) => generation = newer,
             }

@@ -26,6 +26,7 @@ mod subscription;
 mod waiters;
 
 pub use commit::{Commit, CommitError, OnceKey};
+pub use couriers::KnownServers;
 pub use handle::{Direction, Log, Ticket};
 pub use page::{Page, PageLimits, Slice};
 pub use servers::News;

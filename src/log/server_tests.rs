@@ -194,7 +194,9 @@ async fn news_names_whom_it_concerns() {
     commit.open(Audience::Server(server(1)), egress(1));
     commit.fact(Lane::Outbox(server(2)), Fact::Edu { edu_type: "m.test".into(), content: "1".into() });
     log.commit(commit).await.unwrap();
-    assert_eq!(log.load_servers().await.unwrap(), BTreeSet::from([server(1), server(2)]));
+    let known = log.load_servers().await.unwrap();
+    assert_eq!(known.all, BTreeSet::from([server(1), server(2)]));
+    assert_eq!(known.sharing, BTreeSet::from([server(1)]));
     assert_eq!(log.servers_of(ruma::room_id!("!r1:here")), BTreeSet::from([server(1)]));
 
     let mut commit = Commit::new();

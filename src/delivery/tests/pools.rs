@@ -119,6 +119,30 @@ async fn a_poke_that_fails_is_made_up_for() {
     world.log.close();
 }
 
+/// Whoever shares no room any more gets what is still owed to it, and is left alone after that.
+#[tokio::test(start_paused = true)]
+async fn who_shares_no_room_is_not_told_of_us() {
+    let world = World::new().await;
+    let others = &world.others;
+    world.lets_in("c.org").await;
+    world.say("one").await;
+    let mut commit = Commit::new();
+    commit.close(Audience::Server(server("b.org")), world.egress());
+    world.log.commit(commit).await.unwrap();
+    let (_, stopping) = world.start();
+    others.until("had one", |_| bodies(&others.arrived("b.org")) == ["one"]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stopping.cancel();
+
+    let reached = |name: &str| others.attempts.lock().iter().filter(|one| one.server == name).count();
+    let (before_b, before_c) = (reached("b.org"), reached("c.org"));
+    let (_couriers, _stopping) = world.start();
+    others.until("told of us", |_| reached("c.org") > before_c).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(reached("b.org"), before_b);
+    world.log.close();
+}
+
 /// What waits may go by itself, as who has ceased to type; that the server is there is not said by that.
 #[tokio::test(start_paused = true)]
 async fn trouble_ends_when_the_server_is_reached_and_not_when_nothing_is_owed_to_it() {
