@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    Bundles, Shape, StoredEvent, Viewer,
+    Boundary, Bundles, Shape, StoredEvent, Viewer,
     tables::{RELATIONS, RelationRow, THREADS},
 };
 use crate::{
     dag::relates,
     limits::RELATIONS_BUNDLED_MAX,
     store::{Key, Scan, StoreError},
-    types::Position,
 };
 
 /// The ways of relating that are aggregated.
@@ -25,7 +24,7 @@ const KINDS: [&str; 3] = ["m.reference", "m.replace", "m.thread"];
 /// Events that were read together, by id.
 type Known = HashMap<OwnedEventId, Arc<StoredEvent>>;
 /// Events that relate to another, newest first.
-type Relating = Vec<(Position, RelationRow)>;
+type Relating = Vec<(Boundary, RelationRow)>;
 
 #[derive(Default, Serialize)]
 struct Aggregated {
@@ -121,8 +120,8 @@ impl Viewer {
         let mut found = self.history.log().db().scan_many(&scans).await?.into_iter();
         let mut next = || {
             let row = |(key, value): (Key, Vec<u8>)| -> Result<_, StoreError> {
-                let (_, _, position) = RELATIONS.decode_key(&key)?;
-                Ok((position, RELATIONS.decode(&value)?))
+                let (_, _, place) = RELATIONS.decode_key(&key)?;
+                Ok((place, RELATIONS.decode(&value)?))
             };
             found.next().unwrap_or_default().into_iter().map(row).collect::<Result<Relating, _>>()
         };
@@ -202,8 +201,8 @@ impl Viewer {
     ) -> Result<Vec<Option<Thread>>, StoreError> {
         let with_replies = || roots.iter().zip(rows).filter(|(_, [_, _, replies])| !replies.is_empty());
         let place = |(root, [_, _, replies]): (&Arc<StoredEvent>, &[Relating; 3])| {
-            let (position, _) = replies.first()?;
-            Some((root.pdu.room_id().to_owned(), *position))
+            let (latest, _) = replies.first()?;
+            Some((root.pdu.room_id().to_owned(), *latest))
         };
         let keys: Vec<_> = with_replies().filter_map(place).collect();
         let mut counts = self.history.log().db().rows(&THREADS, &keys).await?.into_iter();
@@ -278,7 +277,7 @@ fn has_new_content(edit: &StoredEvent) -> bool {
     *edit.pdu.event_type() == TimelineEventType::RoomEncrypted || edit.pdu.content_as::<Edit>().is_ok()
 }
 
-fn includes(rows: &[(Position, RelationRow)], user: &OwnedUserId) -> bool {
+fn includes(rows: &[(Boundary, RelationRow)], user: &OwnedUserId) -> bool {
     rows.iter().any(|(_, row)| row.sender == *user)
 }
 

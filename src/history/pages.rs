@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, events::StateEventType};
 
 use super::{
-    History, StoredEvent, Viewer,
+    Boundary, History, StoredEvent, Viewer,
     tables::{BACKFILLED, THREADS},
 };
 use crate::{
@@ -16,27 +16,27 @@ use crate::{
     types::{Fact, Position},
 };
 
-/// Where events come from. In each, an event has one position.
+/// Where events come from. In each, an event has one place.
 pub enum Source<'a> {
     /// The timeline of a room.
     Timeline(&'a RoomId),
     /// The events that relate to one in any of these ways.
     Relations(&'a EventId, Vec<String>),
-    /// The first events of a room's threads, at the positions of the latest ones.
+    /// The first events of a room's threads, where the latest ones are.
     Threads(&'a RoomId),
-    /// The back-filled events of a room after a position, at their numbers.
+    /// The back-filled events of a room after a position; nothing else is looked at.
     Backfilled(&'a RoomId, Position),
     /// These, oldest first.
-    Given(Vec<(Position, OwnedEventId)>),
+    Given(Vec<(Boundary, OwnedEventId)>),
 }
 
 /// Which events of a source are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
-    /// The boundary where to start: right after this position.
-    pub from: Position,
-    /// The boundary where to stop at the latest.
-    pub to: Option<Position>,
+    /// Where to start.
+    pub from: Boundary,
+    /// Where to stop at the latest.
+    pub to: Option<Boundary>,
     /// Which way.
     pub direction: Direction,
     /// How many at most.
@@ -47,8 +47,8 @@ pub struct Walk {
 pub struct EventPage {
     /// The events.
     pub events: Vec<Arc<StoredEvent>>,
-    /// The boundary up to which the page reaches.
-    pub reached: Position,
+    /// How far the page reaches.
+    pub reached: Boundary,
     /// Whether there may be more beyond.
     pub more: bool,
 }
@@ -56,26 +56,26 @@ pub struct EventPage {
 impl EventPage {
     /// Where the next page starts, if there may be one.
     #[must_use]
-    pub fn next(&self) -> Option<Position> {
+    pub fn next(&self) -> Option<Boundary> {
         self.more.then_some(self.reached)
     }
 }
 
 impl Walk {
-    /// The positions `(from, to]` that are left once a boundary is reached; `None` when it is the end.
-    fn left(&self, reached: Position, head: Position) -> Option<(Position, Position)> {
+    /// The places `(from, to]` that are left once a boundary is reached; `None` when it is the end.
+    fn left(&self, reached: Boundary, head: Boundary) -> Option<(Boundary, Boundary)> {
         let (from, to) = match self.direction {
-            Direction::Backward => (self.to.unwrap_or(Position::ZERO), reached.min(head)),
+            Direction::Backward => (self.to.unwrap_or(Boundary::START), reached.min(head)),
             Direction::Forward => (reached, self.to.unwrap_or(head).min(head)),
         };
         (from < to).then_some((from, to))
     }
 
-    /// The boundary behind the event at `position`.
-    fn behind(&self, position: Position) -> Position {
+    /// The boundary behind the event at `place`.
+    fn behind(&self, place: Boundary) -> Boundary {
         match self.direction {
-            Direction::Backward => Position(position.0.saturating_sub(1)),
-            Direction::Forward => position,
+            Direction::Backward => place.before(),
+            Direction::Forward => place,
         }
     }
 }
@@ -92,10 +92,7 @@ impl Viewer {
         walk: Walk,
         wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
     ) -> Result<EventPage, StoreError> {
-        let head = match source {
-            Source::Backfilled(..) => Position::MAX,
-            _ => self.history.log().head(),
-        };
+        let head = Boundary::after(self.history.log().head());
         let mut page = EventPage { events: Vec::new(), reached: walk.from, more: true };
         // What a redaction would leave relates to nothing.
         let by_relation = matches!(source, Source::Relations(..) | Source::Given(_));
@@ -108,11 +105,11 @@ impl Viewer {
             let found = self.history.candidates(source, range, walk.direction, chunk).await?;
             let ids: Vec<OwnedEventId> = found.iter().filter_map(|(_, id)| id.clone()).collect();
             let events = self.history.event_map(&ids).await?;
-            for (position, id) in &found {
+            for (place, id) in &found {
                 if page.events.len() >= walk.limit {
                     return Ok(page);
                 }
-                page.reached = walk.behind(*position);
+                page.reached = walk.behind(*place);
                 let event = id.as_ref().and_then(|id| events.get(id));
                 if let Some(event) = event.filter(|event| wanted(event))
                     && !(by_relation && self.is_kept_from(event))
@@ -137,42 +134,44 @@ impl History {
     async fn candidates(
         &self,
         source: &Source<'_>,
-        range: (Position, Position),
+        range: (Boundary, Boundary),
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(Position, Option<OwnedEventId>)>, StoreError> {
+    ) -> Result<Vec<(Boundary, Option<OwnedEventId>)>, StoreError> {
         match source {
             Source::Timeline(room) => {
+                let range = (range.0.position, range.1.position);
                 let facts = self.0.log.timeline(room, range, direction, limit).await?;
                 let id = |fact| match fact {
                     Fact::Event { event_id } => Some(event_id),
                     _ => None,
                 };
-                Ok(facts.into_iter().map(|(position, fact)| (position, id(fact))).collect())
+                Ok(facts.into_iter().map(|(position, fact)| (Boundary::at(position), id(fact))).collect())
             }
             Source::Relations(parent, kinds) => {
                 let rows = self.relating(parent, kinds, range, (direction, limit)).await?;
-                Ok(rows.into_iter().map(|(position, row)| (position, Some(row.event_id))).collect())
+                Ok(rows.into_iter().map(|(place, row)| (place, Some(row.event_id))).collect())
             }
             Source::Threads(room) => {
                 let room = (*room).to_owned();
-                let from = THREADS.key(&(room.clone(), range.0.next()));
-                let to = THREADS.key(&(room, range.1.next()));
+                let from = THREADS.key(&(room.clone(), range.0)).successor();
+                let to = THREADS.key(&(room, range.1)).successor();
                 let reverse = direction == Direction::Backward;
                 let rows = self.0.log.db().scan(&THREADS, Scan { from, to, reverse, limit }).await?;
-                Ok(rows.into_iter().map(|((_, position), row)| (position, Some(row.root))).collect())
+                Ok(rows.into_iter().map(|((_, place), row)| (place, Some(row.root))).collect())
             }
             Source::Backfilled(room, anchor) => {
                 let room = (*room).to_owned();
-                let from = BACKFILLED.key(&(room.clone(), *anchor, range.0.0.saturating_add(1)));
-                let to = BACKFILLED.key(&(room, *anchor, range.1.0.saturating_add(1)));
+                let from = BACKFILLED.key(&(room.clone(), *anchor, range.0.number)).successor();
+                let to = BACKFILLED.key(&(room, *anchor, range.1.number)).successor();
                 let reverse = direction == Direction::Backward;
                 let rows = self.0.log.db().scan(&BACKFILLED, Scan { from, to, reverse, limit }).await?;
-                Ok(rows.into_iter().map(|((_, _, number), id)| (Position(number), Some(id))).collect())
+                let place = |number| Boundary { position: *anchor, number };
+                Ok(rows.into_iter().map(|((_, _, number), id)| (place(number), Some(id))).collect())
             }
             Source::Given(events) => {
                 let inside = events.iter().filter(|(at, _)| range.0 < *at && *at <= range.1);
-                let copy = |(at, id): &(Position, OwnedEventId)| (*at, Some(id.clone()));
+                let copy = |(at, id): &(Boundary, OwnedEventId)| (*at, Some(id.clone()));
                 Ok(match direction {
                     Direction::Backward => inside.rev().take(limit).map(copy).collect(),
                     Direction::Forward => inside.take(limit).map(copy).collect(),

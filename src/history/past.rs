@@ -10,17 +10,17 @@ use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 use ruma::{OwnedEventId, RoomId};
 
 use super::{
-    History, Source, StoredEvent, Viewer, Walk,
+    History, Source, Status, StoredEvent, Viewer, Walk,
     tables::{BACKFILLED, GAPS, GapRow, PLACES},
 };
 use crate::{
     limits::{PAGE_EVENTS_LOOKED_AT_MAX, PAST_ANCHORS_MAX},
     log::Direction,
-    store::{Scan, StoreError},
+    store::{Field, KeyReader, KeyWriter, Scan, StoreError},
     types::Position,
 };
 
-/// A place between two events of a room.
+/// A place between two events of a room. The one right after an event is also where the event is said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Boundary {
     /// After the timeline event at this position,
@@ -30,10 +30,45 @@ pub struct Boundary {
 }
 
 impl Boundary {
+    /// Before everything.
+    pub const START: Self = Self::at(Position::ZERO);
+
+    /// Right after the timeline event at a position, before what was filled in there.
+    #[must_use]
+    pub const fn at(position: Position) -> Self {
+        Self { position, number: 0 }
+    }
+
     /// The boundary after everything up to a position.
     #[must_use]
-    pub fn after(position: Position) -> Self {
+    pub const fn after(position: Position) -> Self {
         Self { position, number: u64::MAX }
+    }
+
+    /// The boundary right before the event that is here.
+    #[must_use]
+    pub fn before(self) -> Self {
+        match self.number.checked_sub(1) {
+            Some(number) => Self { number, ..self },
+            None => Self::after(Position(self.position.0.saturating_sub(1))),
+        }
+    }
+}
+
+/// The last field of a key. Without a number it is a position alone, so that it sorts before those of the same position
+/// that have one; and rows from when only timeline events had some are as they would be now.
+impl Field for Boundary {
+    fn write(&self, writer: &mut KeyWriter) {
+        self.position.write(writer);
+        if self.number > 0 {
+            self.number.write(writer);
+        }
+    }
+
+    fn read(reader: &mut KeyReader<'_>) -> Option<Self> {
+        let position = Position::read(reader)?;
+        let number = if reader.rest().is_empty() { 0 } else { u64::read(reader)? };
+        Some(Self { position, number })
     }
 }
 
@@ -95,22 +130,28 @@ impl Viewer {
                 Some(anchor) => Source::Backfilled(room, anchor),
                 None => Source::Timeline(room),
             };
-            let walk = Walk { from: leg.from, to: Some(leg.to), direction: stroll.direction, limit: left };
+            let (from, direction) = (page.reached, stroll.direction);
+            let walk = Walk { from, to: Some(leg.to), direction, limit: left };
             let part = self.page(&source, walk, wanted).await?;
             page.events.extend(part.events);
             if part.more {
-                page.reached = leg.at(part.reached);
+                page.reached = match anchors.contains(&part.reached.position) {
+                    true => part.reached,
+                    // Nothing was filled in there.
+                    false => Boundary::after(part.reached.position),
+                };
                 return Ok(page);
             }
-            let back_to = leg.anchor.filter(|_| stroll.direction == Direction::Backward);
+            let is_through = stroll.direction == Direction::Backward && leg.to.number == 0;
+            let back_to = leg.anchor.filter(|_| is_through);
             if let Some(anchor) = back_to.filter(|anchor| !passed.contains(anchor))
                 && self.history.has_gap(room, anchor).await?
             {
-                page.reached = leg.at(part.reached);
+                page.reached = part.reached;
                 page.lacking = Some(anchor);
                 return Ok(page);
             }
-            page.reached = leg.end;
+            page.reached = leg.to;
         }
         Ok(page)
     }
@@ -120,52 +161,28 @@ impl Viewer {
 struct Leg {
     /// The anchor, among back-filled events.
     anchor: Option<Position>,
-    from: Position,
-    to: Position,
-    end: Boundary,
-}
-
-impl Leg {
-    fn at(&self, reached: Position) -> Boundary {
-        match self.anchor {
-            Some(position) => Boundary { position, number: reached.0 },
-            None => Boundary::after(reached),
-        }
-    }
+    to: Boundary,
 }
 
 fn leg(at: Boundary, anchors: &BTreeSet<Position>, stroll: &Stroll) -> Option<Leg> {
-    let last = u64::MAX - 1;
+    let has_anchor = anchors.contains(&at.position);
+    let (first, last) = (Boundary::at(at.position), Boundary::after(at.position));
     match stroll.direction {
-        Direction::Backward if at.number > 0 && anchors.contains(&at.position) => Some(Leg {
-            anchor: Some(at.position),
-            from: Position(at.number.min(last)),
-            to: Position::ZERO,
-            end: Boundary { position: at.position, number: 0 },
-        }),
-        Direction::Backward if at.position == Position::ZERO => None,
+        Direction::Backward if at.number > 0 && has_anchor => {
+            Some(Leg { anchor: Some(at.position), to: stroll.to.map_or(first, |to| to.max(first)) })
+        }
         Direction::Backward => {
             let before = anchors.range(..at.position).next_back().copied().unwrap_or(Position::ZERO);
             let stop = stroll.to.map_or(before, |to| before.max(to.position));
-            Some(Leg { anchor: None, from: at.position, to: stop, end: Boundary::after(stop) })
-                .filter(|leg| leg.to < leg.from)
+            (stop < at.position).then(|| Leg { anchor: None, to: Boundary::after(stop) })
         }
-        Direction::Forward if at.number < last && anchors.contains(&at.position) => Some(Leg {
-            anchor: Some(at.position),
-            from: Position(at.number),
-            to: Position(last),
-            end: Boundary::after(at.position),
-        }),
+        Direction::Forward if at.number < u64::MAX && has_anchor => {
+            Some(Leg { anchor: Some(at.position), to: stroll.to.map_or(last, |to| to.min(last)) })
+        }
         Direction::Forward => {
             let next = anchors.range(at.position.next()..).next().copied().unwrap_or(Position::MAX);
             let stop = stroll.to.map_or(next, |to| next.min(to.position));
-            Some(Leg {
-                anchor: None,
-                from: at.position,
-                to: stop,
-                end: Boundary { position: stop, number: 0 },
-            })
-            .filter(|leg| leg.from < leg.to)
+            (at.position < stop).then(|| Leg { anchor: None, to: Boundary::at(stop) })
         }
     }
 }
@@ -176,21 +193,24 @@ impl History {
     /// # Errors
     /// When the store fails.
     pub async fn boundaries(&self, event: &StoredEvent) -> Result<(Boundary, Boundary), StoreError> {
-        let place = match event.is_of_timeline() {
-            true => None,
-            false => self.log().db().row(&PLACES, &(event.pdu.event_id().to_owned(),)).await?,
-        };
-        Ok(match place {
-            Some((position, number)) => {
-                let before = Boundary { position, number: number.saturating_sub(1) };
-                (before, Boundary { position, number })
+        let place = self.place(event).await?.unwrap_or(Boundary::at(event.position));
+        Ok((place.before(), place))
+    }
+
+    /// Where an event is in its room; nothing for one that has no place there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn place(&self, event: &StoredEvent) -> Result<Option<Boundary>, StoreError> {
+        match event.status {
+            Status::Timeline => Ok(Some(Boundary::at(event.position))),
+            Status::Backfilled => {
+                let key = (event.pdu.event_id().to_owned(),);
+                let place = self.log().db().row(&PLACES, &key).await?;
+                Ok(place.map(|(position, number)| Boundary { position, number }))
             }
-            None => {
-                let position = event.position;
-                let before = Boundary::after(Position(position.0.saturating_sub(1)));
-                (before, Boundary { position, number: 0 })
-            }
-        })
+            Status::Outlier | Status::SoftFailed | Status::Rejected => Ok(None),
+        }
     }
 
     /// Whether events of the room are missing in its timeline, or have been filled in.

@@ -5,21 +5,20 @@ use std::collections::BTreeSet;
 use ruma::{EventId, OwnedEventId};
 
 use super::{
-    History,
+    Boundary, History,
     tables::{RELATIONS, RelationRow},
 };
 use crate::{
     limits::{RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_FOLLOWED_MAX},
     log::Direction,
     store::{Scan, StoreError},
-    types::Position,
 };
 
 /// What was found by following relations.
 #[derive(Debug, Default)]
 pub struct Followed {
-    /// The events with their positions, oldest first.
-    pub events: Vec<(Position, OwnedEventId)>,
+    /// The events with their places, oldest first.
+    pub events: Vec<(Boundary, OwnedEventId)>,
     /// How many levels were looked at.
     pub depth: u32,
 }
@@ -42,23 +41,23 @@ impl History {
         Ok(kinds)
     }
 
-    /// The events that relate to `parent` in one of these ways, at positions in `(from, to]`.
+    /// The events that relate to `parent` in one of these ways, at places in `(from, to]`.
     pub(super) async fn relating(
         &self,
         parent: &EventId,
         kinds: &[String],
-        (from, to): (Position, Position),
+        (from, to): (Boundary, Boundary),
         (direction, limit): (Direction, usize),
-    ) -> Result<Vec<(Position, RelationRow)>, StoreError> {
+    ) -> Result<Vec<(Boundary, RelationRow)>, StoreError> {
         let reverse = direction == Direction::Backward;
-        let key = |kind: &String, at: Position| RELATIONS.key(&(parent.to_owned(), kind.clone(), at));
+        let behind = |kind: &String, at| RELATIONS.key(&(parent.to_owned(), kind.clone(), at)).successor();
         let mut found = Vec::new();
         for kind in kinds {
-            let scan = Scan { from: key(kind, from.next()), to: key(kind, to.next()), reverse, limit };
+            let scan = Scan { from: behind(kind, from), to: behind(kind, to), reverse, limit };
             let rows = self.0.log.db().scan(&RELATIONS, scan).await?;
-            found.extend(rows.into_iter().map(|((_, _, position), row)| (position, row)));
+            found.extend(rows.into_iter().map(|((_, _, place), row)| (place, row)));
         }
-        found.sort_by_key(|(position, _)| *position);
+        found.sort_by_key(|(place, _)| *place);
         if reverse {
             found.reverse();
         }
@@ -80,13 +79,13 @@ impl History {
             for parent in &level {
                 let limit = RELATIONS_FOLLOWED_MAX.saturating_sub(seen.len());
                 let rows = self.0.log.db().range(&RELATIONS, &(parent.clone(),), limit).await?;
-                for ((_, found, position), row) in rows {
+                for ((_, found, place), row) in rows {
                     if !seen.insert(row.event_id.clone()) {
                         continue;
                     }
                     next.push(row.event_id.clone());
                     if kind.is_none_or(|kind| kind == found) {
-                        followed.events.push((position, row.event_id));
+                        followed.events.push((place, row.event_id));
                     }
                 }
             }

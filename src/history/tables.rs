@@ -6,7 +6,7 @@ use ruma::{OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUs
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::MediaAddress;
+use super::{Boundary, MediaAddress};
 use crate::{
     dag::{Head, StateId, versions},
     store::table::{Rows, TableId},
@@ -30,13 +30,13 @@ pub const FAREWELLS: Rows<(OwnedUserId, OwnedRoomId), FarewellRow> = Rows::new(T
 /// Rooms that a user has left and does not want to see any more.
 pub const FORGOTTEN: Rows<(OwnedUserId, OwnedRoomId), ()> = Rows::new(TableId::Forgotten);
 /// Events by the event that they relate to, the kind of relation, and their position.
-pub const RELATIONS: Rows<(OwnedEventId, String, Position), RelationRow> = Rows::new(TableId::Relation);
+pub const RELATIONS: Rows<(OwnedEventId, String, Boundary), RelationRow> = Rows::new(TableId::Relation);
 /// Redactions (second) of events (first) that are not here, or not to be redacted by them yet.
 pub const REDACTIONS: Rows<(OwnedEventId, OwnedEventId), ()> = Rows::new(TableId::Redaction);
 /// Users whose events up to the position are shown redacted to those who were not in the room by then.
 pub const ERASED: Rows<(OwnedUserId,), Position> = Rows::new(TableId::Erased);
-/// The threads of a room by the position of their latest event.
-pub const THREADS: Rows<(OwnedRoomId, Position), ThreadRow> = Rows::new(TableId::Thread);
+/// The threads of a room by where their latest event is.
+pub const THREADS: Rows<(OwnedRoomId, Boundary), ThreadRow> = Rows::new(TableId::Thread);
 
 /// What the search index is to forget: rooms and events that have been removed, by when they were, in milliseconds
 /// since 1970. And what it is to take in though the log does not tell of it: events that came in the past of a room, with

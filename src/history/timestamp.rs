@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ruma::{MilliSecondsSinceUnixEpoch, RoomId};
 
-use super::{History, Source, StoredEvent, Viewer, Walk};
+use super::{Boundary, History, Source, StoredEvent, Viewer, Walk};
 use crate::{
     limits::{TIMESTAMP_NEIGHBOURS, TIMESTAMP_PAGES_MAX},
     log::Direction,
@@ -42,6 +42,7 @@ impl Viewer {
         };
         let bound = if forward { to } else { from };
         let limit = TIMESTAMP_NEIGHBOURS;
+        let (start, bound) = (Boundary::after(start), Boundary::after(bound));
         let mut walk = Walk { from: start, to: Some(bound), direction, limit };
         for _ in 0..TIMESTAMP_PAGES_MAX {
             let page = self.page(&Source::Timeline(room), walk, &wanted).await?;

@@ -9,13 +9,12 @@ use crate::{
         relates::{self, Relation},
     },
     history::{
-        History, StoredEvent,
+        Boundary, History, StoredEvent,
         tables::{RELATIONS, RelationRow, THREADS, ThreadRow},
     },
     limits::ANNOTATIONS_LOOKED_AT_MAX,
     log::Commit,
     store::Scan,
-    types::Position,
 };
 
 const THREAD: &str = "m.thread";
@@ -30,7 +29,7 @@ pub(super) struct Related {
 
 /// A thread with a new latest event.
 struct Moved {
-    from: Option<Position>,
+    from: Option<Boundary>,
     row: ThreadRow,
 }
 
@@ -88,7 +87,7 @@ impl Turn {
         let Some(Relation { parent: Some((rel_type, parent)), .. }) = relates::of(&target.pdu) else {
             return Ok(());
         };
-        let position = target.position;
+        let position = Boundary::at(target.position);
         if rel_type == THREAD {
             let history = &self.rooms.0.history;
             let last = latest(history, &parent, THREAD, 2).await?;
@@ -149,7 +148,7 @@ async fn latest(
     parent: &ruma::EventId,
     rel_type: &str,
     limit: usize,
-) -> Result<Vec<(Position, RelationRow)>, RoomError> {
+) -> Result<Vec<(Boundary, RelationRow)>, RoomError> {
     let from = RELATIONS.prefix(&(parent.to_owned(), String::from(rel_type)));
     let to = from.after_prefix();
     let rows = history.log().db().scan(&RELATIONS, Scan { from, to, reverse: true, limit }).await?;
@@ -159,7 +158,7 @@ async fn latest(
 async fn thread_at(
     history: &History,
     room: &OwnedRoomId,
-    at: Position,
+    at: Boundary,
 ) -> Result<Option<ThreadRow>, RoomError> {
     Ok(history.log().db().row(&THREADS, &(room.clone(), at)).await?)
 }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::{World, user, word};
 use crate::{
-    history::tables::{RELATIONS, THREADS},
+    history::{
+        Boundary,
+        tables::{RELATIONS, THREADS},
+    },
     log::Direction,
     types::{Fact, Position},
 };
@@ -125,7 +128,7 @@ async fn relations_and_threads_are_indexed() {
         let found = threads().await;
         assert_eq!((found.len(), found[0].1.count, &found[0].1.latest), (1, count, &replies[latest]));
         let latest = world.history().event(&replies[latest]).await.unwrap().unwrap();
-        assert_eq!(found[0].0.1, latest.position);
+        assert_eq!(found[0].0.1, Boundary::at(latest.position));
     }
     world.rooms.redact(&user("alice"), &room, &replies[0], (None, None)).await.unwrap();
     assert!(threads().await.is_empty());

@@ -17,14 +17,12 @@ use ruma::{
 
 use super::{
     relation_filter::RelationFilter,
-    scene::{Scene, direction, is_lazy, page_limit, place, place_token},
+    scene::{Scene, direction, is_lazy, page_limit, place_token},
 };
 use crate::{
-    history::{Boundary, PastPage, StoredEvent, Stroll},
+    history::{PastPage, StoredEvent, Stroll},
     http::{App, Call, Failure, call::Given},
     limits::{BACKFILLS_PER_PAGE, PAGE_EVENTS_DEFAULT},
-    log::Direction,
-    types::Position,
 };
 
 /// Answers the request. Who may not look into the room is told that before anything that is wrong with the query.
@@ -46,22 +44,11 @@ async fn look(
     (relations, request): (RelationFilter, Request),
 ) -> Result<Response, Failure> {
     let direction = direction(request.dir);
-    let given = |token: &Option<String>| token.as_deref().map(place).transpose();
-    let (from, to) = (given(&request.from)?, given(&request.to)?);
-    let until = Boundary::after(scene.reach.until);
-    let stroll = match direction {
-        Direction::Backward => Stroll {
-            from: from.unwrap_or(until).min(until),
-            to,
-            direction,
-            limit: page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT),
-        },
-        Direction::Forward => Stroll {
-            from: from.unwrap_or(Boundary { position: Position::ZERO, number: 0 }),
-            to: Some(to.unwrap_or(until).min(until)),
-            direction,
-            limit: page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT),
-        },
+    let stroll = Stroll {
+        from: scene.start(request.from.as_deref(), direction)?,
+        to: scene.stop(request.to.as_deref(), direction)?,
+        direction,
+        limit: page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT),
     };
     let lazy = is_lazy(&request.filter);
     let wanted = scene.wanted(request.filter);

@@ -13,13 +13,12 @@ use ruma::{
     serde::Raw,
 };
 
-use super::scene::{Scene, page_limit, token};
+use super::scene::{Scene, page_limit, place_token};
 use crate::{
     account::Caller,
-    history::{Source, Walk},
+    history::{Boundary, Source, Walk},
     http::{App, Failure},
     log::Direction,
-    types::Position,
 };
 
 /// Related events in one page when the client does not say.
@@ -86,13 +85,13 @@ pub(super) async fn find(app: App, caller: Caller, question: Question) -> Result
     };
     let page = scene.viewer.page(&source, walk, &wanted).await?;
     let is_start = match direction {
-        Direction::Backward => walk.from >= scene.reach.until,
-        Direction::Forward => walk.from == Position::ZERO,
+        Direction::Backward => walk.from >= Boundary::after(scene.reach.until),
+        Direction::Forward => walk.from == Boundary::START,
     };
     Ok(Answer {
         chunk: scene.show(&page.events).await?,
-        next_batch: page.next().map(token),
-        prev_batch: (!is_start).then(|| token(walk.from)),
+        next_batch: page.next().map(place_token),
+        prev_batch: (!is_start).then(|| place_token(walk.from)),
         recursion_depth,
     })
 }

@@ -118,20 +118,20 @@ impl Scene {
     }
 
     /// The boundary where a walk begins: the one that was given, but not beyond what the user may see.
-    pub(super) fn start(&self, from: Option<&str>, direction: Direction) -> Result<Position, Failure> {
-        let given = from.map(boundary).transpose()?;
+    pub(super) fn start(&self, from: Option<&str>, direction: Direction) -> Result<Boundary, Failure> {
+        let (given, until) = (from.map(place).transpose()?, Boundary::after(self.reach.until));
         Ok(match direction {
-            Direction::Backward => given.unwrap_or(self.reach.until).min(self.reach.until),
-            Direction::Forward => given.unwrap_or(Position::ZERO),
+            Direction::Backward => given.unwrap_or(until).min(until),
+            Direction::Forward => given.unwrap_or(Boundary::START),
         })
     }
 
     /// The boundary where a walk ends.
-    pub(super) fn stop(&self, to: Option<&str>, direction: Direction) -> Result<Option<Position>, Failure> {
-        let given = to.map(boundary).transpose()?;
+    pub(super) fn stop(&self, to: Option<&str>, direction: Direction) -> Result<Option<Boundary>, Failure> {
+        let (given, until) = (to.map(place).transpose()?, Boundary::after(self.reach.until));
         Ok(match direction {
             Direction::Backward => given,
-            Direction::Forward => Some(given.unwrap_or(self.reach.until).min(self.reach.until)),
+            Direction::Forward => Some(given.unwrap_or(until).min(until)),
         })
     }
 }

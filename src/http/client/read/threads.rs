@@ -10,10 +10,10 @@ use ruma::{
     assign,
 };
 
-use super::scene::{Scene, boundary, page_limit, token};
+use super::scene::{Scene, page_limit, place, place_token};
 use crate::{
     account::Caller,
-    history::{Source, Walk},
+    history::{Boundary, Source, Walk},
     http::{App, Failure},
     log::Direction,
 };
@@ -26,9 +26,9 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let direction = Direction::Backward;
     // A thread is where its latest reply is, which may be beyond what the user may see.
-    let from = request.from.as_deref().map(boundary).transpose()?;
+    let from = request.from.as_deref().map(place).transpose()?;
     let walk = Walk {
-        from: from.unwrap_or_else(|| app.history.log().head()),
+        from: from.unwrap_or_else(|| Boundary::after(app.history.log().head())),
         to: None,
         direction,
         limit: page_limit(request.limit, DEFAULT),
@@ -36,7 +36,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let (passes, room) = (scene.wanted(RoomEventFilter::default()), request.room_id.clone());
     let wanted = |event: &crate::history::StoredEvent| event.pdu.room_id() == room && passes(event);
     let page = scene.viewer.page(&Source::Threads(&request.room_id), walk, &wanted).await?;
-    let next_batch = page.next().map(token);
+    let next_batch = page.next().map(place_token);
     let participated = request.include == IncludeThreads::Participated;
     let (roots, bundles) = scene.viewer.threads(page.events, participated).await?;
     Ok(assign!(Response::new(scene.show_with(&roots, &bundles).await?), { next_batch }))
