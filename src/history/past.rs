@@ -50,7 +50,7 @@ impl Boundary {
     pub fn before(self) -> Self {
         match self.number.checked_sub(1) {
             Some(number) => Self { number, ..self },
-            None => Self::after(Position(self.position.0.saturating_sub(1))),
+            None => self.position.0.checked_sub(1).map_or(Self::START, |last| Self::after(Position(last))),
         }
     }
 }
@@ -271,5 +271,35 @@ impl History {
     pub async fn first_backfilled(&self, room: &RoomId, anchor: Position) -> Result<Option<u64>, StoreError> {
         let rows = self.log().db().range(&BACKFILLED, &(room.to_owned(), anchor), 1).await?;
         Ok(rows.into_iter().next().map(|((_, _, number), _)| number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Boundary;
+    use crate::{
+        store::{Key, table::TableId},
+        types::Position,
+    };
+
+    proptest! {
+        /// Rows are in the order of places, and one of an event of the timeline is where its position says.
+        #[test]
+        fn keys_are_in_the_order_of_places(a in 0..3_u64, b in 0..3_u64, m in 0..3_u64, n in 0..300_u64) {
+            let place = |position, number| Boundary { position: Position(position), number };
+            let key = |place: Boundary| Key::new(TableId::Relation, &(place,));
+            for number in [n, u64::MAX - n, 0] {
+                let (left, right) = (place(a, m), place(b, number));
+                prop_assert_eq!(key(left).cmp(&key(right)), left.cmp(&right));
+                let read = crate::store::KeyFields::read(&mut crate::store::KeyReader::new(&key(right)));
+                prop_assert_eq!(read, Some((right,)));
+                prop_assert!(right.before() < right || right == Boundary::START);
+                // What lies behind a place are the keys from the next one on.
+                prop_assert_eq!(key(left) >= key(right).successor(), left > right);
+            }
+            prop_assert_eq!(key(Boundary::at(Position(a))), Key::new(TableId::Relation, &(Position(a),)));
+        }
     }
 }

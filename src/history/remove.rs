@@ -23,7 +23,7 @@ use super::{
     },
 };
 use crate::{
-    dag::{Node, NodeId, StateId},
+    dag::{Node, NodeId, StateId, relates},
     limits::{REMOVAL_PAGE_EVENTS, REMOVAL_PARTING_MS, SCAN_ROWS_MAX},
     log::{Audience, Commit, CommitError, Log},
     store::{Key, Scan, StoreError},
@@ -247,6 +247,12 @@ impl History {
     ) -> Result<(), StoreError> {
         for event in events {
             let id = (event.pdu.event_id().to_owned(),);
+            // What it relates to may never have been here.
+            if let Some((rel_type, parent)) = relates::of(&event.pdu).and_then(|relation| relation.parent)
+                && let Some(place) = self.place(event).await?
+            {
+                commit.delete(&RELATIONS, &(parent, rel_type, place));
+            }
             commit.delete_key(super::event::key(&id.0));
             commit.delete_prefix(&RELATIONS, &id);
             commit.delete_prefix(&REDACTIONS, &id);

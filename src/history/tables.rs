@@ -29,7 +29,7 @@ pub const STRIPPED: Rows<(OwnedUserId, OwnedRoomId), StrippedRow> = Rows::new(Ta
 pub const FAREWELLS: Rows<(OwnedUserId, OwnedRoomId), FarewellRow> = Rows::new(TableId::Farewell);
 /// Rooms that a user has left and does not want to see any more.
 pub const FORGOTTEN: Rows<(OwnedUserId, OwnedRoomId), ()> = Rows::new(TableId::Forgotten);
-/// Events by the event that they relate to, the kind of relation, and their position.
+/// Events by the event that they relate to, the kind of relation, and where they are.
 pub const RELATIONS: Rows<(OwnedEventId, String, Boundary), RelationRow> = Rows::new(TableId::Relation);
 /// Redactions (second) of events (first) that are not here, or not to be redacted by them yet.
 pub const REDACTIONS: Rows<(OwnedEventId, OwnedEventId), ()> = Rows::new(TableId::Redaction);

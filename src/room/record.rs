@@ -41,6 +41,7 @@ impl Turn {
     /// Writes everything in one commit and answers with the id of the last event. With `once`, a
     /// repeated request is answered with the id that it got the first time.
     pub(super) async fn finish(mut self, once: Option<OnceKey>) -> Result<OwnedEventId, RoomError> {
+        self.index().await?;
         let last = self.written.last().map(|written| written.event.pdu.event_id().to_owned());
         let last = last.ok_or(RoomError::NotFound("There is nothing to do"))?;
         let mut commit = match once {
@@ -70,6 +71,7 @@ impl Turn {
 
     /// Writes what came of events from outside, if there is anything; see [`Self::finish`].
     pub(super) async fn close(mut self) -> Result<(), RoomError> {
+        self.index().await?;
         let is_nothing = self.written.is_empty() && self.hidden.is_empty() && self.rewritten.is_empty();
         if is_nothing && self.extra.is_empty() && self.moved.is_none() {
             return Ok(());

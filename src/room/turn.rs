@@ -13,7 +13,13 @@ use ruma::{
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{RoomError, Rooms, guard::RoomGuard, ingest::Amendments, relation::Related, stripped};
+use super::{
+    RoomError, Rooms,
+    guard::RoomGuard,
+    ingest::Amendments,
+    relation::{Related, RelationKey},
+    stripped,
+};
 use crate::{
     dag::{
         Draft, Node, NodeId, Pdu, StateId, StateKey, StateValue, auth,
@@ -110,6 +116,8 @@ pub(super) struct Turn {
     pub(super) hidden: Vec<StoredEvent>,
     /// Where back-filled events belong; see [`crate::history::Boundary`].
     pub(super) filled: Vec<(Position, u64, OwnedEventId)>,
+    /// What goes from the index of relations, if it is there.
+    pub(super) unrelated: BTreeSet<RelationKey>,
     /// Events whose rows are replaced.
     pub(super) rewritten: Vec<StoredEvent>,
     pub(super) extra: Vec<Extra>,
@@ -198,6 +206,7 @@ impl Turn {
             moved: None,
             hidden: Vec::new(),
             filled: Vec::new(),
+            unrelated: BTreeSet::new(),
             rewritten: Vec::new(),
             extra: Vec::new(),
             new_nodes: Vec::new(),

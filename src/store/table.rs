@@ -32,7 +32,7 @@ pub enum TableId {
     StateNode = 0x22,
     /// Order of events from before we were there, by room.
     Backfill = 0x23,
-    /// Relations between events, by the event related to.
+    /// Relations between events, by the event related to, how, and the place of the relating one.
     Relation = 0x24,
     /// Which event redacts which.
     Redaction = 0x25,
@@ -42,7 +42,7 @@ pub enum TableId {
     RoomAlias = 0x27,
     /// Rooms that are published in the directory.
     Published = 0x28,
-    /// Threads by room and the position of their latest event.
+    /// Threads by room and the place of their latest event.
     Thread = 0x29,
     /// Events by room and `origin_server_ts`.
     Timestamp = 0x2A,

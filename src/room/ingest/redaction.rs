@@ -49,9 +49,7 @@ impl Turn {
         } else if let Some(hidden) = self.hidden.iter_mut().find(|hidden| is_target(&hidden.pdu)) {
             *hidden = redacted;
         } else {
-            if found.status == Status::Timeline {
-                self.unrelate(&found).await?;
-            }
+            self.unrelate(&found).await?;
             self.rewritten.push(redacted);
         }
         Ok(())

@@ -130,6 +130,7 @@ impl Turn {
             Verdict::Rejected(_, why) => Some((Status::Rejected, why.0)),
         };
         if let Some((status, reason)) = refusal {
+            self.unrelate(event).await?;
             again.status = status;
             again.notes = EventNotes { reason: Some(reason), ..again.notes };
             if status == Status::Rejected {

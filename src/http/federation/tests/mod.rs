@@ -7,6 +7,7 @@ mod hostile;
 mod lists;
 mod odd;
 mod questions;
+mod relating;
 mod rows;
 mod surface;
 mod twelve;
