@@ -2,12 +2,12 @@
 
 use ruma::{RoomId, UserId, events::StateEventType};
 
-use super::{History, StoredEvent};
+use super::{Boundary, History, StoredEvent};
 use crate::{
     dag::{StateId, StateKey, visibility::Visibility},
     log::Audience,
     store::StoreError,
-    types::{Lane, Position},
+    types::Lane,
 };
 
 /// How much of a room somebody may look at.
@@ -15,8 +15,8 @@ use crate::{
 pub struct Reach {
     /// The state: the present one, or that of their leaving.
     pub state: StateId,
-    /// The last position of the timeline.
-    pub until: Position,
+    /// Where it ends: at the head, or right behind their leaving.
+    pub until: Boundary,
 }
 
 impl History {
@@ -28,15 +28,17 @@ impl History {
     /// When the store fails.
     pub async fn reach(&self, user: &UserId, room: &RoomId) -> Result<Option<Reach>, StoreError> {
         let Some(state) = self.current_state(room).await? else { return Ok(None) };
-        let all = Reach { state, until: self.0.log.head() };
+        let all = Reach { state, until: Boundary::after(self.0.log.head()) };
         let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
         let last = lanes.intervals(&Lane::Room(room.to_owned())).last();
         if last.is_some_and(|interval| interval.closed.is_none()) || self.is_world_readable(state).await? {
             return Ok(Some(all));
         }
         match last.and_then(|interval| interval.closed) {
-            Some(until) if !self.is_forgotten(user, room).await? => {
-                Ok(Some(Reach { state: self.state_at_position(room, until).await?, until }))
+            Some(left) if !self.is_forgotten(user, room).await? => {
+                let state = self.state_at_position(room, left).await?;
+                // What was filled in there happened when they were gone.
+                Ok(Some(Reach { state, until: Boundary::at(left) }))
             }
             _ => Ok(None),
         }

@@ -105,6 +105,10 @@ impl Viewer {
             let found = self.history.candidates(source, range, walk.direction, chunk).await?;
             let ids: Vec<OwnedEventId> = found.iter().filter_map(|(_, id)| id.clone()).collect();
             let events = self.history.event_map(&ids).await?;
+            if !matches!(source, Source::Threads(_)) {
+                let filled_in = found.iter().filter(|(place, _)| place.number > 0);
+                self.places.extend(filled_in.filter_map(|(place, id)| Some((id.clone()?, *place))));
+            }
             for (place, id) in &found {
                 if page.events.len() >= walk.limit {
                     return Ok(page);

@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, RoomId, UserId, events::StateEventType};
+use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedUserId, RoomId, UserId, events::StateEventType};
 
-use super::{History, StoredEvent};
+use super::{Boundary, History, StoredEvent};
 use crate::{
     dag::{
         StateId, StateKey,
@@ -31,6 +31,8 @@ pub struct Viewer {
     /// Whose events are not told with others.
     pub(super) ignored: BTreeSet<OwnedUserId>,
     standings: HashMap<StateId, Standing>,
+    /// Where back-filled events are of which that was read already.
+    pub(super) places: HashMap<OwnedEventId, Boundary>,
 }
 
 impl History {
@@ -47,6 +49,7 @@ impl History {
             lanes: self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?,
             ignored: BTreeSet::new(),
             standings: HashMap::new(),
+            places: HashMap::new(),
         })
     }
 
@@ -85,8 +88,8 @@ impl Viewer {
         }
         let Some(states) = event.states else { return Ok(false) };
         let before = self.standing(states.before).await?;
-        let joins_later = self.is_joined_after(event);
-        Ok(may_see(&event.pdu, &self.user, before, joins_later))
+        Ok(may_see(&event.pdu, &self.user, before, false)
+            || may_see(&event.pdu, &self.user, before, true) && self.is_joined_after(event).await?)
     }
 
     /// Those of `events` that the user may see.
@@ -159,10 +162,15 @@ impl Viewer {
             })
     }
 
-    fn is_joined_after(&self, event: &StoredEvent) -> bool {
+    async fn is_joined_after(&self, event: &StoredEvent) -> Result<bool, StoreError> {
         let lane = Lane::Room(event.pdu.room_id().to_owned());
-        let last = self.lanes.intervals(&lane).last();
-        last.is_some_and(|interval| interval.closed.is_none_or(|closed| closed > event.position))
+        let Some(last) = self.lanes.intervals(&lane).last() else { return Ok(false) };
+        let Some(closed) = last.closed else { return Ok(true) };
+        let place = match self.places.get(event.pdu.event_id()) {
+            Some(place) => Some(*place),
+            None => self.history.place(event).await?,
+        };
+        Ok(Boundary::at(closed) > place.unwrap_or(Boundary::at(event.position)))
     }
 
     async fn standing(&mut self, state: StateId) -> Result<Standing, StoreError> {

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::scene::{Scene, is_lazy, page_limit, place_token};
 use crate::{
-    history::{Boundary, Stroll},
+    history::Stroll,
     http::{App, Call, Failure, call::Given},
     limits::PAGE_EVENTS_DEFAULT,
     log::Direction,
@@ -49,7 +49,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let passed = BTreeSet::new();
     let backward = Stroll { from: before, to: None, direction: Direction::Backward, limit: limit / 2 };
     let earlier = scene.viewer.stroll(room, backward, &passed, &wanted).await?;
-    let to = Some(Boundary::after(scene.reach.until));
+    let to = Some(scene.reach.until);
     let forward = Stroll { from: after, to, direction: Direction::Forward, limit: limit - limit / 2 };
     let later = scene.viewer.stroll(room, forward, &passed, &wanted).await?;
 

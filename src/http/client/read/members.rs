@@ -18,7 +18,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     app.rooms.whole(&request.room_id).await?;
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let then = match request.at.as_deref().map(boundary).transpose()? {
-        Some(at) if at < scene.reach.until => scene.viewer.state_at(&request.room_id, at).await?,
+        Some(at) if at < scene.reach.until.position => scene.viewer.state_at(&request.room_id, at).await?,
         _ => None,
     };
     let state = then.unwrap_or(scene.reach.state);

@@ -85,7 +85,7 @@ pub(super) async fn find(app: App, caller: Caller, question: Question) -> Result
     };
     let page = scene.viewer.page(&source, walk, &wanted).await?;
     let is_start = match direction {
-        Direction::Backward => walk.from >= Boundary::after(scene.reach.until),
+        Direction::Backward => walk.from >= scene.reach.until,
         Direction::Forward => walk.from == Boundary::START,
     };
     Ok(Answer {

@@ -119,7 +119,7 @@ impl Scene {
 
     /// The boundary where a walk begins: the one that was given, but not beyond what the user may see.
     pub(super) fn start(&self, from: Option<&str>, direction: Direction) -> Result<Boundary, Failure> {
-        let (given, until) = (from.map(place).transpose()?, Boundary::after(self.reach.until));
+        let (given, until) = (from.map(place).transpose()?, self.reach.until);
         Ok(match direction {
             Direction::Backward => given.unwrap_or(until).min(until),
             Direction::Forward => given.unwrap_or(Boundary::START),
@@ -128,7 +128,7 @@ impl Scene {
 
     /// The boundary where a walk ends.
     pub(super) fn stop(&self, to: Option<&str>, direction: Direction) -> Result<Option<Boundary>, Failure> {
-        let (given, until) = (to.map(place).transpose()?, Boundary::after(self.reach.until));
+        let (given, until) = (to.map(place).transpose()?, self.reach.until);
         Ok(match direction {
             Direction::Backward => given,
             Direction::Forward => Some(given.unwrap_or(until).min(until)),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::scene::{Scene, place_token};
 use crate::{
     account::Caller,
-    history::{Boundary, StoredEvent, Stroll},
+    history::{StoredEvent, Stroll},
     http::{App, Failure},
     limits::SEARCH_CONTEXT_MAX,
     log::Direction,
@@ -49,7 +49,7 @@ async fn around(
     let (room, passed) = (event.pdu.room_id(), BTreeSet::new());
     let backward = Stroll { from: start, to: None, direction: Direction::Backward, limit: before };
     let earlier = scene.viewer.stroll(room, backward, &passed, &wanted).await?;
-    let to = Some(Boundary::after(scene.reach.until));
+    let to = Some(scene.reach.until);
     let forward = Stroll { from: end, to, direction: Direction::Forward, limit: after };
     let later = scene.viewer.stroll(room, forward, &passed, &wanted).await?;
     let mut context = json!({

@@ -284,3 +284,27 @@ async fn what_is_over_is_not_counted_and_leaves_nothing_behind() {
     );
     assert_eq!(scene.threads(5).await, "root");
 }
+
+/// Room history visibility: "After a user has left a room, they may see any events which they were allowed to see before
+/// they left the room, but no events received after they left." That they came later as part of the past is no matter.
+#[tokio::test]
+async fn who_has_left_is_not_shown_what_was_filled_in_behind_that() {
+    let wire = Wire::default();
+    let mut scene = Scene::new(&wire, "root before=thread:root").await;
+    scene.say("within=thread:root").await;
+    scene.settle().await;
+    scene.b.met(&scene.bob, &format!("POST /rooms/{}/leave", quoted(&scene.room)), json!({})).await;
+    scene.say("secret=thread:root").await;
+    // Nobody of theirs is there who could ask for more.
+    assert_eq!(scene.page_back(10).await, "within");
+    let carol = joined(&scene.b, "carol", (&scene.room, &scene.a)).await;
+    let bob = std::mem::replace(&mut scene.bob, carol);
+    assert_eq!(scene.page_back(3).await, "root before within secret");
+    assert_eq!(scene.told("root").await, "thread 3 secret");
+    scene.bob = bob;
+    assert_eq!(scene.page_back(3).await, "root before within");
+    assert_eq!(scene.relations("root", 1).await, "before within");
+    let path = format!("/rooms/{}/event/{}", quoted(&scene.room), quoted(scene.id("secret")));
+    assert_eq!(scene.look(&path).await, "404 M_NOT_FOUND");
+    assert!(scene.told("root").await.ends_with(" within"));
+}

@@ -99,16 +99,16 @@ async fn of_room(
     loop {
         heads.mark_unchanged();
         let mut scene = Scene::enter(app, caller, room).await?;
-        let until = scene.reach.until.max(from);
+        let until = scene.reach.until.max(Boundary::after(from));
         let wanted = scene.wanted(RoomEventFilter::default());
         let stroll = Stroll {
             from: Boundary::after(from),
-            to: Some(Boundary::after(until)),
+            to: Some(until),
             direction: Direction::Forward,
             limit: PAGE_EVENTS_MAX,
         };
         let page = scene.viewer.stroll(room, stroll, &BTreeSet::new(), &wanted).await?;
-        let end = if page.more { page.reached.position } else { until };
+        let end = if page.more { page.reached } else { until }.position;
         if !page.events.is_empty() || Instant::now() >= deadline {
             let chunk: Vec<Raw<Value>> = scene.show(&page.events).await?;
             let chunk = chunk.into_iter().map(|event| event.deserialize()).collect::<Result<_, _>>();

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    history::{Boundary, Stroll},
+    history::Stroll,
     http::{
         App, Call, Failure,
         client::read::scene::{Scene, page_limit, place_token},
@@ -41,7 +41,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     app.rooms.whole(&room).await?;
     let mut scene = Scene::enter(&app, &caller, &room).await?;
     let wanted = scene.wanted(RoomEventFilter::default());
-    let from = Boundary::after(scene.reach.until);
+    let from = scene.reach.until;
     let limit = page_limit(parameters.limit, PAGE_EVENTS_DEFAULT);
     let stroll = Stroll { from, to: None, direction: Direction::Backward, limit };
     let mut page = scene.viewer.stroll(&room, stroll, &BTreeSet::new(), &wanted).await?;
