@@ -77,11 +77,12 @@ async fn page(
     let mut passed = BTreeSet::new();
     let mut page = scene.viewer.stroll(room, stroll, &passed, wanted).await?;
     let mut left = BACKFILLS_PER_PAGE;
-    while let Some(anchor) = page.lacking {
-        if left == 0 || !app.rooms.backfill(room, anchor).await? {
+    // What is lacking after so many attempts is tried for the next page.
+    while let Some(anchor) = page.lacking.filter(|_| left > 0) {
+        left -= 1;
+        if !app.rooms.backfill(room, anchor).await? {
             passed.insert(anchor);
         }
-        left = left.saturating_sub(1);
         let limit = stroll.limit.saturating_sub(page.events.len());
         let rest = Stroll { from: page.reached, limit, ..stroll };
         let next = scene.viewer.stroll(room, rest, &passed, wanted).await?;

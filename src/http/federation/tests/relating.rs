@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Server,
     rows::{joined, quoted},
+    via,
 };
 use crate::{http::Wire, log::Direction, types::Position};
 
@@ -283,6 +284,20 @@ async fn what_is_over_is_not_counted_and_leaves_nothing_behind() {
         ("thread 1 t1", "t1")
     );
     assert_eq!(scene.threads(5).await, "root");
+}
+
+/// However often a server has come and gone: a page that would have to be fetched in more parts than it may ends before.
+#[tokio::test]
+async fn no_gap_is_passed_over() {
+    let wire = Wire::default();
+    let mut scene = Scene::new(&wire, "m0").await;
+    for round in 1..8 {
+        scene.b.met(&scene.bob, &format!("POST /rooms/{}/leave", quoted(&scene.room)), json!({})).await;
+        scene.say(&format!("m{round}")).await;
+        let join = format!("POST /join/{}", via(&scene.room, &[&scene.a]));
+        assert_eq!(scene.b.met(&scene.bob, &join, json!({})).await, json!({ "room_id": scene.room }));
+    }
+    assert_eq!(scene.page_back(30).await, "m0 m1 m2 m3 m4 m5 m6 m7");
 }
 
 /// Room history visibility: "After a user has left a room, they may see any events which they were allowed to see before
