@@ -168,14 +168,9 @@ pub(super) fn is_lazy(filter: &RoomEventFilter) -> bool {
     !matches!(filter.lazy_load_options, LazyLoadOptions::Disabled)
 }
 
-/// Reads a token of ours: of sync, or of a boundary in a timeline.
+/// Reads a token of ours as a position of the timeline; see [`place`].
 pub(in crate::http) fn boundary(token: &str) -> Result<Position, Failure> {
-    let as_sync = token.strip_prefix('t').map(|digits| format!("s{digits}"));
-    let token = as_sync.as_deref().unwrap_or(token);
-    // A position of sliding sync says more than the place.
-    let place = token.split_once('~').map_or(token, |(place, _)| place);
-    let cursor: Result<Cursor, _> = place.parse();
-    cursor.map(|cursor| cursor.log).map_err(|_| Failure::invalid_param("The token is not one of this server"))
+    place(token).map(|place| place.position)
 }
 
 /// The token of a boundary.
@@ -183,17 +178,22 @@ pub(in crate::http) fn token(boundary: Position) -> String {
     format!("t{boundary}")
 }
 
-/// Reads a token of ours, which may lie between back-filled events; see [`place_token`].
+/// Reads a token of ours: of sync, or of a boundary, which may lie between back-filled events; see [`place_token`].
 pub(super) fn place(token: &str) -> Result<Boundary, Failure> {
-    let Some((position, number)) = token.strip_prefix('t').and_then(|rest| rest.split_once('_')) else {
-        return Ok(Boundary::after(boundary(token)?));
+    let unknown = || Failure::invalid_param("The token is not one of this server");
+    let (at, number) = match token.strip_prefix('t') {
+        Some(rest) => {
+            let (position, number) = rest.split_once('_').unzip();
+            (format!("s{}", position.unwrap_or(rest)), number)
+        }
+        // A position of sliding sync says more than the place.
+        None => (token.split('~').next().unwrap_or(token).to_owned(), None),
     };
-    let position = boundary(&format!("t{position}"))?;
+    let Cursor { log: position, .. } = at.parse().map_err(|_| unknown())?;
+    let Some(number) = number else { return Ok(Boundary::after(position)) };
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    match number.parse() {
-        Ok(number) if is_number => Ok(Boundary { position, number }),
-        _ => Err(Failure::invalid_param("The token is not one of this server")),
-    }
+    let number = number.parse().ok().filter(|_| is_number).ok_or_else(unknown)?;
+    Ok(Boundary { position, number })
 }
 
 /// The token of a boundary. Where there are no back-filled events it is as everywhere else.

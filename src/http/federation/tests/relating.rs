@@ -217,6 +217,12 @@ async fn what_was_filled_in_is_told_with_what_it_relates_to() {
     assert_eq!(scene.names(&page["chunk"]), "a1 e1");
     let page = scene.look(&format!("{path}?dir=b&to={from}")).await;
     assert_eq!(scene.names(&page["chunk"]), "a3 a2");
+    // Who asks for the members there is answered.
+    let page = scene.look(&format!("/rooms/{}/messages?dir=b&limit=9", quoted(&scene.room))).await;
+    let at = page["end"].as_str().unwrap();
+    assert!(at.contains('_'), "{at}");
+    let members = scene.look(&format!("/rooms/{}/members?at={at}", quoted(&scene.room))).await;
+    assert!(members["chunk"].is_array(), "{members}");
     // What comes after that counts on.
     scene.say("t4=thread:root o2=thread:other").await;
     scene.settle().await;
