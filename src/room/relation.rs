@@ -85,6 +85,9 @@ impl Turn {
     /// What is to be written for the relation of `pdu`, if it has one.
     pub(super) async fn relate(&self, pdu: &Pdu) -> Result<Option<Related>, RoomError> {
         let Some((parent, rel_type, row)) = relation_of(pdu) else { return Ok(None) };
+        if !self.elsewhere(std::slice::from_ref(&parent)).await?.is_empty() {
+            return Ok(None);
+        }
         let thread = match rel_type == THREAD {
             true => {
                 let history = &self.rooms.0.history;
@@ -116,7 +119,7 @@ impl Turn {
     /// Has the index changed by what came as part of the past, and by what has gone. Nothing more may happen in this turn.
     pub(super) async fn index(&mut self) -> Result<(), RoomError> {
         let gone = self.gone().await?;
-        let come = self.come();
+        let come = self.come().await?;
         if gone.is_empty() && come.is_empty() {
             return Ok(());
         }
@@ -146,12 +149,23 @@ impl Turn {
     }
 
     /// The rows of what came as part of the past, as it is by now: it may have been redacted since it came.
-    fn come(&self) -> Vec<(RelationKey, RelationRow)> {
+    async fn come(&self) -> Result<Vec<(RelationKey, RelationRow)>, RoomError> {
         let row = |(position, number, id): &(_, _, OwnedEventId)| {
             let (parent, rel_type, row) = relation_of(&self.fresh.get(id)?.pdu)?;
             Some(((parent, rel_type, Boundary { position: *position, number: *number }), row))
         };
-        self.filled.iter().filter_map(row).collect()
+        let mut rows: Vec<(RelationKey, RelationRow)> = self.filled.iter().filter_map(row).collect();
+        let parents: Vec<OwnedEventId> = rows.iter().map(|((parent, ..), _)| parent.clone()).collect();
+        let elsewhere = self.elsewhere(&parents).await?;
+        rows.retain(|((parent, ..), _)| !elsewhere.contains(parent));
+        Ok(rows)
+    }
+
+    /// Those of `ids` that are events of other rooms, as far as is known: whoever is not there shall not be counted there.
+    async fn elsewhere(&self, ids: &[OwnedEventId]) -> Result<BTreeSet<OwnedEventId>, RoomError> {
+        let found = self.rooms.0.history.events(ids).await?.into_iter().flatten();
+        let elsewhere = found.filter(|event| event.pdu.room_id() != self.room_id);
+        Ok(elsewhere.map(|event| event.pdu.event_id().to_owned()).collect())
     }
 
     async fn shift_threads(&mut self, mut threads: BTreeMap<OwnedEventId, Shift>) -> Result<(), RoomError> {

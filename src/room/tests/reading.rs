@@ -149,6 +149,23 @@ async fn relations_and_threads_are_indexed() {
     assert_eq!(word(world.send("alice", &room, "m.room.message", on_reaction).await), "invalid");
 }
 
+/// Whoever is not in a room has no part in its threads.
+#[tokio::test]
+async fn what_is_said_in_another_room_is_not_indexed() {
+    let world = World::new().await;
+    let (room, other) = (world.room("12").await, world.room("12").await);
+    let root = world.say("alice", &room, "root").await.unwrap();
+    let reply = json!({"body": "x", "m.relates_to": {"rel_type": "m.thread", "event_id": root}});
+    for (place, count) in [(&other, 0), (&room, 1), (&other, 1), (&room, 2)] {
+        world.send("alice", place, "m.room.message", reply.clone()).await.unwrap();
+        let rows = world.db.range(&RELATIONS, &(root.clone(),), 10).await.unwrap();
+        assert_eq!(rows.len(), count);
+        let threads = world.db.range(&THREADS, &(), 10).await.unwrap();
+        let counts: Vec<u64> = threads.into_iter().map(|(_, row)| row.count).collect();
+        assert_eq!(counts, (count > 0).then_some(count as u64).into_iter().collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn a_graph_has_every_event() {
     let world = World::new().await;
