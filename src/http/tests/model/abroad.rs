@@ -54,7 +54,7 @@ fn users_and_servers_abroad_see_what_they_may_and_no_more() {
 
 impl Look<'_> {
     /// What the user's own server serves of a room that it may have come to late.
-    async fn check_abroad(&self) {
+    async fn check_abroad(mut self) {
         let home = HOMES[self.town.people[self.who].home];
         let stays = self.room.presence(home);
         let is_there = stays.last().is_some_and(|(_, end)| end.is_none());
@@ -70,11 +70,17 @@ impl Look<'_> {
             self.check_served(&request, &answer, false);
             return;
         };
+        // What its own server has not been there for the other one must be able to tell.
+        let other = HOMES[1 - self.town.people[self.who].home];
+        self.is_whole = stays == [(1, None)] || self.room.presence(other) == [(1, None)];
         let (mut found, mut from) = (Vec::new(), String::new());
         loop {
             let request = self.path(&format!("messages?dir=b&limit={}{from}", 3 + self.who * 4));
             let page = self.get(&request).await;
             self.check_served(&request, &page, false);
+            if self.is_whole {
+                page["chunk"].as_array().unwrap().iter().for_each(|event| self.check_told(event));
+            }
             found.extend(ids(&page["chunk"]));
             match page["end"].as_str() {
                 Some(end) => from = format!("&from={end}"),
@@ -82,9 +88,7 @@ impl Look<'_> {
             }
         }
         found.reverse();
-        // What its own server has not been there for the other one must be able to tell.
-        let other = HOMES[1 - self.town.people[self.who].home];
-        if stays != [(1, None)] && self.room.presence(other) != [(1, None)] {
+        if !self.is_whole {
             return;
         }
         let wanted = self.room.ids(self.timeline.iter().copied());
@@ -103,7 +107,12 @@ impl Look<'_> {
             let (status, answer) = self.ask(&request).await;
             assert_eq!(status == 200, self.timeline.contains(&at), "{request}: {} {answer}", self.name());
             self.check_served(&request, &answer, false);
+            if status == 200 {
+                self.check_told(&answer);
+            }
+            self.check_relations(at).await;
         }
+        self.check_threads().await;
         self.check_state(until).await;
     }
 }

@@ -78,14 +78,23 @@ impl Town {
     pub(super) async fn deed_abroad(&mut self) {
         self.tick();
         let (who, room) = (self.somebody(), self.below(self.rooms.len()));
-        match self.below(24) {
+        match self.below(26) {
             0..=7 => self.move_about(who, room).await,
             8..=9 => self.set_visibility(who, room).await,
             10..=11 => self.set_something(who, room).await,
             12..=13 => self.redact(who, room).await,
             14 => self.react(who, room).await,
+            15 => self.look_back(who, room).await,
             _ => self.say(who, room).await,
         }
+    }
+
+    /// Somebody looks a little way back, which may have their server fetch what it has not been there for.
+    async fn look_back(&mut self, who: usize, room: usize) {
+        let (limit, id) = (1 + self.below(30), &self.rooms[room].id);
+        let (status, answer) =
+            self.ask(who, &format!("GET /rooms/{id}/messages?dir=b&limit={limit}"), Value::Null).await;
+        assert!(status == 200 || status == 403, "{status} {answer}");
     }
 
     /// Somebody ends their account, and wants to be forgotten; unless they are the last in a room.

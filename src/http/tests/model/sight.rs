@@ -21,6 +21,8 @@ pub(super) struct Look<'a> {
     pub(super) until: Option<usize>,
     /// What they find, oldest first.
     pub(super) timeline: Vec<usize>,
+    /// Whether their server has everything that they may see, or gets it when they look back.
+    pub(super) is_whole: bool,
 }
 
 /// Has the server percent-encoded what does not go into a query.
@@ -54,7 +56,7 @@ impl<'a> Look<'a> {
         let ignored = town.ignored_by(user);
         let until = room.until(user, town.has_forgotten(user, &room.id));
         let timeline = room.timeline(user, until.unwrap_or_default(), &ignored);
-        Self { town, who, user, room, ignored, until, timeline }
+        Self { town, who, user, room, ignored, until, timeline, is_whole: town.abroad.is_none() }
     }
 
     pub(super) fn name(&self) -> String {
@@ -120,6 +122,21 @@ impl<'a> Look<'a> {
         !self.is_abroad() || self.room.presence(home).iter().any(is_within)
     }
 
+    /// Whether the user's server was there when the event at `at` happened, or may fetch it as it is.
+    fn may_have(&self, at: usize) -> bool {
+        let home = HOMES[self.town.people[self.who].home];
+        self.was_told(at) || self.room.server_sees(home, at) && !self.room.is_kept_from_server(home, at)
+    }
+
+    /// Whether the user's server may not know what was redacted of what relates to an event.
+    fn is_unsure(&self, parent: usize) -> bool {
+        let id = &*self.room.events[parent].id;
+        let mut related =
+            self.room.events.iter().filter(|event| event.relation().is_some_and(|(_, target)| target == id));
+        let has = |by: usize| self.was_told(by) || self.is_whole && self.may_have(by);
+        related.any(|event| event.redacted.is_some_and(|by| !has(by)))
+    }
+
     /// Whether there is another server, so that this one may not know everything.
     fn is_abroad(&self) -> bool {
         self.town.abroad.is_some()
@@ -148,15 +165,19 @@ impl<'a> Look<'a> {
         let context = format!("{request}: {} at {}: {bundle}", self.name(), self.room.events[at].id);
         let thread = &bundle["m.thread"];
         let replies = self.room.children(at).filter(|(_, how)| *how == "m.thread").map(|(child, _)| child);
+        // Of the others their server has what a redaction leaves, which relates to nothing.
+        let replies = replies.filter(|child| self.may_have(*child));
         let replies: Vec<usize> = replies.filter(|child| self.room.is_heard(*child, &self.ignored)).collect();
         let seen: Vec<usize> = replies.iter().copied().filter(|child| self.gets(*child)).collect();
+        if self.is_unsure(at) {
+            return;
+        }
         if thread.is_object() {
             let latest = thread["latest_event"]["event_id"].as_str().unwrap();
             let latest = self.room.place(latest).unwrap();
             let count = usize::try_from(thread["count"].as_u64().unwrap()).unwrap();
             assert!(count <= replies.len(), "the size of a thread: {context}");
-            if self.is_abroad() {
-                // What was fetched from other servers later is not counted, nor told with what it relates to.
+            if !self.is_whole {
                 assert!(seen.contains(&latest), "the latest of a thread: {context}");
                 return;
             }
@@ -167,7 +188,7 @@ impl<'a> Look<'a> {
             assert_eq!(thread["current_user_participated"], has_part, "{context}");
         }
         let edit = self.edits(at).filter(|edit| self.gets(*edit)).last();
-        if let Some(told) = bundle["m.replace"]["event_id"].as_str().filter(|_| !self.is_abroad()) {
+        if let Some(told) = bundle["m.replace"]["event_id"].as_str().filter(|_| self.is_whole) {
             assert_eq!(self.room.place(told), edit, "an edit: {context}");
         }
     }
@@ -178,7 +199,7 @@ impl<'a> Look<'a> {
     }
 
     /// What must be told with an event of those that relate to it.
-    fn check_told(&self, event: &Value) {
+    pub(super) fn check_told(&self, event: &Value) {
         let Some(at) = self.room.place(event["event_id"].as_str().unwrap()) else { return };
         let (known, bundle) = (&self.room.events[at], &event["unsigned"]["m.relations"]);
         if known.redacted.is_some() {
@@ -191,6 +212,12 @@ impl<'a> Look<'a> {
         }
         if self.edits(at).any(|edit| self.gets(edit)) {
             assert!(bundle["m.replace"].is_object(), "{}: no edit: {event}", self.name());
+        }
+        let references = self.room.children(at).filter(|(_, how)| *how == "m.reference");
+        let references = references.map(|(child, _)| child).filter(|child| self.gets(*child));
+        if !self.is_unsure(at) {
+            let found = ids(&bundle["m.reference"]["chunk"]);
+            assert_eq!(found, self.room.ids(references), "references: {}: {event}", self.name());
         }
     }
 
@@ -356,10 +383,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn check_relations(&self, at: usize) {
+    pub(super) async fn check_relations(&self, at: usize) {
         let id = &self.room.events[at].id;
         let children: Vec<(usize, &str)> = self.room.children(at).collect();
-        if children.is_empty() {
+        if children.is_empty() || self.is_unsure(at) {
             return;
         }
         let (status, answer) = self.ask(&self.path_v1(&format!("relations/{id}?dir=f"))).await;
@@ -388,7 +415,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn check_threads(&self) {
+    pub(super) async fn check_threads(&self) {
         let request = self.path_v1("threads?limit=90");
         let answer = self.get(&request).await;
         self.check_served(&request, &answer, false);
@@ -403,7 +430,8 @@ impl<'a> Look<'a> {
         let is_found = |at: &usize| self.timeline.contains(at);
         let must = with_reply(&is_found);
         let may_be = |at: &usize| self.room.sees(self.user, *at) && self.room.is_heard(*at, &self.ignored);
-        let may = with_reply(&may_be);
+        let mut may = with_reply(&may_be);
+        may.extend(self.room.ids((0..self.room.events.len()).filter(|at| self.is_unsure(*at))));
         assert!(must.is_subset(&found), "threads: {}: {must:?} {found:?}", self.name());
         assert!(found.is_subset(&may), "threads: {}: {found:?} {may:?}", self.name());
     }
