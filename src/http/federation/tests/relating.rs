@@ -10,7 +10,12 @@ use super::{
     rows::{joined, quoted},
     via,
 };
-use crate::{http::Wire, log::Direction, types::Position};
+use crate::{
+    history::tables::{BACKFILLED, PLACES, RELATIONS, RemovalRow, THREADS},
+    http::Wire,
+    log::Direction,
+    types::Position,
+};
 
 /// Two servers, and what alice has said at the first by name.
 struct Scene {
@@ -47,13 +52,13 @@ impl Scene {
         events.iter().map(|event| self.name(&event["event_id"])).collect::<Vec<_>>().join(" ")
     }
 
-    /// Has alice say `name`, or `name=kind:parent`.
+    /// Has alice say `name`, or `name=kind:parent`, where the parent is a name or the id of an event that nobody has.
     async fn say(&mut self, words: &str) {
         for word in words.split_whitespace() {
             let (name, relation) = word.split_once('=').unwrap_or((word, ""));
             let mut content = json!({ "msgtype": "m.text", "body": name });
             if let Some((kind, parent)) = relation.split_once(':') {
-                let parent = self.id(parent);
+                let parent = if parent.starts_with('$') { parent } else { self.id(parent).as_str() };
                 content["m.relates_to"] = json!({ "rel_type": format!("m.{kind}"), "event_id": parent });
                 match kind {
                     "replace" => content["m.new_content"] = json!({ "msgtype": "m.text", "body": name }),
@@ -273,14 +278,16 @@ async fn what_is_redacted_of_what_was_filled_in_relates_to_nothing() {
 #[tokio::test]
 async fn what_is_over_is_not_counted_and_leaves_nothing_behind() {
     let wire = Wire::default();
-    let mut scene =
-        Scene::new(&wire, "root t1=thread:root t2=thread:root t3=thread:root a1=annotation:root").await;
+    let early =
+        "root t1=thread:root t2=thread:root t3=thread:root a1=annotation:root lost1=reference:$nowhere";
+    let nowhere = OwnedEventId::try_from("$nowhere").unwrap();
+    let mut scene = Scene::new(&wire, early).await;
     scene.say("t4=thread:root t5=thread:root").await;
     scene.settle().await;
     scene.page_back(4).await;
     assert_eq!(scene.told("root").await, "thread 5 t5");
     let ends = |names: &str| names.split(' ').map(|name| scene.id(name).clone()).collect::<Vec<_>>();
-    let rooms = &scene.b.app.rooms;
+    let rooms = scene.b.app.rooms.clone();
     assert_eq!(rooms.expire(&scene.room, &ends("t5 t2 t4")).await.unwrap(), 3);
     assert_eq!(scene.told("root").await, "thread 2 t3");
     assert_eq!(scene.relations("root", 1).await, "t1 t3 a1");
@@ -290,6 +297,18 @@ async fn what_is_over_is_not_counted_and_leaves_nothing_behind() {
         ("thread 1 t1", "t1")
     );
     assert_eq!(scene.threads(5).await, "root");
+    scene.say("lost2=reference:$nowhere").await;
+    scene.settle().await;
+    let db = scene.b.app.log.db();
+    assert_eq!(db.range(&RELATIONS, &(nowhere.clone(),), 10).await.unwrap().len(), 2);
+    scene.b.met(&scene.bob, &format!("POST /rooms/{}/leave", quoted(&scene.room)), json!({})).await;
+    let row = RemovalRow { purge: true, began: scene.b.app.log.head(), ..RemovalRow::default() };
+    rooms.remove(&scene.room, row).await.unwrap();
+    while rooms.remove_some().await.unwrap() {}
+    assert_eq!(db.range(&RELATIONS, &(), 10).await.unwrap(), []);
+    assert_eq!(db.range(&THREADS, &(), 10).await.unwrap(), []);
+    assert_eq!(db.range(&BACKFILLED, &(), 10).await.unwrap(), []);
+    assert_eq!(db.range(&PLACES, &(), 10).await.unwrap(), []);
 }
 
 /// However often a server has come and gone: a page that would have to be fetched in more parts than it may ends before.
