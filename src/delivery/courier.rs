@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Couriers, DeliveryError, DestinationStatus, Transaction, TransportError, backoff,
     dispatch::{Errand, Return},
+    lists::Met,
     parcel::Part,
 };
 use crate::{
@@ -42,7 +43,8 @@ pub(super) async fn serve(couriers: Couriers, errand: Errand) {
     // Closed only when the server stops.
     let Some(_permit) = couriers.permit(&errand).await else { return };
     let Errand { server, is_poked, trouble, .. } = errand;
-    let mut courier = Courier { couriers: &couriers, server: &server, trouble, is_poked };
+    let mut courier =
+        Courier { couriers: &couriers, server: &server, trouble, is_poked, waiting: Met::new() };
     let outcome = tokio::select! {
         () = couriers.0.stopping.cancelled() => return,
         outcome = courier.deliver() => outcome,
@@ -91,6 +93,8 @@ pub(super) struct Courier<'a> {
     pub(super) server: &'a OwnedServerName,
     trouble: Option<DestinationStatus>,
     pub(super) is_poked: bool,
+    /// Of whom is told with the next parcel that is sent anyway.
+    pub(super) waiting: Met,
 }
 
 impl Courier<'_> {
@@ -110,11 +114,17 @@ impl Courier<'_> {
             let looked_ms = self.couriers.now_ms();
             let mut parcel = self.parcel(page).await?;
             let told = std::mem::take(&mut parcel.told);
+            self.waiting = std::mem::take(&mut parcel.waiting);
             let carries = !parcel.is_empty();
             if carries || self.is_poked {
                 self.hand_over(parcel.parts()).await?;
                 self.is_poked = false;
-                self.settle(told, &reader, to).await?;
+                self.note_told(told).await?;
+                // What waits is found again from where it is.
+                if self.waiting.is_empty() {
+                    log.ack(&reader, to).await?;
+                }
+                self.note_reached().await?;
             }
             if is_last {
                 self.couriers.0.desk.lock().has_all(self.server, looked_ms);
@@ -183,25 +193,23 @@ impl Courier<'_> {
         Ok(())
     }
 
-    /// The server has it all: so it is said durably.
-    async fn settle(
-        &mut self,
-        told: Vec<(OwnedUserId, Position)>,
-        reader: &Reader,
-        to: Cursor,
-    ) -> Result<(), DeliveryError> {
-        if !told.is_empty() {
-            let mut commit = Commit::new();
-            for (user, at) in told {
-                commit.put(&TOLD, &(self.server.clone(), user), &at.0);
-            }
-            self.couriers.log().commit(commit).await?;
+    /// Says durably whose devices the server has been told of.
+    async fn note_told(&self, told: Vec<(OwnedUserId, Position)>) -> Result<(), CommitError> {
+        if told.is_empty() {
+            return Ok(());
         }
-        self.couriers.log().ack(reader, to).await?;
+        let mut commit = Commit::new();
+        for (user, at) in told {
+            commit.put(&TOLD, &(self.server.clone(), user), &at.0);
+        }
+        self.couriers.log().commit(commit).await.map(drop)
+    }
+
+    async fn note_reached(&mut self) -> Result<(), CommitError> {
         if self.trouble.is_some() {
             tracing::info!("{} is reached again", self.server);
         }
-        Ok(self.forget_trouble().await?)
+        self.forget_trouble().await
     }
 
     async fn forget_trouble(&mut self) -> Result<(), CommitError> {

@@ -79,18 +79,25 @@ impl Courier<'_> {
     }
 
     /// Tells of the devices of users of whom the server has never heard. That alone is no reason to reach a server: it
-    /// goes with what it is sent next, so that a join does not reach thousands of servers.
+    /// waits for what it is sent next, so that a join does not reach thousands of servers.
     pub(super) async fn introduce(
         &self,
         parcel: &mut Parcel,
-        strangers: Met,
+        mut strangers: Met,
         span: (Position, Position),
     ) -> Result<(), DeliveryError> {
-        let mut goes = self.is_poked || !parcel.is_empty();
+        for (user, rooms) in &self.waiting {
+            strangers.entry(user.clone()).or_default().extend(rooms.iter().cloned());
+        }
+        let mut goes = !parcel.is_empty();
         for user in strangers.keys() {
             goes = goes || !self.list_updates(user, span).await?.is_empty();
         }
-        for user in strangers.into_keys().filter(|_| goes) {
+        if !goes {
+            parcel.waiting = strangers;
+            return Ok(());
+        }
+        for user in strangers.into_keys() {
             let introduced = self.couriers.0.devices.introduction(&user, span.1).await;
             let introduced = self.undamaged(introduced, format_args!("the devices of {user}"))?;
             let updates = ListUpdates { devices: introduced.into_iter().collect(), cross_signing: None };

@@ -5,6 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use ruma::OwnedUserId;
 
+use super::lists::Met;
 use crate::{
     limits::{TRANSACTION_BYTES_MAX, TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX},
     store::StoreError,
@@ -18,6 +19,8 @@ pub(super) struct Parcel {
     edus: Vec<Box<RawValue>>,
     /// Up to where the server has then been told of whose devices.
     pub(super) told: Vec<(OwnedUserId, Position)>,
+    /// Of whom is told with the next parcel that is sent anyway.
+    pub(super) waiting: Met,
 }
 
 /// What goes into one transaction.
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_parcel_becomes_transactions_that_hold_so_many_and_so_much() {
-        let parcel = |pdus, edus| Parcel { pdus, edus, told: Vec::new() };
+        let parcel = |pdus, edus| Parcel { pdus, edus, ..Parcel::default() };
         check(Parcel::default(), &[(0, 0)]);
         check(parcel(items(51, 1), items(101, 1)), &[(50, 100), (1, 1)]);
         let third = TRANSACTION_BYTES_MAX / 2 / 3;
