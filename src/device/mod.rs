@@ -65,6 +65,7 @@ pub struct Devices {
     turns: Arc<turns::Turns>,
     /// Told when a list of a user of another server has become stale.
     stale: Arc<Notify>,
+    asking: Arc<remote::Asking>,
     shown: Arc<shown::ShownKeys>,
 }
 
@@ -127,8 +128,8 @@ impl Devices {
     /// The devices of the users of `server_name`.
     #[must_use]
     pub fn new(log: Log, ports: Ports, server_name: OwnedServerName) -> Self {
-        let (stale, shown) = (Arc::default(), Arc::default());
-        Self { log, ports, server_name, turns: Arc::default(), stale, shown }
+        let (turns, stale, asking) = (Arc::default(), Arc::default(), Arc::default());
+        Self { log, ports, server_name, turns, stale, asking, shown: Arc::default() }
     }
 
     fn is_local(&self, user: &UserId) -> bool {

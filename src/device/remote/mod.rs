@@ -22,6 +22,7 @@ use ruma::{
 use serde::Deserialize;
 
 pub use apply::Told;
+pub(super) use renew::Asking;
 
 use super::{ClaimedKeys, DeviceError, Devices, QueriedKeys};
 use crate::{
@@ -67,7 +68,8 @@ impl Devices {
         let timeout = timeout.unwrap_or(LOOK_UP_MAX).min(LOOK_UP_MAX);
         let questions = self.grouped(&asked).into_iter().map(|(server, asked)| async move {
             let mut answer = QueriedKeys::default();
-            let done = self.ask_lists((peers, &server), asked, (wanted, timeout), &mut answer).await;
+            let asked = (&*server, asked);
+            let done = self.ask_lists((peers, history), asked, (wanted, timeout), &mut answer).await;
             (server, answer, done)
         });
         let questions: Vec<_> = questions.collect();
@@ -103,8 +105,8 @@ impl Devices {
     /// Asks one server about some of its users. Adds to `answer` what it says, in the end perhaps not of all.
     async fn ask_lists(
         &self,
-        (peers, server): (&Peers, &ServerName),
-        mut asked: Asked,
+        (peers, history): (&Peers, &History),
+        (server, mut asked): (&ServerName, Asked),
         (wanted, timeout): (&Wanted, Duration),
         answer: &mut QueriedKeys,
     ) -> Result<Result<(), PeerError>, DeviceError> {
@@ -115,7 +117,7 @@ impl Devices {
             asked.iter().filter_map(|(user, basis)| Some((user.clone(), basis.clone()?))).collect();
         if known.len() <= DEVICE_LISTS_ASKED_SINGLY_MAX {
             let lists = known.into_iter().map(|(user, basis)| async move {
-                let list = self.renew(peers, &user, (basis, timeout)).await;
+                let list = self.renew((peers, history), &user, (basis, timeout)).await;
                 (user, list)
             });
             for (user, list) in futures_util::future::join_all(lists).await {

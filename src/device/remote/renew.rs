@@ -1,11 +1,17 @@
 //! Asking for lists that have missed something, until they are complete again.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, ServerName, UserId, api::federation::device::get_devices,
 };
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::list::{Basis, LISTS, RemoteList, Rooms, STALE, StaleList};
@@ -21,6 +27,25 @@ use crate::{
     store::{BoxFuture, StoreError},
     types::{Fact, Lane, Position, RegisterKey},
 };
+
+/// The users whose lists are being asked for: a change has every client of a room look up its sender at once, and one
+/// answer does for all.
+#[derive(Debug, Default)]
+pub(in crate::device) struct Asking(Mutex<HashMap<OwnedUserId, Weak<AsyncMutex<()>>>>);
+
+impl Asking {
+    /// Waits until nobody else asks for the list of `user`.
+    async fn turn(&self, user: &UserId) -> OwnedMutexGuard<()> {
+        let place = {
+            let mut places = self.0.lock();
+            places.retain(|_, place| place.strong_count() > 0);
+            let place = places.get(user).and_then(Weak::upgrade).unwrap_or_default();
+            places.insert(user.to_owned(), Arc::downgrade(&place));
+            place
+        };
+        place.lock_owned().await
+    }
+}
 
 /// What is known of a user's list before its server is asked; what is kept of the answer depends on it.
 pub(super) struct Before {
@@ -105,7 +130,7 @@ impl Devices {
         let basis = Rooms::new(history).basis(&user, &rooms).await?;
         let outcome = match basis {
             Some(_) if peers.is_down(&server) => Err(PeerError::Timeout),
-            Some(basis) => self.renew(peers, &user, (basis, LOOK_UP_MAX)).await?.map(Some),
+            Some(basis) => self.renew((peers, history), &user, (basis, LOOK_UP_MAX)).await?.map(Some),
             None => Ok(None),
         };
         let mut commit = Commit::new();
@@ -122,13 +147,21 @@ impl Devices {
         self.attempt(commit).await.map(drop)
     }
 
-    /// Asks for the devices of `user` and keeps them, unless the server tells more of them meanwhile.
+    /// Asks for the devices of `user` and keeps them, unless the server tells more of them meanwhile. Where somebody
+    /// else asks already, their answer will do.
     pub(super) async fn renew(
         &self,
-        peers: &Peers,
+        (peers, history): (&Peers, &History),
         user: &UserId,
         (basis, timeout): (Basis, Duration),
     ) -> Result<Result<RemoteList, PeerError>, DeviceError> {
+        let turn = tokio::time::timeout(timeout, self.asking.turn(user));
+        let Ok(_turn) = turn.await else { return Ok(Err(PeerError::Timeout)) };
+        if let Some(list) = self.kept(&[user.to_owned()]).await?.pop().flatten()
+            && Rooms::new(history).hold(user, &list).await?
+        {
+            return Ok(Ok(list));
+        }
         let before = self.before(user).await?;
         let request = get_devices::v1::Request::new(user.to_owned());
         let bounds = Bounds::new(timeout, KEY_ANSWER_BYTES_MAX);

@@ -135,6 +135,28 @@ async fn a_list_is_asked_for_once_and_then_followed() {
     assert_eq!(scene.asked(), 0);
 }
 
+/// A change has all clients look it up at once, and the list is renewed by itself too.
+#[tokio::test]
+async fn whoever_wants_a_list_that_is_asked_for_waits_for_the_answer() {
+    let scene = Scene::new().await;
+    scene.list(5, &[("ONE", "first")]);
+    let first = named(&[("ONE", "first")]);
+    assert_eq!(tokio::join!(scene.seen(), scene.seen()), (first.clone(), first));
+    assert_eq!(scene.asked(), 1);
+    scene.list(8, &[("ONE", "renamed")]);
+    scene.update((8, &[7]), "ONE", json!({ "keys": keys("ONE"), "device_display_name": "renamed" })).await;
+    let (_, seen, again) = tokio::join!(scene.renew(), scene.seen(), scene.seen());
+    let renamed = named(&[("ONE", "renamed")]);
+    assert_eq!((seen, again), (renamed.clone(), renamed));
+    assert_eq!(scene.asked(), 1);
+
+    // An answer that is of no use to the others has them ask themselves.
+    scene.update((10, &[9]), "ONE", json!({ "keys": keys("ONE") })).await;
+    scene.lie(DEVICES, None);
+    assert_eq!(tokio::join!(scene.seen(), scene.seen()), (Err("unreachable"), Err("unreachable")));
+    assert_eq!(scene.asked(), 2);
+}
+
 #[tokio::test]
 async fn a_repeated_update_wakes_nobody() {
     let scene = Scene::new().await;

@@ -107,6 +107,8 @@ impl Net for Port {
             let wire = self.wire.upgrade().ok_or_else(unreachable)?;
             let path = request.uri().path().to_owned();
             wire.calls.lock().push(format!("{} {server} {path}", self.from));
+            // An answer takes a while.
+            tokio::task::yield_now().await;
             if wire.cut.lock().contains(&(self.from.clone(), server.to_owned())) {
                 return Err(unreachable());
             }
