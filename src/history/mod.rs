@@ -51,6 +51,6 @@ pub use people::MembershipEntry;
 pub use render::{Bundles, Shape, stripped};
 pub(crate) use state::node_key;
 pub use sticky::sticky_until_ms;
-pub use summary::tellable;
+pub use summary::{is_open, tellable};
 pub use tables::RoomRow;
 pub use viewer::Viewer;

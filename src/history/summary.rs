@@ -4,6 +4,7 @@ use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, ServerName, UInt, UserId,
     events::StateEventType,
     room::{JoinRule, JoinRuleKind, JoinRuleSummary, RoomSummary},
+    room_version_rules::AuthorizationRules,
 };
 use serde_json::{Map, Value};
 
@@ -122,7 +123,8 @@ impl History {
 }
 
 /// Whether everybody may know of the room.
-fn is_open(summary: &RoomSummary) -> bool {
+#[must_use]
+pub fn is_open(summary: &RoomSummary) -> bool {
     let kind = summary.join_rule.kind();
     summary.world_readable
         || matches!(kind, JoinRuleKind::Public | JoinRuleKind::Knock | JoinRuleKind::KnockRestricted)
@@ -146,6 +148,17 @@ pub fn tellable(rule: JoinRuleSummary) -> JoinRuleSummary {
     if is_known { rule } else { JoinRuleSummary::Private }
 }
 
+/// A join rule as far as rooms of a version know it; in the others it lets nobody in either.
+fn counting(rule: JoinRuleSummary, rules: &AuthorizationRules) -> JoinRuleSummary {
+    let counts = match rule.kind() {
+        JoinRuleKind::Knock => rules.knocking,
+        JoinRuleKind::Restricted => rules.restricted_join_rule,
+        JoinRuleKind::KnockRestricted => rules.knock_restricted_join_rule,
+        _ => true,
+    };
+    if counts { rule } else { JoinRuleSummary::Private }
+}
+
 fn summarize(room: &RoomId, row: &RoomRow, contents: [Option<Content>; COUNT]) -> RoomSummary {
     let text = |index: usize, name: &str| {
         let value = contents[index].as_ref()?.get(name)?.as_str()?;
@@ -153,6 +166,7 @@ fn summarize(room: &RoomId, row: &RoomRow, contents: [Option<Content>; COUNT]) -
     };
     let rule = contents[5].clone().and_then(|content| serde_json::from_value(Value::Object(content)).ok());
     let rule = tellable(JoinRuleSummary::from(rule.unwrap_or(JoinRule::Invite)));
+    let rule = counting(rule, &row.rules().authorization);
     let guests = text(7, "guest_access").as_deref() == Some("can_join");
     let world_readable = text(6, "history_visibility").as_deref() == Some("world_readable");
     let joined = UInt::new_saturating(row.joined);

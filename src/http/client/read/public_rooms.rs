@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::scene::page_limit;
 use crate::{
+    history::is_open,
     http::{App, Call, Failure},
     limits::ROOM_LIST_MAX,
 };
@@ -85,11 +86,17 @@ pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answe
     let is_filtered = question.filter.generic_search_term.is_some() || !question.filter.room_types.is_empty();
     let (mut chunk, mut total) = (Vec::new(), if is_filtered { 0 } else { rooms.len() });
     let first = if is_filtered { 0 } else { skipped };
-    for room in rooms.iter().skip(first) {
+    let mut left_off = None;
+    for (index, room) in rooms.iter().enumerate().skip(first) {
         if !is_filtered && chunk.len() >= limit {
+            left_off = Some(index);
             break;
         }
         let Some(summary) = app.history.summary(room).await? else { continue };
+        // One that has been closed since it was listed is told to nobody.
+        if !is_open(&summary) {
+            continue;
+        }
         if is_filtered {
             if !passes(&question.filter, &summary) {
                 continue;
@@ -102,9 +109,10 @@ pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answe
         chunk.push(PublicRoomsChunk::from(summary));
     }
     let end = skipped.saturating_add(limit);
+    let end = if is_filtered { (end < total).then_some(end) } else { left_off };
     Ok(Answer {
         chunk,
-        next_batch: (limit > 0 && end < total).then(|| end.to_string()),
+        next_batch: end.filter(|_| limit > 0).map(|end| end.to_string()),
         prev_batch: (skipped > 0).then(|| skipped.saturating_sub(limit).to_string()),
         total: UInt::new_saturating(u64::try_from(total).unwrap_or(u64::MAX)),
     })

@@ -350,32 +350,90 @@ async fn row_2_8_cve_2021_39163_a_private_room_is_told_to_nobody() {
         let (_, answer) = ask(&wire, &a, &b, (&request, &Value::Null)).await;
         assert!(!answer.to_string().contains("canary"), "{request}: {answer}");
     }
-    // What the join rule lets in, or everybody may read, is told.
+    // What the join rule lets in, or everybody may read, is told, also where somebody has listed the room.
+    let listed = format!("PUT /directory/list/room/{place}");
+    assert_eq!(a.met(&alice, &listed, json!({ "visibility": "public" })).await, json!({}));
     let allow = json!([{ "type": "m.room_membership", "room_id": space }]);
     for (rule, visibility, is_told) in [
         (json!({ "join_rule": "invite" }), "shared", false),
         (json!({ "join_rule": "private" }), "shared", false),
+        (json!({ "join_rule": "nonsense" }), "shared", false),
         (json!({ "join_rule": "restricted", "allow": allow }), "shared", false),
         (json!({ "join_rule": "knock" }), "shared", true),
         (json!({ "join_rule": "public" }), "shared", true),
         (json!({ "join_rule": "invite" }), "world_readable", true),
     ] {
-        for (kind, content) in [
-            ("m.room.join_rules", rule.clone()),
-            ("m.room.history_visibility", json!({ "history_visibility": visibility })),
-        ] {
-            let set = a.met(&alice, &format!("PUT /rooms/{place}/state/{kind}/"), content).await;
-            assert!(set["event_id"].is_string(), "{set}");
-        }
+        set_up(&a, &alice, &room, (&rule, visibility)).await;
         for (server, token) in [(&a, &mallory), (&b, &eve)] {
-            let path = format!("GET /_matrix/client/v1/room_summary/{place}?via=a.org");
-            let answer = server.met(token, &path, Value::Null).await;
-            assert_eq!(
-                answer["name"] == "canary",
-                is_told,
-                "{rule} {visibility} at {}: {answer}",
-                server.name
-            );
+            for path in previews(&room) {
+                let answer = server.met(token, &path, Value::Null).await;
+                let name = &server.name;
+                assert_eq!(answer["name"] == "canary", is_told, "{rule} {visibility} at {name}: {answer}");
+            }
+        }
+        let filter = json!({ "filter": { "generic_search_term": "canary" } });
+        for (request, body) in [("GET", &Value::Null), ("POST", &filter)] {
+            let local = a.met(&mallory, &format!("{request} /publicRooms"), body.clone()).await;
+            let (_, told) = ask(&wire, &a, &b, (&format!("{request} v1/publicRooms"), body)).await;
+            for answer in [local, told] {
+                let answer = answer.to_string();
+                assert_eq!(answer.contains("canary"), is_told, "{request}, {rule} {visibility}: {answer}");
+            }
+        }
+    }
+    assert_eq!(a.met("", "GET /publicRooms?limit=0", Value::Null).await["chunk"], json!([]));
+}
+
+async fn set_up(a: &Server, token: &str, room: &RoomId, (rule, visibility): (&Value, &str)) {
+    for (kind, content) in [
+        ("m.room.join_rules", rule.clone()),
+        ("m.room.history_visibility", json!({ "history_visibility": visibility })),
+    ] {
+        let set = a.met(token, &format!("PUT /rooms/{}/state/{kind}/", quoted(room)), content).await;
+        assert!(set["event_id"].is_string(), "{set}");
+    }
+}
+
+/// The ways of looking at a room from outside, in the version of today and in the one before that.
+fn previews(room: &RoomId) -> [String; 2] {
+    let place = quoted(room);
+    [
+        format!("GET /_matrix/client/v1/room_summary/{place}?via=a.org"),
+        format!("GET /_matrix/client/unstable/im.nheko.summary/summary/{place}?via=a.org"),
+    ]
+}
+
+/// Row 2.8: a join rule that the room's version does not know lets nobody in, and so nobody look in.
+#[tokio::test]
+async fn row_2_8_a_join_rule_counts_where_it_is_known() {
+    let wire = Wire::default();
+    let (a, b) = (Server::new("a.org", &wire).await, Server::new("b.org", &wire).await);
+    let (alice, eve) = (a.register("alice").await, b.register("eve").await);
+    let space = json!({ "preset": "public_chat", "creation_content": { "type": "m.space" } });
+    let space = a.room(&alice, "11", space).await;
+    let mallory = joined(&a, "mallory", (&space, &a)).await;
+    b.met(&eve, &format!("POST /join/{}", via(&space, &[&a])), json!({})).await;
+    let allow = json!([{ "type": "m.room_membership", "room_id": space }]);
+    for (version, rule, is_told) in [
+        ("6", "knock", false),
+        ("7", "knock", true),
+        ("7", "restricted", false),
+        ("8", "restricted", true),
+        ("9", "knock_restricted", false),
+        ("10", "knock_restricted", true),
+    ] {
+        let room = a.room(&alice, version, json!({ "preset": "private_chat", "name": "canary" })).await;
+        set_up(&a, &alice, &room, (&json!({ "join_rule": rule, "allow": allow }), "shared")).await;
+        for (server, token) in [(&a, &mallory), (&b, &eve)] {
+            for path in previews(&room) {
+                let answer = server.met(token, &path, Value::Null).await;
+                assert_eq!(
+                    answer["name"] == "canary",
+                    is_told,
+                    "{version} {rule} at {}: {answer}",
+                    server.name
+                );
+            }
         }
     }
 }
