@@ -10,8 +10,8 @@ use crate::account::{AccountError, Caller, Standing};
 
 /// What a suspended user is refused: the method and the end of the path's template, without the names of
 /// its variables. The specification leaves the list to servers; it is the one that it recommends, with
-/// what else would let somebody speak or come in.
-const REFUSED: [(Method, &str); 21] = [
+/// what else would let somebody speak, come in, or put others out.
+const REFUSED: [(Method, &str); 28] = [
     (Method::POST, "/createRoom"),
     (Method::POST, "/media/r0/upload"),
     (Method::POST, "/media/v1/create"),
@@ -22,17 +22,25 @@ const REFUSED: [(Method, &str); 21] = [
     (Method::PUT, "/fi.mau.msc2246/upload/{}/{}"),
     (Method::POST, "/join/{}"),
     (Method::POST, "/knock/{}"),
+    (Method::POST, "/rooms/{}/ban"),
     (Method::POST, "/rooms/{}/invite"),
     (Method::POST, "/rooms/{}/join"),
+    (Method::POST, "/rooms/{}/kick"),
+    (Method::POST, "/rooms/{}/unban"),
     (Method::POST, "/rooms/{}/upgrade"),
     (Method::PUT, "/rooms/{}/delayed_event/{}/{}"),
     (Method::PUT, "/rooms/{}/send/{}/{}"),
     (Method::PUT, "/rooms/{}/state/{}"),
     (Method::PUT, "/rooms/{}/state/{}/"),
     (Method::PUT, "/rooms/{}/state/{}/{}"),
+    (Method::PUT, "/directory/list/appservice/{}/{}"),
+    (Method::PUT, "/directory/list/room/{}"),
     (Method::PUT, "/directory/room/{}"),
+    (Method::PUT, "/presence/{}/status"),
     (Method::PUT, "/profile/{}/{}"),
     (Method::DELETE, "/profile/{}/{}"),
+    // Nobody could be written to any more.
+    (Method::POST, "/account/3pid/delete"),
 ];
 
 /// What a guest may ask for, in the same form: the list of the specification, and other paths to the same.
@@ -148,7 +156,7 @@ fn shape(template: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{GUESTS, Standing, judge, shape};
+    use super::{GUESTS, REFUSED, Standing, judge, shape};
     use crate::http::endpoints;
 
     #[test]
@@ -189,6 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_listed_is_there() {
+        let listed = endpoints();
+        let shapes: Vec<_> = listed.listed().iter().map(|(method, path)| (method, shape(path))).collect();
+        for (method, end) in REFUSED.iter().chain(&GUESTS) {
+            let is_there = shapes.iter().any(|(other, shape)| *other == method && shape.ends_with(end));
+            assert!(is_there, "{method} {end}");
+        }
+    }
+
+    #[test]
     fn what_is_refused_follows_from_the_path() {
         for (request, variables, locked, suspended) in [
             ("POST /_matrix/client/v3/logout", &[][..], true, true),
@@ -199,6 +217,14 @@ mod tests {
             ("POST /_matrix/client/r0/join/{room}", &["!a"], false, false),
             ("POST /_matrix/client/v3/rooms/{room_id}/leave", &["!a"], false, true),
             ("POST /_matrix/client/v3/rooms/{room_id}/invite", &["!a"], false, false),
+            ("POST /_matrix/client/v3/rooms/{room_id}/kick", &["!a"], false, false),
+            ("POST /_matrix/client/r0/rooms/{room_id}/ban", &["!a"], false, false),
+            ("POST /_matrix/client/v3/rooms/{room_id}/unban", &["!a"], false, false),
+            ("PUT /_matrix/client/v3/directory/list/room/{room_id}", &["!a"], false, false),
+            ("PUT /_matrix/client/v3/presence/{user_id}/status", &["@a:b"], false, false),
+            ("GET /_matrix/client/v3/presence/{user_id}/status", &["@a:b"], false, true),
+            ("POST /_matrix/client/v3/account/3pid", &[], false, true),
+            ("POST /_matrix/client/v3/account/3pid/delete", &[], false, false),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.message", "1"], false, false),
             ("PUT /_matrix/client/v1/rooms/{r}/delayed_event/{e}/{t}", &["!a", "m.x", "1"], false, false),
             ("POST /_matrix/media/v3/upload", &[], false, false),
