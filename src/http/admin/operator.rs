@@ -8,7 +8,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::{
-    account::Caller,
+    account::{Caller, Standing},
     http::{App, Call, Failure, Peer},
     limits::OPERATOR_PROOF_MS,
 };
@@ -44,12 +44,15 @@ pub(super) async fn admit(app: &App, call: &Call) -> Result<(), Failure> {
     }
 }
 
-/// Whether the caller is an administrator, and not an application service that acts in the name of one.
+/// Whether the caller is an administrator in good standing, and not an application service that acts in the name of
+/// one. Who was suspended could make that undone otherwise.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn is_administrator(app: &App, caller: &Caller, peer: &Peer) -> Result<bool, Failure> {
-    Ok(peer.appservice.is_none() && app.accounts.user(&caller.user_id).await?.is_some_and(|user| user.admin))
+    let user = app.accounts.user(&caller.user_id).await?;
+    let is_one = user.is_some_and(|user| user.admin && user.standing() == Standing::Good);
+    Ok(is_one && peer.appservice.is_none())
 }
 
 fn is_proof(app: &App, call: &Call, given: &[u8]) -> bool {
