@@ -37,7 +37,7 @@ impl Accounts {
     /// Who `token` says somebody is.
     ///
     /// # Errors
-    /// When it stands for nobody, or its time is over.
+    /// When it stands for nobody who may sign in, or its time is over.
     pub async fn openid_user(&self, token: &str) -> Result<OwnedUserId, AccountError> {
         let unknown = || AccountError::UnknownToken { soft: false };
         let ends_ms =
@@ -46,9 +46,12 @@ impl Accounts {
             return Err(unknown());
         }
         let user = self.log.db().row(&TOKENS, &(ends_ms, hash(token))).await?.ok_or_else(unknown)?;
-        match self.is_active(&user).await? {
-            true => Ok(user),
-            false => Err(unknown()),
+        match self.admitted(&user).await {
+            Ok((user, _)) => Ok(user),
+            Err(AccountError::Deactivated | AccountError::Locked | AccountError::NotFound(_)) => {
+                Err(unknown())
+            }
+            Err(error) => Err(error),
         }
     }
 }
