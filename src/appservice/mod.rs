@@ -61,10 +61,15 @@ impl AsRef<Self> for Appservice {
 }
 
 impl Appservice {
-    /// Whether it may act in the name of `user`, a local one.
+    /// Whether `user`, a local one, is in its namespaces.
     #[must_use]
     pub fn owns(&self, user: &UserId) -> bool {
         user == self.sender || self.namespaces.users.matches(user.as_str())
+    }
+
+    /// Whether it has `user`, a local one, for itself.
+    fn keeps(&self, user: &UserId) -> bool {
+        user == self.sender || self.namespaces.users.keeps(user.as_str())
     }
 
     /// Whether it has asked for everything of this room.
@@ -176,11 +181,17 @@ impl Appservices {
         self.0.read().iter().find(|it| same(&it.registration.as_token)).cloned()
     }
 
+    /// Whether `by` may act in the name of `user`, a local one. Where it shares them with everybody, another one may still
+    /// have them for itself.
+    #[must_use]
+    pub fn may_act_as(&self, by: &Appservice, user: &UserId) -> bool {
+        by.owns(user) && (by.keeps(user) || !self.keeps_user(user, Some(by)))
+    }
+
     /// Whether `user` belongs to another one than `to`, who may be nobody.
     #[must_use]
     pub fn keeps_user(&self, user: &UserId, to: Option<&Appservice>) -> bool {
-        let keeps = |it: &Appservice| user == it.sender || it.namespaces.users.keeps(user.as_str());
-        self.is_any_other(to, keeps)
+        self.is_any_other(to, |it| it.keeps(user))
     }
 
     /// Whether `alias` belongs to another one than `to`, who may be nobody.

@@ -75,7 +75,7 @@ async fn masquerade(
         Some(named) => UserId::parse(named).map_err(|error| Failure::invalid_param(error.to_string()))?,
         None => appservice.sender.clone(),
     };
-    if user_id.server_name() != app.server_name || !appservice.owns(&user_id) {
+    if user_id.server_name() != app.server_name || !app.appservices.may_act_as(appservice, &user_id) {
         return Err(Failure::forbidden("The application service may not act in the name of this user"));
     }
     let user = app.accounts.user(&user_id).await?.filter(|user| !user.deactivated);

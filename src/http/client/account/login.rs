@@ -125,7 +125,7 @@ async fn check_own(app: &App, appservice: &Appservice, user_id: &UserId) -> Resu
             message,
         ));
     }
-    if !appservice.owns(user_id) {
+    if !app.appservices.may_act_as(appservice, user_id) {
         return Err(Failure::exclusive());
     }
     match app.accounts.user(user_id).await? {
