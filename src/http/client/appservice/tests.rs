@@ -170,31 +170,68 @@ async fn it_acts_in_the_name_of_its_users_and_of_nobody_else() {
     assert_ne!(server.met(&alice, &event, Value::Null).await["origin_server_ts"], 1234);
 }
 
+/// The endpoints of administrators, with paths and bodies that make sense, whatever they do.
+fn administration() -> Vec<(String, Value)> {
+    let body = json!({
+        "locked": true, "suspended": true, "admin": true, "new_password": "x", "devices": [], "content": {},
+        "user_id": "@alice:localhost", "block": true,
+    });
+    let value = |name: &str| match name {
+        _ if name.to_lowercase().contains("user") => "@alice:localhost",
+        _ if name.to_lowercase().contains("room") => "!x:localhost",
+        _ => "x",
+    };
+    let segment = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        Some(name) => value(name).to_owned(),
+        None => segment.to_owned(),
+    };
+    let endpoints = crate::http::endpoints();
+    let admin = endpoints.listed().iter().filter(|(_, path)| {
+        // Registration by a shared secret asks for that, and nothing else.
+        path.contains("/admin/") && !path.ends_with("/v1/register")
+    });
+    admin
+        .map(|(method, path)| {
+            let path = path.split('/').map(segment).collect::<Vec<_>>().join("/");
+            let body = if *method == http::Method::GET { Value::Null } else { body.clone() };
+            (format!("{method} {path}"), body)
+        })
+        .collect()
+}
+
 /// Row 7.9 of the list of known vulnerabilities: an application service acts in the name of the users of its
-/// namespaces, and has no part in the administration of the server even where one of them is an administrator.
+/// namespaces, and has no part in the administration of the server even where one of them is an administrator. Nor has
+/// anybody else who is none, or who was suspended: that could be made undone by it.
 #[tokio::test]
 async fn row_7_9_no_administration_by_an_application_service() {
     let (server, _) = server().await;
     let (admin, _alice) = (server.register("shared_root").await, server.register("alice").await);
-    let root = ruma::user_id!("@shared_root:localhost");
-    server.app().accounts.change_user(root, |user| user.admin = true).await.unwrap();
+    let (bob, fallen) = (server.register("bob").await, server.register("fallen").await);
+    let change = async |name: &str, change: fn(&mut crate::account::User)| {
+        let user = ruma::UserId::parse(name).unwrap();
+        server.app().accounts.change_user(&user, change).await.unwrap();
+    };
+    change("@shared_root:localhost", |user| user.admin = true).await;
+    change("@fallen:localhost", |user| (user.admin, user.suspended) = (true, true)).await;
+    let guest = server.register("visitor").await;
+    change("@visitor:localhost", |user| (user.admin, user.guest) = (true, true)).await;
     let name = "user_id=@shared_root:localhost";
     let me = server.met("as_irc", &format!("GET /account/whoami?{name}"), Value::Null).await;
     assert_eq!(me["user_id"], "@shared_root:localhost", "it acts for everything else");
-    for (request, body) in [
-        ("PUT /_matrix/client/v1/admin/lock/@alice:localhost", json!({ "locked": true })),
-        ("GET /_matrix/client/v1/admin/lock/@alice:localhost", Value::Null),
-        ("PUT /_matrix/client/v1/admin/suspend/@alice:localhost", json!({ "suspended": true })),
-        ("GET /_matrix/client/v1/admin/suspend/@alice:localhost", Value::Null),
-        ("PUT /_lockstep/admin/v1/users/@alice:localhost/lock", json!({ "locked": true })),
-        ("POST /_lockstep/admin/v1/users/@alice:localhost/erase", json!({})),
-        ("GET /_synapse/admin/v1/registration_tokens", Value::Null),
-        ("GET /_synapse/admin/v1/event_reports", Value::Null),
-    ] {
-        let refused = (body, json!("403 M_FORBIDDEN"));
+    let administration = administration();
+    assert!(administration.len() > 50, "there is something to try: {}", administration.len());
+    for (request, body) in administration {
         for query in ["", &format!("?{name}"), &format!("?{name}&device_id=PHONE")] {
-            server.check("as_irc", &format!("{request}{query}"), refused.clone()).await;
+            server
+                .check("as_irc", &format!("{request}{query}"), (body.clone(), json!("403 M_FORBIDDEN")))
+                .await;
         }
+        server.check(&bob, &request, (body.clone(), json!("403 M_FORBIDDEN"))).await;
+        for (token, other) in [(&fallen, "403 M_USER_SUSPENDED"), (&guest, "403 M_GUEST_ACCESS_FORBIDDEN")] {
+            let refused = server.met(token, &request, body.clone()).await;
+            assert!(refused == "403 M_FORBIDDEN" || refused == other, "{request}: {refused}");
+        }
+        server.check("", &request, (body, json!("401 M_MISSING_TOKEN"))).await;
     }
     let ability = server.met("as_irc", &format!("GET /capabilities?{name}"), Value::Null).await;
     assert_eq!(ability["capabilities"]["m.account_moderation"], Value::Null);
@@ -204,6 +241,97 @@ async fn row_7_9_no_administration_by_an_application_service() {
     server.check("as_irc", "POST /login", (login, json!("403 M_FORBIDDEN"))).await;
     let tokens = server.met(&admin, "GET /_synapse/admin/v1/registration_tokens", Value::Null).await;
     assert!(tokens["registration_tokens"].is_array(), "the administrator does: {tokens}");
+}
+
+/// Row 7.9: what one application service has for itself is not lent to another that shares with everybody.
+#[tokio::test]
+async fn row_7_9_what_is_exclusive_is_so_for_application_services_too() {
+    const EVERYBODY: &str = "
+id: all
+url: null
+as_token: as_all
+hs_token: hs_all
+sender_localpart: all_bot
+namespaces: { users: [{ exclusive: false, regex: '@.*' }] }
+";
+    let open = |text| Registration::parse(text).unwrap().open(server_name!("localhost")).unwrap();
+    let appservices = Appservices::new(vec![open(IRC), open(NEW), open(EVERYBODY)]).unwrap();
+    let services = services_for(Config::default(), Arc::new(Bridge::default()), appservices).await;
+    let server = Server::over(services, Mode::Open);
+    server.register("alice").await;
+    server.register("shared_carol").await;
+    server.met("as_irc", "POST /register", own("irc_bob")).await;
+    server.met("as_irc", "GET /account/whoami", Value::Null).await;
+    let login = |name: &str| json!({ "type": "m.login.application_service", "identifier": { "type": "m.id.user", "user": name } });
+    for (token, name, may) in [
+        ("as_all", "alice", true),
+        ("as_all", "shared_carol", true),
+        ("as_all", "irc_bob", false),
+        ("as_all", "irc_bot", false),
+        ("as_all", "all_bot", true),
+        ("as_irc", "irc_bob", true),
+        ("as_irc", "irc_bot", true),
+        ("as_irc", "shared_carol", true),
+        ("as_irc", "all_bot", false),
+        ("as_irc", "alice", false),
+    ] {
+        let who = format!("GET /account/whoami?user_id=@{name}:localhost");
+        let me = server.met(token, &who, Value::Null).await;
+        assert_eq!(me["user_id"] == json!(format!("@{name}:localhost")), may, "{token} as {name}: {me}");
+        let session = server.met(token, "POST /login", login(name)).await;
+        assert_eq!(session["access_token"].is_string(), may, "{token} for {name}: {session}");
+    }
+}
+
+/// Row 7.5 of the list of known vulnerabilities: every way in that is not of the OAuth 2.0 API, and whatever is open
+/// already, for every standing.
+#[tokio::test]
+async fn row_7_5_cve_2023_32682_standing_of_the_account_by_the_older_ways() {
+    for (standing, may) in
+        [("good", true), ("suspended", true), ("locked", false), ("deactivated", false), ("erased", false)]
+    {
+        let (server, _) = server().await;
+        server.met("as_irc", "POST /register", own("irc_bob")).await;
+        let (accounts, bob) = (&server.app().accounts, ruma::user_id!("@irc_bob:localhost"));
+        accounts.set_password(bob, "secret").await.unwrap();
+        let identifier = json!({ "type": "m.id.user", "user": "irc_bob" });
+        let password = json!({ "type": "m.login.password", "password": "secret", "identifier": identifier, "refresh_token": true });
+        let session = server.met("", "POST /login", password.clone()).await;
+        let (token, refresh) = (session["access_token"].as_str().unwrap(), &session["refresh_token"]);
+        let mut login = json!({ "type": "m.login.token", "token": accounts.login_token(bob).await.unwrap() });
+        login["device_id"] = json!("OTHER");
+        let openid = format!("POST /user/{bob}/openid/request_token");
+        let openid = server.met(token, &openid, json!({})).await["access_token"].clone();
+        let openid =
+            format!("GET /_matrix/federation/v1/openid/userinfo?access_token={}", openid.as_str().unwrap());
+        match standing {
+            "suspended" => accounts.change_user(bob, |user| user.suspended = true).await.unwrap(),
+            "locked" => accounts.change_user(bob, |user| user.locked = true).await.unwrap(),
+            "deactivated" => server.app().purge.end_account(bob, false).await.unwrap(),
+            "erased" => server.app().purge.end_account(bob, true).await.unwrap(),
+            _ => {}
+        }
+        let as_bob = format!("GET /account/whoami?user_id={bob}");
+        let appservice = json!({ "type": "m.login.application_service", "identifier": identifier });
+        for (way, token, request, body) in [
+            ("access token", token, "GET /account/whoami", Value::Null),
+            ("sync", token, "GET /sync", Value::Null),
+            ("file", token, "GET /_matrix/client/v1/media/config", Value::Null),
+            ("OpenID token", "", &*openid, Value::Null),
+            ("appservice", "as_irc", &*as_bob, Value::Null),
+            ("refresh token", "", "POST /refresh", json!({ "refresh_token": refresh })),
+            ("login token", "", "POST /login", login),
+            ("appservice login", "as_irc", "POST /login", appservice),
+            ("password", "", "POST /login", password),
+        ] {
+            let answer = server.met(token, request, body).await;
+            assert_eq!(answer.is_object(), may, "{standing}, by {way}: {answer}");
+        }
+        let again = server.met("as_irc", "POST /register", own("irc_bob")).await;
+        assert_eq!(again, "400 M_USER_IN_USE", "{standing}");
+        let logout = server.met(token, "POST /logout", json!({})).await;
+        assert!(!may || logout == json!({}) || logout == "401 M_UNKNOWN_TOKEN", "{standing}: {logout}");
+    }
 }
 
 #[tokio::test]
