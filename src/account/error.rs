@@ -23,7 +23,8 @@ pub enum AccountError {
     /// The password is wrong, or there is no such user: which of the two is not told.
     #[error("Invalid user name or password")]
     WrongPassword,
-    /// The login token stands for nobody, has been used, or its time is over.
+    /// The login token stands for nobody, has been used, or its time is over; or the user has another password since
+    /// somebody was let in.
     #[error("The login token is not valid")]
     WrongLoginToken,
     /// Somebody proved that they are another user than the one who makes the request.

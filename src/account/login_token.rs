@@ -37,7 +37,8 @@ impl Accounts {
     /// Logs in whom `token` stands for. The token goes in the same commit.
     ///
     /// # Errors
-    /// [`AccountError::WrongLoginToken`] when it stands for nobody, has been used, or its time is over.
+    /// [`AccountError::WrongLoginToken`] when it stands for nobody, has been used, its time is over, or its user
+    /// has got another password since.
     pub async fn start_session_by_token(
         &self,
         token: &str,
@@ -52,7 +53,7 @@ impl Accounts {
         let NewDevice { device_id, display_name, refreshes } = device;
         let user_id = user_id.clone();
         let new = NewSession { user_id, device_id, display_name, refreshes, client: None };
-        match self.start_session_with(new, also).await {
+        match self.start_session_with((new, key.0.saturating_sub(LOGIN_TOKEN_MS)), also).await {
             // Somebody else was quicker.
             Err(AccountError::Contended) => Err(AccountError::WrongLoginToken),
             other => other,

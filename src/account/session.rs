@@ -92,16 +92,18 @@ impl Accounts {
     /// # Errors
     /// When the account is not in use, or the id or name of the device is too long.
     pub async fn start_session(&self, new: NewSession) -> Result<Session, AccountError> {
-        self.start_session_with(new, |_| ()).await
+        self.start_session_with((new, u64::MAX), |_| ()).await
     }
 
-    /// Logs in, in the same commit as what `also` adds.
+    /// Logs in whom somebody has let in at a moment, in milliseconds since the epoch, in the same commit as what `also`
+    /// adds. Another password since then has ended that, as it has ended whatever else was open.
     ///
     /// # Errors
-    /// As [`Accounts::start_session`], and [`AccountError::Contended`] when what `also` expects does not hold.
+    /// As [`Accounts::start_session`]; [`AccountError::WrongLoginToken`] when the user has got another password since,
+    /// and [`AccountError::Contended`] when what `also` expects does not hold.
     pub async fn start_session_with(
         &self,
-        new: NewSession,
+        (new, allowed_ms): (NewSession, u64),
         also: impl Fn(&mut Commit),
     ) -> Result<Session, AccountError> {
         let NewSession { user_id, device_id, display_name, refreshes, client } = new;
@@ -111,6 +113,9 @@ impl Accounts {
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let user = self.user(&account.0).await?.ok_or(AccountError::NotFound("user"))?;
             user.admit()?;
+            if allowed_ms < user.signed_out_ms {
+                return Err(AccountError::WrongLoginToken);
+            }
             let before = self.log.db().row(&DEVICES, &owner).await?;
             let mut commit = Commit::new();
             also(&mut commit);

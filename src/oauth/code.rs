@@ -117,7 +117,8 @@ impl Oauth {
             commit.put(&CODES, key, &CodeRow { redeemed: true, ..row.clone() });
             self.note_use(commit, client_id, client);
         };
-        let session = self.accounts.start_session_with(new, also).await?;
+        let allowed_ms = key.0.saturating_sub(OAUTH_CODE_MS);
+        let session = self.accounts.start_session_with((new, allowed_ms), also).await?;
         Ok(Granted { session, scope: row.scope.clone() })
     }
 }

@@ -35,6 +35,9 @@ struct DeviceCodeRow {
     /// The hash of the code that the user types.
     user_code: String,
     decision: Decision,
+    /// When the user has decided, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided_ms: Option<u64>,
 }
 
 /// What the user says to it.
@@ -91,6 +94,7 @@ impl Oauth {
             scope: scope.text,
             user_code: hidden.clone(),
             decision: Decision::Pending,
+            decided_ms: None,
         };
         let mut commit = Commit::new();
         self.sweep_device_codes(&mut commit).await?;
@@ -121,7 +125,8 @@ impl Oauth {
         let decision = if grant { Decision::Granted(user_id) } else { Decision::Denied };
         let mut commit = Commit::new();
         commit.expect_equals(&DEVICE_CODES, &key, &row);
-        commit.put(&DEVICE_CODES, &key, &DeviceCodeRow { decision, ..row.clone() });
+        let decided_ms = Some(self.ports.clock.now_ms());
+        commit.put(&DEVICE_CODES, &key, &DeviceCodeRow { decision, decided_ms, ..row.clone() });
         commit.delete(&USER_CODES, &(row.user_code,));
         match self.log.commit(commit).await {
             Err(CommitError::Conflict(_)) => Ok(false),
@@ -175,7 +180,7 @@ impl Oauth {
             commit.delete(&DEVICE_CODES, &key);
             self.note_use(commit, client_id, &client);
         };
-        match self.accounts.start_session_with(new, also).await {
+        match self.accounts.start_session_with((new, row.decided_ms.unwrap_or_default()), also).await {
             // Somebody else was quicker.
             Err(AccountError::Contended) => Err(OauthError::invalid_grant()),
             other => Ok(Granted { session: other?, scope: row.scope.clone() }),

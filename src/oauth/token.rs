@@ -63,6 +63,7 @@ impl Oauth {
             OauthError::Account(
                 AccountError::Deactivated
                 | AccountError::Locked
+                | AccountError::WrongLoginToken
                 | AccountError::NotFound(_)
                 | AccountError::UnknownToken { .. },
             ) => OauthError::invalid_grant(),

@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::{Duration, OauthError, World, redemption, refresh_token, renewal, word};
-use crate::account::{AccountError, NewSession};
+use crate::account::{AccountError, NewDevice, NewSession};
 
 /// Row 7.1 (GHSA-v2x6-m99h-vqxx, account takeover through OAuth): whoever swaps the client, the redirect URI, the
 /// verifier, the code or the kind of token gets nothing.
 #[tokio::test]
-async fn ghsa_v2x6_m99h_vqxx_swapped_parameters() {
+async fn row_7_1_ghsa_v2x6_m99h_vqxx_swapped_parameters() {
     let world = World::new().await;
     let (client, alice) = (world.client(json!({})).await, world.user("alice").await);
     let other = world.client(json!({ "client_name": "Other" })).await;
@@ -71,7 +71,7 @@ async fn a_code_that_comes_twice_ends_its_session_and_a_late_one_starts_none() {
 
 /// Row 7.5 (CVE-2023-32682, deactivated users log in): every way in, for every standing.
 #[tokio::test]
-async fn cve_2023_32682_standing_of_the_account_on_every_way_in() {
+async fn row_7_5_cve_2023_32682_standing_of_the_account_on_every_way_in() {
     for (standing, may) in [("good", true), ("suspended", true), ("locked", false), ("deactivated", false)] {
         let world = World::new().await;
         let (client, alice) = (world.client(json!({})).await, world.user("alice").await);
@@ -134,6 +134,46 @@ async fn a_new_password_signs_browsers_out() {
     let cookie = world.oauth.sign_in(&alice).await.unwrap();
     world.clock.advance(Duration::from_secs(24 * 3_600));
     assert!(world.oauth.browser(&cookie).await.unwrap().is_none());
+}
+
+/// Row 7.1: who has let somebody in, and gives themselves another password, has shut everybody out: what was on its way
+/// is good for nothing any more.
+#[tokio::test]
+async fn row_7_1_what_was_allowed_before_another_password_lets_nobody_in() {
+    for changes in [false, true] {
+        let world = World::new().await;
+        let (client, alice) = (world.client(json!({})).await, world.user("alice").await);
+        let scope = world.log_in(&client, &alice, "PHONE").await.scope;
+        let code = world.oauth.grant(&world.ask(&client, "DESK").await, &alice).await.unwrap();
+        let device = world.oauth.device_authorization(&client, &scope.replace("PHONE", "TV")).await.unwrap();
+        let later = world.oauth.device_authorization(&client, &scope.replace("PHONE", "TV2")).await.unwrap();
+        assert!(world.oauth.decide(&device.user_code, &alice, true).await.unwrap());
+        let token = world.accounts.login_token(&alice).await.unwrap();
+        world.clock.advance(Duration::from_secs(1));
+        if changes {
+            world.accounts.set_password(&alice, "new").await.unwrap();
+        }
+        let poll = |device_code: &str| super::TokenParams {
+            grant_type: Some("urn:ietf:params:oauth:grant-type:device_code".to_owned()),
+            device_code: Some(device_code.to_owned()),
+            ..redemption(&client, "")
+        };
+        let by_code = world.oauth.token(&redemption(&client, &code)).await;
+        let by_device = world.oauth.token(&poll(&device.device_code)).await;
+        let by_token = world.accounts.start_session_by_token(&token, NewDevice::default()).await;
+        assert_eq!((by_code.is_ok(), by_device.is_ok(), by_token.is_ok()), (!changes, !changes, !changes));
+        if changes {
+            assert_eq!((&*word(&by_code), &*word(&by_device)), ("invalid_grant", "invalid_grant"));
+            assert!(matches!(by_token, Err(AccountError::WrongLoginToken)));
+        }
+        // What is allowed from then on is good.
+        assert!(world.oauth.decide(&later.user_code, &alice, true).await.unwrap());
+        assert!(world.oauth.token(&poll(&later.device_code)).await.is_ok());
+        let code = world.oauth.grant(&world.ask(&client, "DESK").await, &alice).await.unwrap();
+        assert!(world.oauth.token(&redemption(&client, &code)).await.is_ok());
+        let token = world.accounts.login_token(&alice).await.unwrap();
+        assert!(world.accounts.start_session_by_token(&token, NewDevice::default()).await.is_ok());
+    }
 }
 
 #[tokio::test]
