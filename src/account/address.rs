@@ -316,8 +316,41 @@ impl Proved {
     }
 }
 
-/// Adds to `commit` the removal of these addresses of a user.
-pub(super) fn forget_addresses(commit: &mut Commit, user: &UserId, addresses: &[(String, AddressRow)]) {
+/// What is known of the addresses of a user.
+pub(super) struct Reached {
+    addresses: Vec<(String, AddressRow)>,
+    /// The sessions in which somebody proves one of them.
+    proofs: Vec<(String,)>,
+}
+
+impl Accounts {
+    /// What is known of the addresses of `user`.
+    pub(super) async fn reached(&self, user: &UserId) -> Result<Reached, AccountError> {
+        let addresses = self.addresses(user).await?;
+        let mut proofs = Vec::new();
+        if addresses.is_empty() {
+            return Ok(Reached { addresses, proofs });
+        }
+        let (mut from, to) = (PROOFS.prefix(&()), PROOFS.prefix(&()).after_prefix());
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = self.log.db().scan(&PROOFS, scan).await?;
+            let (is_full, last) = (rows.len() == SCAN_ROWS_MAX, rows.last().map(|(key, _)| key.clone()));
+            let is_of = |row: &ProofRow| addresses.iter().any(|(address, _)| *address == row.address);
+            proofs.extend(rows.into_iter().filter(|(_, row)| is_of(row)).map(|(key, _)| key));
+            match last {
+                Some(last) if is_full => from = PROOFS.key(&last).successor(),
+                _ => return Ok(Reached { addresses, proofs }),
+            }
+        }
+    }
+}
+
+/// Adds to `commit` the removal of what is known of the addresses of a user.
+pub(super) fn forget_addresses(commit: &mut Commit, user: &UserId, Reached { addresses, proofs }: &Reached) {
+    for proof in proofs {
+        commit.delete(&PROOFS, proof);
+    }
     for (address, _) in addresses {
         commit.delete(&ADDRESSES, &(address.clone(),));
         commit.delete(&OWN_ADDRESSES, &(user.to_owned(), address.clone()));

@@ -125,11 +125,11 @@ impl Accounts {
             Ok(())
         };
         let (name, _) = self.display(user).await?;
-        let addresses = self.addresses(user).await?;
+        let reached = self.reached(user).await?;
         let identities = self.identities(user).await?;
         let drop_data = |commit: &mut Commit| {
             drop_words(commit, user, name.as_deref());
-            forget_addresses(commit, user, &addresses);
+            forget_addresses(commit, user, &reached);
             Self::forget_identities(commit, user, &identities);
             let user = (user.to_owned(),);
             commit.delete(&PROFILES, &user);

@@ -1,7 +1,7 @@
 //! The one way in which a device goes.
 
-use ruma::{CanonicalJsonObject, DeviceId, OwnedDeviceId, UserId};
-use serde::Deserialize;
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Attempt, DeviceError, Devices,
@@ -14,17 +14,19 @@ use crate::{
     limits::{DEVICE_ATTEMPTS_MAX, SCAN_ROWS_MAX},
     log::Commit,
     store::{
-        Key, Scan, StoreError,
+        StoreError,
         table::{Rows, TableId},
     },
 };
 
-/// The rows belong to `push`, which stands above; all that is known of them here is that their keys begin
-/// with the user.
-const PUSHERS: Rows<(ruma::OwnedUserId,), CanonicalJsonObject> = Rows::new(TableId::Pusher);
+/// The rows belong to `push`, which stands above; all that is known of them here is whose they are, what they are
+/// known by to their gateways, and which device made them.
+const PUSHERS: Rows<(OwnedUserId, String, String), PusherOwner> = Rows::new(TableId::Pusher);
+/// The same, to be found by what they are known by.
+const PUSHER_KEYS: Rows<(String, String, OwnedUserId), ()> = Rows::new(TableId::PusherKey);
 
 /// The rows belong to `sync`, which stands above; here only that their keys begin with user and device.
-const CONNECTIONS: Rows<(ruma::OwnedUserId, OwnedDeviceId), ()> = Rows::new(TableId::Connection);
+const CONNECTIONS: Rows<(OwnedUserId, OwnedDeviceId), ()> = Rows::new(TableId::Connection);
 
 /// Account data about one device, whose id follows.
 ///
@@ -33,7 +35,7 @@ const NOTIFICATION_SETTINGS: [&str; 2] =
     ["m.local_notification_settings", "org.matrix.msc3890.local_notification_settings"];
 
 /// The part of a pusher's row that says which device made it.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct PusherOwner {
     device_id: Option<OwnedDeviceId>,
 }
@@ -92,7 +94,7 @@ impl Devices {
         commit.delete_prefix(&BACKUPS, &user);
         commit.delete_prefix(&BACKUP_KEYS, &user);
         commit.delete_prefix(&DEHYDRATED, &user);
-        commit.delete_prefix(&PUSHERS, &user);
+        self.drop_pushers(&mut commit, &user.0, None).await?;
         tell_people(&mut commit, &user.0, [ListChange::CrossSigning]);
         self.log.commit(commit).await.map(drop).map_err(DeviceError::Commit)
     }
@@ -115,7 +117,7 @@ impl Devices {
         drop_one_time_keys(commit, &owner);
         drop_signatures_on(commit, user, device.as_str());
         self.drop_signatures_by(commit, user, &ed25519(device.as_str())).await?;
-        self.drop_pushers(commit, user, device).await?;
+        self.drop_pushers(commit, user, Some(device)).await?;
         for kind in NOTIFICATION_SETTINGS {
             forget_data(&self.log, commit, user, &format!("{kind}.{device}")).await?;
         }
@@ -145,21 +147,18 @@ impl Devices {
         Ok(())
     }
 
-    /// Removes the pushers that the device made.
+    /// Removes the pushers that the device made, or all.
     async fn drop_pushers(
         &self,
         commit: &mut Commit,
         user: &UserId,
-        device: &DeviceId,
+        device: Option<&DeviceId>,
     ) -> Result<(), StoreError> {
-        let from: Key = PUSHERS.prefix(&(user.to_owned(),));
-        let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: SCAN_ROWS_MAX };
-        let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
-        for (key, value) in rows {
-            let owner: PusherOwner = serde_json::from_slice(&value)
-                .map_err(|error| StoreError::Corrupt(format!("a pusher: {error}")))?;
-            if owner.device_id.as_deref() == Some(device) {
-                commit.delete_key(key);
+        let rows = self.log.db().range(&PUSHERS, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
+        for ((user, app_id, pushkey), owner) in rows {
+            if device.is_none() || owner.device_id.as_deref() == device {
+                commit.delete(&PUSHERS, &(user.clone(), app_id.clone(), pushkey.clone()));
+                commit.delete(&PUSHER_KEYS, &(app_id, pushkey, user));
             }
         }
         Ok(())

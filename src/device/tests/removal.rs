@@ -46,7 +46,9 @@ async fn fill(world: &World, device: &str) {
     let sending = Sending { user: &bob.user, device: &bob.device, event_type: "m.test", txn_id: "t" };
     world.devices.send_to_device(&sending, &messages).await.unwrap();
     let mut commit = Commit::new();
-    let pusher = Key::new(TableId::Pusher, &(bob.user.clone(), device.to_owned()));
+    let (app, pushkey) = (String::from("app"), device.to_owned());
+    let pusher = Key::new(TableId::Pusher, &(bob.user.clone(), app.clone(), pushkey.clone()));
+    commit.put_raw(Key::new(TableId::PusherKey, &(app, pushkey, bob.user.clone())), b"null".to_vec());
     commit.put_raw(pusher, serde_json::to_vec(&json!({ "device_id": device })).unwrap());
     world.log.commit(commit).await.unwrap();
 }
