@@ -89,6 +89,12 @@ async fn scene() -> (Scene, Arc<Letterbox>, String) {
     (scene, letters, token)
 }
 
+/// What alice shows as a proof that it is her.
+fn proof(password: &str) -> Value {
+    json!({ "type": "m.login.password", "password": password,
+        "identifier": { "type": "m.id.user", "user": "alice" } })
+}
+
 fn ask(address: &str, attempt: u64) -> Value {
     json!({ "client_secret": "hidden", "email": address, "send_attempt": attempt })
 }
@@ -108,9 +114,7 @@ async fn an_address_is_added_once_its_letter_was_read() {
     let begun = scene.json(&request, ("", ask("Alice@Example.org", 1))).await.json();
     assert_eq!(scene.json(&request, ("", ask("alice@example.org", 1))).await.json(), begun, "sent already");
     assert_eq!(letters.0.lock().len(), 1);
-    let password = json!({ "type": "m.login.password", "password": "secret",
-        "identifier": { "type": "m.id.user", "user": "alice" } });
-    let add = json!({ "sid": begun["sid"], "client_secret": "hidden", "auth": password });
+    let add = json!({ "sid": begun["sid"], "client_secret": "hidden", "auth": proof("secret") });
     let adding = format!("{ACCOUNT}/3pid/add");
     let early = scene.json(&adding, (&token, add.clone())).await;
     assert_eq!(early.json()["errcode"], "M_THREEPID_AUTH_FAILED");
@@ -133,11 +137,36 @@ async fn an_address_is_added_once_its_letter_was_read() {
     let by_mail = json!({ "type": "m.login.password", "password": "secret",
         "identifier": { "type": "m.id.thirdparty", "medium": "email", "address": "ALICE@example.org" } });
     assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", by_mail)).await.status, 200);
-    // Row 7.17 (#6426, identifiers left after deactivation).
-    let user = ruma::user_id!("@alice:localhost");
-    scene.app.accounts.deactivate(user, false).await.unwrap();
-    assert_eq!(scene.app.accounts.user_of_address("alice@example.org").await.unwrap(), None);
-    assert!(scene.app.accounts.addresses(user).await.unwrap().is_empty());
+}
+
+/// Row 7.17 (#6426, identifiers left after deactivation): wherever an address of somebody may stand, it is gone with
+/// them. The letters that are on their way, too: what they prove is of use to nobody.
+#[tokio::test]
+async fn row_7_17_no_address_is_left_of_who_is_gone() {
+    for erase in [false, true] {
+        let (scene, letters, token) = scene().await;
+        let user = ruma::user_id!("@alice:localhost");
+        let request = format!("{ACCOUNT}/3pid/email/requestToken");
+        let begun = scene.json(&request, ("", ask("canary@example.org", 1))).await.json();
+        assert_eq!(confirm(&scene, &letters.link()).await, 200);
+        let add = json!({ "sid": begun["sid"], "client_secret": "hidden", "auth": proof("secret") });
+        assert_eq!(scene.json(&format!("{ACCOUNT}/3pid/add"), (&token, add)).await.status, 200);
+        let pusher = json!({ "kind": "email", "app_id": "m.email", "pushkey": "canary@example.org", "lang": "en",
+            "app_display_name": "x", "device_display_name": "x", "data": {} });
+        let set = scene.json("POST /_matrix/client/v3/pushers/set", (&token, pusher)).await;
+        assert_eq!(set.status, 200, "{}", set.text);
+        let reset = format!("{ACCOUNT}/password/email/requestToken");
+        assert_eq!(scene.json(&reset, ("", ask("canary@example.org", 1))).await.status, 200);
+        assert!(stored(&scene.app).await.contains("canary@example.org"));
+        let end = json!({ "auth": proof("secret"), "erase": erase });
+        assert_eq!(scene.json(&format!("{ACCOUNT}/deactivate"), (&token, end)).await.status, 200);
+        assert_eq!(scene.app.accounts.user_of_address("canary@example.org").await.unwrap(), None);
+        assert!(scene.app.accounts.addresses(user).await.unwrap().is_empty());
+        let stored = stored(&scene.app).await;
+        let around = stored.split("canary").next().filter(|before| before.len() < stored.len());
+        let around: Option<String> = around.map(|before| before.chars().rev().take(200).collect());
+        assert_eq!(around, None, "erase: {erase}");
+    }
 }
 
 /// Row 7.11 (tuwunel 1.9.0: a proof of an address was good again after logging out).
@@ -147,8 +176,17 @@ async fn tuwunel_1_9_0_a_proof_resets_one_password_once() {
     let add = format!("{ACCOUNT}/3pid/email/requestToken");
     let begun = scene.json(&add, ("", ask("alice@example.org", 1))).await.json();
     confirm(&scene, &letters.link()).await;
-    let old = json!({ "three_pid_creds": { "sid": begun["sid"], "client_secret": "hidden" } });
-    assert_eq!(scene.json(&format!("{ACCOUNT}/3pid"), (&token, old)).await.status, 200);
+    // Row 7.2: the older way of adding one asks for as much as the newer one. Whoever has a token alone, and an address,
+    // would have the account by a new password otherwise.
+    let adding = format!("{ACCOUNT}/3pid");
+    let mut old = json!({ "three_pid_creds": { "sid": begun["sid"], "client_secret": "hidden" } });
+    let asked = scene.json(&adding, (&token, old.clone())).await;
+    assert_eq!((asked.status, &asked.json()["flows"]), (401, &json!([{ "stages": ["m.login.password"] }])));
+    old["auth"] = proof("wrong");
+    assert_eq!(scene.json(&adding, (&token, old.clone())).await.status, 401);
+    assert!(scene.app.accounts.addresses(ruma::user_id!("@alice:localhost")).await.unwrap().is_empty());
+    old["auth"] = proof("secret");
+    assert_eq!(scene.json(&adding, (&token, old)).await.status, 200);
 
     let request = format!("{ACCOUNT}/password/email/requestToken");
     let nobody = scene.json(&request, ("", ask("bob@example.org", 1))).await;
