@@ -26,7 +26,7 @@ use crate::{
 /// What kind of request it is, as far as limits go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// `POST /login`.
+    /// `POST /login`, and whatever else a password can be guessed by.
     Login,
     /// `POST /register`.
     Registration,
@@ -55,9 +55,10 @@ impl Class {
         let has = |name: &str| segments.contains(&name);
         match method.as_str() {
             "POST" if last == "login" => Self::Login,
-            // Pages on which a password or a code can be guessed.
-            "POST" if has("oauth2") && (last == "link" || last == "password") => Self::Login,
-            "POST" if has("oauth2") && last == "reset" => Self::Login,
+            // Pages on which a password, a code or a registration token can be guessed.
+            "POST" if has("oauth2") && ["link", "password", "reset"].contains(&last) => Self::Login,
+            "POST" if has("fallback") => Self::Login,
+            "GET" if has("m.login.registration_token") => Self::Login,
             "POST" if last == "register" => Self::Registration,
             // Each has a letter sent to an address that anybody can name.
             "POST" if last == "requestToken" => Self::Registration,
@@ -155,7 +156,8 @@ impl Throttle {
         let address = || peer.ip.map(network).map(Who::Address);
         let user = || caller.map(|caller| Who::User(caller.user_id.clone()));
         let (bucket, who) = match class {
-            Class::Login => (&buckets.login, address()),
+            // Somebody who is logged in may prove who they are from anywhere.
+            Class::Login => (&buckets.login, user().or_else(address)),
             Class::Registration => (&buckets.registration, address()),
             Class::Message => (&buckets.messages, user()),
             Class::Join => (&buckets.joins, user()),
@@ -228,11 +230,12 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use http::Method;
-    use ruma::{OwnedServerName, OwnedUserId, device_id, user_id};
+    use ruma::{OwnedServerName, OwnedUserId, device_id, server_name, user_id};
 
     use super::{Class, Throttle};
     use crate::{
         account::Caller,
+        appservice::Registration,
         config::{Rate, RateLimits},
         http::Peer,
         types::{Clock, ManualClock},
@@ -247,6 +250,10 @@ mod tests {
             ("POST", "/_matrix/oauth2/login", Class::Login),
             ("POST", "/_matrix/oauth2/account/password", Class::Login),
             ("POST", "/_matrix/oauth2/link", Class::Login),
+            ("POST", "/_matrix/oauth2/welcome/login", Class::Login),
+            ("POST", "/_matrix/client/v3/auth/{auth_type}/fallback/web", Class::Login),
+            ("GET", "/_matrix/client/v3/auth/{auth_type}/fallback/web", Class::General),
+            ("GET", "/_matrix/client/v1/register/m.login.registration_token/validity", Class::Login),
             ("POST", "/_matrix/oauth2/register", Class::Registration),
             ("GET", "/_matrix/client/v3/sync", Class::Poll),
             ("GET", "/_matrix/client/v3/events", Class::Poll),
@@ -303,6 +310,8 @@ mod tests {
         assert_eq!(login("1.1.1.1"), Err(429), "what is not full is not forgotten");
         assert_eq!([login("fe80::1"), login("fe80::2"), login("fe80::3")], [Ok(()), Ok(()), Err(429)]);
         assert!(throttle.admit(Class::Login, None, &Peer::default()).is_ok());
+        let proves = || throttle.admit(Class::Login, Some(&alice()), &peer("1.1.1.1")).is_ok();
+        assert_eq!([proves(), proves(), proves()], [true, true, false], "whoever is logged in has their own");
     }
 
     #[test]
@@ -316,6 +325,27 @@ mod tests {
         limits.enabled = false;
         let throttle = Throttle::new(&limits, &clock);
         assert_eq!([say(&throttle, "1.1.1.1"), say(&throttle, "1.1.1.1")], [true, true]);
+    }
+
+    /// Row 7.9 of the list of known vulnerabilities: the limits hold for the users of an application service, unless the
+    /// operator says otherwise; never for the one that stands for it.
+    #[test]
+    fn row_7_9_users_of_application_services_are_counted() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(0));
+        let limits = RateLimits { messages: Rate { per_second: 1.0, burst: 1 }, ..RateLimits::default() };
+        for (setting, limited) in [("", true), ("rate_limited: true", true), ("rate_limited: false", false)] {
+            let text = format!(
+                "{{id: x, as_token: a, hs_token: b, sender_localpart: bot, {setting}, namespaces: {{}}}}"
+            );
+            let registration = Registration::parse(&text.replace(", ,", ",")).unwrap();
+            let appservice = Some(Arc::new(registration.open(server_name!("a")).unwrap()));
+            let throttle = Throttle::new(&limits, &clock);
+            let peer = Peer { appservice, ..peer("1.1.1.1") };
+            let bot = Caller { user_id: user_id!("@bot:a").to_owned(), ..alice() };
+            let say = |caller: &Caller| throttle.admit(Class::Message, Some(caller), &peer).is_ok();
+            assert_eq!([say(&alice()), say(&alice())], [true, !limited], "{setting}");
+            assert_eq!([say(&bot), say(&bot), say(&bot)], [true; 3], "{setting}");
+        }
     }
 
     #[test]

@@ -456,3 +456,24 @@ async fn row_3_19_a_push_rule_may_come_after_the_last_one() {
         assert_eq!(kept, [a, b, c], "{kind}");
     }
 }
+
+/// Row 7.2 of the list of known vulnerabilities: whoever has got hold of an access token guesses the password no faster
+/// than somebody who logs in.
+#[tokio::test]
+async fn row_7_2_guesses_of_a_password_are_counted() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let mut told = Vec::new();
+    for guess in 0..=10 {
+        let identifier = json!({ "type": "m.id.user", "user": "alice" });
+        let auth =
+            json!({ "type": "m.login.password", "password": format!("{guess}"), "identifier": identifier });
+        let (request, body) = match guess % 3 {
+            0 => ("POST /account/password", json!({ "new_password": "mine", "auth": auth })),
+            1 => ("POST /account/deactivate", json!({ "auth": auth })),
+            _ => ("POST /delete_devices", json!({ "devices": [], "auth": auth })),
+        };
+        told.push(server.ask(&alice, request, body).await.0);
+    }
+    assert_eq!(told, [[401].repeat(10), vec![429]].concat());
+}
