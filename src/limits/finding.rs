@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Time between two looks at what is to be removed for good (ours).
 pub const PURGE_EVERY: Duration = Duration::from_secs(300);
+/// How long an administrator waits for a room to be removed who has asked for that, and is told then how far it has
+/// come (ours: most proxies wait for a minute).
+pub const ROOM_REMOVAL_WAIT_MAX: Duration = Duration::from_secs(50);
 /// Time after which what was removed goes from the disk too, in milliseconds (ours: a week; each time about as much is
 /// written as the log segments hold from which something was removed meanwhile).
 pub const STORE_SCRUB_EVERY_MS: u64 = 7 * 24 * 3_600 * 1_000;

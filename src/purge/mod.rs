@@ -70,6 +70,8 @@ struct Inner {
     guests_seen_ms: AtomicU64,
     /// Told when something is to be removed soon.
     wanted: Notify,
+    /// Told when all rooms that are to go have been looked at.
+    looked_at: Notify,
 }
 
 /// Why something could not be removed.
@@ -110,7 +112,7 @@ impl Purge {
         (rooms, delayed): (Rooms, Delayed),
         (ports, settings): (Ports, Settings),
     ) -> Self {
-        let (guests_seen_ms, wanted) = (AtomicU64::new(0), Notify::new());
+        let (guests_seen_ms, wanted, looked_at) = (AtomicU64::new(0), Notify::new(), Notify::new());
         Self(Arc::new(Inner {
             history,
             accounts,
@@ -122,6 +124,7 @@ impl Purge {
             settings,
             guests_seen_ms,
             wanted,
+            looked_at,
         }))
     }
 

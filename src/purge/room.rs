@@ -1,5 +1,7 @@
 //! Rooms that are to go.
 
+use std::time::Duration;
+
 use ruma::{
     OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, api::client::room::create_room::v3::RoomPreset,
     events::TimelineEventType,
@@ -108,6 +110,23 @@ impl Purge {
         Ok(begun)
     }
 
+    /// Waits until the removal of a room is complete or has failed, at most this long.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn removed(&self, room: &RoomId, most: Duration) -> Result<(), PurgeError> {
+        let waiting = async {
+            loop {
+                let looked_at = self.0.looked_at.notified();
+                if !matches!(self.removal_of(room).await?, RemovalStatus::Active { error: None, .. }) {
+                    return Ok(());
+                }
+                looked_at.await;
+            }
+        };
+        tokio::time::timeout(most, waiting).await.unwrap_or(Ok(()))
+    }
+
     async fn plan_removal(
         &self,
         room: &RoomId,
@@ -190,6 +209,7 @@ impl Purge {
                 self.note_error(room, &error).await?;
             }
         }
+        self.0.looked_at.notify_waiters();
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! `DELETE /_synapse/admin/v2/rooms/{roomId}`: every user of this server leaves the room, and everything that was said
-//! there is removed, in the background; `v1` of it tells of them at once.
+//! there is removed, in the background; `v1` of it waits for that, though not for ever, and tells who has left.
 
 use axum::response::Response;
 use ruma::{OwnedRoomId, OwnedUserId};
@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{admit, answer, room};
 use crate::{
     http::{App, Call, Failure},
+    limits::ROOM_REMOVAL_WAIT_MAX,
     purge::{Removal, RemovalBegun, Successor},
 };
 
@@ -33,10 +34,19 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
 }
 
 pub(super) async fn handle_old(app: App, call: Call) -> Result<Response, Failure> {
-    let (_, RemovalBegun { members, aliases, successor }) = begin(&app, call).await?;
+    let (room, RemovalBegun { members, aliases, successor }) = begin(&app, call).await?;
+    tokio::select! {
+        removed = app.purge.removed(&room, ROOM_REMOVAL_WAIT_MAX) => removed?,
+        () = app.stopping.cancelled() => {}
+    }
+    let (mut kicked, mut failed) = (Vec::new(), Vec::new());
+    for member in members {
+        let is_there = app.history.is_joined(&room, &member).await?;
+        if is_there { failed.push(member) } else { kicked.push(member) }
+    }
     Ok(answer(json!({
-        "kicked_users": members,
-        "failed_to_kick_users": [],
+        "kicked_users": kicked,
+        "failed_to_kick_users": failed,
         "local_aliases": aliases,
         "new_room_id": successor,
     })))

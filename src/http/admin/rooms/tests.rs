@@ -87,3 +87,41 @@ async fn users_are_put_into_rooms() {
     let joined = server.met(&bob, "GET /joined_rooms", Value::Null).await;
     assert_eq!(joined["joined_rooms"], json!([room]));
 }
+
+/// Whoever is answered may rely on it: those who are said to have left have left.
+#[tokio::test]
+async fn the_older_removal_answers_when_everybody_has_left() {
+    let (server, admin, alice, _) = scene().await;
+    let bob = server.register("bob").await;
+    for (body, stays) in [
+        (json!({}), false),
+        (json!({ "purge": false }), true),
+        (json!({ "new_room_user_id": "@root:localhost", "block": true }), false),
+    ] {
+        let wanted = json!({ "preset": "public_chat", "room_alias_name": "den" });
+        let room = server.met(&alice, "POST /createRoom", wanted).await["room_id"].clone();
+        let room = room.as_str().unwrap();
+        server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+        let delete = format!("DELETE /_synapse/admin/v1/rooms/{room}");
+        let told = server.met(&admin, &delete, body.clone()).await;
+        let mut kicked: Vec<&str> =
+            told["kicked_users"].as_array().unwrap().iter().map(|user| user.as_str().unwrap()).collect();
+        kicked.sort_unstable();
+        assert_eq!(kicked, ["@alice:localhost", "@bob:localhost"], "{body}: {told}");
+        assert_eq!(told["failed_to_kick_users"], json!([]), "{body}");
+        assert_eq!(told["local_aliases"], json!(["#den:localhost"]), "{body}");
+        assert_eq!(told["new_room_id"].is_string(), body["new_room_user_id"].is_string(), "{told}");
+        for token in [&alice, &bob] {
+            let joined = server.met(token, "GET /joined_rooms", Value::Null).await.to_string();
+            assert!(!joined.contains(room), "{body}: {joined}");
+            let new = told["new_room_id"].as_str();
+            assert!(new.is_none_or(|new| joined.contains(new)), "{body}: {joined}");
+        }
+        let known = server.app().history.room(room.try_into().unwrap()).await.unwrap().is_some();
+        assert_eq!(known, stays, "{body}");
+        server.met(&alice, "DELETE /directory/room/%23den:localhost", Value::Null).await;
+        server.met(&admin, "DELETE /directory/room/%23den:localhost", Value::Null).await;
+    }
+    let again = server.met(&admin, "DELETE /_synapse/admin/v1/rooms/!none:localhost", json!({})).await;
+    assert_eq!(again, "404 M_NOT_FOUND");
+}
