@@ -406,3 +406,60 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, InternetErr
         found => Ok(found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_util::task::TaskTracker;
+
+    use super::{Browser, Internet, NetError, Reach, WELL_KNOWN_BYTES_MAX, Web};
+    use crate::types::{ManualClock, Ports, SeededRng};
+
+    /// Row 4.7 of the list of known vulnerabilities (CVE-2021-21274): a delegation that never ends, or says that it is
+    /// huge, is not read.
+    #[tokio::test]
+    async fn row_4_7_cve_2021_21274_a_huge_delegation_is_not_read() {
+        let tasks = TaskTracker::new();
+        let ports = Ports { clock: Arc::new(ManualClock::at(0)), rng: Arc::new(SeededRng::new(1)) };
+        let net = Internet::open(Reach::default(), ports, tasks).unwrap();
+        // The client of application services may look into this machine.
+        let browser = Browser { client: net.web[1].clone() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let fits = format!("content-length: {WELL_KNOWN_BYTES_MAX}\r\n\r\n");
+        for (head, expected) in [
+            (fits, None),
+            (format!("content-length: {}\r\n\r\n", WELL_KNOWN_BYTES_MAX + 1), Some(0)),
+            (String::from("connection: close\r\n\r\n"), Some(WELL_KNOWN_BYTES_MAX)),
+        ] {
+            let flood = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1_024]).await.unwrap();
+                stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes()).await.unwrap();
+                let (mut sent, most) = (0, if expected.is_none() { WELL_KNOWN_BYTES_MAX } else { 64 << 20 });
+                while sent < most {
+                    let chunk = vec![b' '; 4_096.min(most - sent)];
+                    match stream.write_all(&chunk).await {
+                        Ok(()) => sent += chunk.len(),
+                        Err(_) => break,
+                    }
+                }
+                sent
+            };
+            let uri = format!("http://{address}/.well-known/matrix/server").parse().unwrap();
+            let (answer, sent) = tokio::join!(browser.get(&uri), flood);
+            match expected {
+                None => assert_eq!(answer.unwrap().body().len(), WELL_KNOWN_BYTES_MAX),
+                Some(_) => {
+                    assert!(matches!(answer, Err(NetError::TooLarge)), "{head}");
+                    assert!(sent < 16 << 20, "{sent} bytes were taken");
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,10 @@ use sha1::Sha1;
 use super::{
     super::SharedSecretUser, Duration, NewDevice, NewUser, Registration, Settings, World, device, outcome,
 };
-use crate::store::{Key, Scan, table::TableId};
+use crate::{
+    account::DEVICES,
+    store::{Key, Scan, table::TableId},
+};
 
 #[tokio::test]
 async fn names_follow_the_grammar() {
@@ -37,16 +40,54 @@ async fn names_follow_the_grammar() {
     }
 }
 
+/// Row 7.7 of the list of known vulnerabilities (Dendrite: a registration went through for an account that there was):
+/// of those who want a name at once, however it is spelt and by whichever way, one gets it, and it stays theirs.
 #[tokio::test]
-async fn of_several_who_want_a_name_one_gets_it() {
+async fn row_7_7_of_several_who_want_a_name_one_gets_it() {
     let world = World::new().await;
-    let names = ["bob", "Bob", "BOB", "@bob:here"];
-    let wanted = names.map(|name| NewUser { username: Some(name.to_owned()), ..NewUser::default() });
-    let results = futures_util::future::join_all(wanted.map(|new| world.accounts.create_user(new))).await;
-    let mut outcomes: Vec<_> = results.iter().map(outcome).collect();
-    outcomes.sort_unstable();
-    assert_eq!(outcomes, ["in use", "in use", "in use", "ok"]);
-    assert_eq!(world.accounts.users(None, 10).await.unwrap().len(), 1);
+    let accounts = &world.accounts;
+    let new = |name: &str, password: &str| NewUser {
+        username: Some(name.to_owned()),
+        password: Some(password.to_owned()),
+        ..NewUser::default()
+    };
+    let secret = |name: &str, password: &str| {
+        let nonce = accounts.registration_nonce();
+        let mut mac = Hmac::<Sha1>::new_from_slice(b"shared").unwrap();
+        mac.update(format!("{nonce}\0{name}\0{password}\0notadmin").as_bytes());
+        let mac = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (username, password) = (name.to_owned(), password.to_owned());
+        SharedSecretUser { nonce, username, password, admin: false, user_type: None, mac }
+    };
+    let (made, registered, by_secret, again) = tokio::join!(
+        futures_util::future::join_all(
+            ["bob", "Bob", "@bob:here"].map(|name| accounts.create_user(new(name, name)))
+        ),
+        futures_util::future::join_all(
+            ["BOB", "@BOB:here"].map(|name| accounts.register(new(name, name), NewDevice::default()))
+        ),
+        accounts.register_with_shared_secret("shared", secret("bOB", "bOB")),
+        accounts.create_own_user("bob"),
+    );
+    let mut outcomes: Vec<_> = made.iter().map(outcome).chain(registered.iter().map(outcome)).collect();
+    outcomes.extend([outcome(&by_secret), outcome(&again)]);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == "ok").count(), 1, "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| ["ok", "in use"].contains(outcome)), "{outcomes:?}");
+    assert_eq!(accounts.users(None, 10).await.unwrap().len(), 1);
+    // Whoever comes later changes nothing about it either.
+    let before = accounts.users(None, 10).await.unwrap();
+    let sessions = registered.iter().chain([&by_secret]).filter_map(|session| session.as_ref().ok()).count();
+    assert_eq!(outcome(&accounts.create_user(new("bob", "late")).await), "in use");
+    assert_eq!(outcome(&accounts.register(new("BOB", "late"), NewDevice::default()).await), "in use");
+    assert_eq!(
+        outcome(&accounts.register_with_shared_secret("shared", secret("Bob", "late")).await),
+        "in use"
+    );
+    assert_eq!(accounts.users(None, 10).await.unwrap(), before);
+    let bob = before[0].0.clone();
+    assert!(accounts.check_password(&bob, "late").await.is_err());
+    let devices = world.log.db().range(&DEVICES, &(bob,), 10).await.unwrap();
+    assert_eq!(devices.len(), sessions, "who got no account got no session");
 }
 
 #[tokio::test]

@@ -130,6 +130,68 @@ async fn row_7_2_what_was_allowed_for_one_request_is_not_allowed_for_another() {
     assert_eq!(word(&tries(&world, &delete(&["OLD"]), given()).await), "M_UNKNOWN");
 }
 
+/// Row 7.2: what passes is the password of whoever has one, and nothing else that can be said, for every operation and
+/// every kind of account; least of all something made up of an account that has no password.
+#[tokio::test]
+async fn row_7_2_nothing_but_a_password_passes_for_one() {
+    let registration_tokens = vec!["sesame".to_owned()];
+    for (kind, pages) in [("password", false), ("password", true), ("none", false), ("none", true)] {
+        let registration_tokens = registration_tokens.clone();
+        let settings =
+            Settings { registration: Registration::Open, pages, registration_tokens, ..Settings::default() };
+        let world = World::with(settings).await;
+        let mine = (kind == "password").then(|| "secret".to_owned());
+        let new = NewUser { username: Some("alice".to_owned()), password: mine, ..NewUser::default() };
+        let alice = world.accounts.create_user(new).await.unwrap();
+        let mallory = NewUser {
+            username: Some("mallory".to_owned()),
+            password: Some("hers".to_owned()),
+            ..NewUser::default()
+        };
+        world.accounts.create_user(mallory).await.unwrap();
+        let creds = json!({ "sid": "x", "client_secret": "x" });
+        for operation in
+            ["account/password", "account/deactivate", "delete_devices", "device_signing", "login/get_token"]
+        {
+            let purpose = Purpose::Operation(operation, alice.clone(), Target::default());
+            for (given, passes) in [
+                (password("alice", "secret", None), kind == "password"),
+                (password("alice", "wrong", None), false),
+                (password("alice", "", None), false),
+                (password("alice", "*", None), false),
+                (password("alice", "hers", None), false),
+                (password("mallory", "hers", None), false),
+                (password("@alice:there", "secret", None), false),
+                (json!({ "type": "m.login.dummy" }), false),
+                (json!({ "type": "m.login.terms" }), false),
+                (json!({ "type": "m.login.registration_token", "token": "sesame" }), false),
+                (json!({ "type": "m.login.recaptcha", "response": "x" }), false),
+                (json!({ "type": "m.login.email.identity", "threepid_creds": creds }), false),
+                (json!({ "type": "m.login.sso" }), false),
+                (json!({ "type": "m.oauth" }), false),
+                (json!({ "type": "org.matrix.cross_signing_reset" }), false),
+                (json!({ "type": "m.login.token", "token": "x" }), false),
+            ] {
+                // By itself, and in a session that was begun for it.
+                let begun = tries(&world, &purpose, None).await.unwrap_err().session.unwrap();
+                for session in [None, Some(&begun)] {
+                    let mut given = given.clone();
+                    if let Some(session) = session {
+                        given["session"] = json!(session);
+                    }
+                    let result = world.accounts.authorize(&purpose, Some(&auth(given.clone()))).await;
+                    assert_eq!(result.is_ok(), passes, "{kind} {pages}: {operation} by {given}");
+                }
+                if !passes {
+                    let after = json!({ "session": begun });
+                    let result = world.accounts.authorize(&purpose, Some(&auth(after))).await;
+                    assert!(result.is_err(), "{kind} {pages}: {operation} after {given}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn registering_asks_for_what_the_server_is_set_to() {
     let settings = |registration| Settings {

@@ -281,8 +281,10 @@ async fn full_state_with_lazily_loaded_members_tells_of_those_that_changed() {
     assert_eq!(bob.unwrap()["content"]["membership"], "leave", "{after}");
 }
 
+/// Row 2.7 of the list of known vulnerabilities (CVE-2021-39164): nor is anybody told of them who is not in the room,
+/// with whichever token, nor who has been put out of it, of what came after that.
 #[tokio::test]
-async fn members_of_a_time_are_told_to_who_may_see_it() {
+async fn row_2_7_cve_2021_39164_members_of_a_time_are_told_to_who_may_see_it() {
     let visibility = json!([{ "type": "m.room.history_visibility", "state_key": "",
         "content": { "history_visibility": "joined" } }]);
     let scene = Scene::new(json!({ "initial_state": visibility })).await;
@@ -298,4 +300,23 @@ async fn members_of_a_time_are_told_to_who_may_see_it() {
         let found = members.iter().find(|event| event["state_key"] == "@bob:localhost").unwrap();
         assert_eq!(found["content"]["membership"], bob);
     }
+    let now = scene.get(&scene.alice, "/sync").await["next_batch"].clone();
+    let eve = scene.server.register("eve").await;
+    for at in [then, now.as_str().unwrap(), "t0", "t1", "s1"] {
+        for path in [format!("members?at={at}"), format!("members?membership=join&at={at}")] {
+            let path = format!("GET /rooms/{}/{path}", scene.room);
+            scene.server.check(&eve, &path, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+        }
+    }
+    // Who was put out is told of those who were there then, whatever the token says.
+    scene.at_room(&scene.alice, "POST ban", json!({ "user_id": "@carol:localhost" })).await;
+    scene.at_room(&eve, "POST join", json!({})).await;
+    let now = scene.get(&scene.alice, "/sync").await["next_batch"].clone();
+    for query in [String::new(), format!("?at={}", now.as_str().unwrap()), String::from("?at=s9999999999")] {
+        let members = scene.at_room(&carol, &format!("GET members{query}"), Value::Null).await.to_string();
+        assert!(members.contains("@carol") && !members.contains("@eve"), "{query}: {members}");
+    }
+    scene.at_room(&carol, "POST forget", json!({})).await;
+    let path = format!("GET /rooms/{}/members?at={then}", scene.room);
+    scene.server.check(&carol, &path, (Value::Null, json!("403 M_FORBIDDEN"))).await;
 }

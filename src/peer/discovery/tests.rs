@@ -18,7 +18,10 @@ use ruma::ServerName;
 
 use super::{Discovery, Locator, in_order};
 use crate::{
-    limits::{WELL_KNOWN_ABSENT, WELL_KNOWN_DEFAULT, WELL_KNOWN_FAILED, WELL_KNOWN_MAX, WELL_KNOWN_MIN},
+    limits::{
+        WELL_KNOWN_ABSENT, WELL_KNOWN_DEFAULT, WELL_KNOWN_FAILED, WELL_KNOWN_MAX, WELL_KNOWN_MIN,
+        WELL_KNOWN_REDIRECTS_MAX,
+    },
     peer::{Dns, DnsError, Gate, NetError, Service, Web},
     store::BoxFuture,
     types::{ManualClock, SeededRng},
@@ -227,6 +230,26 @@ fn no_way_leads_into_a_private_network() {
     check("srv _matrix._tcp.a.org 1 1 80 b.org\na b.org 192.168.0.1", "a.org", "a.org forbidden");
     check("srv _matrix._tcp.a.org 1 1 80 127.0.0.1", "a.org", "a.org forbidden");
     check(r#"web a.org 200 - {"m.server":"127.0.0.1:80"}"#, "a.org", "127.0.0.1:80 forbidden");
+}
+
+/// Row 4.7 of the list of known vulnerabilities (CVE-2021-21274): whoever is sent in circles gives up, and does not begin
+/// again with every request.
+#[tokio::test]
+async fn row_4_7_cve_2021_21274_redirects_end_and_are_remembered() {
+    for target in ["https://a.org/", "https://b.org/", "/again"] {
+        let pages = format!("web a.org 302 location:{target} x\nweb b.org 302 location:https://a.org/ x");
+        let world = Arc::new(World::new(&pages));
+        let clock = Arc::new(ManualClock::at(0));
+        let discovery = Discovery::new(world.clone(), clock.clone());
+        let server = <&ServerName>::try_from("a.org").unwrap();
+        for _ in 0..9 {
+            assert_eq!(discovery.authority(server).await.0, "a.org");
+            assert_eq!(world.asked.load(Ordering::SeqCst), 1 + WELL_KNOWN_REDIRECTS_MAX, "{target}");
+        }
+        clock.advance(WELL_KNOWN_ABSENT);
+        discovery.authority(server).await;
+        assert_eq!(world.asked.load(Ordering::SeqCst), 2 * (1 + WELL_KNOWN_REDIRECTS_MAX), "{target}");
+    }
 }
 
 #[tokio::test]

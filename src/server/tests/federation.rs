@@ -193,7 +193,7 @@ async fn a_name_does_not_lead_into_this_machine() {
 
 /// Row 4.7 of the list of known vulnerabilities: an answer without end, of a length that nobody has announced.
 #[tokio::test]
-async fn an_answer_without_end_is_cut_off() {
+async fn row_4_7_an_answer_without_end_is_cut_off() {
     let town = Town::new();
     let a = town.start(town.config("a.test", "a.test")).await;
     let tls = town.acceptor("endless.test");

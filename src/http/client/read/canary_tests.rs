@@ -120,11 +120,89 @@ fn files(folder: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn redaction_takes_text_and_files() {
+async fn row_7_16_redaction_takes_text_and_files() {
     let scene = Scene::new().await;
     let event = scene.sing().await;
     let path = format!("PUT /rooms/{}/redact/{event}/2", scene.room);
     scene.server.met(&scene.alice, &path, json!({})).await;
+    scene.check_gone().await;
+}
+
+/// Row 7.16 of the list of known vulnerabilities (CVE-2024-6300): what was redacted is told by nothing that is told with
+/// other events either: as what stood in a place before, as an edit, as the newest of a thread, as what a thread began
+/// with.
+#[tokio::test]
+async fn row_7_16_cve_2024_6300_a_redacted_text_is_told_with_no_other_event() {
+    let scene = Scene::new().await;
+    let (server, alice, room) = (&scene.server, &scene.alice, &scene.room);
+    let text = |body: &str| json!({ "msgtype": "m.text", "body": body });
+    let related = |kind: &str, id: &str, body: &str| {
+        let mut content = text(body);
+        content["m.relates_to"] = json!({ "rel_type": kind, "event_id": id });
+        if kind == "m.replace" {
+            content["m.new_content"] = text(body);
+        }
+        content
+    };
+    let txn = std::cell::Cell::new(0);
+    let put = async |path: &str, content: Value| {
+        let answer = server.met(alice, &format!("PUT /rooms/{room}/{path}"), content).await;
+        answer["event_id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    };
+    let say = async |content: Value| {
+        txn.set(txn.get() + 1);
+        put(&format!("send/m.room.message/{}", txn.get()), content).await
+    };
+    let edited = say(text("first")).await;
+    let edit = say(related("m.replace", &edited, CANARY)).await;
+    let root = say(text(CANARY)).await;
+    let reply = say(related("m.thread", &root, CANARY)).await;
+    let last = say(related("m.thread", &root, "last")).await;
+    let topic = put("state/m.room.topic", json!({ "topic": CANARY })).await;
+    put("state/m.room.topic", json!({ "topic": "plain" })).await;
+    let name = put("state/m.room.name", json!({ "name": CANARY })).await;
+    assert!(scene.is_stored().await);
+    for (number, event) in [&edit, &root, &reply, &topic, &name].into_iter().enumerate() {
+        server.met(alice, &format!("PUT /rooms/{room}/redact/{event}/r{number}"), json!({})).await;
+    }
+    let search = json!({ "search_categories": { "room_events": { "search_term": CANARY } } });
+    let list = json!({ "ranges": [[0, 9]], "timeline_limit": 50, "required_state": [["*", "*"]] });
+    let mut asked = vec![
+        (String::from("POST /search"), search),
+        (String::from("POST /_matrix/client/v4/sync"), json!({ "lists": { "all": list } })),
+        (String::from("POST /publicRooms"), json!({})),
+    ];
+    for path in [
+        String::from("/sync?full_state=true"),
+        String::from("/initialSync?limit=50"),
+        String::from("/notifications?limit=50"),
+        format!("/rooms/{room}/initialSync"),
+        format!("/rooms/{room}/messages?dir=b&limit=100"),
+        format!("/rooms/{room}/messages?dir=f&limit=100"),
+        format!("/rooms/{room}/state"),
+        format!("/rooms/{room}/context/{edited}?limit=100"),
+        format!("/rooms/{room}/event/{edited}"),
+        format!("/rooms/{room}/event/{edit}"),
+        format!("/rooms/{room}/event/{root}"),
+        format!("/rooms/{room}/event/{last}"),
+        format!("/events/{reply}"),
+        format!("/events?from=s1&room_id={room}"),
+        format!("/_matrix/client/v1/rooms/{room}/threads"),
+        format!("/_matrix/client/v1/rooms/{room}/relations/{root}"),
+        format!("/_matrix/client/v1/rooms/{room}/relations/{edited}/m.replace"),
+        format!("/_matrix/client/v1/rooms/{room}/hierarchy"),
+        format!("/_matrix/client/v1/room_summary/{room}"),
+    ] {
+        asked.push((format!("GET {path}"), Value::Null));
+    }
+    for (request, body) in asked {
+        for token in [alice, &scene.admin] {
+            let (status, answer) = server.ask(token, &request, body.clone()).await;
+            assert_eq!(status, 200, "{request}: {answer}");
+            let answer = answer.to_string().replace(&format!("\"search_term\":\"{CANARY}\""), "");
+            assert!(!answer.contains(CANARY), "{request}: {answer}");
+        }
+    }
     scene.check_gone().await;
 }
 

@@ -194,20 +194,45 @@ async fn an_unwanted_invite_is_refused_or_overlooked() {
     assert!(server.met(&bob, slide, lists).await["rooms"][&room].is_object());
 }
 
+/// One more page of a sliding sync, of the shape of today's clients or of the accepted one; the next position.
+async fn slide(server: &Server, token: &str, is_final: bool, (pos, body): (&mut Value, &Value)) -> Value {
+    let (path, mut body) = match (is_final, pos.as_str()) {
+        (true, _) => (String::from("POST /_matrix/client/v4/sync"), body.clone()),
+        (false, pos) => {
+            let query = pos.map_or(String::new(), |pos| format!("?pos={pos}"));
+            (format!("POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync{query}"), body.clone())
+        }
+    };
+    if is_final {
+        body["pos"] = pos.clone();
+    }
+    let page = server.met(token, &path, body).await;
+    assert!(page["pos"].is_string(), "{page}");
+    *pos = page["pos"].clone();
+    page
+}
+
 /// Row 2.11 of the list of known vulnerabilities (CVE-2024-53867: sliding sync went on telling of a room that one had
-/// left): after a kick, a ban or leaving, a connection hears of that and of nothing later.
+/// left): after a kick, a ban or leaving, a connection hears of that and of nothing later, by no kind of sync and of
+/// nothing that is in the room.
 #[tokio::test]
 async fn row_2_11_who_is_out_of_a_room_hears_nothing_of_it() {
     let server = Server::new(Registration::Open).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
-    for way in ["leave", "kick", "ban", "forget"] {
+    for (way, is_final) in
+        ["leave", "kick", "ban", "forget"].into_iter().flat_map(|way| [(way, false), (way, true)])
+    {
         let room = room(&server, &alice).await;
         server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
         let wanted = json!({ "timeline_limit": 20, "required_state": [["*", "*"]] });
-        let body = json!({ "room_subscriptions": { &room: wanted }, "lists": { "all": {
-            "ranges": [[0, 9]], "timeline_limit": 20, "required_state": [["*", "*"]] } } });
-        let slid = server.met(&bob, slide, body.clone()).await;
+        let on = || json!({ "enabled": true, "lists": ["*"], "rooms": ["*", &room] });
+        let body = json!({
+            "room_subscriptions": { &room: wanted },
+            "lists": { "all": { "ranges": [[0, 9]], "timeline_limit": 20, "required_state": [["*", "*"]] } },
+            "extensions": { "typing": on(), "receipts": on(), "account_data": on(), "e2ee": { "enabled": true } },
+        });
+        let mut pos = Value::Null;
+        slide(&server, &bob, is_final, (&mut pos, &body)).await;
         let synced = server.met(&bob, "GET /sync", Value::Null).await;
         let whom = json!({ "user_id": "@bob:localhost" });
         match way {
@@ -220,18 +245,83 @@ async fn row_2_11_who_is_out_of_a_room_hears_nothing_of_it() {
         let topic = json!({ "topic": "canary" });
         server.met(&alice, &format!("PUT /rooms/{room}/state/m.room.topic"), topic).await;
         let say = format!("PUT /rooms/{room}/send/m.room.message/1");
-        server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "canary" })).await;
-        let (mut pos, mut since) = (slid["pos"].clone(), synced["next_batch"].clone());
+        let said = server.met(&alice, &say, json!({ "msgtype": "m.text", "body": "canary" })).await;
+        let read = format!("POST /rooms/{room}/receipt/m.read/{}", said["event_id"].as_str().unwrap());
+        assert_eq!(server.met(&alice, &read, json!({})).await, json!({}));
+        let types = format!("PUT /rooms/{room}/typing/@alice:localhost");
+        server.met(&alice, &types, json!({ "typing": true, "timeout": 30_000 })).await;
+        let mut since = synced["next_batch"].clone();
         for _ in 0..3 {
-            let path = format!("{slide}?pos={}", pos.as_str().unwrap());
-            let slid = server.met(&bob, &path, body.clone()).await;
+            let slid = slide(&server, &bob, is_final, (&mut pos, &body)).await;
             assert!(!slid.to_string().contains("canary"), "{way}: {slid}");
+            for kind in ["typing", "receipts"] {
+                assert!(slid["extensions"][kind]["rooms"][&room].is_null(), "{way}, {kind}: {slid}");
+            }
             let path = format!("GET /sync?full_state=true&since={}", since.as_str().unwrap());
             let synced = server.met(&bob, &path, Value::Null).await;
-            assert!(!synced.to_string().contains("canary"), "{way}: {synced}");
-            (pos, since) = (slid["pos"].clone(), synced["next_batch"].clone());
+            let text = synced.to_string();
+            assert!(!text.contains("canary") && !text.contains("m.typing"), "{way}: {synced}");
+            assert!(!text.contains("m.receipt"), "{way}: {synced}");
+            since = synced["next_batch"].clone();
         }
+        let anew = slide(&server, &bob, is_final, (&mut Value::Null, &body)).await;
+        assert!(!anew.to_string().contains("canary"), "{way}: {anew}");
     }
+}
+
+/// Row 2.20 of the list of known vulnerabilities: a private receipt is told to the devices of whoever has read, and to
+/// nobody else, however others ask; other servers and application services are told of none by the tests of these.
+#[tokio::test]
+async fn row_2_20_private_receipts_are_told_to_their_user_only() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let tablet = server.login(json!({ "device_id": "TABLET" })).await["access_token"].clone();
+    let room = room(&server, &alice).await;
+    server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    let from = server.met(&bob, "GET /sync", Value::Null).await["next_batch"].clone();
+    let from = from.as_str().unwrap();
+    let (mut before, text) = (Value::Null, |body: &str| json!({ "msgtype": "m.text", "body": body }));
+    let on = json!({ "enabled": true });
+    let list = json!({ "ranges": [[0, 9]], "timeline_limit": 20, "required_state": [] });
+    let body = json!({ "lists": { "all": list }, "extensions": { "receipts": on, "account_data": on } });
+    slide(&server, &bob, true, (&mut before, &body)).await;
+    let say = format!("PUT /rooms/{room}/send/m.room.message");
+    let root = server.met(&bob, &format!("{say}/1"), text("root")).await["event_id"].clone();
+    let mut reply = text("reply");
+    reply["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": root });
+    let reply = server.met(&bob, &format!("{say}/2"), reply).await["event_id"].clone();
+    let (root, reply) = (root.as_str().unwrap(), reply.as_str().unwrap());
+    for (request, body) in [
+        (format!("receipt/m.read.private/{root}"), json!({})),
+        (format!("receipt/m.read.private/{root}"), json!({ "thread_id": "main" })),
+        (format!("receipt/m.read.private/{reply}"), json!({ "thread_id": root })),
+        (String::from("read_markers"), json!({ "m.read.private": reply, "m.fully_read": reply })),
+    ] {
+        server.check(&alice, &format!("POST /rooms/{room}/{request}"), (body, json!({}))).await;
+    }
+    let old = format!("/rooms/{room}");
+    for path in [
+        String::from("/sync"),
+        format!("/sync?since={from}"),
+        String::from("/sync?full_state=true"),
+        String::from("/initialSync"),
+        format!("/events?from={from}"),
+        format!("/events?from={from}&room_id={room}"),
+        format!("{old}/initialSync"),
+        format!("{old}/messages?dir=b"),
+        format!("{old}/context/{root}"),
+    ] {
+        let answer = server.met(&bob, &format!("GET {path}"), Value::Null).await;
+        let answer = answer.to_string();
+        assert!(answer.contains("root") || answer.contains("chunk"), "{path}: {answer}");
+        assert!(!answer.contains("m.read.private") && !answer.contains("m.fully_read"), "{path}: {answer}");
+    }
+    for (mut pos, is_final) in [(before, true), (Value::Null, true), (Value::Null, false)] {
+        let page = slide(&server, &bob, is_final, (&mut pos, &body)).await;
+        assert!(!page.to_string().contains("m.read.private"), "{page}");
+    }
+    let synced = server.met(tablet.as_str().unwrap(), "GET /sync", Value::Null).await.to_string();
+    assert_eq!(synced.matches("m.read.private").count(), 3, "the other device hears of all: {synced}");
 }
 
 /// Row 2.19 of the list of known vulnerabilities (tuwunel 1.9.0: transaction ids of others in bundled edits): the
@@ -243,6 +333,8 @@ async fn row_2_19_transaction_ids_are_for_the_sending_device() {
     let tablet = server.login(json!({ "device_id": "TABLET" })).await["access_token"].clone();
     let room = room(&server, &alice).await;
     server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    let from = server.met(&bob, "GET /sync", Value::Null).await["next_batch"].clone();
+    let from = from.as_str().unwrap();
     let send = async |txn: &str, content: Value| {
         let path = format!("PUT /rooms/{room}/send/m.room.message/{txn}");
         let sent = server.met(&alice, &path, content).await;
@@ -262,13 +354,22 @@ async fn row_2_19_transaction_ids_are_for_the_sending_device() {
     let search = json!({ "search_categories": { "room_events": { "search_term": "one" } } });
     let mut asked =
         vec![(slide.to_owned(), json!({ "lists": { "all": list } })), (String::from("POST /search"), search)];
+    asked.push((String::from("POST /_matrix/client/v4/sync"), asked[0].1.clone()));
     for path in [
         "/sync".to_owned(),
         format!("/rooms/{room}/messages?dir=b"),
         format!("/rooms/{room}/event/{root}"),
         format!("/rooms/{room}/context/{root}"),
         format!("/_matrix/client/v1/rooms/{room}/relations/{root}"),
+        format!("/_matrix/client/v1/rooms/{room}/relations/{root}/m.replace"),
+        format!("/_matrix/client/v1/rooms/{room}/relations/{root}/m.thread/m.room.message"),
         format!("/_matrix/client/v1/rooms/{room}/threads"),
+        String::from("/sync?full_state=true"),
+        String::from("/initialSync?limit=20"),
+        format!("/rooms/{room}/initialSync"),
+        format!("/events?from={from}&room_id={room}"),
+        format!("/events?from={from}"),
+        format!("/events/{root}"),
         String::from("/notifications"),
     ] {
         asked.push((format!("GET {path}"), Value::Null));

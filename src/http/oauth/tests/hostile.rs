@@ -3,12 +3,15 @@
 use axum::body::Body;
 use serde_json::json;
 
-use super::{Browser, SITE, Scene, authorize};
-use crate::config::RegistrationMode;
+use super::{Answer, Browser, SITE, Scene, authorize};
+use crate::{
+    config::{Config, RegistrationMode},
+    http::endpoints,
+};
 
 /// Rows 6.5 (CVE-2020-26891 and CVE-2021-21332, scripts through parameters; ea26e9a9, clickjacking).
 #[tokio::test]
-async fn cve_2020_26891_pages_show_parameters_as_text_and_run_nothing() {
+async fn row_6_5_cve_2020_26891_pages_show_parameters_as_text_and_run_nothing() {
     let scene = Scene::new(RegistrationMode::Open).await;
     scene.user("alice").await;
     let evil = "\"><script>alert(1)</script>'&lt;";
@@ -46,6 +49,94 @@ async fn cve_2020_26891_pages_show_parameters_as_text_and_run_nothing() {
             assert_eq!(page.headers[name], value);
         }
     }
+}
+
+/// What pages are asked for by.
+const NAMES: [&str; 20] = [
+    "next",
+    "client_id",
+    "redirect_uri",
+    "redirectUrl",
+    "state",
+    "user_code",
+    "action",
+    "device_id",
+    "sid",
+    "code",
+    "session",
+    "error",
+    "error_description",
+    "ticket",
+    "token",
+    "prompt",
+    "response_type",
+    "scope",
+    "login_hint",
+    "username",
+];
+const EVIL: [&str; 6] = [
+    "\"><script>alert(1)</script>",
+    "' onmouseover='alert(2)' \" onmouseover=\"alert(2)",
+    "javascript:alert(3)",
+    "data:text/html,<script>alert(1)</script>",
+    "//evil.org/",
+    "https://evil.org/\r\nset-cookie: x=y",
+];
+
+/// Whether `page` is one, which holds nothing that runs and leads nowhere else.
+fn is_harmless_page(what: &str, page: &Answer) -> bool {
+    let header = |name: &str| page.headers.get(name).map_or("", |value| value.to_str().unwrap());
+    assert!(!header("set-cookie").starts_with("x="), "{what}");
+    let to = header("location");
+    assert!(to.is_empty() || to.starts_with(SITE) || to.starts_with("/_matrix/"), "{what}: {to}");
+    if !header("content-type").starts_with("text/html") {
+        return false;
+    }
+    // Values stand in double quotes everywhere, so that single ones end nothing.
+    let raw =
+        ["<script>alert", "onmouseover=\"alert", "href=\"javascript:", "action=\"javascript:", "src=\"data:"];
+    assert!(raw.iter().all(|raw| !page.text.contains(raw)), "{what}: {}", page.text);
+    let policy = header("content-security-policy");
+    let parts = ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"];
+    assert!(parts.iter().all(|part| policy.contains(part)), "{what}: {policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains("alert"), "{what}: {policy}");
+    let others = ["x-frame-options", "x-content-type-options", "referrer-policy"].map(header);
+    assert_eq!(others, ["DENY", "nosniff", "no-referrer"], "{what}");
+    true
+}
+
+/// Row 6.5: every page that there is, also those that only tell what is wrong, whatever each of its parameters says, for
+/// whoever is signed in and whoever is not.
+#[tokio::test]
+async fn row_6_5_no_page_of_the_server_runs_what_it_is_given() {
+    let (scene, _letters) = super::mail::scene_with(Config::default()).await;
+    scene.user("alice").await;
+    let mut signed_in = Browser::default();
+    signed_in.session(&scene, "alice", "PHONE").await;
+    let routes = endpoints();
+    let is_page = |path: &str| {
+        path.starts_with("/_matrix/oauth2/")
+            || path.contains("/fallback/web")
+            || path.contains("/sso/redirect")
+    };
+    let mut shown = 0;
+    for (method, path) in routes.listed().iter().filter(|(_, path)| is_page(path)) {
+        for evil in EVIL {
+            let fields: Vec<(&str, &str)> = NAMES.iter().map(|name| (*name, evil)).collect();
+            let query = serde_html_form::to_string(&fields).unwrap();
+            let text = serde_html_form::to_string([("x", evil)]).unwrap().replacen("x=", "", 1);
+            let part = |part: &str| if part.starts_with('{') { text.clone() } else { part.to_owned() };
+            let path = path.split('/').map(part).collect::<Vec<_>>().join("/");
+            for browser in [&mut Browser::default(), &mut signed_in] {
+                let page = match *method {
+                    http::Method::GET => browser.get(&scene, &format!("{path}?{query}")).await,
+                    _ => browser.send(&scene, method.as_str(), (&path, Body::from(query.clone()))).await,
+                };
+                shown += usize::from(is_harmless_page(&format!("{method} {path}"), &page));
+            }
+        }
+    }
+    assert!(shown > 100, "{shown} pages were looked at");
 }
 
 #[tokio::test]

@@ -1,9 +1,34 @@
 //! What attackers do.
 
 use axum::body::Body;
-use image::ImageFormat;
+use image::{Delay, Frame, ImageFormat, Rgba, RgbaImage, codecs::gif::GifEncoder};
+use ruma::server_name;
 
 use super::{scene::Server, thumbnails::picture};
+use crate::{
+    http::endpoints,
+    limits::MEDIA_ANIMATION_FRAMES_MAX,
+    media::{Door, MediaError, Method, Shape, Wanted},
+};
+
+/// Every path by which clients get a file, or a thumbnail of it.
+fn doors(address: &str) -> Vec<String> {
+    let (server, id) = address.split_once('/').unwrap();
+    let routes = endpoints();
+    let paths = routes.listed().iter().map(|(_, path)| *path).filter(|path| {
+        let is_file = path.contains("/media/download/") || path.contains("/media/thumbnail/");
+        let is_old = path.contains("/download/{server_name}") || path.contains("/thumbnail/{server_name}");
+        (is_file || is_old) && !path.contains("/federation/")
+    });
+    let path = |path: &str| {
+        let path = path.replace("{server_name}", server).replace("{media_id}", id);
+        let path = path.replace("{filename}", "name.png");
+        if path.contains("/thumbnail/") { format!("{path}?width=32&height=32&method=crop") } else { path }
+    };
+    let found: Vec<String> = paths.map(path).collect();
+    assert_eq!(found.len(), 15, "{found:?}");
+    found
+}
 
 /// Row 6.1: paths made of addresses.
 #[tokio::test]
@@ -89,10 +114,30 @@ async fn row_6_3_bombs_are_refused_by_their_heads() {
     }
 }
 
+/// Row 6.3: pictures that move without end are shown as one that stands still.
+#[tokio::test]
+async fn row_6_3_bombs_of_frames_stand_still() {
+    let server = Server::new().await;
+    for (count, expected) in [(3, "image/gif"), (MEDIA_ANIMATION_FRAMES_MAX + 1, "image/png")] {
+        let mut gif = Vec::new();
+        let mut encoder = GifEncoder::new_with_speed(&mut gif, 30);
+        for n in 0..count {
+            let shade = u8::try_from(n % 200).unwrap();
+            let image = RgbaImage::from_pixel(40, 40, Rgba([shade, 0, 0, 255]));
+            let delay = Delay::from_numer_denom_ms(100, 1);
+            encoder.encode_frame(Frame::from_parts(image, 0, 0, delay)).unwrap();
+        }
+        drop(encoder);
+        let address = server.upload("image/gif", "", gif).await;
+        let answer = server.thumbnail(&address, "width=32&height=32&method=crop&animated=true").await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, expected), "{count}");
+    }
+}
+
 /// Row 6.4: however its type is spelt, no file is a page of ours.
 #[tokio::test]
 async fn row_6_4_headers_do_not_depend_on_how_a_type_is_spelt() {
-    let server = Server::new().await;
+    let server = Server::with(|config| config.media.unauthenticated_before_ts = u64::MAX).await;
     for (kind, expected) in [
         ("text/html", "attachment"),
         ("Text/HTML; charset=utf-8", "attachment"),
@@ -110,18 +155,19 @@ async fn row_6_4_headers_do_not_depend_on_how_a_type_is_spelt() {
         ("image/png; charset=\"text/html\"", "inline"),
         (" text/plain ; charset=utf-8", "inline"),
     ] {
-        let address = server.upload(kind, "", "<script>alert(1)</script>").await;
-        for answer in [
-            server.download(&address).await,
-            server
-                .send(
-                    &server.alice,
-                    &format!("GET /_matrix/client/v1/media/download/{address}"),
-                    (&[("range", "bytes=0-5")], Body::empty()),
-                )
-                .await,
-        ] {
-            assert_eq!(answer.header("content-disposition"), expected, "{kind}");
+        // As a picture it has a thumbnail; that is what it is, whatever the file is called.
+        let address = server.upload(kind, "", picture(20, 20, ImageFormat::Png)).await;
+        let mut answers = Vec::new();
+        for door in doors(&address) {
+            for headers in [&[][..], &[("range", "bytes=0-5")], &[("if-none-match", "*")]] {
+                let request = format!("GET {door}");
+                answers.push(server.send(&server.alice, &request, (headers, Body::empty())).await);
+            }
+        }
+        for answer in answers {
+            assert!(matches!(answer.status, 200 | 206 | 304), "{kind}: {}", answer.status);
+            let disposition = answer.header("content-disposition");
+            assert_eq!(disposition.split(';').next(), Some(expected), "{kind}");
             assert_eq!(answer.header("x-content-type-options"), "nosniff", "{kind}");
             assert!(
                 answer.header("content-security-policy").starts_with("sandbox; default-src 'none'"),
@@ -136,6 +182,52 @@ async fn row_6_4_headers_do_not_depend_on_how_a_type_is_spelt() {
         let answer = server.download(&address).await;
         assert!(answer.header("content-disposition").starts_with("inline"), "{name}");
         assert!(!answer.headers.contains_key("set-cookie"));
+    }
+}
+
+/// Row 2.17 of the list of known vulnerabilities: what is quarantined leaves by no door, neither whole nor in part nor
+/// in small, and comes back by none.
+#[tokio::test]
+async fn row_2_17_what_is_quarantined_leaves_by_no_door() {
+    let server = Server::with(|config| config.media.unauthenticated_before_ts = u64::MAX).await;
+    let image = picture(200, 200, ImageFormat::Png);
+    let address = server.upload("image/png", "", image.clone()).await;
+    let (_, id) = address.split_once('/').unwrap();
+    for door in doors(&address) {
+        assert_eq!(server.get(&server.bob, &door).await.status, 200, "{door}");
+    }
+    let media = &server.app.media;
+    let shape = Shape::fitting(32, 32, Method::Crop, false).unwrap();
+    let timeout = std::time::Duration::ZERO;
+    let wanted = |door| Wanted { server: server_name!("localhost"), id, door, timeout, allow_remote: true };
+    assert!(media.find(wanted(Door::Server)).await.is_ok());
+    media.quarantine(server_name!("localhost"), id, true).await.unwrap();
+    for door in doors(&address) {
+        // Its owner gets it no more than others.
+        for token in ["", &server.alice, &server.bob] {
+            for headers in [&[][..], &[("range", "bytes=0-5")], &[("if-none-match", "*")]] {
+                let answer = server.send(token, &format!("GET {door}"), (headers, Body::empty())).await;
+                assert!(matches!(answer.status, 401 | 404), "{door}: {}", answer.status);
+                assert_eq!(answer.status == 401, token.is_empty() && door.contains("/client/"), "{door}");
+            }
+        }
+        let other = door.replace("width=32&height=32&method=crop", "width=96&height=96");
+        assert_eq!(server.get(&server.bob, &other).await.refusal(), "404 M_NOT_FOUND", "{other}");
+    }
+    for door in [Door::Server, Door::User, Door::Open] {
+        assert!(matches!(media.find(wanted(door)).await, Err(MediaError::NotFound)), "{door:?}");
+        assert!(matches!(media.thumbnail(wanted(door), shape).await, Err(MediaError::NotFound)), "{door:?}");
+    }
+    // Nor do the same bytes help, whichever way they come.
+    let again = server.upload("image/png", "", image.clone()).await;
+    let made = server.send(&server.bob, "POST /_matrix/media/v1/create", (&[], Body::empty())).await;
+    let made = made.json()["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
+    let put = format!("PUT /_matrix/media/v3/upload/{made}");
+    assert_eq!(server.send(&server.bob, &put, (&[], Body::from(image))).await.status, 200);
+    for address in [again, made] {
+        for door in doors(&address) {
+            assert_eq!(server.get(&server.bob, &door).await.refusal(), "404 M_NOT_FOUND", "{door}");
+        }
     }
 }
 
