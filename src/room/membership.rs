@@ -108,17 +108,8 @@ impl Rooms {
         if self.0.history.membership(room, user).await? == Some(Membership::Leave) {
             return Ok(());
         }
-        self.change(
-            room,
-            Move {
-                sender: user,
-                target: user,
-                to: Membership::Leave,
-                from: (&INSIDE, "You are not in the room"),
-                content: member_content(Membership::Leave, None, reason),
-            },
-        )
-        .await
+        let to = (Membership::Leave, (&INSIDE[..], "You are not in the room"));
+        self.move_plainly(room, (user, user), to, reason).await
     }
 
     /// Puts a user out of the room, or takes back an invite, or turns down a knock.
@@ -132,17 +123,8 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        self.change(
-            room,
-            Move {
-                sender,
-                target: user,
-                to: Membership::Leave,
-                from: (&INSIDE, "The user is not in the room"),
-                content: member_content(Membership::Leave, None, reason),
-            },
-        )
-        .await
+        let to = (Membership::Leave, (&INSIDE[..], "The user is not in the room"));
+        self.move_plainly(room, (sender, user), to, reason).await
     }
 
     /// Bans a user.
@@ -156,17 +138,8 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        self.change(
-            room,
-            Move {
-                sender,
-                target: user,
-                to: Membership::Ban,
-                from: (&ANYTHING, ""),
-                content: member_content(Membership::Ban, None, reason),
-            },
-        )
-        .await
+        let to = (Membership::Ban, (&ANYTHING[..], ""));
+        self.move_plainly(room, (sender, user), to, reason).await
     }
 
     /// Lifts a ban.
@@ -180,17 +153,20 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        self.change(
-            room,
-            Move {
-                sender,
-                target: user,
-                to: Membership::Leave,
-                from: (&[Some(Membership::Ban)], "The user is not banned"),
-                content: member_content(Membership::Leave, None, reason),
-            },
-        )
-        .await
+        let to = (Membership::Leave, (&[Some(Membership::Ban)][..], "The user is not banned"));
+        self.move_plainly(room, (sender, user), to, reason).await
+    }
+
+    /// Has `sender` set the membership of `target`, with nothing to be said but a reason.
+    async fn move_plainly(
+        &self,
+        room: &RoomId,
+        (sender, target): (&UserId, &UserId),
+        (to, from): (Membership, (&[Option<Membership>], &'static str)),
+        reason: Option<&str>,
+    ) -> Result<(), RoomError> {
+        let content = member_content(to, None, reason);
+        self.change(room, Move { sender, target, to, from, content }).await
     }
 
     /// Asks to be let into a room.
