@@ -5,7 +5,7 @@ use ruma::ServerName;
 use super::{
     Media, MediaError,
     keep::Address,
-    rows::{CONTENTS, Item, Kind, MEDIA},
+    rows::{CONTENTS, Item, MEDIA},
 };
 use crate::{
     limits::{MEDIA_ATTEMPTS_MAX, MEDIA_THUMBNAILS_OF_IMAGE_MAX},
@@ -39,15 +39,7 @@ impl Media {
                 return Err(MediaError::NotFound);
             }
             let now_ms = self.ports.clock.now_ms();
-            let unknown = Item {
-                kind: Kind::Cached,
-                owner: None,
-                created_ms: now_ms,
-                seen_ms: now_ms,
-                expires_ms: None,
-                stored: None,
-                quarantined: true,
-            };
+            let unknown = Item::cached(None, now_ms);
             let mut commit = Commit::new();
             let item = Item { quarantined: is_out, ..before.clone().unwrap_or(unknown) };
             match &before {

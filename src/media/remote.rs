@@ -12,7 +12,7 @@ use super::{
     Body, Door, File, Media, MediaError, Offered, Shape, Wanted,
     keep::Address,
     multipart::{Part, second_part},
-    rows::{Item, Kind, Stored},
+    rows::{Item, Stored},
     upload::stored,
 };
 use crate::{
@@ -175,15 +175,7 @@ impl Media {
             return Err(Loss::Unreachable(String::from("the thumbnail is no picture")));
         }
         self.make_room(stored.size).await?;
-        let item = Item {
-            kind: Kind::Cached,
-            owner: None,
-            created_ms: now_ms,
-            seen_ms: now_ms,
-            expires_ms: None,
-            stored: Some(stored),
-            quarantined: false,
-        };
+        let item = Item::cached(Some(stored), now_ms);
         match self.keep(staged, kept_as, (None, item)).await {
             // Another process has fetched it too.
             Ok(()) | Err(MediaError::Commit(CommitError::Conflict(_))) => Ok(()),

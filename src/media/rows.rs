@@ -115,6 +115,21 @@ pub(super) struct Item {
     pub(super) quarantined: bool,
 }
 
+impl Item {
+    /// One that nobody has uploaded here, and that goes when there is no room.
+    pub(super) fn cached(stored: Option<Stored>, now_ms: u64) -> Self {
+        Self {
+            kind: Kind::Cached,
+            owner: None,
+            created_ms: now_ms,
+            seen_ms: now_ms,
+            expires_ms: None,
+            stored,
+            quarantined: false,
+        }
+    }
+}
+
 /// A file that is here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stored {

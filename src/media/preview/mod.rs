@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{
     Media, MediaError, Offered,
-    rows::{Item, Kind, PREVIEWS, Preview},
+    rows::{Item, PREVIEWS, Preview},
     upload::{stored, uri},
 };
 use crate::{
@@ -173,15 +173,7 @@ impl Media {
         let size = stored.size;
         self.make_room(size).await?;
         let address = (self.server_name.clone(), random_string(rng, MEDIA_ID_CHARACTERS));
-        let item = Item {
-            kind: Kind::Cached,
-            owner: None,
-            created_ms: now_ms,
-            seen_ms: now_ms,
-            expires_ms: None,
-            stored: Some(stored),
-            quarantined: false,
-        };
+        let item = Item::cached(Some(stored), now_ms);
         self.finish(staged, address.clone(), (None, item)).await?;
         let mut fields = Fields::new();
         fields.insert(String::from("og:image"), Value::from(uri(&address).to_string()));
