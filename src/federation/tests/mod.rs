@@ -40,6 +40,7 @@ use serde_json::{
     Value, json,
     value::{RawValue, to_raw_value},
 };
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Between, Federation, FederationError, Neighbours, Transaction};
@@ -87,6 +88,8 @@ struct Wire {
     /// Who cannot reach whom.
     cut: Mutex<BTreeSet<(OwnedServerName, OwnedServerName)>>,
     lies: Mutex<Vec<Lie>>,
+    /// Answers to requests for paths with this in them wait for it.
+    held: Mutex<Option<(&'static str, Arc<Semaphore>)>>,
     calls: Mutex<Vec<String>>,
 }
 
@@ -107,8 +110,12 @@ impl Net for Port {
             let wire = self.wire.upgrade().ok_or_else(unreachable)?;
             let path = request.uri().path().to_owned();
             wire.calls.lock().push(format!("{} {server} {path}", self.from));
+            let held = wire.held.lock().clone().filter(|(what, _)| path.contains(what));
             // An answer takes a while.
             tokio::task::yield_now().await;
+            if let Some((_, held)) = held {
+                drop(held.acquire().await);
+            }
             if wire.cut.lock().contains(&(self.from.clone(), server.to_owned())) {
                 return Err(unreachable());
             }
@@ -142,6 +149,7 @@ impl Wire {
             nodes: Mutex::default(),
             cut: Mutex::default(),
             lies: Mutex::default(),
+            held: Mutex::default(),
             calls: Mutex::default(),
         });
         for (number, name) in (1..).zip(names) {

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Node, Wire, server, user};
@@ -284,6 +285,39 @@ async fn nothing_is_built_on_a_stay_whose_members_were_never_known() {
         wire.drive().await;
         assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
     }
+}
+
+/// What was asked for in a stay that is over says nothing of the next one.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_in_the_next_stay_is_not_taken_for_its_own() {
+    let (wire, room) = scene("11").await;
+    let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+    wire.lies.lock().clear();
+    let held = Arc::new(Semaphore::new(0));
+    *wire.held.lock() = Some(("/v1/state_ids/", held.clone()));
+    wire.calls.lock().clear();
+    wire.clock.advance(Duration::from_secs(3_600));
+    let asking = d.clone();
+    let asking = tokio::spawn(async move { asking.rooms().judge_due().await });
+    let asked = async {
+        while !wire.calls.lock().iter().any(|call| call.contains("/v1/state_ids/")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    *wire.held.lock() = None;
+
+    d.rooms().leave(&user("dave@d"), &room, None).await.unwrap();
+    wire.drive().await;
+    c.rooms().leave(&user("carol@c"), &room, None).await.unwrap();
+    wire.drive().await;
+    d.join_with(&a, &room, ("erin@d", true)).await.unwrap();
+    held.add_permits(1_000);
+    asking.await.unwrap().unwrap();
+    d.rooms().whole(&room).await.unwrap();
+    wire.drive().await;
+    assert_eq!(d.state(&room).await, a.state(&room).await);
+    assert_eq!(d.history().membership(&room, &user("carol@c")).await.unwrap(), Some(Membership::Leave));
 }
 
 /// Whoever was put out before anybody told them anything is out once all say so, and not before.

@@ -137,8 +137,7 @@ impl Rooms {
         let Some((partial, join)) = self.entry_into(room).await? else { return Ok(Completion::Open) };
         if row.joined == row.remote {
             // Nobody of ours is there any more.
-            until_settled!(self.try_make_whole(room, (&join, None)))?;
-            return Ok(Completion::Whole);
+            return until_settled!(self.try_make_whole(room, (&join, None)));
         }
         let mut batch = Batch::new(self, room, row);
         let mut fetch = Fetch::new(&mut batch, &partial.origin).await?;
@@ -152,15 +151,38 @@ impl Rooms {
             };
             for at in before.into_iter().chain([join.pdu.event_id()]) {
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
-                    until_settled!(self.try_make_whole(room, (&join, Some(&applied))))?;
-                    return Ok(Completion::Whole);
+                    return until_settled!(self.try_make_whole(room, (&join, Some(&applied))));
                 }
             }
         }
         // The word of the one that let us in counts, whatever others have heard yet.
         let is_refused =
             asked.contains(&partial.origin) && asked.iter().all(|server| fetch.has_refused(server));
-        Ok(if is_refused { Completion::Refused } else { Completion::Open })
+        match is_refused && self.is_entry(room, &join).await? {
+            true => Ok(Completion::Refused),
+            false => Ok(Completion::Open),
+        }
+    }
+
+    /// Whether it is by `join` that we have come into a room whose members are not known. While these are asked for we
+    /// may have left, and come in again elsewhere.
+    async fn is_entry(&self, room: &RoomId, join: &StoredEvent) -> Result<bool, RoomError> {
+        let entry = self.entry_into(room).await?;
+        Ok(entry.is_some_and(|(_, entry)| entry.pdu.event_id() == join.pdu.event_id()))
+    }
+
+    /// Begins to write to a room whose members are not known since `join`.
+    async fn turn_since(
+        &self,
+        room: &RoomId,
+        join: &StoredEvent,
+    ) -> Result<Result<Turn, Completion>, RoomError> {
+        let turn = Turn::begin_at_rest(self, room).await?;
+        Ok(match turn.row.partial {
+            false => Err(Completion::Whole),
+            true if self.is_entry(room, join).await? => Ok(turn),
+            true => Err(Completion::Open),
+        })
     }
 
     /// Puts the state before our join, as it is now known, under everything that happened since.
@@ -168,22 +190,22 @@ impl Rooms {
         &self,
         room: &RoomId,
         (join, found): (&Arc<StoredEvent>, Option<&Applied>),
-    ) -> Result<(), RoomError> {
+    ) -> Result<Completion, RoomError> {
         if let Some(applied) = found {
             // Whoever reads may remember the states from before for a moment, so that the room is told to be another,
             // and whole, only after that.
-            let mut turn = Turn::begin_at_rest(self, room).await?;
-            if !turn.row.partial {
-                return Ok(());
-            }
+            let mut turn = match self.turn_since(room, join).await? {
+                Ok(turn) => turn,
+                Err(completion) => return Ok(completion),
+            };
             turn.adopt(&applied.nodes);
             turn.replay_since(join, applied.state).await?;
             turn.close().await?;
         }
-        let mut turn = Turn::begin_at_rest(self, room).await?;
-        if !turn.row.partial {
-            return Ok(());
-        }
+        let mut turn = match self.turn_since(room, join).await? {
+            Ok(turn) => turn,
+            Err(completion) => return Ok(completion),
+        };
         if found.is_none() {
             turn.distrust_since(join).await?;
         }
@@ -222,7 +244,7 @@ impl Rooms {
         turn.close().await?;
         self.0.completed.notify_waiters();
         self.0.unjudged.notify_one();
-        Ok(())
+        Ok(Completion::Whole)
     }
 }
 
