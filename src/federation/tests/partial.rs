@@ -90,6 +90,35 @@ async fn a_room_joined_without_its_members_is_usable_and_becomes_whole() {
     }
 }
 
+/// Somebody speaks all the time while the members come.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_while_a_room_becomes_whole_knows_the_members() {
+    for version in ["1", "11", "12"] {
+        let (wire, room) = scene(version).await;
+        let (a, d) = (wire.node("a"), wire.node("d"));
+        wire.lies.lock().clear();
+        wire.clock.advance(Duration::from_secs(3_600));
+        let talk = async {
+            let mut said = Vec::new();
+            while d.history().is_partial(&room).await.unwrap() && said.len() < 1_000 {
+                said.push(d.say("dave@d", &room, "still here").await.unwrap());
+            }
+            said
+        };
+        let (said, done) = tokio::join!(talk, d.rooms().judge_due());
+        done.unwrap();
+        assert!(!d.history().is_partial(&room).await.unwrap(), "{version}");
+        wire.drive().await;
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+        for event in said {
+            let [ours, theirs] = [&d, &a].map(|node| node.history().state_at(&event));
+            let (ours, theirs) = (ours.await.unwrap().unwrap(), theirs.await.unwrap().unwrap());
+            let ours = d.history().state_of(ours.before, None).await.unwrap();
+            assert_eq!(ours, a.history().state_of(theirs.before, None).await.unwrap(), "{version}");
+        }
+    }
+}
+
 /// A member who could not be had is asked for again, and the room is not taken for whole without them.
 #[tokio::test(start_paused = true)]
 async fn a_state_of_which_something_could_not_be_had_is_not_whole() {

@@ -191,6 +191,7 @@ impl Rooms {
         room: &RoomId,
         (join, found): (&Arc<StoredEvent>, Option<&Applied>),
     ) -> Result<Completion, RoomError> {
+        let mut replayed = Vec::new();
         if let Some(applied) = found {
             // Whoever reads may remember the states from before for a moment, so that the room is told to be another,
             // and whole, only after that.
@@ -200,14 +201,21 @@ impl Rooms {
             };
             turn.adopt(&applied.nodes);
             turn.replay_since(join, applied.state).await?;
+            replayed.clone_from(&turn.row.heads);
             turn.close().await?;
         }
         let mut turn = match self.turn_since(room, join).await? {
             Ok(turn) => turn,
             Err(completion) => return Ok(completion),
         };
-        if found.is_none() {
-            turn.distrust_since(join).await?;
+        match found {
+            // What came in between was built on the state as it is told.
+            Some(applied) if turn.row.heads != replayed => {
+                turn.adopt(&applied.nodes);
+                turn.replay_since(join, applied.state).await?;
+            }
+            Some(_) => {}
+            None => turn.distrust_since(join).await?,
         }
         turn.row.partial = false;
         if found.is_some() {
