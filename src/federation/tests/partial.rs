@@ -326,23 +326,21 @@ async fn an_answer_that_comes_in_the_next_stay_is_not_taken_for_its_own() {
     *wire.held.lock() = Some(("/v1/state_ids/", held.clone()));
     wire.calls.lock().clear();
     wire.clock.advance(Duration::from_secs(3_600));
-    let asking = d.clone();
-    let asking = tokio::spawn(async move { asking.rooms().judge_due().await });
-    let asked = async {
+    let next_stay = async {
         while !wire.calls.lock().iter().any(|call| call.contains("/v1/state_ids/")) {
             tokio::task::yield_now().await;
         }
+        *wire.held.lock() = None;
+        d.rooms().leave(&user("dave@d"), &room, None).await.unwrap();
+        wire.drive().await;
+        c.rooms().leave(&user("carol@c"), &room, None).await.unwrap();
+        wire.drive().await;
+        d.join_with(&a, &room, ("erin@d", true)).await.unwrap();
+        held.add_permits(1_000);
     };
-    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
-    *wire.held.lock() = None;
-
-    d.rooms().leave(&user("dave@d"), &room, None).await.unwrap();
-    wire.drive().await;
-    c.rooms().leave(&user("carol@c"), &room, None).await.unwrap();
-    wire.drive().await;
-    d.join_with(&a, &room, ("erin@d", true)).await.unwrap();
-    held.add_permits(1_000);
-    asking.await.unwrap().unwrap();
+    let both = async { tokio::join!(d.rooms().judge_due(), next_stay) };
+    let (asked, ()) = tokio::time::timeout(Duration::from_secs(3_600), both).await.unwrap();
+    asked.unwrap();
     d.rooms().whole(&room).await.unwrap();
     wire.drive().await;
     assert_eq!(d.state(&room).await, a.state(&room).await);
