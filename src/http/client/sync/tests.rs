@@ -269,17 +269,41 @@ async fn row_2_11_who_is_out_of_a_room_hears_nothing_of_it() {
     }
 }
 
+/// A room of alice's, who is logged in twice, with bob, who has synced once.
+struct Shared {
+    server: Server,
+    alice: String,
+    tablet: String,
+    bob: String,
+    room: String,
+    from: String,
+}
+
+impl Shared {
+    async fn new() -> Self {
+        let server = Server::new(Registration::Open).await;
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let tablet = server.login(json!({ "device_id": "TABLET" })).await;
+        let room = room(&server, &alice).await;
+        server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+        let from = server.met(&bob, "GET /sync", Value::Null).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self {
+            tablet: text(&tablet["access_token"]),
+            from: text(&from["next_batch"]),
+            server,
+            alice,
+            bob,
+            room,
+        }
+    }
+}
+
 /// Row 2.20 of the list of known vulnerabilities: a private receipt is told to the devices of whoever has read, and to
 /// nobody else, however others ask; other servers and application services are told of none by the tests of these.
 #[tokio::test]
 async fn row_2_20_private_receipts_are_told_to_their_user_only() {
-    let server = Server::new(Registration::Open).await;
-    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let tablet = server.login(json!({ "device_id": "TABLET" })).await["access_token"].clone();
-    let room = room(&server, &alice).await;
-    server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
-    let from = server.met(&bob, "GET /sync", Value::Null).await["next_batch"].clone();
-    let from = from.as_str().unwrap();
+    let Shared { server, alice, tablet, bob, room, from } = Shared::new().await;
     let (mut before, text) = (Value::Null, |body: &str| json!({ "msgtype": "m.text", "body": body }));
     let on = json!({ "enabled": true });
     let list = json!({ "ranges": [[0, 9]], "timeline_limit": 20, "required_state": [] });
@@ -320,7 +344,7 @@ async fn row_2_20_private_receipts_are_told_to_their_user_only() {
         let page = slide(&server, &bob, is_final, (&mut pos, &body)).await;
         assert!(!page.to_string().contains("m.read.private"), "{page}");
     }
-    let synced = server.met(tablet.as_str().unwrap(), "GET /sync", Value::Null).await.to_string();
+    let synced = server.met(&tablet, "GET /sync", Value::Null).await.to_string();
     assert_eq!(synced.matches("m.read.private").count(), 3, "the other device hears of all: {synced}");
 }
 
@@ -328,13 +352,7 @@ async fn row_2_20_private_receipts_are_told_to_their_user_only() {
 /// transaction id of an event is told to the device that sent it and to no other, wherever the event is shown.
 #[tokio::test]
 async fn row_2_19_transaction_ids_are_for_the_sending_device() {
-    let server = Server::new(Registration::Open).await;
-    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let tablet = server.login(json!({ "device_id": "TABLET" })).await["access_token"].clone();
-    let room = room(&server, &alice).await;
-    server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
-    let from = server.met(&bob, "GET /sync", Value::Null).await["next_batch"].clone();
-    let from = from.as_str().unwrap();
+    let Shared { server, alice, tablet, bob, room, from } = Shared::new().await;
     let send = async |txn: &str, content: Value| {
         let path = format!("PUT /rooms/{room}/send/m.room.message/{txn}");
         let sent = server.met(&alice, &path, content).await;
@@ -376,7 +394,7 @@ async fn row_2_19_transaction_ids_are_for_the_sending_device() {
     }
     for (request, body) in asked {
         for (name, token, may) in
-            [("phone", &*alice, true), ("tablet", tablet.as_str().unwrap(), false), ("bob", &*bob, false)]
+            [("phone", &*alice, true), ("tablet", &*tablet, false), ("bob", &*bob, false)]
         {
             let (status, answer) = server.ask(token, &request, body.clone()).await;
             assert_eq!(status, 200, "{request}: {answer}");
