@@ -11,7 +11,8 @@ use crate::account::{Caller, Target};
 /// been proved for one request is not proved for another.
 ///
 /// # Errors
-/// 401 with what is missing; 429 after too many passwords; 403 for what sessions of the OAuth 2.0 API leave to the account page.
+/// 401 with what is missing; 429 after too many passwords; 403 for what sessions of the OAuth 2.0 API leave to the
+/// account page.
 pub(super) async fn prove(
     app: &App,
     (operation, caller): (&'static str, &Caller),
