@@ -45,7 +45,7 @@ impl Courier<'_> {
     }
 
     /// What has changed of the devices of `met` since the server last heard of them. Those of whom it has never heard
-    /// are returned.
+    /// are returned, with those of earlier pages who still wait.
     pub(super) async fn add_met(
         &self,
         parcel: &mut Parcel,
@@ -54,14 +54,14 @@ impl Courier<'_> {
     ) -> Result<Met, DeliveryError> {
         let keys: Vec<_> = met.keys().map(|user| (self.server.clone(), user.clone())).collect();
         let told = self.couriers.log().db().rows(&TOLD, &keys).await?;
-        let mut strangers = Met::new();
+        let mut strangers = self.waiting.clone();
         for ((user, rooms), told) in met.into_iter().zip(told) {
             let from = match told {
                 Some(told) => Position(told),
                 // Since it has met the user there has been nothing to tell.
                 None if self.has_met(&user, &rooms).await? => since,
                 None => {
-                    strangers.insert(user, rooms);
+                    strangers.entry(user).or_default().extend(rooms);
                     continue;
                 }
             };
@@ -83,12 +83,9 @@ impl Courier<'_> {
     pub(super) async fn introduce(
         &self,
         parcel: &mut Parcel,
-        mut strangers: Met,
+        strangers: Met,
         span: (Position, Position),
     ) -> Result<(), DeliveryError> {
-        for (user, rooms) in &self.waiting {
-            strangers.entry(user.clone()).or_default().extend(rooms.iter().cloned());
-        }
         let mut goes = !parcel.is_empty();
         for user in strangers.keys() {
             goes = goes || !self.list_updates(user, span).await?.is_empty();
