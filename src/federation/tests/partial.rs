@@ -347,6 +347,74 @@ async fn an_answer_that_comes_in_the_next_stay_is_not_taken_for_its_own() {
     assert_eq!(d.history().membership(&room, &user("carol@c")).await.unwrap(), Some(Membership::Leave));
 }
 
+/// Who has gone before their server left is not back when another of its users comes in, whatever state they were in.
+#[tokio::test(start_paused = true)]
+async fn who_had_gone_is_not_back_before_the_members_are_known() {
+    for version in ["1", "6", "12"] {
+        let (wire, room) = scene(version).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        let (dave, erin) = (user("dave@d"), user("erin@d"));
+        let lies = std::mem::take(&mut *wire.lies.lock());
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+        d.join_through(&a, &room, "erin@d").await.unwrap();
+        wire.drive().await;
+        let said = json!({ "msgtype": "m.text", "body": "said while erin is here" });
+        let said = c.build(&c, &room, (&user("carol@c"), "m.room.message", None, said)).await;
+        wire.clock.advance(Duration::from_secs(1));
+        for who in [&erin, &dave] {
+            d.rooms().leave(who, &room, None).await.unwrap();
+        }
+        wire.drive().await;
+
+        *wire.lies.lock() = lies;
+        d.join_with(&a, &room, ("frank@d", true)).await.unwrap();
+        for node in [&a, &d] {
+            assert_eq!(node.receive(&c, &[&said]).await, ["ok"], "{version}");
+        }
+        d.say("frank@d", &room, "after all of it").await.unwrap();
+        assert!(d.history().is_partial(&room).await.unwrap(), "{version}");
+        let member = d.history().membership(&room, &erin).await.unwrap();
+        assert_eq!(member, Some(Membership::Leave), "{version}");
+        d.say("erin@d", &room, "am I here?").await.unwrap_err();
+        // She may come again, by what others know.
+        d.join_with(&a, &room, ("erin@d", true)).await.unwrap();
+
+        wire.lies.lock().clear();
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+        assert!(!d.history().is_partial(&room).await.unwrap(), "{version}");
+        wire.drive().await;
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+    }
+}
+
+/// Who has come and gone without any other server having heard of it is not in the state that the others have.
+#[tokio::test(start_paused = true)]
+async fn what_only_we_knew_of_ours_is_not_part_of_the_whole() {
+    for version in ["1", "11"] {
+        let (wire, room) = scene(version).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        wire.lies.lock().clear();
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+        let cuts = [&a, &c].map(|node| (d.name.clone(), node.name.clone()));
+        wire.cut.lock().extend(cuts);
+        d.join_through(&a, &room, "erin@d").await.unwrap();
+        for who in ["erin@d", "dave@d"] {
+            d.rooms().leave(&user(who), &room, None).await.unwrap();
+        }
+        wire.cut.lock().clear();
+        d.join_with(&a, &room, ("frank@d", true)).await.unwrap();
+        d.rooms().whole(&room).await.unwrap();
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+        wire.drive().await;
+        a.say("alice@a", &room, "so you had left").await.unwrap();
+        wire.drive().await;
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}: when all have heard of it");
+    }
+}
+
 /// Whoever was put out before anybody told them anything is out once all say so, and not before.
 #[tokio::test(start_paused = true)]
 async fn a_join_that_nobody_knows_of_comes_to_nothing() {

@@ -99,7 +99,8 @@ fn put_out(pdu: &Pdu) -> Option<&UserId> {
 
 impl Turn {
     /// `state`, in a room whose members are not all known with those whom `pdu` depends on as the events that it names have them,
-    /// where nothing is known of them. Nobody's server gets to see the room by this.
+    /// where nothing is known of them, or of ours only how they were when the last one left. Nobody's server gets to see the
+    /// room by this.
     pub(super) async fn believed(&mut self, state: StateId, pdu: &Pdu) -> Result<StateId, RoomError> {
         if !self.row.partial {
             return Ok(state);
@@ -109,7 +110,12 @@ impl Turn {
         keys.retain(|key| key.event_type == StateEventType::RoomMember);
         let history = self.rooms.0.history.clone();
         let present = history.ask(&self.nodes, |nodes| tree::get_many(nodes, state, &keys)).await?;
-        let absent = keys.into_iter().zip(present).filter(|(_, present)| present.is_none());
+        let is_known = |key: &StateKey, value: StateValue| {
+            let user = <&UserId>::try_from(key.state_key.as_str());
+            value.membership == Some(Membership::Join) || !user.is_ok_and(|user| history.is_local(user))
+        };
+        let keys = keys.into_iter().zip(present);
+        let absent = keys.filter(|(key, present)| !present.clone().is_some_and(|value| is_known(key, value)));
         let absent: Vec<StateKey> = absent.map(|(key, _)| key).collect();
         let mut edits: Vec<(StateKey, Option<StateValue>)> = Vec::new();
         for id in pdu.auth_events() {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{OwnedEventId, OwnedServerName, RoomVersionId, events::TimelineEventType};
+use ruma::{
+    OwnedEventId, OwnedServerName, RoomId, RoomVersionId,
+    events::{StateEventType, TimelineEventType},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -27,7 +30,7 @@ use crate::{
     },
     limits::STATE_EVENTS_MAX,
     room::{RoomError, Rooms, turn::Turn, until_settled},
-    types::{Fact, Lane, Position},
+    types::{Fact, Lane, Membership, Position},
 };
 
 /// A join of one of our users that another server has brought into a room, with the room before it.
@@ -96,11 +99,29 @@ impl Rooms {
                     state.entry(key).or_insert(value);
                 }
             }
+            self.add_our_own(&room, &mut state).await?;
         }
         let partial = omitted.as_ref();
         until_settled!(self.try_graft(&origin, (&row, &event), (&state, partial)))?;
         if partial.is_some() {
             self.begin_to_complete(&room).await;
+        }
+        Ok(())
+    }
+
+    /// How our users have left the room, who are left out too. One who has gone must not seem to be back where the
+    /// state meets one from before.
+    async fn add_our_own(
+        &self,
+        room: &RoomId,
+        state: &mut BTreeMap<StateKey, StateValue>,
+    ) -> Result<(), RoomError> {
+        let members = self.0.history.current_members(room).await?;
+        let ours = members.iter().filter(|(user, _)| self.0.history.is_local(user));
+        for (user, member) in ours.filter(|(_, member)| member.membership != Membership::Join) {
+            let key = StateKey::new(StateEventType::RoomMember, user.as_str());
+            let value = StateValue { event_id: member.event_id.clone(), membership: Some(member.membership) };
+            state.entry(key).or_insert(value);
         }
         Ok(())
     }

@@ -13,12 +13,12 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
 
 use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
 use crate::{
     dag::{
-        Signed,
+        Signed, StateKey,
         tree::{self, Applied},
     },
     history::{
@@ -289,7 +289,15 @@ impl Fetch<'_, '_> {
         {
             state.insert(key, value);
         }
-        let edits: Vec<_> = state.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        // That one of ours has left counts only if others know of it.
+        let known = rooms.history().state_of(states.before, Some(&StateEventType::RoomMember)).await?;
+        let is_ours = |key: &StateKey| {
+            <&UserId>::try_from(key.state_key.as_str()).is_ok_and(|user| rooms.history().is_local(user))
+        };
+        let told_by_nobody =
+            known.into_iter().map(|entry| entry.key).filter(|key| is_ours(key) && !state.contains_key(key));
+        let mut edits: Vec<_> = told_by_nobody.map(|key| (key, None)).collect();
+        edits.extend(state.into_iter().map(|(key, value)| (key, Some(value))));
         let fresh = HashMap::new();
         let applied =
             rooms.history().ask(&fresh, |nodes| tree::apply(nodes, states.before, edits.clone())).await?;
