@@ -15,6 +15,7 @@ mod partial;
 mod policy;
 mod removal;
 mod rooms;
+mod stays;
 mod trouble;
 
 use std::{
