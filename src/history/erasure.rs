@@ -9,6 +9,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use parking_lot::RwLock;
 use ruma::{OwnedUserId, RoomId, UserId};
+use serde_json::value::RawValue;
 
 use super::{
     History, StoredEvent, Viewer,
@@ -105,6 +106,24 @@ impl Viewer {
             false => Ok(event.clone()),
         };
         events.iter().map(show).collect::<Result<Vec<_>, _>>().map(Cow::Owned)
+    }
+
+    /// An event as the viewer may see it.
+    ///
+    /// # Errors
+    /// When the stored event is damaged.
+    pub fn as_shown(&self, event: &Arc<StoredEvent>) -> Result<Arc<StoredEvent>, StoreError> {
+        let shown = self.without_erased(std::slice::from_ref(event))?;
+        Ok(shown.first().unwrap_or(event).clone())
+    }
+
+    /// Events as other servers get them, in the order of `events`, with nothing that the viewer came too late for.
+    ///
+    /// # Errors
+    /// When a stored event is damaged.
+    pub fn render_pdus(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Box<RawValue>>, StoreError> {
+        let events = self.without_erased(events)?;
+        Ok(events.iter().map(|event| event.pdu.json().to_owned()).collect())
     }
 
     /// Whether the viewer came too late for what an erased user said in `event`.

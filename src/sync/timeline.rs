@@ -6,7 +6,6 @@ use std::{
 };
 
 use ruma::{EventId, OwnedEventId, UInt, UserId, api::client::filter::EventFormat};
-use serde_json::value::RawValue;
 
 use super::{
     StateDialect, Sync, SyncError, boundary, fields,
@@ -275,9 +274,7 @@ impl Sync {
     ) -> Result<Vec<Json>, SyncError> {
         let filter = &scene.request.filter;
         let rendered = match filter.event_format {
-            EventFormat::Federation => {
-                events.iter().map(|event| -> &RawValue { event.pdu.json() }).map(ToOwned::to_owned).collect()
-            }
+            EventFormat::Federation => scene.viewer.render_pdus(events)?,
             _ => scene.viewer.render(events, Shape::Sync, bundles).await?,
         };
         Ok(match &filter.event_fields {

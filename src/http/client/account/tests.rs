@@ -338,10 +338,31 @@ async fn what_an_erased_user_said_is_hidden_from_those_who_come_later() {
     server.met(&bob, &format!("PUT /rooms/{room}/send/m.room.message/1"), said.clone()).await;
     let invited = json!({ "preset": "private_chat", "invite": ["@alice:localhost"] });
     let waiting = server.met(&bob, "POST /createRoom", invited).await;
+    let own = json!({ "preset": "public_chat", "topic": "secret topic" });
+    let own = server.met(&alice, "POST /createRoom", own).await;
+    let own = own["room_id"].as_str().unwrap();
+    server.met(&bob, &format!("POST /join/{own}"), json!({})).await;
     let body = json!({ "auth": password("secret"), "erase": true });
     let done = json!({ "id_server_unbind_result": "success" });
     server.check(&alice, "POST /account/deactivate", (body, done)).await;
-    server.met(&carol, &format!("POST /join/{room}"), json!({})).await;
+    for room in [room, own] {
+        server.met(&carol, &format!("POST /join/{room}"), json!({})).await;
+    }
+    for (token, topic) in [(&bob, json!("secret topic")), (&carol, Value::Null)] {
+        let state = format!("GET /rooms/{own}/state/m.room.topic");
+        assert_eq!(server.met(token, &state, Value::Null).await["topic"], topic);
+        let event = server.met(token, &format!("{state}?format=event"), Value::Null).await;
+        assert_eq!(event["content"]["topic"], topic, "{event}");
+        for format in ["client", "federation"] {
+            let filter = json!({ "event_format": format, "room": { "timeline": { "limit": 50 } } });
+            let filter = serde_html_form::to_string([("filter", filter.to_string())]).unwrap();
+            let all = server.met(token, &format!("GET /sync?{filter}"), Value::Null).await;
+            let told = all["rooms"]["join"][room]["timeline"]["events"].as_array().unwrap();
+            let is_hers = |event: &Value| event["sender"] == "@alice:localhost" && event["content"] == said;
+            assert_eq!(told.iter().any(is_hers), !topic.is_null(), "{format}: {told:?}");
+            assert_eq!(all.to_string().contains("secret topic"), !topic.is_null(), "{format}: {all}");
+        }
+    }
     let event = format!("GET /rooms/{room}/event/{}", sent["event_id"].as_str().unwrap());
     for (token, expected) in [(&bob, said.clone()), (&carol, json!({}))] {
         assert_eq!(server.met(token, &event, Value::Null).await["content"], expected);

@@ -24,9 +24,11 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let joined = || members.iter().filter(|(_, member)| member.membership == Membership::Join);
     let ids: Vec<_> = joined().map(|(_, member)| member.event_id.clone()).collect();
     let events = history.events(&ids).await?;
+    let viewer = history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
     // By hand, because ruma leaves out names and pictures that are not set, and clients look for them.
     let mut answer = Map::new();
     for ((user, _), event) in joined().zip(events) {
+        let event = event.map(|event| viewer.as_shown(&event)).transpose()?;
         let content: Option<Map<String, Value>> = event.and_then(|event| event.pdu.content_as().ok());
         let text = |name| content.as_ref().and_then(|content| content.get(name)?.as_str().map(String::from));
         let member = json!({ "display_name": text("displayname"), "avatar_url": text("avatar_url") });

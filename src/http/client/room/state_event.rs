@@ -17,12 +17,10 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let state = state.ok_or_else(|| Failure::forbidden("You may not look into the room"))?;
     let event = history.state_event(state, request.event_type, &request.state_key).await?;
     let event = event.ok_or_else(|| Failure::not_found("There is no such state event"))?;
+    let mut viewer = history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
     match request.format {
-        StateEventFormat::Content => Ok(Response::new(event.pdu.content().to_owned())),
-        StateEventFormat::Event => {
-            let mut viewer = history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
-            Ok(Response::new(viewer.render_one(&event, Shape::Full).await?))
-        }
+        StateEventFormat::Content => Ok(Response::new(viewer.as_shown(&event)?.pdu.content().to_owned())),
+        StateEventFormat::Event => Ok(Response::new(viewer.render_one(&event, Shape::Full).await?)),
         _ => Err(Failure::invalid_param("The format is `content` or `event`")),
     }
 }
