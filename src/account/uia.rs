@@ -136,9 +136,7 @@ impl Accounts {
         account_page: Option<&str>,
     ) -> Result<(), AccountError> {
         let purpose = Purpose::Operation(operation, caller.user_id.clone(), target);
-        let owner = (caller.user_id.clone(), caller.device_id.clone());
-        let device = self.log.db().row(&DEVICES, &owner).await?;
-        if device.is_none_or(|device| device.client.is_none()) {
+        if !self.is_oauth_session(caller).await? {
             return self.authorize(&purpose, auth).await;
         }
         match (operation, account_page) {
@@ -148,6 +146,16 @@ impl Accounts {
             }
             _ => Err(AccountError::AccountPage),
         }
+    }
+
+    /// Whether the caller was logged in by the OAuth 2.0 API.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_oauth_session(&self, caller: &Caller) -> Result<bool, AccountError> {
+        let owner = (caller.user_id.clone(), caller.device_id.clone());
+        let device = self.log.db().row(&DEVICES, &owner).await?;
+        Ok(device.is_some_and(|device| device.client.is_some()))
     }
 
     /// Passes when `auth` proves that its client's user reads the mail of an address: whose address it is, and the

@@ -24,14 +24,16 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let caller = call.caller.ok_or_else(Failure::missing_token)?;
     let available: Map<String, Value> =
         SUPPORTED.iter().map(|version| (version.to_string(), Value::from("stable"))).collect();
+    // Whoever was logged in by the OAuth 2.0 API does these on the account page: see `Accounts::authorize_caller`.
+    let by_client = !app.accounts.is_oauth_session(&caller).await?;
     let mut capabilities = json!({
         "m.room_versions": { "default": app.config.default_room_version.id(), "available": available },
-        "m.change_password": { "enabled": true },
+        "m.change_password": { "enabled": by_client },
         "m.set_displayname": { "enabled": true },
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
-        "m.3pid_changes": { "enabled": app.post.is_some() },
-        "m.get_login_token": { "enabled": true },
+        "m.3pid_changes": { "enabled": by_client && app.post.is_some() },
+        "m.get_login_token": { "enabled": by_client },
     });
     let delayed =
         json!({ "max_delay_ms": DELAYED_EVENT_MS_MAX, "max_scheduled": DELAYED_EVENTS_PER_USER_MAX });

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Browser, SITE, Scene};
-use crate::config::RegistrationMode;
+use crate::config::{Config, RegistrationMode};
 
 fn page(action: &str) -> String {
     format!("/_matrix/oauth2/account?action={action}")
@@ -128,6 +128,24 @@ async fn tuwunel_c564d9e23_sessions_without_a_password_are_not_let_by() {
                 "{request} {auth}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn clients_are_told_what_their_session_may_not_change() {
+    let (scene, _) = super::mail::scene_with(Config::default()).await;
+    scene.user("alice").await;
+    let login = json!({ "type": "m.login.password", "password": "secret",
+        "identifier": { "type": "m.id.user", "user": "alice" } });
+    let older = scene.json("POST /_matrix/client/v3/login", ("", login)).await.json();
+    let newer = Browser::default().session(&scene, "alice", "PHONE").await;
+    for (session, expected) in [(older, true), (newer, false)] {
+        let token = session["access_token"].as_str().unwrap();
+        let told = scene.json("GET /_matrix/client/v3/capabilities", (token, Value::Null)).await.json();
+        for name in ["m.change_password", "m.3pid_changes", "m.get_login_token"] {
+            assert_eq!(told["capabilities"][name]["enabled"], expected, "{name}");
+        }
+        assert_eq!(told["capabilities"]["m.set_displayname"]["enabled"], true);
     }
 }
 
