@@ -192,6 +192,20 @@ impl Accounts {
         self.proof((of, sid), |row| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()))).await
     }
 
+    /// As [`Self::proved_by_letter`], if it was begun with this secret besides: the letter is for whoever has asked for it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn proved_by_letter_to(
+        &self,
+        of: ProofOf,
+        (sid, code): (&str, &str),
+        client_secret: &str,
+    ) -> Result<Option<Proved>, AccountError> {
+        let is = |kept: &str, given: &str| bool::from(kept.as_bytes().ct_eq(hash(given).as_bytes()));
+        self.proof((of, sid), |row| is(&row.code, code) & is(&row.secret, client_secret)).await
+    }
+
     /// A proof that has not ended and `holds`. One for another password ends when the user gets one, whatever way.
     async fn proof(
         &self,

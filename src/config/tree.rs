@@ -184,8 +184,8 @@ sections! {
         trusted_clients: Vec<String> = Vec::new(),
     }
 
-    /// Letters to users: whoever has added a mail address can get a new password by it. It takes what `oauth` takes, for
-    /// the page that a letter leads to.
+    /// Letters to users: whoever has added a mail address, by a client or on the account page of the server, can get
+    /// a new password by it. It takes what `oauth` takes, for the page that a letter leads to.
     Email {
         /// The mail server that takes letters; without one none are sent.
         host: Option<String> = None,

@@ -56,7 +56,9 @@ impl Class {
         match method.as_str() {
             "POST" if last == "login" => Self::Login,
             // Pages on which a password, a code or a registration token can be guessed.
-            "POST" if has("oauth2") && ["link", "password", "reset"].contains(&last) => Self::Login,
+            "POST" if has("oauth2") && ["address", "link", "password", "reset"].contains(&last) => {
+                Self::Login
+            }
             "POST" if has("fallback") => Self::Login,
             "GET" if has("m.login.registration_token") => Self::Login,
             "POST" if last == "register" => Self::Registration,
@@ -249,6 +251,7 @@ mod tests {
             ("POST", "/_matrix/client/r0/register", Class::Registration),
             ("POST", "/_matrix/oauth2/login", Class::Login),
             ("POST", "/_matrix/oauth2/account/password", Class::Login),
+            ("POST", "/_matrix/oauth2/account/address", Class::Login),
             ("POST", "/_matrix/oauth2/link", Class::Login),
             ("POST", "/_matrix/oauth2/welcome/login", Class::Login),
             ("POST", "/_matrix/client/v3/auth/{auth_type}/fallback/web", Class::Login),

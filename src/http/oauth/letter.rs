@@ -1,11 +1,15 @@
 //! Letters that lead to pages of the server.
 
+use ruma::UserId;
+
 use crate::{
     account::{Begun, NewProof, ProofOf, token_hash},
     http::{App, Failure},
     mail::Letter,
 };
 
+/// The action of the account page to which the letters of its users lead.
+pub(super) const CONFIRM_ADDRESS: &str = "confirm_address";
 /// One letter to an address in so long, in milliseconds.
 const PERIOD_MS: u64 = 60 * 1_000;
 
@@ -45,11 +49,48 @@ async fn write(
     let Some(code) = code else { return Ok(()) };
     let query = serde_html_form::to_string([("sid", &sid), ("code", &code), ("next", &next)]);
     let link = format!("{}?{}", site.url(page), query.map_err(Failure::internal)?);
+    post.send(letter(app, address, (subject, what), &link)).await.map_err(Failure::internal)
+}
+
+fn letter(app: &App, to: String, (subject, what): (&str, &str), link: &str) -> Letter {
     let name = &app.server_name;
     let text = format!(
         "Somebody, hopefully you, wants to {what} on {name}.\n\nTo go on, open this page:\n\n{link}\n\n\
          If it was not you, do nothing: then nothing happens.\n"
     );
-    let letter = Letter { to: address, subject: format!("{subject} {name}"), text, unsubscribe: None };
-    post.send(letter).await.map_err(Failure::internal)
+    Letter { to, subject: format!("{subject} {name}"), text, unsubscribe: None }
+}
+
+/// Sends a letter by which `user`, who has asked for it on the account page, adds `address` to their account, if it is
+/// nobody's yet: which of the two is not told, not even by how long it takes.
+pub(super) fn send_to_owner(app: &App, user: &UserId, address: String) {
+    let (services, user) = (app.clone(), user.to_owned());
+    app.tasks.spawn(async move {
+        if let Err(failure) = write_to_owner(&services, &user, address).await {
+            tracing::warn!("a letter could not be sent: {}", failure.message());
+        }
+    });
+}
+
+/// What stands for the secret of a client in what `user` proves on the account page. Nobody else's letter has it: whoever
+/// is led to the page by a letter that somebody else has asked for adds nothing.
+pub(super) fn secret_of(app: &App, user: &UserId) -> String {
+    token_hash(&format!("address of {user} {}", app.registration_secret))
+}
+
+async fn write_to_owner(app: &App, user: &UserId, address: String) -> Result<(), Failure> {
+    let (Some(post), Some(site)) = (&app.post, app.oauth.site()) else { return Ok(()) };
+    if app.accounts.user_of_address(&address).await?.is_some() {
+        return Ok(());
+    }
+    // A later letter makes an earlier one void, which nobody but the user can have sent.
+    let attempt = app.ports.clock.now_ms() / PERIOD_MS;
+    let new = NewProof { of: ProofOf::Account, address, client_secret: secret_of(app, user), attempt };
+    let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
+    let Some(code) = code else { return Ok(()) };
+    let query = [("action", CONFIRM_ADDRESS), ("sid", &*sid), ("code", &*code)];
+    let query = serde_html_form::to_string(query).map_err(Failure::internal)?;
+    let link = format!("{}?{query}", site.url("account"));
+    let what = ("Confirm your address for", "add this address to an account");
+    post.send(letter(app, address, what, &link)).await.map_err(Failure::internal)
 }

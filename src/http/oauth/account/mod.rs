@@ -2,6 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#oauth-20-account-management>
 
+mod address;
 mod cross_signing;
 mod deactivate;
 mod device;
@@ -22,6 +23,7 @@ const PATH: &str = "/_matrix/oauth2/account";
 pub(super) fn routes(routes: &mut Routes) {
     overview::route(routes);
     profile::route(routes);
+    address::route(routes);
     device::route(routes);
     password::route(routes);
     cross_signing::route(routes);

@@ -7,10 +7,10 @@ use http::Method;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Owner, PATH, cross_signing, deactivate, device, password, profile};
+use super::{Owner, PATH, address, cross_signing, deactivate, device, password, profile};
 use crate::http::{
     App, Call, Failure, Routes,
-    oauth::{Visitor, page::Page, reply::query, visitor::here},
+    oauth::{Visitor, letter, page::Page, reply::query, visitor::here},
 };
 
 /// What a link to the page may say.
@@ -20,6 +20,10 @@ struct Wanted {
     action: String,
     #[serde(default)]
     device_id: String,
+    #[serde(default)]
+    sid: String,
+    #[serde(default)]
+    code: String,
 }
 
 /// Adds the page.
@@ -29,7 +33,7 @@ pub(super) fn route(routes: &mut Routes) {
 
 async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
-    let Wanted { action, device_id } = query(&call)?;
+    let Wanted { action, device_id, sid, code } = query(&call)?;
     let owner = match Owner::signed_in(visitor, &here(&call))? {
         Ok(owner) => owner,
         Err(response) => return Ok(response),
@@ -41,17 +45,20 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         | "org.matrix.session_view"
         | "org.matrix.device_delete"
         | "org.matrix.session_end" => device::view(&app, &owner, &device_id).await?,
+        address::ACTION => address::page(&app, &owner, None).await?,
+        letter::CONFIRM_ADDRESS => address::confirm(&app, &owner, (&sid, &code)).await?,
         password::ACTION => password::page(&app, &owner, None).await?,
         cross_signing::ACTION if !owner.is_fresh => return owner.sign_in_again(&action),
         cross_signing::ACTION => cross_signing::page(&owner),
         deactivate::ACTION if !owner.is_fresh => return owner.sign_in_again(&action),
         deactivate::ACTION => deactivate::page(&owner, None),
-        _ => overview(&owner),
+        _ => overview(&app, &owner),
     };
     Ok(owner.visitor.show(page))
 }
 
-fn overview(owner: &Owner) -> Page {
+fn overview(app: &App, owner: &Owner) -> Page {
+    let addresses = app.post.is_some().then_some((address::ACTION, "Mail addresses"));
     let parts = [
         ("org.matrix.profile", "Profile"),
         ("org.matrix.devices_list", "Devices"),
@@ -62,7 +69,9 @@ fn overview(owner: &Owner) -> Page {
     let body = html! {
         p { "You are signed in as " strong { (owner.user_id) } "." }
         ul.rows {
-            @for (action, name) in parts { li { a href=(address(owner, action)) { (name) } } }
+            @for (action, name) in parts.into_iter().chain(addresses) {
+                li { a href=(link(owner, action)) { (name) } }
+            }
         }
         form method="post" action=(owner.visitor.site.url("logout")) {
             (owner.visitor.csrf())
@@ -72,7 +81,8 @@ fn overview(owner: &Owner) -> Page {
     Page::new("Your account", body)
 }
 
-fn address(owner: &Owner, action: &str) -> String {
+/// Where a part of the page is.
+pub(super) fn link(owner: &Owner, action: &str) -> String {
     format!("{}?action={action}", owner.visitor.site.url("account"))
 }
 

@@ -6,7 +6,10 @@ use maud::html;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Owner, overview::home};
+use super::{
+    Owner, address,
+    overview::{home, link},
+};
 use crate::http::{
     App, Call, Failure, Routes,
     client::profile::change,
@@ -45,6 +48,9 @@ pub(super) async fn page(app: &App, owner: &Owner) -> Result<Page, Failure> {
             label for="displayname" { "The name that others see" }
             input type="text" id="displayname" name="displayname" value=(name.unwrap_or_default()) autocomplete="name";
             button type="submit" { "Save" }
+        }
+        @if app.post.is_some() {
+            p { a href=(link(owner, address::ACTION)) { "Mail addresses" } }
         }
         (home(owner))
     };

@@ -1,6 +1,7 @@
 //! The pages and endpoints as a browser and a client meet them.
 
 mod account;
+mod address;
 mod flow;
 mod hostile;
 mod mail;
