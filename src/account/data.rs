@@ -39,6 +39,38 @@ pub struct DataChange {
     pub content: Box<RawValue>,
 }
 
+impl DataChange {
+    fn check(&self) -> Result<(), AccountError> {
+        let limit = match self.event_type.as_str() {
+            "m.push_rules" => PUSH_RULES_BYTES_MAX,
+            _ => ACCOUNT_DATA_BYTES_MAX,
+        };
+        if self.content.get().len() > limit {
+            return Err(AccountError::TooLarge("The account data is too large"));
+        }
+        if self.event_type.is_empty() || self.event_type.len() > ID_BYTES_MAX {
+            return Err(AccountError::Invalid("The type is empty or too long".to_owned()));
+        }
+        if !self.content.get().trim_start().starts_with('{') {
+            return Err(AccountError::BadJson("The content must be an object".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a content is the empty object.
+fn is_empty(content: &RawValue) -> bool {
+    let inner = content.get().trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
+}
+
+/// Adds to `commit` the removal of account data, and the fact that tells all devices of the user.
+fn drop_data(commit: &mut Commit, user: &UserId, (room, event_type): (Option<&RoomId>, &str)) {
+    commit.delete(&ACCOUNT_DATA, &(user.to_owned(), room_field(room), event_type.to_owned()));
+    let fact = Fact::AccountData { room_id: room.map(RoomId::to_owned), event_type: event_type.to_owned() };
+    commit.fact(Lane::Account(user.to_owned()), fact);
+}
+
 impl Accounts {
     /// Has `commit` remove what `user` has noted about a room.
     pub fn drop_room_data(&self, commit: &mut Commit, user: &UserId, room: &RoomId) {
@@ -120,7 +152,9 @@ impl Accounts {
         Ok(self.log.db().rows(&ACCOUNT_DATA, &keys).await?)
     }
 
-    /// Sets account data as a client asks.
+    /// Sets account data as a client asks. No content is no account data: it is removed, and told once.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3391>
     ///
     /// # Errors
     /// When the type is one that the server manages, or the content is too large.
@@ -129,7 +163,14 @@ impl Accounts {
             return Err(AccountError::ManagedType);
         }
         let mut commit = Commit::new();
-        self.put_data(&mut commit, user, change)?;
+        match is_empty(&change.content) {
+            true => {
+                change.check()?;
+                // Told though nothing was there: a client waits for what it has set.
+                drop_data(&mut commit, user, (change.room_id.as_deref(), &change.event_type));
+            }
+            false => self.put_data(&mut commit, user, change)?,
+        }
         Ok(self.log.commit(commit).await.map(|_| ())?)
     }
 
@@ -150,10 +191,7 @@ impl Accounts {
             return Ok(());
         }
         let mut commit = Commit::new();
-        commit.delete(&ACCOUNT_DATA, &(user.to_owned(), room_field(room), event_type.to_owned()));
-        let fact =
-            Fact::AccountData { room_id: room.map(RoomId::to_owned), event_type: event_type.to_owned() };
-        commit.fact(Lane::Account(user.to_owned()), fact);
+        drop_data(&mut commit, user, (room, event_type));
         Ok(self.log.commit(commit).await.map(drop)?)
     }
 
@@ -167,20 +205,8 @@ impl Accounts {
         user: &UserId,
         change: DataChange,
     ) -> Result<(), AccountError> {
+        change.check()?;
         let DataChange { room_id, event_type, content } = change;
-        let limit = match event_type.as_str() {
-            "m.push_rules" => PUSH_RULES_BYTES_MAX,
-            _ => ACCOUNT_DATA_BYTES_MAX,
-        };
-        if content.get().len() > limit {
-            return Err(AccountError::TooLarge("The account data is too large"));
-        }
-        if event_type.is_empty() || event_type.len() > ID_BYTES_MAX {
-            return Err(AccountError::Invalid("The type is empty or too long".to_owned()));
-        }
-        if !content.get().trim_start().starts_with('{') {
-            return Err(AccountError::BadJson("The content must be an object".to_owned()));
-        }
         let key = (user.to_owned(), room_field(room_id.as_deref()), event_type.clone());
         commit.put(&ACCOUNT_DATA, &key, &content);
         commit.fact(Lane::Account(user.to_owned()), Fact::AccountData { room_id, event_type });
@@ -246,9 +272,7 @@ pub async fn forget_data(
 ) -> Result<(), StoreError> {
     let key = (user.to_owned(), room_field(None), event_type.to_owned());
     if log.db().row(&ACCOUNT_DATA, &key).await?.is_some() {
-        commit.delete(&ACCOUNT_DATA, &key);
-        let fact = Fact::AccountData { room_id: None, event_type: event_type.to_owned() };
-        commit.fact(Lane::Account(user.to_owned()), fact);
+        drop_data(commit, user, (None, event_type));
     }
     Ok(())
 }

@@ -40,9 +40,12 @@ async fn account_data_is_kept_and_told() {
     let alice = world.user("alice").await;
     let room = owned_room_id!("!r:here");
     let in_room = DataChange { room_id: Some(room.clone()), ..global("m.x", &json!({"in": "room"})) };
-    for change in
-        [global("m.x", &json!({"a": 1})), in_room, global("m.y", &json!({})), global("m.x", &json!({"a": 2}))]
-    {
+    for change in [
+        global("m.x", &json!({"a": 1})),
+        in_room,
+        global("m.y", &json!({"b": 1})),
+        global("m.x", &json!({"a": 2})),
+    ] {
         world.accounts.set_data(&alice, change).await.unwrap();
     }
     assert_eq!(told(&world, &alice).await, ["!r:here m.x", "m.y", "m.x"]);

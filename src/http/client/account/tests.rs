@@ -201,21 +201,34 @@ async fn account_data_can_be_removed() {
         let put = format!("PUT /user/@alice:localhost/{place}");
         server.check(&alice, &put, (json!({ "a": 1 }), json!({}))).await;
     }
-    let before = server.met(&alice, "GET /sync", Value::Null).await;
-    for place in &places {
-        for _ in 0..2 {
-            server.check(&alice, &format!("DELETE {BASE}/{place}"), (Value::Null, json!({}))).await;
+    // By `DELETE`, and by an empty content.
+    for by_put in [false, true] {
+        let before = server.met(&alice, "GET /sync", Value::Null).await;
+        for place in &places {
+            for _ in 0..2 {
+                let (request, body) = match by_put {
+                    true => (format!("PUT /user/@alice:localhost/{place}"), json!({})),
+                    false => (format!("DELETE {BASE}/{place}"), Value::Null),
+                };
+                server.check(&alice, &request, (body, json!({}))).await;
+            }
+            let get = format!("GET /user/@alice:localhost/{place}");
+            server.check(&alice, &get, (Value::Null, json!("404 M_NOT_FOUND"))).await;
         }
-        let get = format!("GET /user/@alice:localhost/{place}");
-        server.check(&alice, &get, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+        let sync = format!("GET /sync?since={}", before["next_batch"].as_str().unwrap());
+        let after = server.met(&alice, &sync, Value::Null).await;
+        let empty = json!([{ "type": "m.x", "content": {} }]);
+        assert_eq!(after["account_data"]["events"], empty);
+        assert_eq!(after["rooms"]["join"][&room]["account_data"]["events"], empty);
+        let later = format!("GET /sync?since={}", after["next_batch"].as_str().unwrap());
+        let later = server.met(&alice, &later, Value::Null).await.to_string();
+        let whole = server.met(&alice, "GET /sync", Value::Null).await.to_string();
+        assert!(!whole.contains("m.x") && !later.contains("m.x"), "{whole} {later}");
+        for place in &places {
+            let put = format!("PUT /user/@alice:localhost/{place}");
+            server.check(&alice, &put, (json!({ "a": 1 }), json!({}))).await;
+        }
     }
-    let sync = format!("GET /sync?since={}", before["next_batch"].as_str().unwrap());
-    let after = server.met(&alice, &sync, Value::Null).await;
-    let empty = json!([{ "type": "m.x", "content": {} }]);
-    assert_eq!(after["account_data"]["events"], empty);
-    assert_eq!(after["rooms"]["join"][&room]["account_data"]["events"], empty);
-    let whole = server.met(&alice, "GET /sync", Value::Null).await.to_string();
-    assert!(!whole.contains("m.x"), "{whole}");
     for (request, expected) in [
         (format!("DELETE {BASE}/account_data/m.push_rules"), "405 M_BAD_JSON"),
         (format!("DELETE {BASE}/rooms/nowhere/account_data/m.x"), "400 M_INVALID_PARAM"),

@@ -1,5 +1,7 @@
 //! `PUT /_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}`
 //!
+//! An empty content takes it away, as in [`super::remove`].
+//!
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridroomsroomidaccount_datatype>
 
 use ruma::api::client::config::set_room_account_data::v3::{Request, Response};
