@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{EventId, OwnedEventId};
+use ruma::{EventId, OwnedEventId, OwnedUserId};
 
 use super::{
-    Boundary, History,
+    Boundary, History, Viewer,
     tables::{RELATIONS, RelationRow},
 };
 use crate::{
-    limits::{RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_FOLLOWED_MAX},
+    limits::{RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_BUNDLED_MAX, RELATIONS_FOLLOWED_MAX},
     log::Direction,
     store::{Scan, StoreError},
 };
@@ -93,5 +93,38 @@ impl History {
         }
         followed.events.sort();
         Ok(followed)
+    }
+}
+
+impl Viewer {
+    /// Whether an event that the viewer sees relates to `parent`, in one of the ways `kinds` and by one of `senders`, if
+    /// these are given.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_related(
+        &mut self,
+        parent: &EventId,
+        kinds: Option<&[String]>,
+        senders: Option<&[OwnedUserId]>,
+    ) -> Result<bool, StoreError> {
+        let rows =
+            self.history.log().db().range(&RELATIONS, &(parent.to_owned(),), RELATIONS_FOLLOWED_MAX).await?;
+        let is_meant = |kind: &String, sender: &OwnedUserId| {
+            kinds.is_none_or(|kinds| kinds.contains(kind))
+                && senders.is_none_or(|senders| senders.contains(sender))
+                && !self.ignored.contains(sender)
+        };
+        let meant = rows.into_iter().filter(|((_, kind, _), row)| is_meant(kind, &row.sender));
+        let meant: Vec<_> = meant.map(|(_, row)| row.event_id).take(RELATIONS_BUNDLED_MAX).collect();
+        for id in meant {
+            if let Some(event) = self.history.event(&id).await?
+                && !self.is_kept_from(&event)
+                && self.sees(&event).await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

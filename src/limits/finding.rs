@@ -19,6 +19,10 @@ pub const REMOVAL_PAGE_EVENTS: usize = 500;
 pub const REMOVAL_PARTING_MS: u64 = 86_400_000;
 /// Events whose content is taken out at once (ours; one commit).
 pub const RETENTION_PAGE_EVENTS: usize = 200;
+/// Events of a room that are looked at at once for those to which others relate (ours).
+pub const RELATED_BATCH_EVENTS: usize = 100;
+/// How many times as many are looked at for one page (ours).
+pub const RELATED_BATCHES_MAX: usize = 10;
 /// Rooms in one answer about those that two users share (ours).
 pub const MUTUAL_ROOMS_PAGE_MAX: usize = 500;
 /// Memory in which the index of messages is written before it goes to disk (tantivy: at least 15 MB for each thread).

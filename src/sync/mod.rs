@@ -11,6 +11,7 @@ mod fields;
 mod filter;
 mod lazy;
 mod person;
+mod relation_filter;
 mod request;
 mod response;
 mod rooms;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use filter::passes;
+pub use relation_filter::RelationFilter;
 pub use request::{StateDialect, SyncRequest};
 pub use response::SyncResponse;
 pub use sliding::{Shape as SlidingShape, SlidingBody, SlidingRequest, SlidingResponse};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ruma::{api::client::filter::FilterDefinition, presence::PresenceState};
 
+use super::RelationFilter;
 use crate::types::Cursor;
 
 /// Where state goes in the answer, and under which name.
@@ -23,6 +24,8 @@ pub enum StateDialect {
 pub struct SyncRequest {
     /// The filter, read already.
     pub filter: FilterDefinition,
+    /// What it says of relations of the events of timelines.
+    pub relations: RelationFilter,
     /// The token.
     pub since: Option<Cursor>,
     /// Nothing is acknowledged: what is on its way to the device stays there.

@@ -177,13 +177,17 @@ impl Sync {
         scene: &mut Scene<'_>,
         events: &[Arc<StoredEvent>],
     ) -> Result<Vec<Arc<StoredEvent>>, SyncError> {
-        let filter = &scene.request.filter.room.timeline;
+        let (filter, relations) = (&scene.request.filter.room.timeline, &scene.request.relations);
         let mut shown = Vec::with_capacity(events.len());
         for event in events {
             let pdu = &event.pdu;
             let ignored = pdu.state_key().is_none() && scene.person.ignored.contains(pdu.sender());
             let wanted = !ignored && kind_wanted(filter, pdu.room_id()) && wants(filter, pdu);
-            if wanted && scene.viewer.sees(event).await? {
+            if wanted
+                && relations.passes(pdu)
+                && scene.viewer.sees(event).await?
+                && relations.is_met(&mut scene.viewer, event).await?
+            {
                 shown.push(event.clone());
             }
         }
@@ -195,7 +199,10 @@ impl Sync {
         let limit = place.limit;
         let from = if place.is_new { Position::ZERO } else { place.from };
         let gap = place.slice.is_some_and(|slice| slice.gap);
-        let selective = is_selective(&scene.request.filter.room.timeline) || !scene.person.ignored.is_empty();
+        let request = scene.request;
+        let selective = is_selective(&request.filter.room.timeline)
+            || request.relations.is_selective()
+            || !scene.person.ignored.is_empty();
         if !gap || !selective || span.covered.is_empty() {
             return Ok(());
         }

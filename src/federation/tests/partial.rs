@@ -290,6 +290,7 @@ async fn sync(d: &Node, room: &RoomId, lazy: bool, since: Option<&str>) -> (Opti
         filter: serde_json::from_value(filter).unwrap(),
         since: since.map(|since| since.parse().unwrap()),
         keeps_inbox: false,
+        relations: Default::default(),
         full_state: false,
         dialect: Default::default(),
         timeout: Duration::ZERO,

@@ -116,6 +116,7 @@ impl World {
             filter,
             since: since.transpose()?,
             keeps_inbox: false,
+            relations: Default::default(),
             full_state: ask.full_state,
             dialect: ask.dialect,
             timeout: ask.timeout,

@@ -3,14 +3,21 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3useruseridfilter>
 
 use ruma::api::client::filter::create_filter::v3::{Request, Response};
+use serde_json::{Value, value::to_raw_value};
 
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Failure, call::Body},
 };
 
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+/// Answers the request. The filter is kept as it came: it may say more than ruma's type holds.
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    body: Body,
+    request: Request,
+) -> Result<Response, Failure> {
     super::own(&caller, &request.user_id)?;
-    let filter = serde_json::value::to_raw_value(&request.filter).map_err(Failure::internal)?;
+    let filter = to_raw_value(&body.json::<Value>()?).map_err(Failure::internal)?;
     Ok(Response::new(app.accounts.store_filter(&caller.user_id, &filter).await?))
 }

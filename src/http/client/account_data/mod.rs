@@ -22,7 +22,7 @@ use crate::{
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(create_filter::handle);
     routes.add(delete_tag::handle);
-    routes.add(get_filter::handle);
+    get_filter::routes(routes);
     routes.add(get_global::handle);
     routes.add(get_room::handle);
     routes.add(get_tags::handle);

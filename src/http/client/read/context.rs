@@ -2,8 +2,6 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidcontexteventid>
 
-use std::collections::BTreeSet;
-
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -15,7 +13,10 @@ use ruma::{
 };
 use serde::Serialize;
 
-use super::scene::{Scene, is_lazy, page_limit, place_token};
+use super::{
+    scene::{Scene, is_lazy, page_limit, place_token},
+    stroll::{Wanted, relations, stroll},
+};
 use crate::{
     history::Stroll,
     http::{App, Call, Failure, call::Given},
@@ -36,22 +37,22 @@ struct Answer {
 
 /// Answers the request.
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
-    let Given { caller, request, .. } = call.decode::<Request>()?;
+    let Given { caller, uri, request, .. } = call.decode::<Request>()?;
     let caller = caller.ok_or_else(Failure::missing_token)?;
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let event = scene.event(&request.room_id, &request.event_id).await?;
     let limit = page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT);
     let lazy = is_lazy(&request.filter);
-    let wanted = scene.wanted(request.filter);
+    let (relations, passes) = (relations(&uri), scene.wanted(request.filter));
+    // What is missing is fetched when the client asks for it with one of the tokens.
+    let wanted = || Wanted { relations: &relations, passes: &passes, backfills: 0 };
     let (before, after) = app.history.boundaries(&event).await?;
     let room = &request.room_id;
-    // What is missing is fetched when the client asks for it with one of the tokens.
-    let passed = BTreeSet::new();
     let backward = Stroll { from: before, to: None, direction: Direction::Backward, limit: limit / 2 };
-    let earlier = scene.viewer.stroll(room, backward, &passed, &wanted).await?;
+    let earlier = stroll(&app, &mut scene, room, backward, wanted()).await?;
     let to = Some(scene.reach.until);
     let forward = Stroll { from: after, to, direction: Direction::Forward, limit: limit - limit / 2 };
-    let later = scene.viewer.stroll(room, forward, &passed, &wanted).await?;
+    let later = stroll(&app, &mut scene, room, forward, wanted()).await?;
 
     let mut events: Vec<_> =
         earlier.events.iter().rev().chain([&event]).chain(&later.events).cloned().collect();

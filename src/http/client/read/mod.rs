@@ -10,7 +10,6 @@ mod mutual_rooms;
 mod old;
 pub(in crate::http) mod public_rooms;
 mod public_rooms_filtered;
-mod relation_filter;
 mod relations;
 mod relations_of_kind;
 mod relations_of_type;
@@ -18,6 +17,7 @@ mod retention;
 pub(in crate::http) mod scene;
 mod search;
 mod search_context;
+mod stroll;
 mod summary;
 mod threads;
 mod timestamp;
@@ -84,6 +84,8 @@ pub(super) fn routes(routes: &mut Routes) {
 mod canary_tests;
 #[cfg(test)]
 mod directory_tests;
+#[cfg(test)]
+mod related_tests;
 #[cfg(test)]
 mod search_tests;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     account::Caller,
     http::{Access, App, Call, Failure, Routes},
-    sync::{StateDialect, SyncRequest},
+    sync::{RelationFilter, StateDialect, SyncRequest},
 };
 
 /// The query of a sync request.
@@ -63,8 +63,10 @@ async fn read(app: &App, caller: &Caller, parameters: Parameters) -> Result<Sync
         (false, true) => StateDialect::AfterUnstable,
         (false, false) => StateDialect::Before,
     };
+    let (filter, relations) = filter(app, caller, parameters.filter.as_deref()).await?;
     Ok(SyncRequest {
-        filter: filter(app, caller, parameters.filter.as_deref()).await?,
+        filter,
+        relations,
         since,
         keeps_inbox: false,
         full_state: parameters.full_state,
@@ -75,16 +77,23 @@ async fn read(app: &App, caller: &Caller, parameters: Parameters) -> Result<Sync
 }
 
 /// The filter: JSON if it begins with a brace, else the id of one that was kept.
-async fn filter(app: &App, caller: &Caller, text: Option<&str>) -> Result<FilterDefinition, Failure> {
-    let parse = |json: &str| {
-        serde_json::from_str(json).map_err(|error| Failure::invalid_param(format!("Not a filter: {error}")))
-    };
+async fn filter(
+    app: &App,
+    caller: &Caller,
+    text: Option<&str>,
+) -> Result<(FilterDefinition, RelationFilter), Failure> {
     match text {
-        None | Some("") => Ok(FilterDefinition::default()),
+        None | Some("") => Ok(Default::default()),
         Some(json) if json.trim_start().starts_with('{') => parse(json),
         Some(id) => match app.accounts.filter(&caller.user_id, id).await {
             Ok(stored) => parse(stored.get()),
             Err(error) => Err(error.into()),
         },
     }
+}
+
+fn parse(json: &str) -> Result<(FilterDefinition, RelationFilter), Failure> {
+    let filter = serde_json::from_str(json);
+    let filter = filter.map_err(|error| Failure::invalid_param(format!("Not a filter: {error}")))?;
+    Ok((filter, RelationFilter::of_timelines(json)))
 }

@@ -1,0 +1,89 @@
+//! Which events are wanted for how they relate to others, and others to them.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#filtering>
+//! <https://github.com/matrix-org/matrix-spec-proposals/pull/3874>
+
+use ruma::OwnedUserId;
+use serde::Deserialize;
+
+use crate::{
+    dag::{Pdu, relates},
+    history::{StoredEvent, Viewer},
+    store::StoreError,
+};
+
+/// The part of a filter for events of rooms that ruma's type leaves out.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct RelationFilter {
+    #[serde(rename = "org.matrix.msc3874.rel_types")]
+    wanted: Option<Vec<String>>,
+    #[serde(rename = "org.matrix.msc3874.not_rel_types", default)]
+    unwanted: Vec<String>,
+    /// Something relates to the event in one of these ways,
+    related_by_rel_types: Option<Vec<String>>,
+    /// and it is of one of these users.
+    related_by_senders: Option<Vec<OwnedUserId>>,
+}
+
+/// Where it is in the filter of a sync.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OfSync {
+    room: OfRoom,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OfRoom {
+    timeline: RelationFilter,
+}
+
+impl RelationFilter {
+    /// That of a filter for events of rooms, which has been read as one already; what makes no sense counts as absent.
+    #[must_use]
+    pub fn of_events(filter: &str) -> Self {
+        serde_json::from_str(filter).unwrap_or_default()
+    }
+
+    /// That of the timelines of a sync, by its filter.
+    #[must_use]
+    pub fn of_timelines(filter: &str) -> Self {
+        serde_json::from_str(filter).map(|OfSync { room }| room.timeline).unwrap_or_default()
+    }
+
+    /// Whether some events pass and others do not.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        self.wanted.is_some() || !self.unwanted.is_empty() || self.asks_for_others()
+    }
+
+    /// Whether it depends on events that relate to one; see [`Self::is_met`].
+    #[must_use]
+    pub fn asks_for_others(&self) -> bool {
+        self.related_by_rel_types.is_some() || self.related_by_senders.is_some()
+    }
+
+    /// Whether an event passes by what it relates to itself.
+    #[must_use]
+    pub fn passes(&self, pdu: &Pdu) -> bool {
+        if self.wanted.is_none() && self.unwanted.is_empty() {
+            return true;
+        }
+        let relation = relates::of(pdu).and_then(|relation| relation.parent);
+        let kind = relation.map(|(kind, _)| kind);
+        let is_in = |kinds: &[String]| kind.as_ref().is_some_and(|kind| kinds.contains(kind));
+        self.wanted.as_deref().is_none_or(is_in) && !is_in(&self.unwanted)
+    }
+
+    /// Whether what is wanted relates to an event, as far as the user sees it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_met(&self, viewer: &mut Viewer, event: &StoredEvent) -> Result<bool, StoreError> {
+        if !self.asks_for_others() {
+            return Ok(true);
+        }
+        let (kinds, senders) = (self.related_by_rel_types.as_deref(), self.related_by_senders.as_deref());
+        viewer.is_related(event.pdu.event_id(), kinds, senders).await
+    }
+}
