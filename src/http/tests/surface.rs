@@ -1,6 +1,18 @@
 //! Whether everything is served that the specification has, and what clients use beyond it.
 
-use crate::http::endpoints;
+use std::sync::Arc;
+
+use axum::{Router, body::Body};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::services_with;
+use crate::{
+    config::Config,
+    http::{App, endpoints},
+    peer::Isolated,
+};
 
 /// Method and path of every endpoint of the client-server and the server-server API, version 1.19.
 const SPECIFICATION: &str = include_str!("specification.tsv");
@@ -66,4 +78,57 @@ fn what_is_served_is_given_nonsense() {
         }
     }
     assert!(missing.is_empty(), "not in spec-tests/tests/endpoints.tsv: {missing:#?}");
+}
+
+/// What is claimed whatever the configuration.
+const FEATURES: [&str; 20] = [
+    "org.matrix.msc1763",
+    "org.matrix.msc3391",
+    "org.matrix.msc3814",
+    "org.matrix.msc3874",
+    "org.matrix.msc3881",
+    "org.matrix.msc3882",
+    "org.matrix.msc3916.stable",
+    "org.matrix.msc3930",
+    "org.matrix.msc4028",
+    "org.matrix.msc4140",
+    "org.matrix.msc4155",
+    "org.matrix.msc4222",
+    "org.matrix.msc4354",
+    "org.matrix.msc4380",
+    "org.matrix.msc4380.stable",
+    "org.matrix.simplified_msc3575",
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
+    "uk.tcpip.msc4133",
+    "uk.tcpip.msc4133.stable",
+];
+
+/// What is claimed besides where there are the OAuth 2.0 API and thread subscriptions.
+const CONFIGURED: [&str; 3] = ["io.element.msc4388", "org.matrix.msc4108", "org.matrix.msc4306"];
+
+async fn versions(config: Config) -> Value {
+    let router: Router = endpoints().into_router(App::new(services_with(config, Arc::new(Isolated)).await));
+    let request = http::Request::get("/_matrix/client/versions").body(Body::empty()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+/// Clients go by it: whatever is claimed works, and nothing comes or goes unnoticed.
+#[tokio::test]
+async fn this_and_nothing_else_is_claimed() {
+    let bare = Config::default();
+    let mut whole = Config { public_base_url: Some("https://matrix.localhost".into()), ..Config::default() };
+    whole.push.thread_subscriptions = true;
+    for (config, more) in [(bare, &CONFIGURED[..0]), (whole, &CONFIGURED[..])] {
+        let told = versions(config).await;
+        let expected: Vec<String> = (1..=19).map(|minor| format!("v1.{minor}")).collect();
+        assert_eq!(told["versions"], json!(expected));
+        let mut expected: Vec<&str> = FEATURES.iter().chain(more).copied().collect();
+        expected.sort_unstable();
+        let features = told["unstable_features"].as_object().unwrap();
+        let claimed: Vec<&str> = features.keys().map(String::as_str).collect();
+        assert_eq!(claimed, expected);
+        assert!(features.values().all(|value| *value == true), "{told}");
+    }
 }

@@ -19,6 +19,9 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(get_field::handle);
     routes.add(get_profile::handle);
     routes.add(set_field::handle);
+    // Fields of any name, under the path of the proposal and that of the specification.
+    routes.feature("uk.tcpip.msc4133");
+    routes.feature("uk.tcpip.msc4133.stable");
 }
 
 /// Refuses what is not about the caller themselves.
