@@ -1,6 +1,10 @@
 //! `GET` and `POST /_matrix/oauth2/mail`: where a letter leads that proves an address
 //!
-//! Opening the page proves nothing yet: programs that look through mail open what is in it.
+//! Opening the page proves nothing yet: programs that look through mail open what is in it. So the proof is sent by `POST`,
+//! after which the specification has no `next_link` followed; and none is kept, since anybody may ask for a letter
+//! to anybody, which would lead them wherever the one who asked for it likes.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3account3pidemailrequesttoken>
 
 use axum::response::Response;
 use http::{Method, StatusCode};

@@ -407,3 +407,36 @@ async fn row_2_19_transaction_ids_are_for_the_sending_device() {
         }
     }
 }
+
+/// Clients of sliding sync have no other token where a room has no `prev_batch`.
+#[tokio::test]
+async fn a_position_of_sliding_sync_is_where_messages_begin() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let room = room(&server, &alice).await;
+    let say = async |text: &str| {
+        let say = format!("PUT /rooms/{room}/send/m.room.message/{text}");
+        server.met(&alice, &say, json!({ "msgtype": "m.text", "body": text })).await
+    };
+    say("before").await;
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let list = json!({ "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] });
+    let slid = server.met(&alice, slide, json!({ "lists": { "all": list } })).await;
+    let pos = slid["pos"].as_str().unwrap();
+    assert!(pos.contains('~'), "{pos}");
+    say("after").await;
+    for (direction, expected) in [("b", "before"), ("f", "after")] {
+        let query = format!("dir={direction}&limit=1&from={}", pos.replace('~', "%7E"));
+        let page = server.met(&alice, &format!("GET /rooms/{room}/messages?{query}"), Value::Null).await;
+        assert_eq!(page["chunk"][0]["content"]["body"], expected, "{page}");
+        let query = query.replace("from", "to").replace("limit=1", "limit=50");
+        let page = server.met(&alice, &format!("GET /rooms/{room}/messages?{query}"), Value::Null).await;
+        let bodies: Vec<&Value> =
+            page["chunk"].as_array().unwrap().iter().map(|it| &it["content"]["body"]).collect();
+        let (has, lacks) = if direction == "b" { ("after", "before") } else { ("before", "after") };
+        assert!(bodies.contains(&&json!(has)) && !bodies.contains(&&json!(lacks)), "{page}");
+    }
+    let query = format!("dir=b&from=~{pos}");
+    let refused = server.met(&alice, &format!("GET /rooms/{room}/messages?{query}"), Value::Null).await;
+    assert_eq!(refused, "400 M_INVALID_PARAM");
+}

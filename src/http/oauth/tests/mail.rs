@@ -139,6 +139,28 @@ async fn an_address_is_added_once_its_letter_was_read() {
     assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", by_mail)).await.status, 200);
 }
 
+/// The page sends its form by `POST`, after which no `next_link` is followed; so nobody is led anywhere by a letter of
+/// this server.
+#[tokio::test]
+async fn nobody_is_led_on_by_a_letter() {
+    let (scene, letters, _) = scene().await;
+    for next in ["https://evil.example.org/", "javascript:alert(1)", "no link at all"] {
+        let mut wanted = ask(&format!("{}@example.org", next.len()), 1);
+        wanted["next_link"] = json!(next);
+        let begun = scene.json(&format!("{ACCOUNT}/3pid/email/requestToken"), ("", wanted)).await;
+        assert_eq!(begun.status, 200, "{}", begun.text);
+        let link = letters.link();
+        assert!(!link.contains("next") && !link.contains("evil"), "{link}");
+        let mut browser = Browser::default();
+        let page = browser.get(&scene, &link).await;
+        let (csrf, sid, code) = (page.field("csrf"), page.field("sid"), page.field("code"));
+        let fields = [("csrf", &*csrf), ("sid", &sid), ("code", &code), ("next_link", next)];
+        let confirmed = browser.post(&scene, "mail", &fields).await;
+        assert_eq!((confirmed.status, confirmed.headers.get("location")), (200, None));
+        assert!(!page.text.contains(next) && !confirmed.text.contains(next), "{}", confirmed.text);
+    }
+}
+
 /// Row 7.17 (#6426, identifiers left after deactivation): wherever an address of somebody may stand, it is gone with
 /// them. The letters that are on their way, too: what they prove is of use to nobody.
 #[tokio::test]
