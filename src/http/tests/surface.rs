@@ -1,6 +1,6 @@
 //! Whether everything is served that the specification has, and what clients use beyond it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Router, body::Body};
 use http_body_util::BodyExt;
@@ -131,4 +131,38 @@ async fn this_and_nothing_else_is_claimed() {
         assert_eq!(claimed, expected);
         assert!(features.values().all(|value| *value == true), "{told}");
     }
+}
+
+/// What administrators can ask for, for people.
+const MANUAL: &str = include_str!("../../../docs/administration.md");
+
+/// A method and a path, with variables that have no names.
+fn nameless(method: &str, path: &str) -> String {
+    let segments = path.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment });
+    format!("{method} {}", segments.collect::<Vec<_>>().join("/"))
+}
+
+#[test]
+fn the_manual_names_each_call_for_administrators_and_no_other() {
+    let (mut named, mut under) = (BTreeSet::new(), "");
+    for line in MANUAL.lines() {
+        if !line.starts_with('|') {
+            under = "";
+        }
+        let mut cells = line.split('|').skip(1).map(str::trim);
+        let (Some(methods), Some(path)) = (cells.next(), cells.next()) else { continue };
+        if methods == "method" {
+            under = path.trim_start_matches("path below ").trim_matches('`');
+        } else if !under.is_empty() && path.starts_with('`') {
+            let path = format!("{under}/{}", path.trim_matches('`'));
+            named.extend(methods.split(", ").map(|method| nameless(method, &path)));
+        }
+    }
+    let is_for_them = |path: &str| path.starts_with("/_synapse/") || path.starts_with("/_lockstep/admin/");
+    let routes = endpoints();
+    let served = routes.listed().iter().filter(|(_, path)| is_for_them(path));
+    let served: BTreeSet<_> = served.map(|(method, path)| nameless(method.as_str(), path)).collect();
+    let (lacking, idle): (Vec<_>, Vec<_>) =
+        (served.difference(&named).collect(), named.difference(&served).collect());
+    assert!(lacking.is_empty() && idle.is_empty(), "not in the manual: {lacking:#?}; not served: {idle:#?}");
 }
