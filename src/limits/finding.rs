@@ -23,6 +23,12 @@ pub const RETENTION_PAGE_EVENTS: usize = 200;
 pub const RELATED_BATCH_EVENTS: usize = 100;
 /// How many times as many are looked at for one page (ours).
 pub const RELATED_BATCHES_MAX: usize = 10;
+/// Events of a user that are redacted in each room for an administrator who does not say how many (Synapse: as many).
+pub const USER_REDACTIONS_DEFAULT: usize = 1_000;
+/// How long it is told what has become of that, in milliseconds (Synapse: a day).
+pub const USER_REDACTIONS_KEPT_MS: u64 = 86_400_000;
+/// How many of these are told of, those that have ended latest (ours).
+pub const USER_REDACTIONS_KEPT_MAX: usize = 100;
 /// Rooms in one answer about those that two users share (ours).
 pub const MUTUAL_ROOMS_PAGE_MAX: usize = 500;
 /// Memory in which the index of messages is written before it goes to disk (tantivy: at least 15 MB for each thread).

@@ -7,11 +7,13 @@
 
 mod account;
 mod files;
+mod redact;
 mod retention;
 mod room;
 mod unseen;
 mod user;
 
+pub use redact::{UserRedaction, UserRedactionStatus};
 pub use room::{Removal, RemovalBegun, RemovalStatus, Successor};
 
 use std::sync::{Arc, atomic::AtomicU64};
@@ -66,6 +68,7 @@ struct Inner {
     delayed: Delayed,
     ports: Ports,
     settings: Settings,
+    redactions: redact::UserRedactions,
     /// When all guests have been looked at, in milliseconds since the epoch.
     guests_seen_ms: AtomicU64,
     /// Told when something is to be removed soon.
@@ -122,6 +125,7 @@ impl Purge {
             delayed,
             ports,
             settings,
+            redactions: redact::UserRedactions::default(),
             guests_seen_ms,
             wanted,
             looked_at,

@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#redactions>
 
-use ruma::{EventId, OwnedEventId, RoomId, UserId, events::TimelineEventType};
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId, events::TimelineEventType};
 use serde_json::json;
 
 use super::{Message, RoomError, Rooms, Txn, turn::Turn, until_settled};
@@ -10,6 +10,7 @@ use crate::{
     dag::redact::prune,
     history::{StoredEvent, tables::REDACTIONS},
     log::OnceKey,
+    types::Membership,
 };
 
 impl Rooms {
@@ -32,6 +33,37 @@ impl Rooms {
             .map_err(|error| RoomError::BadJson(error.to_string()))?;
         let message = Message { event_type: TimelineEventType::RoomRedaction, content, txn };
         self.redact_with(user, room, target, message).await
+    }
+
+    /// Who of this server may redact what `sender` said in a room: `preferred` if they may, else `sender`, else the most
+    /// powerful of its users there.
+    ///
+    /// # Errors
+    /// When nobody may, or the store fails.
+    pub async fn redactor(
+        &self,
+        room: &RoomId,
+        sender: &UserId,
+        preferred: Option<&UserId>,
+    ) -> Result<OwnedUserId, RoomError> {
+        self.whole(room).await?;
+        let history = &self.0.history;
+        let members = history.current_members(room).await?;
+        let turn = Turn::begin_as_member(self, room).await?;
+        let power = turn.power().await?;
+        let needed = power.to_send(&TimelineEventType::RoomRedaction, None);
+        let may = |user: &UserId| {
+            history.is_local(user)
+                && members.is_joined(user)
+                && power.user(user) >= needed
+                && (user == sender || power.may_redact_others(user))
+        };
+        if let Some(user) = preferred.into_iter().chain([sender]).find(|user| may(user)) {
+            return Ok(user.to_owned());
+        }
+        let able = members.with(Membership::Join).filter(|user| may(user));
+        let most = able.max_by_key(|user| power.user(user));
+        most.cloned().ok_or_else(|| RoomError::forbidden("No user of this server may redact that"))
     }
 
     pub(super) async fn redact_with(

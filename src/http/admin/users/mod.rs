@@ -17,11 +17,14 @@ mod list;
 mod lock;
 mod pushers;
 mod put;
+mod redact;
 mod remove_devices;
 mod reset_password;
 mod suspend;
 mod whois;
 
+#[cfg(test)]
+mod redact_tests;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +76,12 @@ pub(super) fn routes(routes: &mut Routes) {
     }
     add(routes, Method::POST, "/_synapse/admin/v1/deactivate/{user_id}", |app, call| {
         Box::pin(deactivate::handle(app, call))
+    });
+    add(routes, Method::POST, "/_synapse/admin/v1/user/{user_id}/redact", |app, call| {
+        Box::pin(redact::handle(app, call))
+    });
+    add(routes, Method::GET, "/_synapse/admin/v1/user/redact_status/{redact_id}", |app, call| {
+        Box::pin(redact::handle_status(app, call))
     });
     add(routes, Method::GET, "/_synapse/admin/v1/whois/{user_id}", |app, call| {
         Box::pin(whois::handle(app, call))

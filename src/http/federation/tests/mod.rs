@@ -7,6 +7,7 @@ mod hostile;
 mod lists;
 mod odd;
 mod questions;
+mod redacting;
 mod relating;
 mod rows;
 mod surface;
@@ -85,7 +86,7 @@ impl Server {
     /// Asks for `METHOD PATH` of the client-server API: the body of an answer 200, or status and code.
     async fn met(&self, token: &str, request: &str, body: Value) -> Value {
         let (method, path) = request.split_once(' ').unwrap();
-        let path = match path.starts_with("/_matrix") {
+        let path = match path.starts_with("/_") {
             true => path.to_owned(),
             false => format!("/_matrix/client/v3{path}"),
         };
