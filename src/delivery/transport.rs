@@ -72,7 +72,7 @@ impl Transport for ByPeers {
                     }
                     Ok(())
                 }
-                // It has it, and did not say so in a way that we read.
+                // The server has it, and did not say so in a way that we read.
                 Err(PeerError::BadAnswer(_)) => Ok(()),
                 Err(error) => {
                     let (message, retry_after) = (error.to_string(), retry_after(&error));

@@ -6,6 +6,10 @@ use std::time::Duration;
 pub const COURIER_ANSWER_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// The pause after a first failed delivery; further failures double it (ours).
 pub const COURIER_FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// Servers whose troubles began so close together, in milliseconds, may have had them for one reason (ours).
+pub const COURIER_FELL_TOGETHER_MS: u64 = 600_000;
+/// How often a server's pause may be cut short because another one is reached again, in milliseconds (ours).
+pub const COURIER_HASTENED_EVERY_MS: u64 = 60_000;
 /// The longest pause between deliveries that fail (ours).
 pub const COURIER_LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// Bytes of the answer to a transaction (ours; a line for each of 50 events).
@@ -61,3 +65,30 @@ pub const FAREWELL_KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 pub const FAREWELL_IDLE_MAX: Duration = Duration::from_secs(3_600);
 /// Rejected invites that are told of at the same time (ours).
 pub const FAREWELLS_AT_ONCE: usize = 8;
+/// How long the ids are remembered of what other servers have brought for devices, so that none of it is put into an inbox
+/// twice, in milliseconds (ours: 30 days; a server gives up earlier or makes up other ids).
+pub const RECEIVED_KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Time between two looks for such ids that may go, in milliseconds (ours).
+pub const RECEIVED_LOOKED_AT_EVERY_MS: u64 = 24 * 3_600 * 1_000;
+/// After so long without news others are told again of whoever is there, in milliseconds (ours: others take a user for gone
+/// after half an hour).
+pub const PRESENCE_TOLD_EVERY_MS: u64 = 1_500_000;
+/// After so long other servers are told again that a user types on, in milliseconds (ours: some forget it after half a
+/// minute, and clients say it every 20 to 25 seconds).
+pub const TYPING_TOLD_EVERY_MS: u64 = 20_000;
+/// How often a user's list of devices is asked for because a message came from a device that is not in it, in milliseconds
+/// (ours; a message may name any).
+pub const DEVICE_DOUBT_EVERY_MS: u64 = 3_600_000;
+/// Users of whom it is remembered when that was (ours).
+pub const DEVICE_DOUBTS_MAX: usize = 10_000;
+/// A room with more heads gets an event of ours that follows them (ours; each event that comes has the states after all heads
+/// resolved).
+pub const HEADS_MERGED_OVER: usize = 10;
+/// Such events in a room after one transaction (ours; each follows [`PREV_EVENTS_MAX`](super::PREV_EVENTS_MAX) heads at most).
+pub const HEADS_MERGED_BY_MAX: usize = 5;
+/// Users of ours who are tried for it (ours; some may not speak).
+pub const HEADS_MERGERS_MAX: usize = 5;
+/// People in one presence EDU, as it is sent, and that are looked at of one that comes (ours).
+pub const PRESENCE_EDU_USERS_MAX: usize = 1_000;
+/// Receipts in one receipt EDU that are looked at, of all rooms (ours).
+pub const RECEIPT_EDU_MAX: usize = 1_000;

@@ -16,6 +16,7 @@ use ruma::{
     },
     serde::Base64,
 };
+use serde::de::IgnoredAny;
 
 use super::{Bounds, Net, NetError, OldKey, PeerError, Pieces, XMatrix, health::Health, key_ring::KeyRing};
 use crate::{
@@ -137,8 +138,12 @@ impl Peers {
             return Err(PeerError::refused(status, answer.body()));
         }
         let (parts, body) = answer.into_parts();
-        R::IncomingResponse::try_from_http_response_inner(http::Response::from_parts(parts, &*body))
-            .map_err(|error| PeerError::BadAnswer(error.to_string()))
+        R::IncomingResponse::try_from_http_response_inner(http::Response::from_parts(parts, &*body)).map_err(
+            |error| match serde_json::from_slice::<IgnoredAny>(&body) {
+                Ok(_) => PeerError::BadAnswer(error.to_string()),
+                Err(error) => PeerError::Stranger(error.to_string()),
+            },
+        )
     }
 
     /// Puts `body`, which is JSON, at `target`, a path: a signed request that ruma's types do not express. The body of

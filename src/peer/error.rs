@@ -30,6 +30,9 @@ pub enum PeerError {
     /// Its answer is not what the specification says.
     #[error("the server's answer makes no sense: {0}")]
     BadAnswer(String),
+    /// What answers is no Matrix server, as when a proxy shows a page of its own: whatever it says, nothing has been done.
+    #[error("what answers is no Matrix server: {0}")]
+    Stranger(String),
     /// This server does not talk to it: its address is in a denied range, or federation is off.
     #[error("the server may not be talked to: {0}")]
     Forbidden(String),
@@ -43,7 +46,7 @@ impl PeerError {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Timeout => true,
+            Self::Unreachable(_) | Self::Timeout | Self::Stranger(_) => true,
             Self::Refused { status, .. } => {
                 status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
             }

@@ -443,6 +443,10 @@ async fn refusals_and_nonsense_are_told_apart() {
     assert!(matches!(call().await, Err(PeerError::Refused { .. })));
     net.set(path, 200, "[]");
     assert!(matches!(call().await, Err(PeerError::BadAnswer(_))));
+    net.set(path, 200, "<html>We are back soon</html>");
+    let stranger = call().await.unwrap_err();
+    assert!(matches!(stranger, PeerError::Stranger(_)), "{stranger:?}");
+    assert!(stranger.is_outage());
     net.set(path, 200, "{}");
     call().await.unwrap();
 

@@ -13,13 +13,17 @@ use http::{Request, StatusCode, header};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use ruma::{OwnedServerName, ServerName, api::federation::discovery::get_server_version::v1 as version};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     config::{Address, Config, Engine, Federation, Listen, Storage},
+    delivery::{ByPeers, Transaction, Transport},
     peer::{Bounds, Dns, DnsError, Net, NetError, PeerError, Service, XMatrix},
     server::{Running, real_ports, tls},
     store::BoxFuture,
@@ -188,6 +192,38 @@ async fn a_name_does_not_lead_into_this_machine() {
     assert!(matches!(lost, Err(PeerError::Unreachable(_))), "{lost:?}");
     let gone = a.net.locate(name("nowhere.test")).await;
     assert!(matches!(gone, Err(NetError::Unreachable(_))));
+    a.stop().await.unwrap();
+}
+
+/// A page that a proxy shows in a server's place is no word of the server: what was put there has not arrived.
+#[tokio::test]
+async fn a_page_of_a_proxy_is_no_receipt() {
+    let town = Town::new();
+    let a = town.start(town.config("a.test", "a.test")).await;
+    let tls = town.acceptor("shut.test");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    town.names.0.lock().insert(String::from("shut.test"), listener.local_addr().unwrap().port());
+    let transport =
+        ByPeers { peers: a.app().peers.clone(), ports: real_ports(), timeout: Duration::from_secs(30) };
+    for (page, arrives) in
+        [("<html>Back soon</html>", false), ("", false), (r#"{"pdus":{}}"#, true), ("{}", true)]
+    {
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = tls.accept(stream).await.unwrap();
+            let mut asked = Vec::new();
+            // The transaction, which ends the request.
+            while !asked.ends_with(b"}") && stream.read_buf(&mut asked).await.unwrap() > 0 {}
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let edus = vec![RawValue::from_string(r#"{"edu_type":"m.test","content":{}}"#.into()).unwrap()];
+        let transaction = Transaction { id: "t".into(), made_ms: 1, pdus: Vec::new(), edus };
+        let (put, ()) = tokio::join!(transport.put(name("shut.test"), &transaction), serve);
+        assert_eq!(put.is_ok(), arrives, "{page}: {put:?}");
+    }
     a.stop().await.unwrap();
 }
 
