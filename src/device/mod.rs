@@ -67,6 +67,7 @@ pub struct Devices {
     stale: Arc<Notify>,
     asking: Arc<remote::Asking>,
     shown: Arc<shown::ShownKeys>,
+    doubts: Arc<remote::Doubts>,
 }
 
 impl fmt::Debug for Devices {
@@ -129,7 +130,7 @@ impl Devices {
     #[must_use]
     pub fn new(log: Log, ports: Ports, server_name: OwnedServerName) -> Self {
         let (turns, stale, asking) = (Arc::default(), Arc::default(), Arc::default());
-        Self { log, ports, server_name, turns, stale, asking, shown: Arc::default() }
+        Self { log, ports, server_name, turns, stale, asking, shown: Arc::default(), doubts: Arc::default() }
     }
 
     fn is_local(&self, user: &UserId) -> bool {

@@ -1,5 +1,7 @@
 //! What other servers send to the devices here.
 
+use std::collections::BTreeMap;
+
 use ruma::{OwnedUserId, ServerName};
 use serde::Deserialize;
 
@@ -45,6 +47,12 @@ impl Devices {
         direct.messages.retain(|user, _| self.is_local(user));
         check_contents(&direct.messages)?;
         let DirectToDevice { sender, event_type, message_id, messages } = &direct;
+        if event_type == "m.room.encrypted" {
+            // All of them are sent by one device.
+            let first = messages.values().flat_map(BTreeMap::values).next();
+            let key = first.and_then(|content| content.get_field::<String>("sender_key").ok().flatten());
+            self.meet_device(sender, None, key.as_deref()).await?;
+        }
         let sending = Sending { user: sender, device: "".into(), event_type, txn_id: message_id };
         for _ in 0..DEVICE_ATTEMPTS_MAX {
             let once = OnceKey::server(origin, "m.direct_to_device", message_id);

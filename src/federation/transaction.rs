@@ -3,13 +3,13 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#transactions>
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, ServerName};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -93,6 +93,13 @@ impl Federation {
         pdus: Vec<Box<RawValue>>,
     ) -> Result<Answer, FederationError> {
         let mut rooms: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
+        let speakers: BTreeSet<_> = pdus.iter().filter_map(|pdu| speaker(origin, pdu)).collect();
+        for (user, device) in speakers {
+            // It is no more than a hint.
+            if let Err(error) = self.devices.meet_device(&user, Some(&device), None).await {
+                tracing::debug!("{device} of {user} could not be looked up: {error}");
+            }
+        }
         for pdu in pdus {
             match room_of(&pdu) {
                 Some(room) => rooms.entry(room).or_default().push(pdu),
@@ -124,6 +131,24 @@ fn builds_on_events(edu: &RawValue) -> bool {
     }
     let kind = serde_json::from_str::<Kind>(edu.get()).map(|kind| kind.edu_type).unwrap_or_default();
     matches!(kind.as_str(), "m.receipt" | "m.typing" | "m.presence")
+}
+
+/// The device of a user of `origin` that has encrypted an event.
+fn speaker(origin: &ServerName, pdu: &RawValue) -> Option<(OwnedUserId, OwnedDeviceId)> {
+    #[derive(Deserialize)]
+    struct Spoken {
+        #[serde(rename = "type")]
+        event_type: String,
+        sender: OwnedUserId,
+        content: Content,
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        device_id: OwnedDeviceId,
+    }
+    let spoken = serde_json::from_str::<Spoken>(pdu.get()).ok()?;
+    let is_theirs = spoken.event_type == "m.room.encrypted" && spoken.sender.server_name() == origin;
+    is_theirs.then_some((spoken.sender, spoken.content.device_id))
 }
 
 fn room_of(pdu: &RawValue) -> Option<OwnedRoomId> {

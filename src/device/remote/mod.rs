@@ -7,6 +7,7 @@
 //! left the room on which it rests, answers nothing.
 
 mod apply;
+mod doubt;
 mod list;
 mod renew;
 
@@ -22,6 +23,7 @@ use ruma::{
 use serde::Deserialize;
 
 pub use apply::Told;
+pub(super) use doubt::Doubts;
 pub(super) use renew::Asking;
 
 use super::{ClaimedKeys, DeviceError, Devices, QueriedKeys};

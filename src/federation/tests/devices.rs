@@ -8,7 +8,8 @@ use serde_json::{Value, json, value::to_raw_value};
 use super::{Node, Wire, server, user};
 use crate::{
     device::{Devices, QueriedKeys},
-    limits::DEVICE_LISTS_PAUSE_FIRST,
+    federation::Transaction,
+    limits::{DEVICE_DOUBT_EVERY_MS, DEVICE_LISTS_PAUSE_FIRST},
     types::Position,
 };
 
@@ -111,7 +112,7 @@ impl Scene {
 fn keys(device: &str) -> Value {
     json!({
         "user_id": user("bob@b"), "device_id": device, "algorithms": [], "signatures": {},
-        "keys": { format!("ed25519:{device}"): "k" },
+        "keys": { format!("ed25519:{device}"): "k", format!("curve25519:{device}"): format!("c{device}") },
     })
 }
 
@@ -203,6 +204,53 @@ async fn a_gap_has_the_list_asked_for_anew() {
     check_gap((3, &[2]), two).await;
     check_gap((6, &[5]), json!({ "keys": keys("OTHER") })).await;
     check_gap((6, &[5]), json!({ "stream_id": "six" })).await;
+}
+
+/// A message by a device that nobody has told of has the list asked for anew; but not each one, and not one by a device
+/// that is known.
+#[tokio::test]
+async fn a_message_by_an_unknown_device_has_the_list_asked_for_anew() {
+    for by_room in [true, false] {
+        let scene = Scene::new().await;
+        scene.list(1, &[("ONE", "one")]);
+        scene.seen().await.unwrap();
+        scene.asked();
+        scene.list(2, &[("ONE", "one"), ("TWO", "two")]);
+        let speak = async |n: u64, device: &str| {
+            let federation = &scene.a.federation;
+            let key = &keys(device)["keys"][format!("curve25519:{device}")];
+            let content =
+                json!({ "algorithm": "m.x", "device_id": device, "sender_key": key, "ciphertext": "x" });
+            let bob = user("bob@b");
+            let mut transaction = Transaction { id: n.to_string(), pdus: Vec::new(), edus: Vec::new() };
+            if by_room {
+                let event = (&bob, "m.room.encrypted", None, content);
+                let event = scene.b.build(&scene.b, &scene.room, event).await;
+                transaction.pdus.push(event.json().to_owned());
+            } else {
+                let messages = json!({ user("alice@a"): { "*": content } });
+                let direct = json!({
+                    "sender": bob, "type": "m.room.encrypted", "message_id": n.to_string(), "messages": messages,
+                });
+                let edu = json!({ "edu_type": "m.direct_to_device", "content": direct });
+                transaction.edus.push(to_raw_value(&edu).unwrap());
+            }
+            federation.receive(&scene.b.name, transaction).await.unwrap();
+            scene.renew().await;
+        };
+        speak(1, "ONE").await;
+        assert_eq!(scene.asked(), 0, "it is known");
+        speak(2, "TWO").await;
+        assert_eq!(scene.asked(), 1, "by_room {by_room}");
+        assert_eq!(scene.seen().await.unwrap().len(), 2);
+        for n in 3..9 {
+            speak(n, "THREE").await;
+        }
+        assert_eq!(scene.asked(), 0, "anybody may make up devices");
+        scene.wire.clock.advance(Duration::from_millis(DEVICE_DOUBT_EVERY_MS));
+        speak(9, "THREE").await;
+        assert_eq!(scene.asked(), 1);
+    }
 }
 
 #[tokio::test]

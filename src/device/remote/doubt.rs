@@ -1,0 +1,65 @@
+//! Devices that nobody has told of.
+//!
+//! A message tells by which device it was sent. If the list that is kept does not have that device, an update was lost, or the
+//! server has begun anew: the list is asked for again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use parking_lot::Mutex;
+use ruma::{DeviceId, OwnedUserId, UserId};
+
+use super::{Told, list::LISTS};
+use crate::{
+    device::{DeviceError, Devices},
+    limits::{DEVICE_DOUBT_EVERY_MS, DEVICE_DOUBTS_MAX},
+};
+
+/// When the list of a user was doubted last, in milliseconds since the epoch.
+#[derive(Default)]
+pub(in crate::device) struct Doubts(Mutex<HashMap<OwnedUserId, u64>>);
+
+impl Doubts {
+    /// Whether the list may be doubted now. Anybody may name any device, so that is not often.
+    fn may_doubt(&self, user: &UserId, now_ms: u64) -> bool {
+        let mut doubts = self.0.lock();
+        let is_recent = |at: u64| now_ms.saturating_sub(at) < DEVICE_DOUBT_EVERY_MS;
+        if doubts.get(user).is_some_and(|at| is_recent(*at)) {
+            return false;
+        }
+        if doubts.len() >= DEVICE_DOUBTS_MAX {
+            doubts.retain(|_, at| is_recent(*at));
+        }
+        if doubts.len() >= DEVICE_DOUBTS_MAX {
+            return false;
+        }
+        doubts.insert(user.to_owned(), now_ms);
+        true
+    }
+}
+
+impl Devices {
+    /// The user of another server has sent something by `device`, or by the one whose Curve25519 key is `key`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn meet_device(
+        &self,
+        user: &UserId,
+        device: Option<&DeviceId>,
+        key: Option<&str>,
+    ) -> Result<(), DeviceError> {
+        let Some(list) = self.log.db().row(&LISTS, &(user.to_owned(),)).await? else { return Ok(()) };
+        let has_key = |key: &str| {
+            list.devices.values().any(|keys| {
+                let keys = keys.get_field::<BTreeMap<String, String>>("keys").ok().flatten();
+                keys.into_iter().flatten().any(|(id, value)| id.starts_with("curve25519:") && value == key)
+            })
+        };
+        let is_known =
+            device.is_none_or(|device| list.devices.contains_key(device)) && key.is_none_or(has_key);
+        match is_known || !self.doubts.may_doubt(user, self.ports.clock.now_ms()) {
+            true => Ok(()),
+            false => self.follow_remote(user, &Told::Unclear).await,
+        }
+    }
+}
