@@ -10,8 +10,9 @@ use super::{
     send::{Sending, check_contents},
 };
 use crate::{
-    limits::DEVICE_ATTEMPTS_MAX,
+    limits::{DEVICE_ATTEMPTS_MAX, RECEIVED_KEPT_MS, SCAN_ROWS_MAX},
     log::{Commit, CommitError, OnceKey},
+    store::Scan,
 };
 
 /// The content of an `m.direct_to_device` EDU.
@@ -56,8 +57,12 @@ impl Devices {
         let sending = Sending { user: sender, device: "".into(), event_type, txn_id: message_id };
         for _ in 0..DEVICE_ATTEMPTS_MAX {
             let once = OnceKey::server(origin, "m.direct_to_device", message_id);
-            let mut commit = Commit::once(once, Vec::new());
-            self.put_local(&mut commit, &sending, messages).await?;
+            // When it came says when the id may be forgotten; see [`Self::forget_received`].
+            let came = self.ports.clock.now_ms().to_be_bytes();
+            let mut commit = Commit::once(once, came.to_vec());
+            if !self.put_local(&mut commit, &sending, messages).await? {
+                return Ok(());
+            }
             match self.log.commit(commit).await {
                 Ok(_) | Err(CommitError::AlreadyDone(_)) => return Ok(()),
                 Err(CommitError::Conflict(_)) => {}
@@ -65,5 +70,31 @@ impl Devices {
             }
         }
         Err(DeviceError::Contended)
+    }
+
+    /// Forgets the ids of what other servers have brought [`RECEIVED_KEPT_MS`] ago and longer: nobody brings it again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_received(&self) -> Result<(), DeviceError> {
+        let Some(before) = self.ports.clock.now_ms().checked_sub(RECEIVED_KEPT_MS) else { return Ok(()) };
+        let mut from = OnceKey::servers_prefix();
+        let to = from.after_prefix();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = last.successor();
+            let mut commit = Commit::new();
+            for (key, came) in rows {
+                let came = came.as_slice().try_into().map_or(0, u64::from_be_bytes);
+                if came < before {
+                    commit.delete_key(key);
+                }
+            }
+            if !commit.is_empty() {
+                self.log.commit(commit).await.map_err(DeviceError::Commit)?;
+            }
+        }
     }
 }

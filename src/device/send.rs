@@ -86,8 +86,10 @@ impl Devices {
         commit: &mut Commit,
         sending: &Sending<'_>,
         messages: &Messages,
-    ) -> Result<(), DeviceError> {
-        for target in self.targets(messages).await? {
+    ) -> Result<bool, DeviceError> {
+        let targets = self.targets(messages).await?;
+        let is_for_somebody = !targets.is_empty();
+        for target in targets {
             // A device that goes meanwhile must not leave a queue behind.
             Self::guard(commit, target.row.0, Some(target.row.1));
             let fact = Fact::ToDevice {
@@ -97,7 +99,7 @@ impl Devices {
             };
             commit.fact(Lane::Inbox(target.user.clone(), target.device), fact);
         }
-        Ok(())
+        Ok(is_for_somebody)
     }
 
     /// The local devices that `messages` reach, with all devices for `*`.

@@ -43,6 +43,14 @@ impl OnceKey {
         Self(writer.finish().0)
     }
 
+    /// What the keys of [`Self::server`] begin with, of all servers.
+    #[must_use]
+    pub fn servers_prefix() -> Key {
+        let mut writer = KeyWriter::new(TableId::Once);
+        writer.string("");
+        writer.finish()
+    }
+
     /// What the once keys of all transactions of a device begin with.
     #[must_use]
     pub fn device_prefix(user: &UserId, device: &DeviceId) -> Key {

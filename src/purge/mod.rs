@@ -16,7 +16,10 @@ mod user;
 pub use redact::{UserRedaction, UserRedactionStatus};
 pub use room::{Removal, RemovalBegun, RemovalStatus, Successor};
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,7 +28,7 @@ use crate::{
     account::{AccountError, Accounts},
     device::{DeviceError, Devices},
     history::{History, tables::FORGOTTEN_TEXTS},
-    limits::{FORGOTTEN_TEXTS_KEPT_MS, PURGE_EVERY},
+    limits::{FORGOTTEN_TEXTS_KEPT_MS, PURGE_EVERY, RECEIVED_LOOKED_AT_EVERY_MS},
     log::{Commit, CommitError, Log},
     media::{Media, MediaError},
     room::{Delayed, DelayedError, RoomError, Rooms},
@@ -71,6 +74,8 @@ struct Inner {
     redactions: redact::UserRedactions,
     /// When all guests have been looked at, in milliseconds since the epoch.
     guests_seen_ms: AtomicU64,
+    /// When it was looked at last what other servers have brought, in milliseconds since the epoch.
+    received_seen_ms: AtomicU64,
     /// Told when something is to be removed soon.
     wanted: Notify,
     /// Told when all rooms that are to go have been looked at.
@@ -115,7 +120,8 @@ impl Purge {
         (rooms, delayed): (Rooms, Delayed),
         (ports, settings): (Ports, Settings),
     ) -> Self {
-        let (guests_seen_ms, wanted, looked_at) = (AtomicU64::new(0), Notify::new(), Notify::new());
+        let (guests_seen_ms, received_seen_ms) = Default::default();
+        let (wanted, looked_at) = Default::default();
         Self(Arc::new(Inner {
             history,
             accounts,
@@ -127,6 +133,7 @@ impl Purge {
             settings,
             redactions: redact::UserRedactions::default(),
             guests_seen_ms,
+            received_seen_ms,
             wanted,
             looked_at,
         }))
@@ -167,6 +174,7 @@ impl Purge {
         self.end_messages().await?;
         self.end_files().await?;
         self.forget_forgotten().await?;
+        self.forget_received().await?;
         self.scrub().await
     }
 
@@ -187,6 +195,16 @@ impl Purge {
 
     fn now_ms(&self) -> u64 {
         self.0.ports.clock.now_ms()
+    }
+
+    /// Ids of what other servers have brought long ago go, now and then.
+    async fn forget_received(&self) -> Result<(), PurgeError> {
+        let (now_ms, seen_ms) = (self.now_ms(), &self.0.received_seen_ms);
+        if now_ms >= seen_ms.load(Ordering::Relaxed).saturating_add(RECEIVED_LOOKED_AT_EVERY_MS) {
+            self.0.devices.forget_received().await?;
+            seen_ms.store(now_ms, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// What every index has forgotten by now need not be told any more.

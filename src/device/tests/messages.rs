@@ -1,15 +1,16 @@
 //! To-device messages and dehydrated devices.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use ruma::{OwnedUserId, to_device::DeviceIdOrAllDevices};
+use ruma::{OwnedUserId, server_name, to_device::DeviceIdOrAllDevices};
 use serde_json::{Value, json};
 
 use super::{Identity, World, one_time_keys, raw, upload, user};
 use crate::{
     device::{NewDehydrated, Sending},
-    limits::TO_DEVICE_STRANGERS_MAX,
-    log::{Audience, Commit},
+    limits::{RECEIVED_KEPT_MS, TO_DEVICE_STRANGERS_MAX},
+    log::{Audience, Commit, OnceKey},
+    store::Scan,
     types::{Fact, Lane, Position},
 };
 
@@ -56,6 +57,40 @@ async fn messages_reach_the_named_devices_once_and_in_order() {
     assert_eq!(waiting(&world, inbox("bob", "B2")).await, [r#"{"n":1}"#, r#"{"n":2}"#]);
     assert_eq!(waiting(&world, inbox("carol", "C1")).await, [r#"{"n":1}"#]);
     assert!(waiting(&world, inbox("carol", "GONE")).await.is_empty());
+}
+
+/// The ids of what other servers bring are no longer kept than anybody repeats it, and not at all if it is for nobody.
+#[tokio::test]
+async fn what_other_servers_bring_is_remembered_for_its_time() {
+    let world = World::new().await;
+    world.log_in("bob", "B1").await;
+    let bring = async |id: &str, to: &str| {
+        let messages = json!({ to: { "B1": { "n": id } } });
+        let direct =
+            json!({ "sender": "@eve:there", "type": "m.test", "message_id": id, "messages": messages });
+        let direct = serde_json::from_value(direct).unwrap();
+        world.devices.receive_to_device(server_name!("there"), direct).await.unwrap();
+    };
+    let remembered = async || {
+        let from = OnceKey::servers_prefix();
+        let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: 100 };
+        world.log.db().scan_many(&[scan]).await.unwrap().pop().unwrap().len()
+    };
+    bring("m1", "@nobody:here").await;
+    bring("m1", "@bob:elsewhere").await;
+    assert_eq!(remembered().await, 0);
+    bring("m1", "@bob:here").await;
+    bring("m1", "@bob:here").await;
+    assert_eq!(waiting(&world, inbox("bob", "B1")).await, [r#"{"n":"m1"}"#]);
+    world.clock.advance(Duration::from_millis(RECEIVED_KEPT_MS - 1));
+    bring("m2", "@bob:here").await;
+    world.devices.forget_received().await.unwrap();
+    assert_eq!(remembered().await, 2);
+    world.clock.advance(Duration::from_millis(2));
+    world.devices.forget_received().await.unwrap();
+    assert_eq!(remembered().await, 1);
+    bring("m2", "@bob:here").await;
+    assert_eq!(waiting(&world, inbox("bob", "B1")).await.len(), 2);
 }
 
 #[tokio::test]

@@ -31,16 +31,18 @@ pub(super) struct World {
     pub(super) accounts: Accounts,
     pub(super) devices: Devices,
     pub(super) log: Log,
+    pub(super) clock: Arc<ManualClock>,
 }
 
 impl World {
     pub(super) async fn new() -> Self {
         let log = Log::open(Db::new(Arc::new(Memory::default())), &TaskTracker::new()).await.unwrap();
-        let ports = Ports { clock: Arc::new(ManualClock::at(1_000)), rng: Arc::new(SeededRng::new(7)) };
+        let clock = Arc::new(ManualClock::at(1_000));
+        let ports = Ports { clock: clock.clone(), rng: Arc::new(SeededRng::new(7)) };
         let name = owned_server_name!("here");
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), Settings::default());
         let devices = Devices::new(log.clone(), ports, name);
-        Self { accounts, devices, log }
+        Self { accounts, devices, log, clock }
     }
 
     /// Lets a device exist.
