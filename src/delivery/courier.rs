@@ -114,11 +114,16 @@ impl Courier<'_> {
             let looked_ms = self.couriers.now_ms();
             let mut parcel = self.parcel(page).await?;
             let told = std::mem::take(&mut parcel.told);
+            let typing = std::mem::take(&mut parcel.typing);
             self.waiting = std::mem::take(&mut parcel.waiting);
             let carries = !parcel.is_empty();
             if carries || self.is_poked {
                 self.hand_over(parcel.parts()).await?;
                 self.is_poked = false;
+                let now_ms = self.couriers.now_ms();
+                for room in typing {
+                    self.couriers.0.typing.told(self.server, room, now_ms);
+                }
                 self.note_told(told).await?;
                 // What waits is found again from where it is.
                 if self.waiting.is_empty() {

@@ -1,9 +1,11 @@
 //! What is owed to a server, cut into what one transaction holds.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use ruma::OwnedUserId;
+use ruma::{OwnedRoomId, OwnedUserId};
 
 use super::lists::Met;
 use crate::{
@@ -21,6 +23,8 @@ pub(super) struct Parcel {
     pub(super) told: Vec<(OwnedUserId, Position)>,
     /// Of whom is told with the next parcel that is sent anyway.
     pub(super) waiting: Met,
+    /// Who types where, as the server has then been told.
+    pub(super) typing: Vec<(OwnedRoomId, BTreeSet<OwnedUserId>)>,
 }
 
 /// What goes into one transaction.

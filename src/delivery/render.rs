@@ -11,6 +11,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{DeliveryError, courier::Courier, lists::Met, parcel::Parcel};
 use crate::{
     device::TOLD,
+    limits::PRESENCE_EDU_USERS_MAX,
     log::{Page, Slice},
     store::StoreError,
     types::{Fact, Lane, Position, ReceiptKind},
@@ -119,7 +120,7 @@ impl Courier<'_> {
             .try_for_each(|users| parcel.edu("m.receipt", json!({ room.as_str(): { "m.read": users } })))
     }
 
-    /// Who has begun to type since the server was last told, and who has ended.
+    /// Who has begun to type since the server was last told, who has ended, and who has been typing for long.
     fn add_typing(
         &self,
         parcel: &mut Parcel,
@@ -128,12 +129,11 @@ impl Courier<'_> {
     ) -> Result<(), StoreError> {
         let history = &self.couriers.0.history;
         let now: BTreeSet<OwnedUserId> = user_ids.into_iter().filter(|user| history.is_local(user)).collect();
-        let before = self.couriers.0.typing.told(self.server, room, &now);
-        let began = now.difference(&before).map(|user| (user, true));
-        let ended = before.difference(&now).map(|user| (user, false));
-        for (user, typing) in began.chain(ended) {
+        let news = self.couriers.0.typing.news(self.server, (room, &now), self.couriers.now_ms());
+        for (user, typing) in news {
             parcel.edu("m.typing", json!({ "room_id": room, "user_id": user, "typing": typing }))?;
         }
+        parcel.typing.push((room.clone(), now));
         Ok(())
     }
 
@@ -172,8 +172,8 @@ impl Courier<'_> {
                 _ => {}
             }
         }
-        if !presence.is_empty() {
-            parcel.edu("m.presence", json!({ "push": presence }))?;
+        for some in presence.chunks(PRESENCE_EDU_USERS_MAX) {
+            parcel.edu("m.presence", json!({ "push": some }))?;
         }
         Ok(())
     }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ephemeral, EphemeralError};
 use crate::{
-    limits::{PRESENCE_ACTIVE_MS, PRESENCE_GONE_MS, PRESENCE_IDLE_MS, STATUS_BYTES_MAX},
+    limits::{
+        PRESENCE_ACTIVE_MS, PRESENCE_GONE_MS, PRESENCE_IDLE_MS, PRESENCE_TOLD_EVERY_MS, STATUS_BYTES_MAX,
+    },
     log::Commit,
     store::{
         StoreError,
@@ -72,6 +74,8 @@ pub(super) struct Person {
     active_at: Option<i64>,
     status_msg: Option<String>,
     told: Seen,
+    /// When, by the monotonic clock.
+    told_at: u64,
 }
 
 /// What a device says, and until when it holds without another word.
@@ -121,8 +125,19 @@ impl Person {
         let is_new = (seen.presence, seen.currently_active, &seen.status_msg)
             != (self.told.presence, self.told.currently_active, &self.told.status_msg);
         let status_changed = seen.status_msg != self.told.status_msg;
+        let is_due = seen.presence != Said::Offline && self.told_again_at().is_some_and(|at| at <= now);
         self.told = seen.clone();
-        is_new.then(|| News { user: user.to_owned(), seen, status_changed })
+        if !is_new && !is_due {
+            return None;
+        }
+        self.told_at = now;
+        Some(News { user: user.to_owned(), seen, status_changed })
+    }
+
+    /// When others are to be told again of somebody who is still there: their servers take them for gone at some time.
+    fn told_again_at(&self) -> Option<u64> {
+        let is_told_by_us = !self.devices.is_empty() && !self.devices.contains_key(remote());
+        is_told_by_us.then(|| self.told_at.saturating_add(PRESENCE_TOLD_EVERY_MS))
     }
 
     fn next_change(&self, now: u64) -> Option<u64> {
@@ -132,7 +147,8 @@ impl Person {
             .into_iter()
             .flat_map(|at| [PRESENCE_ACTIVE_MS, PRESENCE_IDLE_MS].map(|ms| after(at, ms)));
         let active = active.flatten();
-        self.devices.values().map(|claim| claim.until).chain(active).filter(|at| *at > now).min()
+        let ends = self.devices.values().map(|claim| claim.until).chain(active);
+        ends.chain(self.told_again_at()).filter(|at| *at > now).min()
     }
 }
 
@@ -318,6 +334,11 @@ impl Ephemeral {
     }
 }
 
+/// Stands for all devices of a user of another server.
+fn remote() -> &'static DeviceId {
+    "remote".into()
+}
+
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
@@ -326,7 +347,7 @@ impl Person {
     /// Another server says it of one of its users; it holds for `for_ms` without another word.
     pub(super) fn is_said(&mut self, said: Said, what: (u64, Option<String>), now: u64, for_ms: u64) {
         self.devices.clear();
-        self.claim("remote".into(), said, now, for_ms);
+        self.claim(remote(), said, now, for_ms);
         self.active_at = Some(signed(now).saturating_sub(signed(what.0)));
         self.status_msg = what.1.filter(|text| !text.is_empty());
     }

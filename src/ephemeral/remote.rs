@@ -46,7 +46,7 @@ impl Ephemeral {
     ) -> Result<(), EphemeralError> {
         self.only_joined(room, user).await?;
         let until = typing.then(|| self.now_ms() + TYPING_REMOTE_MS);
-        let changed = self.0.typing.set(room, user, until);
+        let changed = self.0.typing.set(room, user, (self.now_ms(), until));
         self.0.sooner.notify_one();
         match changed {
             true => self.tell_typing(room).await,

@@ -6,12 +6,12 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, server_name};
 use serde_json::{json, value::to_raw_value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Ephemeral, EphemeralError, Markers, Said, Thread};
+use super::{Ephemeral, EphemeralError, Markers, RemotePresence, Said, Thread};
 use crate::{
     account::Accounts,
     history::History,
     keys::SigningKey,
-    limits::{PRESENCE_ACTIVE_MS, PRESENCE_GONE_MS, PRESENCE_IDLE_MS},
+    limits::{PRESENCE_ACTIVE_MS, PRESENCE_GONE_MS, PRESENCE_IDLE_MS, PRESENCE_TOLD_EVERY_MS},
     log::Log,
     peer::{Isolated, Peers, Settings},
     room::{Message, NewRoom, Profile, Profiles, Rooms},
@@ -188,6 +188,34 @@ async fn presence_follows_devices_and_activity() {
     assert_eq!(world.ephemeral.presence_for(&user("alice"), &bob).await.unwrap().presence, Said::Offline);
     let stranger = world.ephemeral.presence_for(&user("eve"), &bob).await;
     assert!(matches!(stranger, Err(EphemeralError::Forbidden(_))));
+}
+
+/// Other servers take a user for gone of whom they do not hear for half an hour.
+#[tokio::test]
+async fn whoever_is_there_for_long_is_told_of_now_and_then() {
+    let world = World::new(true).await;
+    let carol: OwnedUserId = "@carol:b.org".try_into().unwrap();
+    let (bob, phone) = (user("bob"), ruma::device_id!("PHONE"));
+    let unavailable = Said::Unavailable;
+    let said = RemotePresence { said: unavailable, last_active_ago: PRESENCE_IDLE_MS, status_msg: None };
+    world.ephemeral.receive_presence(&carol, said).await.unwrap();
+    let told = async |user_id: &OwnedUserId| {
+        let told = world.log.registers(&Lane::People, Position::ZERO, Position::MAX).await.unwrap();
+        let of_user = |fact: &Fact| matches!(fact, Fact::Presence { user_id: of, .. } if of == user_id);
+        told.into_iter().find(|(_, fact)| of_user(fact)).map(|(at, _)| at)
+    };
+    let (mut last, mut times) = (told(&bob).await, 0);
+    let of_carol = told(&carol).await;
+    for _ in 0..PRESENCE_TOLD_EVERY_MS / (PRESENCE_GONE_MS - 1) + 3 {
+        world.ephemeral.note_sync(&bob, phone, unavailable, 0).await.unwrap();
+        world.ephemeral.expire().await.unwrap();
+        let now = told(&bob).await;
+        times += usize::from(now != last);
+        last = now;
+        world.clock.advance(Duration::from_millis(PRESENCE_GONE_MS - 1));
+    }
+    assert_eq!(times, 2, "when he came, and once more");
+    assert_eq!(told(&carol).await, of_carol, "her own server tells of her");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{Ephemeral, EphemeralError};
 use crate::{
-    limits::{TYPING_MS_DEFAULT, TYPING_MS_MAX},
+    limits::{TYPING_MS_DEFAULT, TYPING_MS_MAX, TYPING_TOLD_EVERY_MS},
     log::Commit,
     types::{Fact, Lane},
 };
@@ -20,23 +20,31 @@ pub(super) struct Typing(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    rooms: HashMap<OwnedRoomId, Vec<(OwnedUserId, u64)>>,
+    rooms: HashMap<OwnedRoomId, Vec<Typist>>,
     /// Counts changes of lists.
     changes: u64,
 }
 
+/// Somebody who types.
+struct Typist {
+    user: OwnedUserId,
+    until: u64,
+    /// Since when other servers have not been told of it.
+    told_at: u64,
+}
+
 impl Typing {
     /// Sets until when a user types, or that they do not. True if the room's list is another now.
-    pub(super) fn set(&self, room: &RoomId, user: &UserId, until: Option<u64>) -> bool {
+    pub(super) fn set(&self, room: &RoomId, user: &UserId, (now, until): (u64, Option<u64>)) -> bool {
         let mut state = self.0.lock();
         if until.is_none() && !state.rooms.contains_key(room) {
             return false;
         }
         let list = state.rooms.entry(room.to_owned()).or_default();
-        let at = list.iter().position(|(typing, _)| typing == user);
+        let at = list.iter().position(|typist| typist.user == user);
         let changed = match (at, until) {
             (Some(at), Some(until)) => {
-                list[at].1 = until;
+                list[at].until = until;
                 false
             }
             (Some(at), None) => {
@@ -44,7 +52,7 @@ impl Typing {
                 true
             }
             (None, Some(until)) => {
-                list.push((user.to_owned(), until));
+                list.push(Typist { user: user.to_owned(), until, told_at: now });
                 true
             }
             (None, None) => false,
@@ -62,7 +70,7 @@ impl Typing {
         let mut changed = Vec::new();
         state.rooms.retain(|room, list| {
             let before = list.len();
-            list.retain(|(_, until)| *until > now);
+            list.retain(|typist| typist.until > now);
             if list.len() < before {
                 changed.push(room.clone());
             }
@@ -74,12 +82,21 @@ impl Typing {
 
     /// When the next one ends.
     pub(super) fn next_end(&self) -> Option<u64> {
-        self.0.lock().rooms.values().flatten().map(|(_, until)| *until).min()
+        self.0.lock().rooms.values().flatten().map(|typist| typist.until).min()
+    }
+
+    /// Whether other servers are to be told that a user types on.
+    fn take_due(&self, room: &RoomId, user: &UserId, now: u64) -> bool {
+        let mut state = self.0.lock();
+        let mut typists = state.rooms.get_mut(room).into_iter().flatten();
+        let due = typists
+            .find(|typist| typist.user == user && now.saturating_sub(typist.told_at) >= TYPING_TOLD_EVERY_MS);
+        due.map(|typist| typist.told_at = now).is_some()
     }
 
     fn list(&self, room: &RoomId) -> (Vec<OwnedUserId>, u64) {
         let state = self.0.lock();
-        let users = state.rooms.get(room).into_iter().flatten().map(|(user, _)| user.clone());
+        let users = state.rooms.get(room).into_iter().flatten().map(|typist| typist.user.clone());
         (users.collect(), state.changes)
     }
 }
@@ -96,14 +113,16 @@ impl Ephemeral {
         typing: Option<Option<u64>>,
     ) -> Result<(), EphemeralError> {
         self.only_members(room, user).await?;
-        let until = typing.map(|ms| self.now_ms() + ms.unwrap_or(TYPING_MS_DEFAULT).clamp(1, TYPING_MS_MAX));
+        let now = self.now_ms();
+        let until = typing.map(|ms| now + ms.unwrap_or(TYPING_MS_DEFAULT).clamp(1, TYPING_MS_MAX));
         if typing.is_some() {
             self.note_activity(user).await?;
         }
-        let changed = self.0.typing.set(room, user, until);
+        let changed = self.0.typing.set(room, user, (now, until));
         self.0.sooner.notify_one();
         match changed {
             true => self.tell_typing(room).await,
+            false if self.0.typing.take_due(room, user, now) => self.tell_servers(room).await,
             false => Ok(()),
         }
     }
@@ -124,7 +143,7 @@ impl Ephemeral {
 
     /// Somebody has taken the user out of `room`, so they type there no more.
     pub async fn note_removal(&self, room: &RoomId, user: &UserId) {
-        let told = match self.0.typing.set(room, user, None) {
+        let told = match self.0.typing.set(room, user, (self.now_ms(), None)) {
             true => self.tell_typing(room).await,
             false => Ok(()),
         };
@@ -138,6 +157,17 @@ impl Ephemeral {
     #[must_use]
     pub fn typing(&self, room: &RoomId) -> Vec<OwnedUserId> {
         self.0.typing.list(room).0
+    }
+
+    /// Has other servers told of those who type on: they forget it after a while.
+    async fn tell_servers(&self, room: &RoomId) -> Result<(), EphemeralError> {
+        if self.0.history.room(room).await?.is_some_and(|room| room.remote > 0) {
+            let mut commit = Commit::new();
+            let user_ids = self.typing(room);
+            commit.fact(Lane::Egress(room.to_owned()), Fact::Typing { user_ids });
+            self.0.log.commit(commit).await?;
+        }
+        Ok(())
     }
 
     /// Writes the present list. Whoever sees it change meanwhile writes again, so that the last fact
