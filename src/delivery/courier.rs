@@ -211,8 +211,11 @@ impl Courier<'_> {
     }
 
     async fn note_reached(&mut self) -> Result<(), CommitError> {
-        if self.trouble.is_some() {
+        if let Some(trouble) = &self.trouble {
             tracing::info!("{} is reached again", self.server);
+            let now_ms = self.couriers.now_ms();
+            self.couriers.0.desk.lock().others_may_be_back(trouble.failing_since_ms, now_ms);
+            self.couriers.0.changed.notify_one();
         }
         self.forget_trouble().await
     }

@@ -10,7 +10,9 @@ use ruma::{OwnedServerName, ServerName};
 use tokio::sync::Notify;
 
 use super::{Couriers, DestinationStatus, backoff, courier};
-use crate::limits::{COURIER_IDLE_MAX, COURIER_STORE_PAUSE};
+use crate::limits::{
+    COURIER_FELL_TOGETHER_MS, COURIER_HASTENED_EVERY_MS, COURIER_IDLE_MAX, COURIER_STORE_PAUSE,
+};
 
 /// What is known of the servers that are being served, or wait for it.
 #[derive(Default)]
@@ -36,6 +38,8 @@ struct Place {
     trouble: Option<DestinationStatus>,
     /// Our own trouble keeps us from serving it until then.
     rests_until_ms: u64,
+    /// When its pause was cut short because another server was reached again, in milliseconds since the epoch.
+    hastened_ms: u64,
     /// What came up before this moment, in milliseconds since the epoch, has been delivered.
     since_ms: u64,
 }
@@ -113,6 +117,19 @@ impl Desk {
             place.heard.notify_one();
         }
         place.end_pause()
+    }
+
+    /// A server that could not be reached since `since_ms` is reached again: perhaps it was our network, so that those
+    /// who fell silent with it are tried now.
+    pub(super) fn others_may_be_back(&mut self, since_ms: u64, now_ms: u64) {
+        for place in self.servers.values_mut().filter(|place| !place.is_served) {
+            let Some(trouble) = &mut place.trouble else { continue };
+            let fell_with_it = trouble.failing_since_ms.abs_diff(since_ms) <= COURIER_FELL_TOGETHER_MS;
+            if fell_with_it && now_ms >= place.hastened_ms.saturating_add(COURIER_HASTENED_EVERY_MS) {
+                place.hastened_ms = now_ms;
+                trouble.retry_at_ms = trouble.retry_at_ms.min(now_ms);
+            }
+        }
     }
 
     /// The couriers that can start now.

@@ -22,7 +22,7 @@ use crate::{
     device::Devices,
     history::History,
     keys::SigningKey,
-    limits::COURIER_ANSWER_SECONDS_MAX,
+    limits::{COURIER_ANSWER_SECONDS_MAX, TYPING_TOLD_EVERY_MS},
     log::{Audience, Commit, Log},
     peer::{self, Isolated, Peers},
     room::{Message, NewRoom, Rooms},
@@ -275,6 +275,69 @@ async fn a_page_becomes_pdus_and_edus() {
     others.until("present", |_| !others.edus("b.org", "m.presence").is_empty()).await;
     let presence = &others.edus("b.org", "m.presence")[0]["push"][0];
     assert_eq!((&presence["user_id"], &presence["presence"]), (&json!("@alice:a.org"), &json!("online")));
+    world.log.close();
+}
+
+/// Servers forget who types after a while, and what did not arrive has not been told.
+#[tokio::test(start_paused = true)]
+async fn servers_are_told_again_of_those_who_type_on() {
+    let world = World::new().await;
+    let others = &world.others;
+    others.down.lock().insert(server("b.org"));
+    let (_couriers, _stopping) = world.start();
+    let types = async || world.fact(world.egress(), Fact::Typing { user_ids: vec![alice()] }).await;
+    types().await;
+    others.until("tried", |attempts| attempts.len() > 3).await;
+    others.down.lock().clear();
+    others.until("told", |_| others.edus("b.org", "m.typing").len() == 1).await;
+    types().await;
+    world.say("at once").await;
+    others.until("had what was said", |_| bodies(&others.arrived("b.org")).len() == 1).await;
+    assert_eq!(others.edus("b.org", "m.typing").len(), 1);
+    tokio::time::advance(Duration::from_millis(TYPING_TOLD_EVERY_MS)).await;
+    types().await;
+    others.until("told again", |_| others.edus("b.org", "m.typing").len() == 2).await;
+    assert!(others.edus("b.org", "m.typing").iter().all(|edu| edu["typing"] == true));
+    world.log.close();
+}
+
+/// Those who fell silent together are tried as soon as one of them is back; who fell at another time keeps its pause.
+#[tokio::test(start_paused = true)]
+async fn one_server_that_is_back_has_the_others_tried() {
+    let world = World::new().await;
+    let others = &world.others;
+    let names = ["b.org", "c.org", "d.org"];
+    for name in &names[1..] {
+        world.lets_in(name).await;
+    }
+    others.down.lock().insert(server("d.org"));
+    let (couriers, _stopping) = world.start();
+    world.say("one").await;
+    others
+        .until("had by two", |_| names[..2].iter().all(|name| bodies(&others.arrived(name)).len() == 1))
+        .await;
+    let tries = |name: &str| others.attempts.lock().iter().filter(|one| one.server == name).count();
+    others.until("silent", |_| tries("d.org") > 3).await;
+    tokio::time::advance(Duration::from_secs(3_000)).await;
+    others.down.lock().extend(names.map(server));
+    world.say("two").await;
+    others.until("silent for long", |_| names[..2].iter().all(|name| tries(name) > 9)).await;
+    // Its pause has just begun.
+    let before = tries("d.org") + 1;
+    others.until("tried once more", |_| tries("d.org") == before).await;
+    others.down.lock().remove(&server("b.org"));
+    others.down.lock().remove(&server("c.org"));
+    eprintln!("DBG {} {:?}", world.ports.clock.now_ms(), couriers.troubled().await.unwrap());
+    // It is the other server that says it is there.
+    couriers.heard_from(&server("b.org"));
+    let begun = world.ports.clock.now_ms();
+    others
+        .until("had by both", |_| names[..2].iter().all(|name| bodies(&others.arrived(name)).len() == 2))
+        .await;
+    let took = world.ports.clock.now_ms() - begun;
+    assert!(took < 5_000, "{took} ms");
+    eprintln!("DBG {} {:?}", world.ports.clock.now_ms(), couriers.troubled().await.unwrap());
+    assert_eq!(tries("d.org"), before);
     world.log.close();
 }
 
