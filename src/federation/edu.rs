@@ -13,7 +13,7 @@ use crate::{
     account::AccountError,
     device::{DeviceError, DirectToDevice, Told},
     ephemeral::{EphemeralError, RemotePresence, RemoteReceipt, Said, Thread},
-    limits::TRANSACTION_EDUS_MAX,
+    limits::{PRESENCE_EDU_USERS_MAX, RECEIPT_EDU_MAX, TRANSACTION_EDUS_MAX},
     log::Audience,
     store::StoreError,
     types::Lane,
@@ -191,15 +191,19 @@ impl Federation {
         receipts: BTreeMap<OwnedRoomId, Box<RawValue>>,
     ) -> Result<(), EduError> {
         let mut outcome = Ok(());
-        for (room, receipts) in receipts {
+        let mut left = RECEIPT_EDU_MAX;
+        for (room, receipts) in receipts.into_iter().take(RECEIPT_EDU_MAX) {
             // One room's trouble is not that of the others.
             let of_room = async {
                 let ReceiptsOfRoom { read: receipts } = read(&receipts)?;
                 self.only_allowed(origin, &room).await?;
-                for (user, receipt) in receipts {
-                    self.receive_receipt(origin, (&room, &user), receipt).await?;
+                let mut outcome = Ok(());
+                for (user, receipt) in receipts.into_iter().take(left) {
+                    left -= 1;
+                    outcome = graver(outcome, self.receive_receipt(origin, (&room, &user), receipt).await);
+                    tokio::task::consume_budget().await;
                 }
-                Ok(())
+                outcome
             };
             outcome = graver(outcome, of_room.await);
         }
@@ -231,26 +235,43 @@ impl Federation {
         if !self.ephemeral.has_presence() {
             return Ok(());
         }
-        let mut outcome = Ok(());
-        for Presence { user_id, presence: said, last_active_ago, status_msg } in presence.push {
+        let (mut outcome, shared) = (Ok(()), self.shared_rooms(origin).await?);
+        for Presence { user_id, presence: said, last_active_ago, status_msg } in
+            presence.push.into_iter().take(PRESENCE_EDU_USERS_MAX)
+        {
             let of_user = async {
                 only_of(origin, &user_id)?;
-                if self.is_met(origin, &user_id).await? {
+                if self.is_in_one(&shared, &user_id).await? {
                     let presence = RemotePresence { said, last_active_ago, status_msg };
                     self.ephemeral.receive_presence(&user_id, presence).await?;
                 }
                 Ok(())
             };
             outcome = graver(outcome, of_user.await);
+            tokio::task::consume_budget().await;
         }
         outcome
     }
 
     /// Whether a user of `origin` is in a room with one of ours: nobody here cares for others.
     async fn is_met(&self, origin: &ServerName, user: &UserId) -> Result<bool, StoreError> {
+        self.is_in_one(&self.shared_rooms(origin).await?, user).await
+    }
+
+    /// The rooms in which `origin` and this server are.
+    async fn shared_rooms(&self, origin: &ServerName) -> Result<Vec<OwnedRoomId>, StoreError> {
         let rooms = self.log.subscriptions(&Audience::Server(origin.to_owned())).await?;
-        for (lane, interval) in rooms.latest() {
-            let (Lane::Egress(room), None) = (lane, interval.closed) else { continue };
+        let open = rooms.latest().filter(|(_, interval)| interval.closed.is_none());
+        Ok(open
+            .filter_map(|(lane, _)| match lane {
+                Lane::Egress(room) => Some(room.clone()),
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn is_in_one(&self, rooms: &[OwnedRoomId], user: &UserId) -> Result<bool, StoreError> {
+        for room in rooms {
             let is_joined = self.history.current_members(room).await?.is_joined(user);
             if is_joined
                 || self.history.is_partial(room).await? && self.history.may_be_joined(room, user).await?

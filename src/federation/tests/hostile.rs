@@ -10,8 +10,10 @@ use crate::{
     federation::FederationError,
     history::{History, Status},
     keys::{canonical_text, parse_object},
+    limits::{PRESENCE_EDU_USERS_MAX, RECEIPT_EDU_MAX},
     log::Log,
     room::Graft,
+    types::{Fact, Lane, Position},
 };
 
 /// A room of alice's at a, with bob of the hostile server b in it.
@@ -406,6 +408,40 @@ async fn row_3_20_a_transaction_has_its_limits_and_one_answer() {
     let first = a.federation.receive(&b.name, transaction.clone()).await.unwrap();
     let again = Transaction { pdus: Vec::new(), ..transaction };
     assert_eq!(a.federation.receive(&b.name, again).await.unwrap(), first);
+}
+
+/// What one EDU lists has limits too: the first are taken, so that who keeps to the limit is heard.
+#[tokio::test]
+async fn row_3_20_what_an_edu_lists_has_its_limits() {
+    let (wire, room) = scene("12").await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let said = a.say("alice@a", &room, "read me").await.unwrap();
+    let edu = |kind: &str, content: Value| raw(&json!({ "edu_type": kind, "content": content }).to_string());
+    let bob = user("bob@b");
+    for (before, expected) in [(PRESENCE_EDU_USERS_MAX - 1, true), (PRESENCE_EDU_USERS_MAX, false)] {
+        let made_up = (0..before).map(|n| json!({ "user_id": format!("@u{n}:b.org"), "presence": "online" }));
+        let status = before.to_string();
+        let bobs = json!({ "user_id": bob, "presence": "online", "status_msg": status });
+        let push: Vec<Value> = made_up.chain([bobs]).collect();
+        a.federation.receive_edus(&b.name, &[edu("m.presence", json!({ "push": push }))]).await.unwrap();
+        let seen = a.federation.ephemeral.presence(&bob);
+        assert_eq!(seen.status_msg.as_deref() == Some(&*status), expected);
+    }
+    let receipt = json!({ "event_ids": [said], "data": { "ts": 1 } });
+    let is_read = async || {
+        let lane = Lane::Room(room.clone());
+        let facts = a.federation.log.registers(&lane, Position::ZERO, Position::MAX).await.unwrap();
+        facts.iter().any(|(_, fact)| matches!(fact, Fact::Receipt { user_id, .. } if *user_id == bob))
+    };
+    for (before, expected) in [(RECEIPT_EDU_MAX, false), (RECEIPT_EDU_MAX - 1, true)] {
+        // Users come in their order, of which bob is the last.
+        let mut read: serde_json::Map<String, Value> =
+            (0..before).map(|n| (format!("@a{n}:b.org"), receipt.clone())).collect();
+        read.insert(bob.to_string(), receipt.clone());
+        let content = json!({ room.as_str(): { "m.read": read } });
+        a.federation.receive_edus(&b.name, &[edu("m.receipt", content)]).await.unwrap();
+        assert_eq!(is_read().await, expected, "after {before} others");
+    }
 }
 
 #[tokio::test]

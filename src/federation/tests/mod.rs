@@ -245,7 +245,7 @@ impl Node {
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), Default::default());
         let stopping = CancellationToken::new();
         let ephemeral =
-            Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), false, (&tasks, stopping));
+            Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), true, (&tasks, stopping));
         let rooms = Rooms::new(history.clone(), peers.clone(), ports.clone(), Arc::new(Nameless), tasks);
         let federation = Federation::new(Neighbours {
             devices: Devices::new(log.clone(), ports.clone(), name.clone()),
