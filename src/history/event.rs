@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use ruma::{EventId, OwnedEventId, RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{
+    EventId, OwnedEventId, RoomVersionId, events::TimelineEventType, room_version_rules::RoomVersionRules,
+};
 use serde::{Deserialize, Serialize};
 
 use super::chains;
@@ -18,6 +20,8 @@ use crate::{
 };
 
 const FORMAT: u8 = 1;
+/// The type of events that say nothing and only follow others, as several servers send them.
+pub const DUMMY_EVENT: &str = "org.matrix.dummy_event";
 /// The reason why nothing is shown of an event that was taken into the timeline.
 const EXPIRED: &str = "expired";
 const HAS_STATES: u8 = 1;
@@ -123,6 +127,12 @@ impl StoredEvent {
     #[must_use]
     pub fn is_shown(&self) -> bool {
         matches!(self.status, Status::Timeline | Status::Backfilled) && !self.is_expired()
+    }
+
+    /// Whether it says anything.
+    #[must_use]
+    pub fn says_something(&self) -> bool {
+        *self.pdu.event_type() != TimelineEventType::from(DUMMY_EVENT)
     }
 
     /// Whether its content is gone because its time is over, or its sender wanted that.

@@ -200,7 +200,8 @@ impl Push {
         fold: &mut Fold,
         events: &[Arc<StoredEvent>],
     ) -> Result<(), PushError> {
-        for event in events.iter().filter(|event| event.is_shown()) {
+        // Who sends what says nothing has not spoken, nor read.
+        for event in events.iter().filter(|event| event.is_shown() && event.says_something()) {
             if let Some(target) = event.pdu.redacts() {
                 self.forget_redacted(fold, target).await?;
             }

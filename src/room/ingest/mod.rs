@@ -20,6 +20,7 @@ mod fetch;
 mod gaps;
 mod graft;
 mod later;
+mod merge;
 mod outlier;
 mod partial;
 mod redaction;
@@ -263,6 +264,9 @@ impl Rooms {
                 outcome => outcome.result(),
             };
             results.insert(id, result);
+        }
+        if matches!(way, Way::Live { .. }) {
+            self.merge_heads(room).await?;
         }
         if batch.row.partial && !self.is_here(room).await? {
             // There are no members to wait for any more.

@@ -1,0 +1,52 @@
+//! Rooms with many heads: events of ours that follow them.
+//!
+//! Whoever is in a room may send any number of events that all follow the same one. All of them are heads then, and the states after
+//! them are resolved for each event that comes: so a room with more than a few heads gets an event that says nothing. Other
+//! servers do it in the same way, and know its type.
+
+use ruma::{OwnedUserId, RoomId, events::TimelineEventType};
+use serde_json::value::RawValue;
+
+use crate::{
+    history::DUMMY_EVENT,
+    limits::{HEADS_MERGED_BY_MAX, HEADS_MERGED_OVER, HEADS_MERGERS_MAX},
+    room::{Message, RoomError, Rooms},
+    types::Membership,
+};
+
+impl Rooms {
+    /// Has a room with many heads have few, if a user of ours may speak in it.
+    pub(super) async fn merge_heads(&self, room: &RoomId) -> Result<(), RoomError> {
+        let history = &self.0.history;
+        let has_many = async || {
+            let row = history.room(room).await?;
+            Ok::<_, RoomError>(row.is_some_and(|row| !row.partial && row.heads.len() > HEADS_MERGED_OVER))
+        };
+        if !has_many().await? {
+            return Ok(());
+        }
+        let members = history.current_members(room).await?;
+        let ours = members.with(Membership::Join).filter(|user| history.is_local(user));
+        let ours: Vec<OwnedUserId> = ours.take(HEADS_MERGERS_MAX).cloned().collect();
+        let mut ours = ours.iter();
+        let Some(mut user) = ours.next() else { return Ok(()) };
+        for _ in 0..HEADS_MERGED_BY_MAX {
+            let (event_type, content) =
+                (TimelineEventType::from(DUMMY_EVENT), RawValue::from_string("{}".into()));
+            let content = content.map_err(|error| RoomError::BadState(error.to_string()))?;
+            match self.send(user, room, Message { event_type, content, txn: None }).await {
+                Ok(_) if has_many().await? => {}
+                Ok(_) => return Ok(()),
+                Err(RoomError::Store(error)) => return Err(RoomError::Store(error)),
+                Err(error) => {
+                    tracing::debug!(room.id = %room, %error, "{user} cannot merge the heads of {room}");
+                    match ours.next() {
+                        Some(next) => user = next,
+                        None => return Ok(()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
