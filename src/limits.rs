@@ -4,6 +4,7 @@
 
 mod delivery;
 mod finding;
+mod kept;
 mod media;
 mod oauth;
 mod unjudged;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use delivery::*;
 pub use finding::*;
+pub use kept::*;
 pub use media::*;
 pub use oauth::*;
 pub use unjudged::*;

@@ -50,6 +50,7 @@ pub use invites::{INVITE_PERMISSION, InvitePermission, Verdict};
 pub use link::Identity;
 pub use list_change::{DEVICE_CHANGES, ListChange, read_change, tell_people};
 pub use profile::ProfileField;
+pub use push_rules::check_push_rule;
 pub use register::{NewUser, Shown};
 pub use registration_token::RegistrationToken;
 pub use session::{NewDevice, NewSession, Session};

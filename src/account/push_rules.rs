@@ -5,8 +5,8 @@
 use ruma::{
     UserId,
     push::{
-        Action, ConditionalPushRule, ConditionalPushRuleInit, EventMatchConditionData, PushCondition,
-        RoomMemberCountConditionData, Ruleset, SoundTweakValue, Tweak,
+        Action, ConditionalPushRule, ConditionalPushRuleInit, EventMatchConditionData, NewPushRule,
+        PushCondition, RoomMemberCountConditionData, Ruleset, SoundTweakValue, Tweak,
     },
     uint,
 };
@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{AccountError, Accounts};
-use crate::store::StoreError;
+use crate::{
+    limits::{PUSH_CONDITIONS_MAX, PUSH_PATTERN_BYTES_MAX, PUSH_RULES_MAX},
+    store::StoreError,
+};
 
 const PUSH_RULES: &str = "m.push_rules";
 
@@ -59,6 +62,47 @@ impl Accounts {
             content.map(Some).map_err(|error| AccountError::Store(StoreError::engine(error)).into())
         })
         .await
+    }
+}
+
+/// Whether a rule may be set beside `rules`: every event that its user may be told of is held against it.
+///
+/// # Errors
+/// [`AccountError::Invalid`] when something in it is too long, [`AccountError::TooLarge`] when there are too many rules.
+pub fn check_push_rule(rules: &Ruleset, rule: &NewPushRule) -> Result<(), AccountError> {
+    let mut texts = vec![rule.rule_id()];
+    match rule {
+        NewPushRule::Content(rule) => texts.push(&rule.pattern),
+        NewPushRule::Override(rule) | NewPushRule::PostContent(rule) | NewPushRule::Underride(rule) => {
+            if rule.conditions.len() > PUSH_CONDITIONS_MAX {
+                return Err(AccountError::Invalid(format!(
+                    "A push rule may have {PUSH_CONDITIONS_MAX} conditions at most"
+                )));
+            }
+            texts.extend(rule.conditions.iter().flat_map(texts_of));
+        }
+        _ => {}
+    }
+    if texts.iter().any(|text| text.len() > PUSH_PATTERN_BYTES_MAX) {
+        return Err(AccountError::Invalid(format!(
+            "The id, patterns and keys of a push rule may have {PUSH_PATTERN_BYTES_MAX} bytes at most"
+        )));
+    }
+    let is_new = rules.get(rule.kind(), rule.rule_id()).is_none();
+    let count = || rules.iter().filter(|rule| !rule.is_server_default()).count();
+    match is_new && count() >= PUSH_RULES_MAX {
+        true => Err(AccountError::TooLarge("There are too many push rules")),
+        false => Ok(()),
+    }
+}
+
+/// What in a condition is looked for.
+fn texts_of(condition: &PushCondition) -> Vec<&str> {
+    match condition {
+        PushCondition::EventMatch(wanted) => vec![&wanted.key, &wanted.pattern],
+        PushCondition::EventPropertyIs(wanted) => vec![&wanted.key],
+        PushCondition::EventPropertyContains(wanted) => vec![&wanted.key],
+        _ => Vec::new(),
     }
 }
 

@@ -13,33 +13,22 @@ use ruma::{
             power_levels::RoomPowerLevelsEventContent,
         },
     },
-    push::{Action, FlattenedJson, PushConditionPowerLevelsCtx, PushConditionRoomCtx},
+    push::{Action, PushConditionPowerLevelsCtx, PushConditionRoomCtx},
     room_version_rules::RoomPowerLevelsRules,
-    serde::Raw,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::Deserialize;
 
-use super::{Person, Push, PushError};
+use super::{
+    Person, Push, PushError,
+    rules::{Meter, first_match},
+    seen::Seen,
+};
 use crate::{
     dag::{Pdu, StateId, StateKey},
     history::{RoomRow, StoredEvent},
     store::StoreError,
     types::{Fact, Lane, RegisterKey},
 };
-
-/// An event as the rules look at it.
-#[derive(Serialize)]
-struct Seen<'a> {
-    content: &'a RawValue,
-    event_id: &'a str,
-    room_id: &'a str,
-    sender: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state_key: Option<&'a str>,
-    #[serde(rename = "type")]
-    event_type: String,
-}
 
 /// A room as the rules of one user look at it, good for events that follow the same state.
 pub(super) struct RoomContext {
@@ -75,29 +64,18 @@ impl Push {
         let state = event.states.map_or(StateId::EMPTY, |states| states.before);
         let known = self.context(user, pdu.room_id(), state).await?;
         let seen = self.seen(pdu)?;
-        for rule in &person.rules {
-            if rule.applies(&seen, &known.context).await {
-                return Ok(rule.actions().to_vec());
-            }
-        }
-        Ok(Vec::new())
+        // Who has many events judged that are quick to judge gives others their turn too.
+        tokio::task::coop::consume_budget().await;
+        let found = first_match(&person.rules, &seen, &known.context, &mut Meter::default()).await;
+        Ok(found.map(|rule| rule.actions().to_vec()).unwrap_or_default())
     }
 
     /// An event as rules look at it.
-    fn seen(&self, pdu: &Pdu) -> Result<Arc<FlattenedJson>, StoreError> {
+    fn seen(&self, pdu: &Pdu) -> Result<Arc<Seen>, StoreError> {
         if let Some(known) = self.0.seen.get(pdu.event_id()) {
             return Ok(known);
         }
-        let seen = Seen {
-            content: pdu.content(),
-            event_id: pdu.event_id().as_str(),
-            room_id: pdu.room_id().as_str(),
-            sender: pdu.sender().as_str(),
-            state_key: pdu.state_key(),
-            event_type: pdu.event_type().to_string(),
-        };
-        let seen = Raw::<()>::from_json(to_raw_value(&seen).map_err(StoreError::engine)?);
-        let seen = Arc::new(FlattenedJson::from_raw(&seen));
+        let seen = Arc::new(Seen::new(pdu)?);
         self.0.seen.insert(pdu.event_id().to_owned(), seen.clone());
         Ok(seen)
     }

@@ -7,16 +7,19 @@
 
 mod badge;
 mod evaluate;
+mod glob;
 mod notice;
 mod notifications;
 mod person;
 mod pusher;
+mod rules;
+mod seen;
 mod unread;
 
 use std::{fmt, sync::Arc};
 
 use quick_cache::sync::Cache;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, push::FlattenedJson};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 pub use notice::Notice;
 pub use notifications::Notification;
@@ -64,7 +67,7 @@ struct Inner {
     /// With the position up to which nothing has changed them.
     people: Cache<OwnedUserId, (Arc<Person>, Position)>,
     /// Events as rules look at them: everybody in a room looks at the same ones at about the same time.
-    seen: Cache<OwnedEventId, Arc<FlattenedJson>>,
+    seen: Cache<OwnedEventId, Arc<seen::Seen>>,
     contexts: Cache<(OwnedUserId, OwnedRoomId), Arc<evaluate::RoomContext>>,
     unread: Cache<(OwnedUserId, OwnedRoomId), Arc<unread::Fold>>,
     badges: Cache<OwnedUserId, Arc<badge::Badge>>,

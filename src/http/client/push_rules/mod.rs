@@ -51,3 +51,6 @@ fn refused(error: &InsertPushRuleError) -> Failure {
         other => Failure::invalid_param(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

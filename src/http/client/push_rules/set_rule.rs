@@ -8,7 +8,7 @@ use ruma::{
 };
 
 use crate::{
-    account::Caller,
+    account::{Caller, check_push_rule},
     http::{App, Failure},
 };
 
@@ -25,6 +25,7 @@ fn place(rules: &mut Ruleset, request: &Request) -> Result<(), Failure> {
     if after == Some(id) || before == Some(id) {
         return Err(super::no_rule());
     }
+    check_push_rule(rules, rule)?;
     let known = rules.get(kind.clone(), id).map(|known| known.enabled());
     let is_moved = known.is_some() && (after.is_some() || before.is_some());
     // The server's own cannot be taken out; that they have their place is told below.
