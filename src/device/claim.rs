@@ -13,7 +13,7 @@ use super::{
     rows::{FALLBACK_KEYS, KEY_COUNTS, KeyCounts, ONE_TIME_KEY_IDS, ONE_TIME_KEYS, OneTimeKeyRow},
 };
 use crate::{
-    limits::DEVICE_ATTEMPTS_MAX,
+    limits::{DEVICE_ATTEMPTS_MAX, KEYS_ASKED_MAX, KEYS_CLAIMED_AT_ONCE},
     log::Commit,
     store::{Scan, StoreError},
 };
@@ -43,11 +43,12 @@ impl Devices {
     /// gets the same one-time key.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When too many devices are named, or the store fails.
     pub async fn claim_keys(
         &self,
         wanted: &BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
     ) -> Result<ClaimedKeys, DeviceError> {
+        check_asked(wanted.values().map(BTreeMap::len))?;
         let mut claimed = ClaimedKeys::default();
         let mut local = Vec::new();
         for (user, devices) in wanted {
@@ -61,20 +62,34 @@ impl Devices {
                 algorithm: algorithm.to_string(),
             }));
         }
-        if local.is_empty() {
-            return Ok(claimed);
+        let local = self.with_keys(local).await?;
+        // Some at a time, so that others have their turn in between.
+        for some in local.chunks(KEYS_CLAIMED_AT_ONCE) {
+            for (user, devices) in self.claim_some(some).await? {
+                claimed.keys.entry(user).or_default().extend(devices);
+            }
         }
-        let owners = local.iter().map(|one| (&*one.user, &*one.device) as (&UserId, &DeviceId));
+        Ok(claimed)
+    }
+
+    /// Those of `wanted` that have ever had keys; whoever makes up names keeps nobody waiting.
+    async fn with_keys(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>, StoreError> {
+        let owners: Vec<_> = wanted.iter().map(|one| (one.user.clone(), one.device.clone())).collect();
+        let mut counts = self.log.db().rows(&KEY_COUNTS, &owners).await?.into_iter();
+        wanted.retain(|_| counts.next().flatten().is_some());
+        Ok(wanted)
+    }
+
+    async fn claim_some(&self, wanted: &[Wanted]) -> Result<KeysByDevice, DeviceError> {
+        let owners = wanted.iter().map(|one| (&*one.user, &*one.device) as (&UserId, &DeviceId));
         let _turns = self.turns.take(owners).await;
         for _ in 0..DEVICE_ATTEMPTS_MAX {
-            let (commit, keys) = self.plan_claim(&local).await?;
+            let (commit, keys) = self.plan_claim(wanted).await?;
             if commit.is_empty() {
-                claimed.keys = keys;
-                return Ok(claimed);
+                return Ok(keys);
             }
             if let Attempt::Done = self.attempt(commit).await? {
-                claimed.keys = keys;
-                return Ok(claimed);
+                return Ok(keys);
             }
         }
         Err(DeviceError::Contended)
@@ -141,6 +156,18 @@ impl Devices {
             Self::tell_counts(commit, &one.user, &one.device);
         }
         Ok(Some((row.key_id, row.key)))
+    }
+}
+
+/// Refuses a request that names too many users and devices; for each user, how many devices it names.
+///
+/// # Errors
+/// [`DeviceError::TooLarge`].
+pub fn check_asked(mut devices: impl Iterator<Item = usize>) -> Result<(), DeviceError> {
+    // A user without a device is a name too.
+    match devices.try_fold(0, |sum, count| Some(sum + count.max(1)).filter(|sum| *sum <= KEYS_ASKED_MAX)) {
+        Some(_) => Ok(()),
+        None => Err(DeviceError::TooLarge),
     }
 }
 

@@ -10,10 +10,12 @@ use ruma::{
 
 use super::{
     DeviceError, Devices,
+    claim::check_asked,
     object::{parse, to_raw},
     shown::{read_signatures, sign_only_key, signatures_of},
 };
 use crate::{
+    limits::KEYS_READ_AT_ONCE,
     store::Scan,
     types::{Fact, Lane, RegisterKey},
 };
@@ -38,34 +40,49 @@ impl Devices {
     /// them: with the signatures by their own keys and by the viewer's.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When too many users and devices are named, or the store fails.
     pub async fn query_keys(
         &self,
         viewer: Option<&UserId>,
         wanted: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
     ) -> Result<QueriedKeys, DeviceError> {
+        check_asked(wanted.values().map(Vec::len))?;
         let mut queried = QueriedKeys::default();
         let (local, remote): (Vec<_>, Vec<_>) = wanted.iter().partition(|(user, _)| self.is_local(user));
         queried.unreachable = remote.iter().map(|(user, _)| user.server_name().to_owned()).collect();
-        let users: Vec<&OwnedUserId> = local.iter().map(|(user, _)| *user).collect();
-        for (shown, (user, devices)) in self.shown(&users).await?.into_iter().zip(local) {
-            let is_wanted = |device: &OwnedDeviceId| devices.is_empty() || devices.contains(device);
-            let keys = shown.devices.iter().filter(|(device, _)| is_wanted(device));
-            let keys = keys.map(|(device, keys)| (device.clone(), keys.clone())).collect();
-            queried.device_keys.insert(user.clone(), keys);
-            let put = |place: &mut BTreeMap<_, _>, key: &Option<Raw<CrossSigningKey>>| {
-                place.extend(key.iter().map(|key| (user.clone(), key.clone())));
-            };
-            put(&mut queried.master_keys, &shown.master);
-            put(&mut queried.self_signing_keys, &shown.self_signing);
-            if viewer == Some(&**user) {
-                put(&mut queried.user_signing_keys, &shown.user_signing);
-            }
+        for some in local.chunks(KEYS_READ_AT_ONCE) {
+            self.read_some(viewer, some, &mut queried).await?;
         }
         if let Some(viewer) = viewer {
             self.sign_for(viewer, &mut queried, true).await?;
         }
         Ok(queried)
+    }
+
+    /// Adds the keys of some local users.
+    async fn read_some(
+        &self,
+        viewer: Option<&UserId>,
+        wanted: &[(&OwnedUserId, &Vec<OwnedDeviceId>)],
+        queried: &mut QueriedKeys,
+    ) -> Result<(), DeviceError> {
+        let users: Vec<&OwnedUserId> = wanted.iter().map(|(user, _)| *user).collect();
+        for (shown, (user, devices)) in self.shown(&users).await?.into_iter().zip(wanted) {
+            let devices: BTreeSet<&OwnedDeviceId> = devices.iter().collect();
+            let is_wanted = |device: &OwnedDeviceId| devices.is_empty() || devices.contains(device);
+            let keys = shown.devices.iter().filter(|(device, _)| is_wanted(device));
+            let keys = keys.map(|(device, keys)| (device.clone(), keys.clone())).collect();
+            queried.device_keys.insert((*user).clone(), keys);
+            let put = |place: &mut BTreeMap<_, _>, key: &Option<Raw<CrossSigningKey>>| {
+                place.extend(key.iter().map(|key| ((*user).clone(), key.clone())));
+            };
+            put(&mut queried.master_keys, &shown.master);
+            put(&mut queried.self_signing_keys, &shown.self_signing);
+            if viewer == Some(&***user) {
+                put(&mut queried.user_signing_keys, &shown.user_signing);
+            }
+        }
+        Ok(())
     }
 
     /// Adds to the master keys of users of other servers what `viewer` has signed them with.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Federation, FederationError};
 use crate::{
     account::AccountError,
-    device::{ClaimedKeys, QueriedKeys},
+    device::{ClaimedKeys, QueriedKeys, check_asked},
     log::Direction,
 };
 
@@ -144,12 +144,13 @@ impl Federation {
     /// The keys of local users, for `origin`; others are left out.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When too many users and devices are named, or the store fails.
     pub async fn keys(
         &self,
         origin: &ServerName,
         mut wanted: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
     ) -> Result<QueriedKeys, FederationError> {
+        check_asked(wanted.values().map(Vec::len))?;
         wanted.retain(|user, _| self.history.is_local(user));
         self.devices.note_asked(origin, wanted.keys()).await?;
         Ok(self.devices.query_keys(None, &wanted).await?)
@@ -158,11 +159,12 @@ impl Federation {
     /// One-time keys of local users; others are left out.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When too many devices are named, or the store fails.
     pub async fn claim_keys(
         &self,
         mut wanted: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
     ) -> Result<ClaimedKeys, FederationError> {
+        check_asked(wanted.values().map(BTreeMap::len))?;
         wanted.retain(|user, _| self.history.is_local(user));
         Ok(self.devices.claim_keys(&wanted).await?)
     }

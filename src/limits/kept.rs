@@ -15,3 +15,9 @@ pub const PUSH_PROPERTIES_MAX: usize = 1_000;
 pub const PUSH_LIST_MAX: usize = 4_000;
 /// Steps of matching after which others have their turn (ours; a step is a character or so, about 5 ns).
 pub const PUSH_STEPS_PER_TURN: usize = 16_384;
+/// Users and devices whose keys one request may ask for or claim (ours; as `TO_DEVICE_TARGETS_MAX`).
+pub const KEYS_ASKED_MAX: usize = 10_000;
+/// Devices whose keys are claimed in one commit (ours; requests about the same devices wait meanwhile).
+pub const KEYS_CLAIMED_AT_ONCE: usize = 100;
+/// Users whose keys are read in one go (ours; a user takes four scans).
+pub const KEYS_READ_AT_ONCE: usize = 100;

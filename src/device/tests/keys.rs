@@ -1,6 +1,9 @@
 //! Uploading, querying and claiming keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ruma::{OneTimeKeyAlgorithm, OwnedDeviceId, OwnedUserId};
 use serde_json::{Value, json};
@@ -8,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Identity, World, one_time_keys, user};
 use crate::{
     account::NewSession,
+    limits::KEYS_CLAIMED_AT_ONCE,
     types::{Cursor, Fact, Lane, Position, Reader},
 };
 
@@ -241,4 +245,35 @@ async fn keys_of_a_device_that_is_gone_are_refused() {
     let world = World::new().await;
     let bob = Identity::new("bob", "DEV");
     world.upload(&bob, json!({ "device_keys": bob.device_keys() })).await.unwrap_err();
+}
+
+/// Names that are made up neither wait for anybody nor keep anybody waiting.
+#[tokio::test(start_paused = true)]
+async fn who_claims_of_nobody_waits_for_nobody() {
+    let world = World::new().await;
+    let identity = world.log_in_with_keys("alice", "PHONE").await;
+    world.upload(&identity, one_time_keys(0..200)).await.unwrap();
+    let every: Vec<u64> = (0..10_000).collect();
+    let _all = world.devices.turns.take(&every).await;
+    let algorithm = || OneTimeKeyAlgorithm::SignedCurve25519;
+    let made_up = (0..500).map(|n| (OwnedDeviceId::from(format!("D{n}")), algorithm()));
+    let wanted = BTreeMap::from([
+        (user("alice"), made_up.collect()),
+        (user("nobody"), [("D".into(), algorithm())].into()),
+    ]);
+    let claiming = tokio::time::timeout(Duration::from_secs(1), world.devices.claim_keys(&wanted));
+    assert!(claiming.await.expect("nothing is waited for").unwrap().keys.is_empty());
+}
+
+#[tokio::test]
+async fn many_devices_get_their_keys_in_one_request() {
+    let world = World::new().await;
+    let mut wanted = BTreeMap::new();
+    for n in 0..KEYS_CLAIMED_AT_ONCE + 5 {
+        let identity = world.log_in_with_keys("alice", &format!("D{n}")).await;
+        world.upload(&identity, one_time_keys(0..1)).await.unwrap();
+        wanted.insert(identity.device.clone(), OneTimeKeyAlgorithm::SignedCurve25519);
+    }
+    let claimed = world.devices.claim_keys(&BTreeMap::from([(user("alice"), wanted)])).await.unwrap();
+    assert_eq!(claimed.keys[&user("alice")].len(), KEYS_CLAIMED_AT_ONCE + 5);
 }

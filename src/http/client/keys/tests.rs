@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{account::Registration, http::client::testing::Server, limits::KEYS_ASKED_MAX};
 
 /// Somebody who syncs.
 struct Watcher<'a> {
@@ -108,4 +108,25 @@ async fn what_is_empty_is_there_all_the_same() {
     for name in ["device_keys", "failures", "master_keys", "self_signing_keys", "user_signing_keys"] {
         assert_eq!(found[name], json!({}), "{name}");
     }
+}
+
+#[tokio::test]
+async fn requests_that_name_too_many_devices_are_refused() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let many = json!("413 M_TOO_LARGE");
+    let devices = |count: usize| (0..count).map(|n| (format!("D{n}"), json!("signed_curve25519")));
+    let claim = |count: usize| {
+        let devices: serde_json::Map<String, Value> = devices(count).collect();
+        json!({ "one_time_keys": { "@alice:localhost": devices } })
+    };
+    server.check(&alice, "POST /keys/claim", (claim(KEYS_ASKED_MAX + 1), many.clone())).await;
+    let none = json!({ "failures": {}, "one_time_keys": {} });
+    server.check(&alice, "POST /keys/claim", (claim(KEYS_ASKED_MAX), none)).await;
+    let users: serde_json::Map<String, Value> =
+        (0..=KEYS_ASKED_MAX).map(|n| (format!("@u{n}:localhost"), json!([]))).collect();
+    server.check(&alice, "POST /keys/query", (json!({ "device_keys": users }), many.clone())).await;
+    let named: Vec<String> = devices(KEYS_ASKED_MAX + 1).map(|(name, _)| name).collect();
+    let query = json!({ "device_keys": { "@alice:localhost": named } });
+    server.check(&alice, "POST /keys/query", (query, many)).await;
 }

@@ -1,9 +1,20 @@
 //! Questions of one server to another, on behalf of its users.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use ruma::{
+    OneTimeKeyAlgorithm, OwnedDeviceId,
+    api::federation::keys::{claim_keys, get_keys},
+    owned_user_id,
+};
 use serde_json::{Value, json};
 
 use super::Server;
-use crate::http::Wire;
+use crate::{
+    http::Wire,
+    limits::KEYS_ASKED_MAX,
+    peer::{Bounds, PeerError},
+};
 
 #[tokio::test]
 async fn users_look_into_other_servers() {
@@ -53,4 +64,24 @@ async fn keys_come_from_other_servers_and_dead_ones_are_named() {
     let found = b.met(&bob, "POST /keys/query", wanted).await;
     let failed: Vec<&String> = found["failures"].as_object().unwrap().keys().collect();
     assert_eq!(failed, ["a.org", "nowhere.org"]);
+}
+
+#[tokio::test]
+async fn servers_that_name_too_many_devices_are_refused() {
+    let wire = Wire::default();
+    let (a, b) = (Server::new("a.org", &wire).await, Server::new("b.org", &wire).await);
+    a.register("alice").await;
+    let bounds = Bounds::new(Duration::from_secs(5), 1 << 20);
+    let alice = owned_user_id!("@alice:a.org");
+    let is_refused = |error: PeerError| matches!(error, PeerError::Refused { status, .. } if status == 413);
+    for (count, refused) in [(KEYS_ASKED_MAX, false), (KEYS_ASKED_MAX + 1, true)] {
+        let devices: Vec<OwnedDeviceId> = (0..count).map(|n| format!("D{n}").into()).collect();
+        let named = devices.iter().map(|device| (device.clone(), OneTimeKeyAlgorithm::SignedCurve25519));
+        let claims = BTreeMap::from([(alice.clone(), named.collect())]);
+        let answer = b.app.peers.call(&a.name, claim_keys::v1::Request::new(claims), bounds).await;
+        assert_eq!(answer.is_err_and(is_refused), refused, "a claim of {count}");
+        let query = BTreeMap::from([(alice.clone(), devices)]);
+        let answer = b.app.peers.call(&a.name, get_keys::v1::Request::new(query), bounds).await;
+        assert_eq!(answer.is_err_and(is_refused), refused, "a query for {count}");
+    }
 }
