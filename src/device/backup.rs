@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use ruma::{OwnedRoomId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     limits::{
-        BACKUP_KEY_BYTES_MAX, BACKUP_KEYS_PER_REQUEST_MAX, DEVICE_ATTEMPTS_MAX, ID_BYTES_MAX, SCAN_ROWS_MAX,
+        BACKUP_AUTH_BYTES_MAX, BACKUP_KEY_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_KEYS_PAGE,
+        BACKUP_KEYS_PER_REQUEST_MAX, BACKUP_VERSIONS_MAX, DEVICE_ATTEMPTS_MAX, ID_BYTES_MAX,
     },
     log::Commit,
     store::{Key, Scan, StoreError},
@@ -22,6 +23,12 @@ use crate::{
 
 /// Keys by room and session.
 pub type BackupKeys = BTreeMap<OwnedRoomId, BTreeMap<String, Box<RawValue>>>;
+
+/// Keys of a backup that are read a page at a time: a backup may be larger than what should be in memory.
+#[derive(Clone, Debug)]
+pub struct BackupRange {
+    next: Option<(Key, Key)>,
+}
 
 /// A backup as its client described it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,20 +71,28 @@ impl Devices {
     /// Creates a backup, which becomes the current one, and gives its version.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When it or the number of backups is too large.
     pub async fn create_backup(
         &self,
         user: &UserId,
         algorithm: String,
         auth_data: Value,
     ) -> Result<String, DeviceError> {
+        check_auth(&algorithm, &auth_data)?;
         let row = BackupRow { auth: Some(BackupAuth { algorithm, auth_data }), etag: 0, count: 0 };
         for _ in 0..DEVICE_ATTEMPTS_MAX {
-            let newest = self.backup_rows(user, &BACKUPS.prefix(&(user.to_owned(),)), 1).await?;
-            let version = newest.first().map_or(1, |(version, _)| version + 1);
+            let known = self.backup_rows(user, None, BACKUP_VERSIONS_MAX).await?;
+            if known.iter().filter(|(_, row)| row.auth.is_some()).count() == BACKUP_VERSIONS_MAX {
+                return Err(DeviceError::TooLarge);
+            }
+            let version = known.first().map_or(1, |(version, _)| version + 1);
             let key = (user.to_owned(), version);
             let mut commit = Commit::new();
             commit.expect_absent(&BACKUPS, &key);
+            // From now on it is the new one which says what version comes next.
+            for (deleted, _) in known.iter().filter(|(_, row)| row.auth.is_none()) {
+                commit.delete(&BACKUPS, &(user.to_owned(), *deleted));
+            }
             commit.put(&BACKUPS, &key, &row);
             if let Attempt::Done = self.attempt(commit).await? {
                 return Ok(version.to_string());
@@ -107,13 +122,14 @@ impl Devices {
     /// Changes the `auth_data` of a backup.
     ///
     /// # Errors
-    /// When there is none of that version or the algorithm is another.
+    /// When there is none of that version, the algorithm is another, or the data is too large.
     pub async fn update_backup(
         &self,
         user: &UserId,
         version: &str,
         (algorithm, auth_data): (&str, &Value),
     ) -> Result<(), DeviceError> {
+        check_auth(algorithm, auth_data)?;
         for _ in 0..DEVICE_ATTEMPTS_MAX {
             let (version, before) = self.existing(user, version).await?;
             if before.auth.as_ref().is_none_or(|auth| auth.algorithm != algorithm) {
@@ -175,6 +191,9 @@ impl Devices {
                 after.etag = before.etag + 1;
                 commit.put(&BACKUP_KEYS, id, *key);
             }
+            if after.count > before.count.max(BACKUP_KEYS_MAX) {
+                return Err(DeviceError::TooLarge);
+            }
             if after == before {
                 return Ok(before.state());
             }
@@ -186,30 +205,49 @@ impl Devices {
         Err(DeviceError::Contended)
     }
 
-    /// The keys of a backup: all, those of a room, or the one of a session.
+    /// The key of a session, if it is in a backup.
     ///
     /// # Errors
     /// When there is no backup of that version.
-    pub async fn backup_keys(
+    pub async fn backup_key(
         &self,
         user: &UserId,
         version: &str,
-        of: (Option<&RoomId>, Option<&str>),
-    ) -> Result<BackupKeys, DeviceError> {
+        (room, session): (&RoomId, &str),
+    ) -> Result<Option<Box<RawValue>>, DeviceError> {
         let (version, _) = self.existing(user, version).await?;
-        let mut keys = BackupKeys::new();
-        let mut from = None;
-        loop {
-            let rows = self.key_rows(user, version, of, from.take()).await?;
-            let is_full = rows.len() == SCAN_ROWS_MAX;
-            from = rows.last().filter(|_| is_full).map(|(key, _)| BACKUP_KEYS.key(key).successor());
-            for ((.., room, session), key) in rows {
-                keys.entry(room).or_default().insert(session, key);
-            }
-            if from.is_none() {
-                return Ok(keys);
-            }
-        }
+        let key = (user.to_owned(), version, room.to_owned(), session.to_owned());
+        Ok(self.log.db().row(&BACKUP_KEYS, &key).await?)
+    }
+
+    /// The keys of a backup, or those of a room, to be read by [`Self::next_backup_keys`].
+    ///
+    /// # Errors
+    /// When there is no backup of that version.
+    pub async fn backup_range(
+        &self,
+        user: &UserId,
+        version: &str,
+        room: Option<&RoomId>,
+    ) -> Result<BackupRange, DeviceError> {
+        let (version, _) = self.existing(user, version).await?;
+        Ok(BackupRange { next: Some(key_range(user, version, (room, None))) })
+    }
+
+    /// The next keys of a range: room, session and key, by room and session. There are none after the last.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn next_backup_keys(
+        &self,
+        range: &mut BackupRange,
+    ) -> Result<Vec<(OwnedRoomId, String, Box<RawValue>)>, DeviceError> {
+        let Some((from, to)) = range.next.take() else { return Ok(Vec::new()) };
+        let scan = Scan { from, to: to.clone(), reverse: false, limit: BACKUP_KEYS_PAGE };
+        let rows = self.log.db().scan(&BACKUP_KEYS, scan).await?;
+        let last = rows.last().filter(|_| rows.len() == BACKUP_KEYS_PAGE);
+        range.next = last.map(|(key, _)| (BACKUP_KEYS.key(key).successor(), to));
+        Ok(rows.into_iter().map(|((.., room, session), key)| (room, session, key)).collect())
     }
 
     /// Deletes keys of a backup: all, those of a room, or the one of a session.
@@ -225,15 +263,17 @@ impl Devices {
         let _turn = self.turns.take([(user, "backup")]).await;
         for _ in 0..DEVICE_ATTEMPTS_MAX {
             let (number, before) = self.existing(user, version).await?;
-            let keys = self.backup_keys(user, version, of).await?;
-            let gone: usize = keys.values().map(BTreeMap::len).sum();
+            let gone = match of {
+                (None, _) => before.count,
+                of => self.count_keys(key_range(user, number, of)).await?,
+            };
             if gone == 0 {
                 return Ok(before.state());
             }
             let mut commit = Commit::new();
             let (from, to) = key_range(user, number, of);
             commit.delete_range(from, to);
-            let count = before.count.saturating_sub(gone as u64);
+            let count = before.count.saturating_sub(gone);
             let after = BackupRow { count, etag: before.etag + 1, ..before.clone() };
             let state = after.state();
             if let Attempt::Done = self.change_backup(commit, user, number, (before, after)).await? {
@@ -241,6 +281,14 @@ impl Devices {
             }
         }
         Err(DeviceError::Contended)
+    }
+
+    async fn count_keys(&self, range: (Key, Key)) -> Result<u64, DeviceError> {
+        let (mut range, mut count) = (BackupRange { next: Some(range) }, 0);
+        while range.next.is_some() {
+            count += self.next_backup_keys(&mut range).await?.len() as u64;
+        }
+        Ok(count)
     }
 
     /// Commits, with the version's row as the one that all writers of the backup expect and rewrite.
@@ -257,10 +305,16 @@ impl Devices {
         self.attempt(commit).await
     }
 
-    /// The newest version that is not deleted.
+    /// The newest version that is not deleted. Mostly it is the newest of all.
     async fn current(&self, user: &UserId) -> Result<Option<(u64, BackupRow)>, StoreError> {
-        let rows = self.backup_rows(user, &BACKUPS.prefix(&(user.to_owned(),)), SCAN_ROWS_MAX).await?;
-        Ok(rows.into_iter().find(|(_, row)| row.auth.is_some()))
+        let mut below = None;
+        loop {
+            let rows = self.backup_rows(user, below, 1).await?;
+            match rows.into_iter().next() {
+                Some((version, row)) if row.auth.is_none() => below = Some(version),
+                other => return Ok(other),
+            }
+        }
     }
 
     /// A version that is not deleted.
@@ -285,29 +339,27 @@ impl Devices {
         }
     }
 
-    /// Versions with their rows, newest first.
+    /// Versions with their rows, newest first; those below one.
     async fn backup_rows(
         &self,
         user: &UserId,
-        prefix: &Key,
+        below: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, BackupRow)>, StoreError> {
-        debug_assert!(prefix == &BACKUPS.prefix(&(user.to_owned(),)), "the prefix of this user");
-        let scan = Scan { from: prefix.clone(), to: prefix.after_prefix(), reverse: true, limit };
-        let rows = self.log.db().scan(&BACKUPS, scan).await?;
+        let from = BACKUPS.prefix(&(user.to_owned(),));
+        let to = match below {
+            Some(version) => BACKUPS.key(&(user.to_owned(), version)),
+            None => from.after_prefix(),
+        };
+        let rows = self.log.db().scan(&BACKUPS, Scan { from, to, reverse: true, limit }).await?;
         Ok(rows.into_iter().map(|((_, version), row)| (version, row)).collect())
     }
+}
 
-    async fn key_rows(
-        &self,
-        user: &UserId,
-        version: u64,
-        of: (Option<&RoomId>, Option<&str>),
-        start: Option<Key>,
-    ) -> Result<Vec<((OwnedUserId, u64, OwnedRoomId, String), Box<RawValue>)>, StoreError> {
-        let (from, to) = key_range(user, version, of);
-        let from = start.unwrap_or(from);
-        self.log.db().scan(&BACKUP_KEYS, Scan { from, to, reverse: false, limit: SCAN_ROWS_MAX }).await
+fn check_auth(algorithm: &str, auth_data: &Value) -> Result<(), DeviceError> {
+    match algorithm.len() > ID_BYTES_MAX || auth_data.to_string().len() > BACKUP_AUTH_BYTES_MAX {
+        true => Err(DeviceError::TooLarge),
+        false => Ok(()),
     }
 }
 

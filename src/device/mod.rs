@@ -35,7 +35,7 @@ use std::{fmt, sync::Arc};
 use ruma::{DeviceId, OwnedServerName, UserId};
 use tokio::sync::Notify;
 
-pub use backup::{BackupInfo, BackupKeys, BackupState};
+pub use backup::{BackupInfo, BackupKeys, BackupRange, BackupState};
 pub use changes::{ListChanges, Span};
 pub use claim::{ClaimedKeys, check_asked};
 pub use cross_signing::{CrossSigningChange, CrossSigningKeys};

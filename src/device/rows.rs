@@ -40,7 +40,8 @@ pub(super) const CROSS_SIGNING_KEYS: Rows<(OwnedUserId, String), CanonicalJsonOb
 pub(super) const SIGNATURES: Rows<(OwnedUserId, OwnedUserId, String, String), String> =
     Rows::new(TableId::KeySignature);
 
-/// Backups by user and version; deleted ones stay as tombstones, so that no version is used twice.
+/// Backups by user and version; deleted ones stay as tombstones until there is a newer one, so that no version is used
+/// twice.
 pub(super) const BACKUPS: Rows<(OwnedUserId, u64), BackupRow> = Rows::new(TableId::BackupVersion);
 
 /// The keys of a backup by version, room and session.

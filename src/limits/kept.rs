@@ -21,3 +21,11 @@ pub const KEYS_ASKED_MAX: usize = 10_000;
 pub const KEYS_CLAIMED_AT_ONCE: usize = 100;
 /// Users whose keys are read in one go (ours; a user takes four scans).
 pub const KEYS_READ_AT_ONCE: usize = 100;
+/// Largest `auth_data` of a key backup, in bytes of JSON (ours; clients write about 1 KiB).
+pub const BACKUP_AUTH_BYTES_MAX: usize = 64 << 10;
+/// Key backups of a user that are not deleted (ours; clients delete the old ones when they make another).
+pub const BACKUP_VERSIONS_MAX: usize = 100;
+/// Keys in a backup (ours; an old account in large rooms has about 100,000).
+pub const BACKUP_KEYS_MAX: u64 = 1_000_000;
+/// Keys of a backup that are in memory at a time when they are read (ours; mostly about 350 KiB).
+pub const BACKUP_KEYS_PAGE: usize = 500;

@@ -1,10 +1,15 @@
 //! Key backups.
 
-use ruma::owned_room_id;
+use ruma::{RoomId, owned_room_id};
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{World, user};
-use crate::device::{BackupKeys, BackupState, DeviceError};
+use crate::{
+    device::{BackupKeys, BackupState, DeviceError},
+    limits::{BACKUP_AUTH_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_KEYS_PAGE, BACKUP_VERSIONS_MAX},
+    log::Commit,
+    store::{Scan, table::TableId},
+};
 
 fn key(verified: bool, index: u64, forwarded: u64) -> Value {
     json!({
@@ -36,7 +41,23 @@ async fn put(
 }
 
 async fn stored(world: &World, version: &str) -> Value {
-    json!(world.devices.backup_keys(&user("a"), version, (None, None)).await.unwrap())
+    json!(read(world, version, None).await.unwrap())
+}
+
+/// The keys of a backup or of a room in it.
+async fn read(world: &World, version: &str, room: Option<&RoomId>) -> Result<BackupKeys, DeviceError> {
+    let mut range = world.devices.backup_range(&user("a"), version, room).await?;
+    let mut keys = BackupKeys::new();
+    loop {
+        let page = world.devices.next_backup_keys(&mut range).await?;
+        assert!(page.len() <= BACKUP_KEYS_PAGE);
+        if page.is_empty() {
+            return Ok(keys);
+        }
+        for (room, session, key) in page {
+            keys.entry(room).or_default().insert(session, key);
+        }
+    }
 }
 
 /// Stores `first`, then `second` for the same session, and says which is there.
@@ -78,8 +99,11 @@ async fn keys_are_read_and_deleted_by_backup_room_and_session() {
     assert_eq!(state.count, 4);
     let a = user("a");
     let (room_a, room_b) = (owned_room_id!("!a:here"), owned_room_id!("!b:here"));
-    let of_b = world.devices.backup_keys(&a, &version, (Some(&room_b), Some("1"))).await.unwrap();
-    assert_eq!(json!(of_b), json!({ "!b:here": { "1": k() } }));
+    let of_b = read(&world, &version, Some(&room_b)).await.unwrap();
+    assert_eq!(json!(of_b), json!({ "!b:here": { "1": k(), "12": k() } }));
+    let one = world.devices.backup_key(&a, &version, (&room_b, "1")).await.unwrap();
+    assert_eq!(json!(one), k());
+    assert!(world.devices.backup_key(&a, &version, (&room_b, "2")).await.unwrap().is_none());
     let gone = world.devices.delete_backup_keys(&a, &version, (Some(&room_b), Some("1"))).await.unwrap();
     assert_eq!(gone.count, 3);
     let again = world.devices.delete_backup_keys(&a, &version, (Some(&room_b), Some("1"))).await.unwrap();
@@ -107,7 +131,7 @@ async fn only_the_current_version_is_written_to() {
     for version in [second.as_str(), "x", "99"] {
         assert!(matches!(put(&world, version, &entry()).await, Err(DeviceError::NotFound(_))), "{version}");
         world.devices.backup(&a, version).await.unwrap_err();
-        world.devices.backup_keys(&a, version, (None, None)).await.unwrap_err();
+        read(&world, version, None).await.unwrap_err();
         world.devices.delete_backup(&a, version).await.unwrap_err();
     }
     assert_eq!(world.devices.latest_backup(&a).await.unwrap().version, first);
@@ -158,4 +182,72 @@ async fn malformed_keys_are_refused() {
     let long = "s".repeat(300);
     put(&world, &version, &[("!r:here", &long, key(true, 0, 0))]).await.unwrap_err();
     assert_eq!(stored(&world, &version).await, json!({}));
+}
+
+#[tokio::test]
+async fn what_a_client_says_of_a_backup_is_bounded() {
+    let world = World::new().await;
+    let a = user("a");
+    let auth = |bytes: usize| json!({ "k": "x".repeat(bytes - r#"{"k":""}"#.len()) });
+    let create = |bytes: usize| world.devices.create_backup(&a, "m.alg".into(), auth(bytes));
+    let version = create(BACKUP_AUTH_BYTES_MAX).await.unwrap();
+    assert!(matches!(create(BACKUP_AUTH_BYTES_MAX + 1).await, Err(DeviceError::TooLarge)));
+    let large = auth(BACKUP_AUTH_BYTES_MAX + 1);
+    let changed = world.devices.update_backup(&a, &version, ("m.alg", &large)).await;
+    assert!(matches!(changed, Err(DeviceError::TooLarge)));
+    let named = world.devices.create_backup(&a, "x".repeat(256), json!({})).await;
+    assert!(matches!(named, Err(DeviceError::TooLarge)));
+}
+
+#[tokio::test]
+async fn versions_are_bounded_and_deleted_ones_are_not_gathered() {
+    let world = World::new().await;
+    let a = user("a");
+    let rows = async || {
+        let from = crate::store::Key::new(TableId::BackupVersion, &(a.clone(),));
+        let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: 1_000 };
+        world.log.db().scan_many(&[scan]).await.unwrap()[0].len()
+    };
+    for number in 1..=BACKUP_VERSIONS_MAX as u64 + 10 {
+        let version = new_backup(&world).await;
+        assert_eq!(version, number.to_string(), "a version is never used again");
+        world.devices.delete_backup(&a, &version).await.unwrap();
+        assert_eq!(rows().await, 1);
+    }
+    world.devices.latest_backup(&a).await.unwrap_err();
+    for _ in 0..BACKUP_VERSIONS_MAX {
+        new_backup(&world).await;
+    }
+    let newest = world.devices.latest_backup(&a).await.unwrap().version;
+    let more = world.devices.create_backup(&a, "m.alg".into(), json!({})).await;
+    assert!(matches!(more, Err(DeviceError::TooLarge)));
+    world.devices.delete_backup(&a, &newest).await.unwrap();
+    new_backup(&world).await;
+}
+
+#[tokio::test]
+async fn the_keys_of_a_backup_are_bounded_and_read_page_by_page() {
+    let world = World::new().await;
+    let a = user("a");
+    let version = new_backup(&world).await;
+    let sessions: Vec<String> = (0..BACKUP_KEYS_PAGE * 2 + 1).map(|n| format!("s{n}")).collect();
+    let many: Vec<_> = sessions.iter().map(|session| ("!a:here", &**session, key(false, 0, 0))).collect();
+    put(&world, &version, &many).await.unwrap();
+    put(&world, &version, &[("!b:here", "s", key(false, 0, 0))]).await.unwrap();
+    let room = owned_room_id!("!a:here");
+    let found = read(&world, &version, Some(&room)).await.unwrap();
+    assert_eq!(found[&room].len(), sessions.len());
+    let left = world.devices.delete_backup_keys(&a, &version, (Some(&room), None)).await.unwrap();
+    assert_eq!(left.count, 1);
+    // A backup that is full takes no new keys, but better ones.
+    let number: u64 = version.parse().unwrap();
+    let place = (a.clone(), number);
+    let mut row = world.log.db().row(&crate::device::rows::BACKUPS, &place).await.unwrap().unwrap();
+    row.count = BACKUP_KEYS_MAX;
+    let mut commit = Commit::new();
+    commit.put(&crate::device::rows::BACKUPS, &place, &row);
+    world.log.commit(commit).await.unwrap();
+    let more = put(&world, &version, &[("!b:here", "t", key(false, 0, 0))]).await;
+    assert!(matches!(more, Err(DeviceError::TooLarge)));
+    put(&world, &version, &[("!b:here", "s", key(true, 0, 0))]).await.unwrap();
 }

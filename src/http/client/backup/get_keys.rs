@@ -2,18 +2,16 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keyskeys>
 
-use ruma::api::client::backup::{RoomKeyBackup, get_backup_keys::v3};
+use axum::response::Response;
+use ruma::api::client::backup::get_backup_keys::v3;
 
-use super::typed_keys;
-use crate::{
-    account::Caller,
-    http::{App, Failure},
-};
+use super::reading::{Shape, answer};
+use crate::http::{App, Call, Failure, call::Given};
 
 /// Reads keys from a backup.
-pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
-    let of = (None, None);
-    let keys = app.devices.backup_keys(&caller.user_id, &request.version, of).await?;
-    let rooms = keys.into_iter().map(|(room, keys)| (room, RoomKeyBackup::new(typed_keys(keys)))).collect();
-    Ok(v3::Response::new(rooms))
+pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let Given { caller, request, .. } = call.decode::<v3::Request>()?;
+    let caller = caller.ok_or_else(Failure::missing_token)?;
+    let keys = app.devices.backup_range(&caller.user_id, &request.version, None).await?;
+    answer(&app, keys, Shape::Rooms).await
 }

@@ -11,8 +11,8 @@ use crate::{
 
 /// Reads the key of a session from a backup.
 pub(super) async fn handle(app: App, caller: Caller, request: v3::Request) -> Result<v3::Response, Failure> {
-    let of = (Some(&*request.room_id), Some(request.session_id.as_str()));
-    let keys = app.devices.backup_keys(&caller.user_id, &request.version, of).await?;
-    let key = keys.into_values().flatten().next().ok_or_else(|| Failure::not_found("No such key"))?;
-    Ok(v3::Response::new(Raw::from_json(key.1)))
+    let of = (&*request.room_id, request.session_id.as_str());
+    let key = app.devices.backup_key(&caller.user_id, &request.version, of).await?;
+    let key = key.ok_or_else(|| Failure::not_found("No such key"))?;
+    Ok(v3::Response::new(Raw::from_json(key)))
 }

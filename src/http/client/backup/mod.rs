@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use http::Method;
 use ruma::{
     UInt,
-    api::client::backup::{BackupAlgorithm, KeyBackupData},
+    api::{
+        Metadata,
+        client::backup::{BackupAlgorithm, KeyBackupData, get_backup_keys, get_backup_keys_for_room},
+        path_builder::PathBuilder,
+    },
     serde::Raw,
 };
 use serde::Deserialize;
@@ -12,7 +17,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     device::{BackupInfo, BackupState},
-    http::{Failure, Routes},
+    http::{Access, Failure, Routes},
 };
 
 mod create_version;
@@ -28,6 +33,7 @@ mod latest_version;
 mod put_keys;
 mod put_keys_room;
 mod put_keys_session;
+mod reading;
 mod update_version;
 
 /// Adds the endpoints of this area.
@@ -40,8 +46,12 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(put_keys::handle);
     routes.add(put_keys_room::handle);
     routes.add(put_keys_session::handle);
-    routes.add(get_keys::handle);
-    routes.add(get_keys_room::handle);
+    for path in get_backup_keys::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::GET, path, Access::Required, get_keys::handle);
+    }
+    for path in get_backup_keys_for_room::v3::Request::PATH_BUILDER.all_paths() {
+        routes.raw(Method::GET, path, Access::Required, get_keys_room::handle);
+    }
     routes.add(get_keys_session::handle);
     routes.add(delete_keys::handle);
     routes.add(delete_keys_room::handle);
@@ -78,8 +88,4 @@ fn count(state: &BackupState) -> UInt {
 
 fn raw_keys(keys: BTreeMap<String, Raw<KeyBackupData>>) -> BTreeMap<String, Box<RawValue>> {
     keys.into_iter().map(|(session, key)| (session, key.into_json())).collect()
-}
-
-fn typed_keys(keys: BTreeMap<String, Box<RawValue>>) -> BTreeMap<String, Raw<KeyBackupData>> {
-    keys.into_iter().map(|(session, key)| (session, Raw::from_json(key))).collect()
 }

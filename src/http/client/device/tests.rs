@@ -10,6 +10,7 @@ use tower::ServiceExt;
 use crate::{
     account::{NewSession, NewUser},
     http::{App, Routes, client, tests::services},
+    limits::BACKUP_KEYS_PAGE,
 };
 
 const BASE: &str = "/_matrix/client/v3";
@@ -204,6 +205,36 @@ async fn backups_are_kept() {
     );
     phone.check("DELETE /room_keys/version/1", Value::Null, (200, json!({}))).await;
     phone.check("GET /room_keys/version/1", Value::Null, (404, json!("M_NOT_FOUND"))).await;
+}
+
+#[tokio::test]
+async fn the_keys_of_a_backup_are_one_object_over_many_pages() {
+    let [phone] = Client::new(&["PHONE"]).await.try_into().ok().unwrap();
+    let auth = json!({ "algorithm": "m.custom", "auth_data": {} });
+    phone.check("POST /room_keys/version", auth, (200, json!({ "version": "1" }))).await;
+    let all = "GET /room_keys/keys?version=1";
+    phone.check(all, Value::Null, (200, json!({ "rooms": {} }))).await;
+    let none = (200, json!({ "sessions": {} }));
+    phone.check("GET /room_keys/keys/!a:localhost?version=1", Value::Null, none).await;
+    let key = json!({
+        "first_message_index": 1, "forwarded_count": 0, "is_verified": true, "session_data": { "x": "y" },
+    });
+    let sessions = |count: usize| {
+        let sessions = (0..count).map(|n| (format!("\"s{n}\\"), key.clone()));
+        json!({ "sessions": sessions.collect::<serde_json::Map<_, _>>() })
+    };
+    for rooms in [
+        json!({ "!a:localhost": sessions(2), "!b:localhost": sessions(1) }),
+        json!({ "!a:localhost": sessions(2), "!b:localhost": sessions(BACKUP_KEYS_PAGE - 2) }),
+        json!({ "!a:localhost": sessions(BACKUP_KEYS_PAGE * 2), "!b:localhost": sessions(BACKUP_KEYS_PAGE) }),
+    ] {
+        let rooms = json!({ "rooms": rooms });
+        assert_eq!(phone.ask("PUT /room_keys/keys?version=1", rooms.clone()).await.0, 200);
+        phone.check(all, Value::Null, (200, rooms)).await;
+    }
+    let of_b = (200, sessions(BACKUP_KEYS_PAGE));
+    phone.check("GET /room_keys/keys/!b:localhost?version=1", Value::Null, of_b).await;
+    phone.check("GET /room_keys/keys?version=9", Value::Null, (404, json!("M_NOT_FOUND"))).await;
 }
 
 #[tokio::test]
