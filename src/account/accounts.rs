@@ -1,6 +1,9 @@
 //! The service: what it is made of, and whom a token stands for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use quick_cache::sync::Cache;
 use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId, api::client::uiaa::LoginTermsParams};
@@ -15,7 +18,9 @@ use super::{
     user::USERS,
 };
 use crate::{
-    limits::{ACCESS_TOKEN_LIFETIME, LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE, SCAN_ROWS_MAX},
+    limits::{
+        ACCESS_TOKEN_LIFETIME, ACCOUNT_DATA_USERS_MAX, LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE, SCAN_ROWS_MAX,
+    },
     log::Log,
     store::Scan,
     types::Ports,
@@ -104,6 +109,8 @@ pub struct Inner {
     pub(super) uia: Uia,
     pub(super) nonces: Nonces,
     pub(super) seen: Cache<(OwnedUserId, OwnedDeviceId), SeenMark>,
+    /// How many bytes of account data each user has at most.
+    pub(super) data_bytes: Cache<OwnedUserId, Arc<AtomicUsize>>,
 }
 
 impl std::ops::Deref for Accounts {
@@ -127,6 +134,7 @@ impl Accounts {
             uia: Uia::default(),
             nonces: Nonces::default(),
             seen: Cache::new(LAST_SEEN_MAX),
+            data_bytes: Cache::new(ACCOUNT_DATA_USERS_MAX),
         }))
     }
 

@@ -5,7 +5,7 @@
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::value::RawValue;
 
-use super::{AccountError, Accounts};
+use super::{AccountError, Accounts, measure::Growth};
 use crate::{
     limits::{
         ACCOUNT_ATTEMPTS_MAX, ACCOUNT_DATA_BYTES_MAX, ID_BYTES_MAX, PUSH_RULES_BYTES_MAX, SCAN_ROWS_MAX,
@@ -26,7 +26,8 @@ pub(super) const ACCOUNT_DATA: Rows<(OwnedUserId, String, String), Box<RawValue>
 type DataRow = ((OwnedUserId, String, String), Box<RawValue>);
 
 /// Types that only the server writes, through endpoints of their own.
-const MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
+const MANAGED: [&str; 2] = ["m.fully_read", PUSH_RULES];
+pub(super) const PUSH_RULES: &str = "m.push_rules";
 
 /// Account data to be set.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub struct DataChange {
 impl DataChange {
     fn check(&self) -> Result<(), AccountError> {
         let limit = match self.event_type.as_str() {
-            "m.push_rules" => PUSH_RULES_BYTES_MAX,
+            PUSH_RULES => PUSH_RULES_BYTES_MAX,
             _ => ACCOUNT_DATA_BYTES_MAX,
         };
         if self.content.get().len() > limit {
@@ -157,19 +158,22 @@ impl Accounts {
     /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3391>
     ///
     /// # Errors
-    /// When the type is one that the server manages, or the content is too large.
+    /// When the type is one that the server manages, or the content or all that the user keeps is too large.
     pub async fn set_data(&self, user: &UserId, change: DataChange) -> Result<(), AccountError> {
         if MANAGED.contains(&change.event_type.as_str()) {
             return Err(AccountError::ManagedType);
         }
+        change.check()?;
+        let room = change.room_id.as_deref();
         let mut commit = Commit::new();
-        match is_empty(&change.content) {
-            true => {
-                change.check()?;
-                // Told though nothing was there: a client waits for what it has set.
-                drop_data(&mut commit, user, (change.room_id.as_deref(), &change.event_type));
-            }
-            false => self.put_data(&mut commit, user, change)?,
+        if is_empty(&change.content) {
+            // Told though nothing was there: a client waits for what it has set.
+            drop_data(&mut commit, user, (room, &change.event_type));
+        } else {
+            let before = self.data(user, room, &change.event_type).await?;
+            let (bytes, before) = (change.content.get().len(), before.map(|before| before.get().len()));
+            self.check_growth(user, Growth { room, event_type: &change.event_type, bytes, before }).await?;
+            self.put_data(&mut commit, user, change)?;
         }
         Ok(self.log.commit(commit).await.map(|_| ())?)
     }
@@ -225,6 +229,12 @@ impl Accounts {
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let before = self.data(user, room, event_type).await?;
             let Some(content) = change(before.as_deref())? else { return Ok(()) };
+            // These have a bound of their own.
+            if event_type != PUSH_RULES {
+                let bytes = content.get().len();
+                let before = before.as_ref().map(|before| before.get().len());
+                self.check_growth(user, Growth { room, event_type, bytes, before }).await?;
+            }
             let mut commit = Commit::new();
             match &before {
                 Some(before) => commit.expect_equals(&ACCOUNT_DATA, &key, before),

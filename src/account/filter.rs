@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{AccountError, Accounts};
 use crate::{
-    limits::FILTER_BYTES_MAX,
+    limits::{FILTER_BYTES_MAX, FILTERS_MAX, FILTERS_TOTAL_BYTES_MAX},
     log::Commit,
     store::table::{Rows, TableId},
 };
@@ -20,7 +20,7 @@ impl Accounts {
     /// Keeps a filter; the same filter gets the same id.
     ///
     /// # Errors
-    /// When it is not a filter, or too large.
+    /// When it is not a filter, or it or all that the user keeps is too large.
     pub async fn store_filter(&self, user: &UserId, filter: &RawValue) -> Result<String, AccountError> {
         if filter.get().len() > FILTER_BYTES_MAX {
             return Err(AccountError::TooLarge("The filter is too large"));
@@ -31,6 +31,10 @@ impl Accounts {
         let id: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let key = (user.to_owned(), id.clone());
         if self.log.db().row(&FILTERS, &key).await?.is_none() {
+            let kept = self.measure(&FILTERS.prefix(&(user.to_owned(),))).await?;
+            if kept.rows >= FILTERS_MAX || kept.bytes + filter.get().len() > FILTERS_TOTAL_BYTES_MAX {
+                return Err(AccountError::TooLarge("There are too many filters"));
+            }
             let mut commit = Commit::new();
             commit.put(&FILTERS, &key, &filter.to_owned());
             self.log.commit(commit).await?;

@@ -22,6 +22,7 @@ mod invites;
 mod link;
 mod list_change;
 mod login_token;
+mod measure;
 mod openid;
 mod password;
 mod policy;

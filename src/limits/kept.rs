@@ -29,3 +29,16 @@ pub const BACKUP_VERSIONS_MAX: usize = 100;
 pub const BACKUP_KEYS_MAX: u64 = 1_000_000;
 /// Keys of a backup that are in memory at a time when they are read (ours; mostly about 350 KiB).
 pub const BACKUP_KEYS_PAGE: usize = 500;
+/// Types of account data in one place, global or a room (ours; clients use some tens, and a few for each device).
+pub const ACCOUNT_DATA_TYPES_MAX: usize = 1_000;
+/// All account data of a user but the push rules, in bytes with the names (ours; tags and read markers of 10,000 rooms are
+/// about 5 MiB).
+pub const ACCOUNT_DATA_TOTAL_BYTES_MAX: usize = 32 << 20;
+/// Users of whom is remembered how much account data they have at most (ours; about 100 bytes each).
+pub const ACCOUNT_DATA_USERS_MAX: usize = 20_000;
+/// Rows of a user that are in memory at a time when it is counted how many there are (ours).
+pub const COUNTED_ROWS_PAGE: usize = 100;
+/// Filters of a user (ours; clients make one, and the same one has the same id).
+pub const FILTERS_MAX: usize = 1_000;
+/// All filters of a user, in bytes (ours; filters are mostly shorter than 1 KiB).
+pub const FILTERS_TOTAL_BYTES_MAX: usize = 8 << 20;

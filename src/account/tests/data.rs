@@ -1,7 +1,7 @@
 //! Account data, tags, push rules, filters and profiles.
 
 use futures_util::future::join_all;
-use ruma::{OwnedUserId, owned_room_id, push::RuleKind};
+use ruma::{OwnedRoomId, OwnedUserId, owned_room_id, push::RuleKind};
 use serde_json::{
     Value, json,
     value::{RawValue, to_raw_value},
@@ -11,7 +11,13 @@ use super::{
     super::{AccountError, DataChange},
     World, outcome,
 };
-use crate::types::{Fact, Lane, Position};
+use crate::{
+    limits::{
+        ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, ACCOUNT_DATA_TYPES_MAX, FILTER_BYTES_MAX,
+        FILTERS_MAX, FILTERS_TOTAL_BYTES_MAX,
+    },
+    types::{Fact, Lane, Position},
+};
 
 fn raw(value: &Value) -> Box<RawValue> {
     to_raw_value(value).unwrap()
@@ -80,6 +86,85 @@ async fn account_data_has_bounds() {
         let result = world.accounts.set_data(&alice, global(event_type, &content)).await;
         assert_eq!(outcome(&result), expected, "{event_type:.20}");
     }
+}
+
+/// As many rows as `bytes` take, in rooms that nobody is in.
+async fn fill(world: &World, user: &OwnedUserId, bytes: usize) {
+    let content = raw(&json!({ "x": "x".repeat(ACCOUNT_DATA_BYTES_MAX - 100) }));
+    for n in 0..bytes / ACCOUNT_DATA_BYTES_MAX {
+        let room = OwnedRoomId::try_from(format!("!r{n}:here")).unwrap();
+        let change =
+            DataChange { room_id: Some(room), event_type: "m.x".to_owned(), content: content.clone() };
+        world.accounts.set_data(user, change).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_account_data_of_a_user_has_a_bound() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    fill(&world, &alice, ACCOUNT_DATA_TOTAL_BYTES_MAX).await;
+    let large = |n: usize| global("m.large", &json!({ "x": "x".repeat(n) }));
+    let set = async |user: &OwnedUserId, change| outcome(&world.accounts.set_data(user, change).await);
+    assert_eq!(set(&alice, large(50_000)).await, "too large");
+    assert_eq!(set(&bob, large(50_000)).await, "ok");
+    let room = owned_room_id!("!new:here");
+    let tag = ("u.x", Some(json!({ "x": "x".repeat(50_000) })));
+    assert_eq!(outcome(&world.accounts.set_tag(&alice, &room, tag).await), "too large");
+    // What is no more than before is taken, and so is a little, and so is more once there is less.
+    assert_eq!(set(&alice, global("m.small", &json!({ "x": 1 }))).await, "ok");
+    let master = |rules: &mut ruma::push::Ruleset| {
+        rules
+            .set_enabled(RuleKind::Override, ".m.rule.master", true)
+            .map_err(|_| AccountError::NotFound("rule"))
+    };
+    world.accounts.change_push_rules(&alice, master).await.unwrap();
+    let first = owned_room_id!("!r0:here");
+    let less = DataChange { room_id: Some(first), ..global("m.x", &json!({ "x": 1 })) };
+    assert_eq!(set(&alice, less).await, "ok");
+    assert_eq!(set(&alice, large(50_000)).await, "ok");
+    for n in 0..30 {
+        assert_eq!(
+            set(&alice, large(50_000 + n * 1_000)).await,
+            "ok",
+            "what is replaced is not counted twice"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_types_in_one_place_have_a_bound() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    for n in 0..ACCOUNT_DATA_TYPES_MAX {
+        world.accounts.set_data(&alice, global(&format!("m.x{n}"), &json!({ "x": 1 }))).await.unwrap();
+    }
+    let more = world.accounts.set_data(&alice, global("m.more", &json!({ "x": 1 }))).await;
+    assert_eq!(outcome(&more), "too large");
+    world.accounts.set_data(&alice, global("m.none", &json!({}))).await.unwrap();
+    world.accounts.set_data(&alice, global("m.x7", &json!({ "x": 10 }))).await.unwrap();
+    let room = owned_room_id!("!r:here");
+    world.accounts.set_tag(&alice, &room, ("u.x", Some(json!({})))).await.unwrap();
+    world.accounts.remove_data(&alice, None, "m.x8").await.unwrap();
+    world.accounts.set_data(&alice, global("m.more", &json!({ "x": 1 }))).await.unwrap();
+}
+
+#[tokio::test]
+async fn filters_have_a_bound() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let filter = |n: usize, bytes: usize| raw(&json!({ "n": n, "x": "x".repeat(bytes) }));
+    for n in 0..FILTERS_MAX {
+        world.accounts.store_filter(&alice, &filter(n, 0)).await.unwrap();
+    }
+    assert_eq!(outcome(&world.accounts.store_filter(&alice, &filter(FILTERS_MAX, 0)).await), "too large");
+    world.accounts.store_filter(&alice, &filter(7, 0)).await.unwrap();
+    let fit = FILTERS_TOTAL_BYTES_MAX / FILTER_BYTES_MAX;
+    for n in 0..fit {
+        world.accounts.store_filter(&bob, &filter(n, FILTER_BYTES_MAX - 100)).await.unwrap();
+    }
+    let more = world.accounts.store_filter(&bob, &filter(fit, FILTER_BYTES_MAX - 100)).await;
+    assert_eq!(outcome(&more), "too large");
 }
 
 #[tokio::test]
