@@ -64,19 +64,24 @@ impl Devices {
         Err(DeviceError::Contended)
     }
 
-    /// Removes all devices of `user` but `keep`.
+    /// Removes all devices of `user` but `keep` and the dehydrated one: nobody is logged in there, and whoever has lost
+    /// all others has their messages from it. It goes when another takes its place, when a client removes it, or with the
+    /// account.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3814>
     ///
     /// # Errors
     /// When the store fails.
     pub async fn remove_all(&self, user: &UserId, keep: Option<&DeviceId>) -> Result<(), DeviceError> {
-        let devices: Vec<OwnedDeviceId> = self
-            .list(user)
-            .await?
-            .into_iter()
-            .map(|(device, _)| device)
-            .filter(|device| keep != Some(device))
-            .collect();
+        let mut devices = self.device_ids(user).await?;
+        // Read after the list, so that one which is new in the list is known here.
+        let dehydrated = self.log.db().row(&DEHYDRATED, &(user.to_owned(),)).await?.map(|row| row.device_id);
+        devices.retain(|device| keep != Some(device) && dehydrated.as_ref() != Some(device));
         self.remove(user, &devices).await
+    }
+
+    async fn device_ids(&self, user: &UserId) -> Result<Vec<OwnedDeviceId>, DeviceError> {
+        Ok(self.list(user).await?.into_iter().map(|(device, _)| device).collect())
     }
 
     /// Removes all that this module and `push` know of a user who leaves for good: devices, cross-signing
@@ -85,7 +90,8 @@ impl Devices {
     /// # Errors
     /// When the store fails.
     pub async fn retire(&self, user: &UserId) -> Result<(), DeviceError> {
-        self.remove_all(user, None).await?;
+        let devices = self.device_ids(user).await?;
+        self.remove(user, &devices).await?;
         let _turn = self.turns.take([user]).await;
         let mut commit = Commit::new();
         let user = (user.to_owned(),);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ruma::to_device::DeviceIdOrAllDevices;
 use serde_json::{json, value::to_raw_value};
 
-use super::{Signer, World, one_time_keys, raw, user};
+use super::{Identity, Signer, World, one_time_keys, raw, upload, user};
 use crate::{
     account::{Accounts, DataChange},
-    device::{CrossSigningKeys, Sending},
+    device::{CrossSigningKeys, NewDehydrated, Sending},
     log::Commit,
     store::{Key, Scan, table::TableId},
     types::{Fact, Lane},
@@ -94,6 +94,45 @@ async fn a_message_to_a_device_that_is_being_removed_leaves_no_queue() {
         removed.unwrap();
         assert_eq!(rows_with(&world, &device).await, Vec::<String>::new());
     }
+}
+
+/// Gives `@bob` a dehydrated device with a message that waits for it.
+async fn dehydrate(world: &World) {
+    let asleep = Identity::new("bob", "ASLEEP");
+    let new = NewDehydrated {
+        device_id: asleep.device.clone(),
+        device_data: json!({ "secret": "x" }),
+        display_name: None,
+        keys: upload(&json!({ "device_keys": asleep.device_keys() })),
+    };
+    world.devices.dehydrate(&user("bob"), &new).await.unwrap();
+    let to = DeviceIdOrAllDevices::DeviceId(asleep.device.clone());
+    let messages = BTreeMap::from([(user("bob"), BTreeMap::from([(to, raw(&json!({})))]))]);
+    let sending = Sending { user: &user("bob"), device: "X".into(), event_type: "m.test", txn_id: "d" };
+    world.devices.send_to_device(&sending, &messages).await.unwrap();
+}
+
+/// Whoever logs out everywhere or resets a password may have nothing left but the dehydrated device.
+#[tokio::test]
+async fn the_dehydrated_device_stays_when_all_others_go() {
+    let world = World::new().await;
+    world.log_in_with_keys("bob", "PHONE").await;
+    world.log_in_with_keys("bob", "LAPTOP").await;
+    dehydrate(&world).await;
+    let bob = user("bob");
+    world.devices.remove_all(&bob, Some("PHONE".into())).await.unwrap();
+    world.devices.remove_all(&bob, None).await.unwrap();
+    let left = world.devices.list(&bob).await.unwrap().into_iter().map(|(device, _)| device);
+    assert_eq!(left.collect::<Vec<_>>(), ["ASLEEP"]);
+    let wanted = BTreeMap::from([(bob.clone(), Vec::new())]);
+    let shown = world.devices.query_keys(None, &wanted).await.unwrap().device_keys;
+    assert_eq!(shown[&bob].keys().collect::<Vec<_>>(), ["ASLEEP"], "others go on to write to it");
+    world.devices.dehydrated(&bob).await.unwrap();
+    let (events, _) = world.devices.dehydrated_events(&bob, "ASLEEP".into(), None).await.unwrap();
+    assert_eq!(events.len(), 1);
+    world.devices.retire(&bob).await.unwrap();
+    world.devices.dehydrated(&bob).await.unwrap_err();
+    assert_eq!(rows_with(&world, "ASLEEP").await, Vec::<String>::new());
 }
 
 #[tokio::test]
