@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// State that goes with the room; power levels go last.
-const CARRIED: [&str; 10] = [
+const CARRIED: [&str; 11] = [
     "m.room.join_rules",
     "m.room.name",
     "m.room.topic",
@@ -29,7 +29,10 @@ const CARRIED: [&str; 10] = [
     "m.room.server_acl",
     "m.room.policy",
     "m.room.pinned_events",
+    "m.room.retention",
 ];
+/// State about other rooms that goes with the room: the children of a space, and the spaces that it is in.
+const RELATED: [StateEventType; 2] = [StateEventType::SpaceChild, StateEventType::SpaceParent];
 
 /// What a room upgrade is to make.
 struct Plan<'a> {
@@ -183,8 +186,10 @@ impl Turn {
         }
         let history = self.rooms.0.history.clone();
         let state = old.base.as_ref().map_or(old.row.state, |base| base.state);
-        for event in history.state_events(state, Some(&StateEventType::SpaceChild)).await? {
-            self.carry(user, &event.pdu).await?;
+        for event_type in RELATED {
+            for event in history.state_events(state, Some(&event_type)).await? {
+                self.carry(user, &event.pdu).await?;
+            }
         }
         let members = history.members(&old.room_id, state).await?;
         for banned in members.with(Membership::Ban) {

@@ -304,6 +304,11 @@ async fn a_room_is_upgraded() {
         world.join("bob", &room).await.unwrap();
         world.rooms.ban(&user("alice"), &room, &user("mallory"), None).await.unwrap();
         world.set("alice", &room, "m.room.topic", json!({"topic": "T"})).await.unwrap();
+        world.set("alice", &room, "m.room.retention", json!({"max_lifetime": 86_400_000})).await.unwrap();
+        let related = [("m.space.child", "!child:a.org"), ("m.space.parent", "!space:a.org")];
+        for place in related {
+            world.set_at("alice", &room, place, json!({"via": ["a.org"]})).await.unwrap();
+        }
         world.rooms.put_alias(&user("alice"), "#a:a.org".try_into().unwrap(), &room).await.unwrap();
         world.set("alice", &room, "m.room.canonical_alias", json!({"alias": "#a:a.org"})).await.unwrap();
         let upgrade = |name: &'static str, version: &str| {
@@ -319,6 +324,11 @@ async fn a_room_is_upgraded() {
         assert_eq!(create["predecessor"].get("event_id").is_some(), to != "12");
         assert_eq!(create["room_version"], to);
         assert_eq!(world.now(&new, "m.room.topic", "").await["topic"], "T");
+        let retention = world.now(&new, "m.room.retention", "").await;
+        assert_eq!(retention["max_lifetime"], 86_400_000, "messages are to go in the new room too");
+        for (event_type, room) in related {
+            assert_eq!(world.now(&new, event_type, room).await["via"], json!(["a.org"]), "{event_type}");
+        }
         assert_eq!(world.now(&new, "m.room.join_rules", "").await["join_rule"], "public");
         assert_eq!(world.now(&new, "m.room.canonical_alias", "").await["alias"], "#a:a.org");
         assert_eq!(world.membership(&new, "mallory").await, Some(Membership::Ban));
