@@ -2,6 +2,7 @@
 //!
 //! Uses nothing.
 
+mod bodies;
 mod delivery;
 mod finding;
 mod kept;
@@ -11,6 +12,7 @@ mod unjudged;
 
 use std::time::Duration;
 
+pub use bodies::*;
 pub use delivery::*;
 pub use finding::*;
 pub use kept::*;
@@ -18,8 +20,6 @@ pub use media::*;
 pub use oauth::*;
 pub use unjudged::*;
 
-/// Largest body of an ordinary request, in bytes (ours; a whole key backup fits).
-pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// When a client may come back to a server that has too much to do (ours).
 pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Smallest answer that is worth compressing, in bytes (ours; it must not fit into one packet).
@@ -42,8 +42,6 @@ pub const FORGET_EVERY: Duration = Duration::from_secs(60);
 pub const CERTIFICATES_READ_EVERY: Duration = Duration::from_secs(60);
 /// Threads for work that blocks: password hashes, opening the store, thumbnails (ours).
 pub const BLOCKING_THREADS_MAX: usize = 16;
-/// Time for a request's body to arrive (ours; a slow sender holds a connection no longer).
-pub const BODY_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// Largest event, in bytes of canonical JSON (client-server API, "Size limits").
 pub const EVENT_BYTES_MAX: usize = 65_536;
 /// Longest identifier, event type or state key, in bytes (client-server API, "Size limits").
@@ -445,10 +443,6 @@ pub const FEDERATION_SECONDS_MAX: Duration = Duration::from_secs(300);
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);
 /// Servers with unknown keys whose requests are looked into at the same time (ours; half of `KEY_FETCHES_MAX`).
 pub const KEY_STRANGERS_MAX: usize = 32;
-/// Large bodies that are held while their senders are not known yet (ours; 256 MiB in all).
-pub const UNPROVEN_BODIES_MAX: usize = 16;
-/// A body up to this size counts as small, in bytes (ours; 512 of them are 32 MiB).
-pub const UNPROVEN_BODY_BYTES_MIN: u64 = 64 << 10;
 /// Events that one request for the past of a room asks for (ours; Synapse gives at most 100).
 pub const BACKFILL_EVENTS: usize = 100;
 /// Missing events that one such request names (ours).

@@ -247,7 +247,7 @@ sections! {
 
     /// How much the server takes on at once. What exceeds it is answered with 503 and `Retry-After`.
     Limits {
-        /// Requests that are worked on at the same time, without long polls.
+        /// Requests that are worked on at the same time, once their bodies are here, without long polls.
         concurrent_requests: usize = 1024,
         /// Long polls that wait at the same time.
         long_polls: usize = 100_000,

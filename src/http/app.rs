@@ -6,7 +6,7 @@ use ruma::{OwnedServerName, ServerName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Budget,
+    Bodies, Budget,
     auth::Authenticate,
     digest::ByPost,
     metrics::Metrics,
@@ -141,6 +141,8 @@ pub struct Services {
     pub throttle: Throttle,
     /// How much is being worked on.
     pub budget: Budget,
+    /// What is still on its way in.
+    pub bodies: Bodies,
     /// How much is being worked on for each other server.
     pub slots: Slots,
     /// What is counted.
@@ -222,6 +224,7 @@ impl Services {
             accounts,
             throttle: Throttle::new(&config.rate_limits, &ports.clock),
             budget: Budget::of(&config),
+            bodies: Bodies::new(),
             slots: Slots::new(config.federation.requests_per_server),
             metrics: Metrics::new(),
             stopping,

@@ -11,6 +11,7 @@ pub mod admin;
 mod app;
 mod appservices;
 pub mod auth;
+mod bodies;
 mod budget;
 mod call;
 mod captcha;
@@ -38,6 +39,7 @@ mod wire;
 
 pub use app::{App, Foundation, Services};
 pub(crate) use appservices::{meet_alias, meet_users};
+pub use bodies::Bodies;
 pub use budget::{Budget, Share};
 pub use call::{Body, Call, Peer};
 pub use error::Failure;

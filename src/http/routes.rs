@@ -21,6 +21,8 @@ use ruma::api::{IncomingRequest, OutgoingResponseExt, path_builder::PathBuilder}
 use super::{
     Access, App, Call, Failure, Handle, Peer,
     auth::{appservice_of, identify},
+    bodies::{Sender, open_bytes_max},
+    budget::{Budget, Share},
     call::{Given, read_body},
     client::server::versions,
     federation::prove,
@@ -220,13 +222,8 @@ impl Definition {
         let mut peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
         let path = path_variables(&mut parts).await?;
-        let budget = app.clone();
-        let _share = match (&self.run, self.access, self.class) {
-            (Answering::Streamed(_), ..) => budget.budget.upload()?,
-            (_, Access::Signed, _) => budget.budget.peer()?,
-            (_, _, Class::Poll) => budget.budget.poll()?,
-            _ => budget.budget.request()?,
-        };
+        let services = app.clone();
+        let share = self.share(&services.budget)?;
         peer.appservice = appservice_of(&app.appservices, self.access, &parts);
         let caller = match identify(&app, self.access, (&parts, peer.appservice.as_deref())).await? {
             Some((caller, standing)) => {
@@ -240,17 +237,50 @@ impl Definition {
         match &self.run {
             Answering::Whole(run) if self.access == Access::Signed => {
                 // In a box: what it needs would be set aside for clients too, also while they poll.
-                Box::pin(self.answer_server(app, body, (run, call))).await
+                Box::pin(self.answer_server(app, body, (run, call), share)).await
             }
+            // A body means nothing there.
+            Answering::Whole(run) if matches!(call.parts.method, Method::GET | Method::HEAD) => {
+                run(app, call).await
+            }
+            Answering::Whole(run) if body.is_end_stream() => run(app, call).await,
             Answering::Whole(run) => {
-                call.body = read_body(body, BODY_BYTES_MAX, &call.parts.headers).await?;
+                // Who sends slowly, or not at all, keeps nobody from being served.
+                drop(share);
+                call.body = Box::pin(self.read(&services, body, &call)).await?;
+                let _share = self.share(&services.budget)?;
                 run(app, call).await
             }
             Answering::Streamed(run) => {
+                let sender = call.caller.as_ref().map(|caller| Sender::User(caller.user_id.clone()));
+                let _room = services.bodies.uploads.enter(sender, 0)?;
                 let answering = tokio::time::timeout(MEDIA_UPLOAD_SECONDS_MAX, run(app, call, body));
                 Box::pin(answering).await.map_err(|_| Failure::not_json("The body took too long"))?
             }
         }
+    }
+
+    /// The request's share of what the server does at the same time.
+    fn share<'a>(&self, budget: &'a Budget) -> Result<Share<'a>, Failure> {
+        match (&self.run, self.access, self.class) {
+            (Answering::Streamed(_), ..) => budget.upload(),
+            (_, Access::Signed, _) => budget.peer(),
+            (_, _, Class::Poll) => budget.poll(),
+            _ => budget.request(),
+        }
+    }
+
+    /// Reads the body of a client's request. Those who have not said who they are send little.
+    async fn read(&self, app: &App, body: Body, call: &Call) -> Result<Bytes, Failure> {
+        let appservice = call.peer.appservice.as_ref().map(|appservice| appservice.sender.clone());
+        let user = call.caller.as_ref().map(|caller| caller.user_id.clone()).or(appservice);
+        let (pool, sender, limit) = match user {
+            Some(user) => (&app.bodies.users, Some(Sender::User(user)), BODY_BYTES_MAX),
+            None => (&app.bodies.open, Sender::at(call.peer.ip), open_bytes_max(self.path)),
+        };
+        let bytes = expected(&body, limit);
+        let _room = pool.enter(sender, bytes)?;
+        read_body(body, limit, &call.parts.headers).await
     }
 
     /// Answers another server: who it is must be proved, and it does not get more than its share.
@@ -259,15 +289,25 @@ impl Definition {
         app: App,
         body: Body,
         (run, mut call): (&Run, Call),
+        share: Share<'_>,
     ) -> Result<Response, Failure> {
         let services = app.clone();
-        let origin = {
-            // Until somebody has proved who they are, they fill little of our memory.
-            let size = body.size_hint().upper();
-            let room = tokio::time::timeout(FEDERATION_WAIT_MAX, services.budget.unproven(size)).await;
-            let _room = room.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?;
-            call.body = read_body(body, FEDERATION_BODY_BYTES_MAX, &call.parts.headers).await?;
-            prove(&app, self.path, (&call.parts, &call.body)).await?
+        let (_share, origin) = match body.is_end_stream() {
+            true => (share, prove(&app, self.path, (&call.parts, &call.body)).await?),
+            false => {
+                // Until somebody has proved who they are, they fill little of our memory and hold nothing else.
+                drop(share);
+                let (size, sender) = (body.size_hint().upper(), Sender::at(call.peer.ip));
+                let bytes = expected(&body, FEDERATION_BODY_BYTES_MAX);
+                let room = async {
+                    (services.bodies.servers.wait(sender, bytes).await, services.budget.unproven(size).await)
+                };
+                let room = tokio::time::timeout(FEDERATION_WAIT_MAX, room).await;
+                let _room = room.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?;
+                call.body = read_body(body, FEDERATION_BODY_BYTES_MAX, &call.parts.headers).await?;
+                let share = self.share(&services.budget)?;
+                (share, prove(&app, self.path, (&call.parts, &call.body)).await?)
+            }
         };
         let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, services.slots.enter(&origin)).await;
         let _slot = entering.map_err(|_| Failure::limit_exceeded(BUSY_RETRY_AFTER))?;
@@ -275,6 +315,12 @@ impl Definition {
         let answer = tokio::time::timeout(FEDERATION_SECONDS_MAX, run(app, call)).await;
         answer.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?
     }
+}
+
+/// How much memory a body may need, in bytes: as much as it says, or else as much as it may have.
+fn expected(body: &Body, limit: usize) -> usize {
+    let said = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    said.unwrap_or(limit).min(limit)
 }
 
 async fn path_variables(parts: &mut http::request::Parts) -> Result<Vec<String>, Failure> {

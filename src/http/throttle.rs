@@ -217,7 +217,7 @@ fn bucket(rate: Rate, clock: &Arc<dyn Clock>) -> Bucket {
 }
 
 /// One customer has a whole /64 of IPv6 addresses.
-fn network(ip: IpAddr) -> IpAddr {
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => {

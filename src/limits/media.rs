@@ -12,6 +12,8 @@ pub const MEDIA_UPLOAD_SECONDS_MAX: Duration = Duration::from_secs(900);
 pub const MEDIA_UPLOADS_OF_USER_MAX: usize = 16;
 /// Files that are on their way in at the same time (ours; each takes 300 KiB of memory).
 pub const MEDIA_UPLOADS_MAX: usize = 256;
+/// Files of one user that are on their way in at the same time (ours; a quarter of all).
+pub const MEDIA_UPLOADS_EACH: usize = 64;
 /// Attempts at a commit about a file whose rows others change meanwhile (ours).
 pub const MEDIA_ATTEMPTS_MAX: usize = 32;
 /// Characters of the media ids that we make (ours; nobody guesses them).
