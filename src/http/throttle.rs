@@ -65,9 +65,9 @@ impl Class {
             // Each has a letter sent to an address that anybody can name.
             "POST" if last == "requestToken" => Self::Registration,
             "POST" if has("oauth2") && (last == "forgot" || last == "letter") => Self::Registration,
-            "GET" if last == "sync" || path.ends_with("v3/events") || path.ends_with("r0/events") => {
-                Self::Poll
-            }
+            // Sliding sync waits too.
+            "GET" | "POST" if last == "sync" => Self::Poll,
+            "GET" if path.ends_with("v3/events") || path.ends_with("r0/events") => Self::Poll,
             "PUT" if has("rooms") && ["delayed_event", "redact", "send", "state"].into_iter().any(has) => {
                 Self::Message
             }
@@ -259,6 +259,8 @@ mod tests {
             ("GET", "/_matrix/client/v1/register/m.login.registration_token/validity", Class::Login),
             ("POST", "/_matrix/oauth2/register", Class::Registration),
             ("GET", "/_matrix/client/v3/sync", Class::Poll),
+            ("POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Class::Poll),
+            ("POST", "/_matrix/client/v4/sync", Class::Poll),
             ("GET", "/_matrix/client/v3/events", Class::Poll),
             ("GET", "/_matrix/client/v3/events/{event_id}", Class::General),
             ("PUT", "/_matrix/client/v3/rooms/{room_id}/send/{event_type}/{txn_id}", Class::Message),
