@@ -241,6 +241,8 @@ sections! {
         invites_received: Rate = Rate { per_second: 0.02, burst: 50 },
         /// Reports of events, rooms and users, by user.
         reports: Rate = Rate { per_second: 0.05, burst: 20 },
+        /// Sign-ins by QR code that are begun, by address.
+        rendezvous: Rate = Rate { per_second: 0.1, burst: 20 },
         /// Everything else that the specification wants limited, by user or else by address.
         general: Rate = Rate { per_second: 50.0, burst: 500 },
     }

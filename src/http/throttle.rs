@@ -38,6 +38,8 @@ pub enum Class {
     Invite,
     /// Reports an event, a room or a user.
     Report,
+    /// Begins to sign a device in by QR code.
+    Rendezvous,
     /// Waits for news.
     Poll,
     /// Whatever else the specification wants limited.
@@ -74,6 +76,9 @@ impl Class {
             "POST" if has("join") || has("knock") => Self::Join,
             "POST" if last == "invite" => Self::Invite,
             "POST" if last == "report" => Self::Report,
+            "POST" if last == "rendezvous" => Self::Rendezvous,
+            // Whoever knows its address may write to it, and that is all they have to know.
+            "PUT" | "DELETE" if has("rendezvous") => Self::General,
             // Written by hand here, and not limited by the specification: people scroll fast.
             "GET" if has("rooms") && (last == "messages" || last == "context") => Self::Free,
             // Anybody may have this server ask others for keys, or hand out invites.
@@ -120,6 +125,7 @@ struct Buckets {
     invites_by_server: Bucket,
     invites_received: Bucket,
     reports: Bucket,
+    rendezvous: Bucket,
     general: Bucket,
 }
 
@@ -138,6 +144,7 @@ impl Throttle {
             invites_by_server: bucket(limits.invites_by_server),
             invites_received: bucket(limits.invites_received),
             reports: bucket(limits.reports),
+            rendezvous: bucket(limits.rendezvous),
             general: bucket(limits.general),
         }))
     }
@@ -165,6 +172,7 @@ impl Throttle {
             Class::Join => (&buckets.joins, user()),
             Class::Invite => (&buckets.invites, user()),
             Class::Report => (&buckets.reports, user()),
+            Class::Rendezvous => (&buckets.rendezvous, address()),
             Class::General | Class::Poll => (&buckets.general, user().or_else(address)),
             Class::Free => return Ok(()),
         };
@@ -188,9 +196,9 @@ impl Throttle {
         let Some(buckets) = &self.0 else { return };
         let Buckets { clock: _, login, registration, messages, joins, invites, reports, general, .. } =
             buckets;
-        let Buckets { invites_by_server, invites_received, .. } = buckets;
-        let of_invites = [invites, invites_by_server, invites_received];
-        for bucket in of_invites.into_iter().chain([login, registration, messages, joins, reports, general]) {
+        let Buckets { invites_by_server, invites_received, rendezvous, .. } = buckets;
+        let others = [invites, invites_by_server, invites_received, rendezvous];
+        for bucket in others.into_iter().chain([login, registration, messages, joins, reports, general]) {
             bucket.retain_recent();
             bucket.shrink_to_fit();
         }
@@ -282,6 +290,10 @@ mod tests {
             ("GET", "/_matrix/key/v2/query/{server_name}", Class::General),
             ("GET", "/_matrix/key/v2/server", Class::Free),
             ("PUT", "/_matrix/federation/v1/3pid/onbind", Class::General),
+            ("POST", "/_matrix/client/unstable/io.element.msc4388/rendezvous", Class::Rendezvous),
+            ("POST", "/_matrix/client/unstable/org.matrix.msc4108/rendezvous", Class::Rendezvous),
+            ("PUT", "/_matrix/client/unstable/org.matrix.msc4108/rendezvous/{id}", Class::General),
+            ("GET", "/_matrix/client/unstable/org.matrix.msc4108/rendezvous/{id}", Class::Free),
         ];
         for (method, path, expected) in open {
             let method: Method = method.parse().unwrap();

@@ -149,8 +149,9 @@ impl Oauth {
         if meetings.0 != minute {
             *meetings = (minute, 0);
         }
-        meetings.1 += 1;
-        meetings.1 <= RENDEZVOUS_PER_MINUTE
+        let may_begin = meetings.1 < RENDEZVOUS_PER_MINUTE;
+        meetings.1 += u32::from(may_begin);
+        may_begin
     }
 }
 

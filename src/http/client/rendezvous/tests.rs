@@ -8,8 +8,8 @@ use tower::ServiceExt;
 
 use crate::{
     config::Config,
-    http::{App, endpoints, tests::services_with},
-    limits::RENDEZVOUS_BYTES_MAX,
+    http::{App, Peer, endpoints, tests::services_with},
+    limits::{RENDEZVOUS_BYTES_MAX, RENDEZVOUS_PER_MINUTE},
     peer::Isolated,
 };
 
@@ -26,8 +26,18 @@ impl Scene {
     }
 
     async fn ask(&self, request: &str, headers: &[(&str, &str)], body: &str) -> (u16, HeaderMap, String) {
+        self.ask_from(None, request, (headers, body)).await
+    }
+
+    async fn ask_from(
+        &self,
+        ip: Option<&str>,
+        request: &str,
+        (headers, body): (&[(&str, &str)], &str),
+    ) -> (u16, HeaderMap, String) {
         let (method, path) = request.split_once(' ').unwrap();
-        let mut builder = Request::builder().method(method).uri(path);
+        let peer = Peer { ip: ip.map(|ip| ip.parse().unwrap()), ..Peer::default() };
+        let mut builder = Request::builder().method(method).uri(path).extension(peer);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
@@ -94,6 +104,25 @@ async fn devices_meet_in_the_dialect_of_2024() {
     assert_eq!(scene.ask(&format!("GET {one}"), &[("if-none-match", &second)], "").await.0, 304);
     assert_eq!(scene.ask(&format!("DELETE {one}"), &[], "").await.0, 204);
     assert_eq!(scene.ask(&format!("GET {one}"), &[], "").await.0, 404);
+}
+
+/// One address does not use up what is there for everybody, in neither dialect.
+#[tokio::test]
+async fn one_address_does_not_keep_the_others_from_signing_in() {
+    let scene = Scene::new(Some("https://matrix.localhost")).await;
+    let text = [("content-type", "text/plain")];
+    let mut begun = 0;
+    for turn in 0..=RENDEZVOUS_PER_MINUTE {
+        let (path, body) = if turn % 2 == 0 { (OLD, "one") } else { (NEW, r#"{"data":"one"}"#) };
+        let (status, ..) = scene.ask_from(Some("1.1.1.1"), &format!("POST {path}"), (&text, body)).await;
+        assert!(matches!(status, 200 | 201 | 429), "{status}");
+        begun += u32::from(status != 429);
+    }
+    assert!(begun > 5 && begun * 10 < RENDEZVOUS_PER_MINUTE, "{begun}");
+    for (path, body, expected) in [(OLD, "one", 201), (NEW, r#"{"data":"one"}"#, 200)] {
+        let (status, ..) = scene.ask_from(Some("2.2.2.2"), &format!("POST {path}"), (&text, body)).await;
+        assert_eq!(status, expected, "{path}");
+    }
 }
 
 #[tokio::test]
