@@ -132,7 +132,7 @@ sections! {
         guest_days: u64 = 30,
         /// The file with the secret that lets a program register accounts, administrators included, over
         /// `/_synapse/admin/v1/register`. Without a setting it is `registration.secret` in `data_dir`,
-        /// and is created at the first start.
+        /// and is created at the first start. The server does not start while every user of the machine can read it.
         shared_secret_file: Option<PathBuf> = None,
     }
 

@@ -39,6 +39,12 @@ pub enum FolderError {
     /// A file with a secret is empty.
     #[error("{} is empty", .0.display())]
     Empty(PathBuf),
+    /// A file with a secret is open to every user of this machine; with its mode.
+    #[error(
+        "{path} holds a secret and is open to every user of this machine (its mode is {mode:04o}): `chmod 600 {path}` mends it",
+        path = .0.display(), mode = .1
+    )]
+    Exposed(PathBuf, u32),
 }
 
 /// What lies in the data folder beside the store.
@@ -103,7 +109,7 @@ impl Folder {
     /// When the file cannot be read or makes no sense.
     pub fn old_keys(&self) -> Result<Vec<OldKey>, FolderError> {
         let path = self.path.join(OLD_KEYS);
-        let Some(text) = read(&path)? else { return Ok(Vec::new()) };
+        let Some(text) = read_public(&path)? else { return Ok(Vec::new()) };
         let keys: Option<Vec<OldKey>> = text.lines().map(old_key).collect();
         keys.ok_or(FolderError::Key(path, KeyError::Text))
     }
@@ -179,16 +185,27 @@ fn old_key(line: &str) -> Option<OldKey> {
     Some(OldKey { id, key: Base64::new(key.into_inner()), expired_ts: expired.parse().ok()? })
 }
 
+/// Reads a secret, which is nobody else's business.
 fn read(path: &Path) -> Result<Option<String>, FolderError> {
+    if let Ok(metadata) = fs::metadata(path) {
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            return Err(FolderError::Exposed(path.to_owned(), mode));
+        }
+        if mode & 0o070 != 0 {
+            let file = path.display();
+            tracing::warn!(%file, "the group of a file with a secret can read it: {file}");
+        }
+    }
+    read_public(path)
+}
+
+fn read_public(path: &Path) -> Result<Option<String>, FolderError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(FolderError::Io(path.to_owned(), error)),
     };
-    let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
-        tracing::warn!(file = %path.display(), "a secret can be read by other users of this machine");
-    }
     match text.trim() {
         "" => Err(FolderError::Empty(path.to_owned())),
         text => Ok(Some(String::from(text))),

@@ -103,6 +103,42 @@ async fn a_taken_address_and_a_damaged_key_are_told() {
     assert!(matches!(error, StartError::Folder(_)) && error.to_string().contains("signing.key"), "{error}");
 }
 
+/// Row 1.12 of the list of known vulnerabilities: nothing secret is the same everywhere, and what every user of the machine
+/// can read is not secret.
+#[tokio::test]
+async fn row_1_12_cve_2019_5885_secrets_are_random_and_for_the_server_alone() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let read = |folder: &Path, name: &str| std::fs::read_to_string(folder.join("data").join(name)).unwrap();
+    for folder in [&folder, &other] {
+        let running = Running::start(config(folder.path(), Engine::Memory)).await.unwrap();
+        running.stop().await.unwrap();
+    }
+    for name in ["signing.key", "registration.secret"] {
+        assert_ne!(read(folder.path(), name), read(other.path(), name), "{name}");
+        let file = folder.path().join("data").join(name);
+        let set = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (mode, shown) in [(0o604, "0604"), (0o602, "0602"), (0o644, "0644")] {
+            set(mode);
+            let error = Running::start(config(folder.path(), Engine::Memory)).await.err().unwrap();
+            let told = error.to_string();
+            let mends = format!("`chmod 600 {}`", file.display());
+            assert!(told.contains(shown) && told.contains(&mends), "{told}");
+        }
+        // A group may be meant: that of who makes the backups.
+        set(0o640);
+        let running = Running::start(config(folder.path(), Engine::Memory)).await.unwrap();
+        running.stop().await.unwrap();
+        set(0o600);
+    }
+    // Public halves are no secret.
+    let old = folder.path().join("data/signing.key.old");
+    std::fs::write(&old, "ed25519 1 Noi6WqcDj0QmPxCNQqgezwTlBKrfqehY1u2FyWP9uYw 1\n").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
+    Running::start(config(folder.path(), Engine::Memory)).await.unwrap().stop().await.unwrap();
+}
+
 /// Row 1.5 of the list of known vulnerabilities: what proves nothing to this server is not what it signs with.
 #[tokio::test]
 async fn row_1_5_cve_2026_24044_a_server_does_not_sign_with_a_key_that_others_know() {
