@@ -18,17 +18,18 @@ use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::RwLock;
 use ruma::{OwnedUserId, RoomAliasId, RoomId, ServerName, UserId};
-use subtle::ConstantTimeEq;
 
 pub use error::RegistrationError;
 pub use namespace::Namespaces;
-pub use registration::Registration;
+pub use registration::{Kept, Registration, TokenHash};
 
 /// One application service.
 #[derive(Debug)]
 pub struct Appservice {
     /// What the operator has written.
     pub registration: Registration,
+    /// Stands for the token with which it comes to us.
+    pub as_token: TokenHash,
     /// Users, aliases and rooms that are its own or that it wants to hear of.
     pub namespaces: Namespaces,
     /// The user in whose name it acts by itself.
@@ -177,8 +178,8 @@ impl Appservices {
     /// The one whose `as_token` is `token`.
     #[must_use]
     pub fn by_token(&self, token: &str) -> Option<Arc<Appservice>> {
-        let same = |known: &str| bool::from(known.as_bytes().ct_eq(token.as_bytes()));
-        self.0.read().iter().find(|it| same(&it.registration.as_token)).cloned()
+        let token = TokenHash::of(token);
+        self.0.read().iter().find(|it| it.as_token.is(&token)).cloned()
     }
 
     /// Whether `by` may act in the name of `user`, a local one. Where it shares them with everybody, another one may still
@@ -219,12 +220,12 @@ impl Appservices {
 
 /// What another one has that must be an application service's own.
 fn clash<T: AsRef<Appservice>>(known: &[T], new: &Appservice) -> Option<String> {
-    let (new, known) = (&new.registration, known.iter().map(|known| &known.as_ref().registration));
-    let same = |known: &Registration| {
+    let known = known.iter().map(AsRef::as_ref);
+    let same = |known: &Appservice| {
         [
-            ("id", known.id == new.id),
-            ("as_token", known.as_token == new.as_token),
-            ("hs_token", known.hs_token == new.hs_token),
+            ("id", known.is(&new.registration.id)),
+            ("as_token", known.as_token.is(&new.as_token)),
+            ("hs_token", known.registration.hs_token == new.registration.hs_token),
         ]
         .into_iter()
         .find_map(|(kind, is_same)| is_same.then_some(kind))

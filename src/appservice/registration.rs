@@ -10,12 +10,64 @@ use std::{
 use http::Uri;
 use ruma::{ServerName, UserId};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::{
     Appservice, Namespaces, Origin, RegistrationError,
     namespace::{Entry, Namespace},
 };
 use crate::limits::ID_BYTES_MAX;
+
+/// SHA-256 of an `as_token`, in hexadecimal: the token itself is not kept.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenHash(String);
+
+impl TokenHash {
+    /// That of `token`.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Whether `other` is of the same token; it takes as long where it is not.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash")
+    }
+}
+
+/// A registration as it is stored: the hash of the `as_token` stands for it. The `hs_token` is as it was, since this server
+/// shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    as_token_sha256: TokenHash,
+    #[serde(flatten)]
+    registration: Registration,
+}
+
+impl Kept {
+    /// The application service of this registration.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn open(self, server: &ServerName) -> Result<Appservice, String> {
+        self.registration.opened(self.as_token_sha256, server)
+    }
+}
+
+impl From<Registration> for Kept {
+    fn from(mut registration: Registration) -> Self {
+        let as_token_sha256 = registration.take_token();
+        Self { as_token_sha256, registration }
+    }
+}
 
 /// A registration. What this server does not know of is passed over.
 #[derive(Clone, Serialize, Deserialize)]
@@ -25,7 +77,8 @@ pub struct Registration {
     /// Where it is; without one it gets no transactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// With which it comes to us.
+    /// With which it comes to us; empty once it is [`Kept`] or opened.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub as_token: String,
     /// With which we come to it.
     pub hs_token: String,
@@ -92,7 +145,19 @@ impl Registration {
     /// # Errors
     /// What is wrong with it.
     pub fn open(mut self, server: &ServerName) -> Result<Appservice, String> {
-        let wanted = [("id", &self.id), ("as_token", &self.as_token), ("hs_token", &self.hs_token)];
+        if self.as_token.is_empty() {
+            return Err("`as_token` is empty".to_owned());
+        }
+        let as_token = self.take_token();
+        self.opened(as_token, server)
+    }
+
+    fn take_token(&mut self) -> TokenHash {
+        TokenHash::of(&std::mem::take(&mut self.as_token))
+    }
+
+    fn opened(mut self, as_token: TokenHash, server: &ServerName) -> Result<Appservice, String> {
+        let wanted = [("id", &self.id), ("hs_token", &self.hs_token)];
         if let Some((name, _)) = wanted.iter().find(|(_, value)| value.is_empty()) {
             return Err(format!("`{name}` is empty"));
         }
@@ -114,7 +179,7 @@ impl Registration {
         if let Some(url) = &self.url {
             check_url(url).map_err(|why| format!("`url`: {why}"))?;
         }
-        Ok(Appservice { registration: self, namespaces, sender, origin: Origin::File })
+        Ok(Appservice { registration: self, as_token, namespaces, sender, origin: Origin::File })
     }
 
     /// Whether it wants typing, receipts and to-device messages.

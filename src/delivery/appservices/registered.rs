@@ -7,7 +7,7 @@ use ruma::ServerName;
 use super::{AppserviceCouriers, row};
 use crate::{
     account::{AccountError, Accounts, NewUser},
-    appservice::{Appservice, Appservices, Origin, Registration, RegistrationError},
+    appservice::{Appservice, Appservices, Kept, Origin, Registration, RegistrationError},
     limits::SCAN_ROWS_MAX,
     log::{Commit, CommitError, Log},
     store::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What was added while the server ran, by id.
-const REGISTRATIONS: Rows<(String,), Registration> = Rows::new(TableId::AppserviceRegistration);
+const REGISTRATIONS: Rows<(String,), Kept> = Rows::new(TableId::AppserviceRegistration);
 
 /// Why an application service does not come or go.
 #[derive(Debug, thiserror::Error)]
@@ -55,14 +55,16 @@ impl AppserviceCouriers {
         server: &ServerName,
     ) -> Result<Arc<Appservice>, RegisterError> {
         let _turn = self.0.changing.lock().await;
-        let opened = open(registration.clone(), server).map_err(RegisterError::Invalid)?;
+        let kept = Kept::from(registration.clone());
+        let opened = registration.open(server).map_err(RegisterError::Invalid)?;
+        let opened = Appservice { origin: Origin::Store, ..opened };
         let id = opened.registration.id.clone();
         not_configured(all, &id)?;
         all.check(&opened)?;
         make_sender(&self.0.accounts, &opened).await?;
         let opened = Arc::new(opened);
         let mut commit = Commit::new();
-        commit.put(&REGISTRATIONS, &(id.clone(),), &registration);
+        commit.put(&REGISTRATIONS, &(id.clone(),), &kept);
         self.log().commit(commit).await?;
         all.add(opened.clone())?;
         self.end(&id).await;
@@ -110,8 +112,8 @@ pub async fn load_registered(all: &Appservices, log: &Log, server: &ServerName) 
         let page = log.db().scan(&REGISTRATIONS, scan).await?;
         let next = page.last().map(|(key, _)| REGISTRATIONS.key(key).successor());
         let is_last = page.len() < SCAN_ROWS_MAX;
-        for ((id,), registration) in page {
-            if let Err(why) = restore(all, registration, server) {
+        for ((id,), kept) in page {
+            if let Err(why) = restore(all, kept, server) {
                 tracing::error!("the application service {id} that was added is not served: {why}");
             }
         }
@@ -122,16 +124,12 @@ pub async fn load_registered(all: &Appservices, log: &Log, server: &ServerName) 
     }
 }
 
-fn restore(all: &Appservices, registration: Registration, server: &ServerName) -> Result<(), String> {
-    let opened = open(registration, server)?;
+fn restore(all: &Appservices, kept: Kept, server: &ServerName) -> Result<(), String> {
+    let opened = Appservice { origin: Origin::Store, ..kept.open(server)? };
     if all.by_id(&opened.registration.id).is_some() {
         return Err("the configuration has one with the same `id`".to_owned());
     }
     all.add(Arc::new(opened)).map_err(|error| error.to_string())
-}
-
-fn open(registration: Registration, server: &ServerName) -> Result<Appservice, String> {
-    Ok(Appservice { origin: Origin::Store, ..registration.open(server)? })
 }
 
 fn not_configured(all: &Appservices, id: &str) -> Result<(), RegisterError> {

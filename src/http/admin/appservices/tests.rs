@@ -9,7 +9,7 @@ use crate::{
     appservice::{Appservices, Registration},
     config::Config,
     http::{
-        client::testing::Server,
+        client::testing::{Server, stored},
         tests::{services_for, services_over},
     },
     peer::Isolated,
@@ -91,6 +91,31 @@ async fn one_that_is_added_is_served_until_it_is_removed_and_over_restarts() {
     again.check("as_other", "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
     again.check("", taken, (Value::Null, json!({ "available": true }))).await;
     again.check(&root, &format!("GET {ALL}"), (Value::Null, json!({ "appservices": [] }))).await;
+}
+
+/// The token with which an application service comes to us is kept like those of users: whoever reads the store cannot
+/// act in the name of its users.
+#[tokio::test]
+async fn the_token_of_an_application_service_is_not_in_the_store() {
+    let db = memory();
+    let (server, root, _) = server(&db, Appservices::default()).await;
+    let mut registration = irc();
+    registration["as_token"] = json!("canary-as-token");
+    let told = server.met(&root, &format!("PUT {ALL}/irc"), registration).await;
+    let listed = server.met(&root, &format!("GET {ALL}"), Value::Null).await;
+    let stored = stored(server.app()).await;
+    assert!(
+        stored.contains("hs_irc") && stored.contains("irc_bot"),
+        "the registration is not looked at: {stored}"
+    );
+    for text in [told.to_string(), listed.to_string(), stored] {
+        assert!(!text.contains("canary-as-token"), "{text}");
+    }
+    let whoami = server.met("canary-as-token", "GET /account/whoami", Value::Null).await;
+    assert_eq!(whoami["user_id"], "@irc_bot:localhost");
+    // What is kept of it is not as good as the token.
+    let hash = crate::account::token_hash("canary-as-token");
+    server.check(&hash, "GET /account/whoami", (Value::Null, json!("401 M_UNKNOWN_TOKEN"))).await;
 }
 
 #[tokio::test]
