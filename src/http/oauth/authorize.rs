@@ -5,7 +5,7 @@
 use axum::response::Response;
 use http::{Method, StatusCode};
 use maud::{Markup, html};
-use ruma::UserId;
+use ruma::{DeviceId, UserId};
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -93,16 +93,11 @@ async fn consent(
     here: &str,
 ) -> Result<Markup, Failure> {
     let device = &asked.scope.device_id;
-    let replaced = app.devices.device(user, device).await.ok();
+    let replaced = replaced(app, user, device).await;
     Ok(html! {
         (introduction(&asked.client, user))
         p { "It will be the device " code { (device) } "." }
-        @if let Some(replaced) = replaced {
-            p.wrong {
-                "You have this device already" @if let Some(name) = replaced.display_name { " (" (name) ")" }
-                ": whatever is signed in there now will be signed out."
-            }
-        }
+        (replaced)
         p { "You will go back to " strong { (destination(&asked.redirect_uri)) } "." }
         form method="post" action=(visitor.site.at(here)) {
             (visitor.csrf())
@@ -111,6 +106,19 @@ async fn consent(
         }
         (somebody_else(visitor, user, here))
     })
+}
+
+/// Warns of what becomes of a device that exists: the client names its device itself.
+pub(super) async fn replaced(app: &App, user: &UserId, device: &DeviceId) -> Markup {
+    let replaced = app.devices.device(user, device).await.ok();
+    html! {
+        @if let Some(replaced) = replaced {
+            p.wrong {
+                "You have this device already" @if let Some(name) = replaced.display_name { " (" (name) ")" }
+                ": whatever is signed in there now will be signed out."
+            }
+        }
+    }
 }
 
 /// Who asks whom for what.

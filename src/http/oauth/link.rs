@@ -5,13 +5,13 @@
 
 use axum::response::Response;
 use http::{Method, StatusCode};
-use maud::html;
+use maud::{Markup, html};
 use ruma::UserId;
 use serde::Deserialize;
 
 use super::{
     Visitor,
-    authorize::{introduction, somebody_else},
+    authorize::{introduction, replaced, somebody_else},
     page::{Page, complaint, go_to, hidden, sorry},
     reply::{page_form, query},
     visitor::here,
@@ -64,7 +64,10 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     };
     if decision.is_empty() {
         return Ok(match app.oauth.device_code(&user_code).await? {
-            Some(asked) => visitor.show(consent(&visitor, (&asked, user), &user_code)),
+            Some(asked) => {
+                let replaced = replaced(&app, user, &asked.device_id).await;
+                visitor.show(consent(&visitor, (&asked, user), (&user_code, replaced)))
+            }
             None => unknown(),
         });
     }
@@ -93,7 +96,11 @@ fn code_page(visitor: &Visitor, user_code: &str, wrong: Option<&str>) -> Page {
     Page::new("Sign in another device", body)
 }
 
-fn consent(visitor: &Visitor, (asked, user): (&DeviceCode, &UserId), user_code: &str) -> Page {
+fn consent(
+    visitor: &Visitor,
+    (asked, user): (&DeviceCode, &UserId),
+    (user_code, replaced): (&str, Markup),
+) -> Page {
     let body = html! {
         (introduction(&asked.client, user))
         p.wrong {
@@ -101,6 +108,7 @@ fn consent(visitor: &Visitor, (asked, user): (&DeviceCode, &UserId), user_code: 
             "sends you such a code means well."
         }
         p { "It will be the device " code { (asked.device_id) } "." }
+        (replaced)
         form method="post" action=(visitor.site.url("link")) {
             (visitor.csrf())
             (hidden("user_code", user_code))

@@ -149,12 +149,19 @@ async fn a_device_without_a_browser_is_signed_in_by_its_code() {
     assert!(wrong.status == 400 && wrong.text.contains("no such code"));
     let consent = browser.post(&scene, "link", &[("csrf", &csrf), ("user_code", user_code)]).await;
     assert!(consent.text.contains("TV") && consent.text.contains("Allow"), "{}", consent.text);
+    assert!(!consent.text.contains("this device already"), "{}", consent.text);
     let fields = [("csrf", &*csrf), ("user_code", user_code), ("decision", "allow")];
     assert!(browser.post(&scene, "link", &fields).await.text.contains("signed in"));
     let token = scene.form("token", &poll).await.json();
     let token = token["access_token"].as_str().unwrap();
     let me = scene.json("GET /_matrix/client/v3/account/whoami", (token, Value::Null)).await.json();
     assert_eq!(me["device_id"], "TV");
+    // Another client names the same device: the user is told what becomes of the one that is there.
+    let codes = scene.form("device", &[("client_id", &*client), ("scope", scope)]).await.json();
+    let user_code = codes["user_code"].as_str().unwrap();
+    let consent = browser.post(&scene, "link", &[("csrf", &csrf), ("user_code", user_code)]).await;
+    assert!(consent.text.contains("You have this device already"), "{}", consent.text);
+    assert!(consent.text.contains("will be signed out"), "{}", consent.text);
 }
 
 #[tokio::test]
