@@ -2,8 +2,9 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#edus>
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::AssertUnwindSafe};
 
+use futures_util::FutureExt;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -28,6 +29,8 @@ enum EduError {
     Foreign,
     #[error("the server is denied by the room")]
     Denied,
+    #[error("a mistake in this program")]
+    Fault,
     #[error(transparent)]
     Ephemeral(#[from] EphemeralError),
     #[error(transparent)]
@@ -57,7 +60,8 @@ impl EduError {
     fn is_ours(&self) -> bool {
         matches!(
             self,
-            Self::Store(_)
+            Self::Fault
+                | Self::Store(_)
                 | Self::Device(DeviceError::Store(_) | DeviceError::Commit(_))
                 | Self::Ephemeral(EphemeralError::Store(_) | EphemeralError::Commit(_))
         )
@@ -133,7 +137,9 @@ impl Federation {
     ) -> Result<(), FederationError> {
         // In order, since later ones may build on earlier ones: a message on the devices told before it.
         for edu in edus.iter().take(TRANSACTION_EDUS_MAX) {
-            match self.receive_edu(origin, edu).await {
+            let received = AssertUnwindSafe(self.receive_edu(origin, edu)).catch_unwind().await;
+            // It would come up each time that the transaction comes again.
+            match received.unwrap_or(Err(EduError::Fault)) {
                 Ok(()) => {}
                 Err(error) if error.may_pass() => return Err(FederationError::Trouble(error.to_string())),
                 Err(error) if error.is_ours() => tracing::error!(%error, "an EDU of {origin} is lost"),

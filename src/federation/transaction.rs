@@ -4,12 +4,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -18,6 +19,7 @@ use super::{Federation, FederationError};
 use crate::{
     limits::{TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX, TRANSACTION_ROOMS_AT_ONCE},
     log::Commit,
+    room::{RoomError, Rooms},
     store::{Key, KeyWriter, StoreError, table::TableId},
 };
 
@@ -83,7 +85,7 @@ impl Federation {
         let bytes = serde_json::to_vec(&answered).map_err(StoreError::engine)?;
         let mut commit = Commit::new();
         commit.put_raw(key, bytes);
-        self.log.commit(commit).await.map_err(crate::room::RoomError::from)?;
+        self.log.commit(commit).await.map_err(RoomError::from)?;
         Ok(answered.answer)
     }
 
@@ -108,17 +110,37 @@ impl Federation {
         }
         let parts = rooms.into_iter().map(|(room, pdus)| {
             let (rooms, origin) = (self.rooms.clone(), origin.to_owned());
-            async move { rooms.receive(&origin, &room, pdus).await }
+            async move { receive_part(&rooms, (&origin, &room), pdus).await }
         });
         let parts: Vec<_> = stream::iter(parts).buffer_unordered(TRANSACTION_ROOMS_AT_ONCE).collect().await;
         let mut answer = Answer::new();
         for part in parts {
             // One room's trouble does not keep the events of the others out.
-            let results = part.map_err(|error| FederationError::Trouble(error.to_string()))?;
-            answer
-                .extend(results.into_iter().map(|(id, result)| (id, result.map_err(|why| why.to_string()))));
+            answer.extend(part.map_err(|error| FederationError::Trouble(error.to_string()))?);
         }
         Ok(answer)
+    }
+}
+
+/// Takes in the events of one room. A mistake in this program that they bring to light is theirs alone: it would come up
+/// each time that the transaction comes again, and nothing that is behind it would ever be taken.
+async fn receive_part(
+    rooms: &Rooms,
+    (origin, room): (&ServerName, &RoomId),
+    pdus: Vec<Box<RawValue>>,
+) -> Result<Answer, RoomError> {
+    let texts = pdus.clone();
+    match AssertUnwindSafe(rooms.receive(origin, room, pdus)).catch_unwind().await {
+        Ok(results) => {
+            Ok(results?.into_iter().map(|(id, result)| (id, result.map_err(|why| why.to_string()))).collect())
+        }
+        Err(_) => {
+            tracing::error!(room.id = %room, "events of {origin} in {room} are lost by a mistake in this program");
+            // To name them is a part of what may have gone wrong.
+            let named = AssertUnwindSafe(rooms.names(room, &texts)).catch_unwind().await;
+            let failure = || Err(String::from("This server has made a mistake"));
+            Ok(named.unwrap_or_else(|_| Ok(Vec::new()))?.into_iter().map(|id| (id, failure())).collect())
+        }
     }
 }
 

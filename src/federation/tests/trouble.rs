@@ -16,14 +16,26 @@ use crate::{
 struct Filled {
     store: Memory,
     is_full: AtomicBool,
+    /// Whoever reads a row whose key has this in it comes to a mistake in the program.
+    cursed: Mutex<Vec<String>>,
+}
+
+impl Filled {
+    fn look_at(&self, key: &Key) {
+        let text = String::from_utf8_lossy(&key.0);
+        let is_cursed = self.cursed.lock().iter().any(|cursed| text.contains(cursed));
+        assert!(!is_cursed, "a mistake that this event brings to light");
+    }
 }
 
 impl Store for Filled {
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Vec<u8>>>, StoreError>> {
+        keys.iter().for_each(|key| self.look_at(key));
         self.store.get_many(keys)
     }
 
     fn scan_many<'a>(&'a self, scans: &'a [Scan]) -> BoxFuture<'a, Result<Vec<Vec<Row>>, StoreError>> {
+        scans.iter().for_each(|scan| self.look_at(&scan.from));
         self.store.scan_many(scans)
     }
 
@@ -164,4 +176,48 @@ async fn an_edu_that_makes_no_sense_is_no_trouble() {
     let transaction = Transaction { id: "1".into(), pdus: Vec::new(), edus };
     a.federation.receive(&b.name, transaction).await.unwrap();
     assert_eq!(a.inbox().await, [1, 2]);
+}
+
+/// Row 3.17 of the list of known vulnerabilities (dendrite 0.15.1 and 0.15.2, tuwunel 1.9.0): what makes the program fail in
+/// one room, or by one EDU, is answered, so that it does not come again for ever with all that is behind it.
+#[tokio::test]
+async fn row_3_17_a_mistake_in_one_room_is_no_reason_for_others_to_wait() {
+    let (wire, store, first) = world().await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let second = a.create("alice@a", "11").await;
+    b.join_through(&a, &second, "bob@b").await.unwrap();
+    let mut events = Vec::new();
+    for room in [&first, &second] {
+        let said = b.say("bob@b", room, "hello").await.unwrap();
+        events.push(b.history().event(&said).await.unwrap().unwrap().pdu.clone());
+    }
+    let (bad, good) = (events[0].event_id(), events[1].event_id());
+    let lost = json!({
+        "sender": "@bob:b.org",
+        "type": "m.room_key",
+        "message_id": "m0",
+        "messages": { "@cursed:a.org": { "PHONE": { "n": 0 } } },
+    });
+    let lost = json!({ "edu_type": "m.direct_to_device", "content": lost });
+    let transaction = Transaction {
+        id: "1".into(),
+        pdus: events.iter().map(|pdu| pdu.json().to_owned()).collect(),
+        edus: vec![to_raw_value(&lost).unwrap(), key_for_alice(1)],
+    };
+    *store.cursed.lock() = vec![bad.to_string(), String::from("@cursed:")];
+    for _ in 0..2 {
+        let answer = a.federation.receive(&b.name, transaction.clone()).await.unwrap();
+        assert_eq!(answer[good], Ok(()));
+        assert_eq!(answer[bad], Err(String::from("This server has made a mistake")));
+    }
+    assert!(a.history().event(good).await.unwrap().is_some_and(|event| event.is_shown()));
+    assert_eq!(a.inbox().await, [1]);
+    // The room goes on: what comes next builds on it, and it is asked for.
+    store.cursed.lock().clear();
+    let next = b.say("bob@b", &first, "again").await.unwrap();
+    let pdu = b.history().event(&next).await.unwrap().unwrap().pdu.json().to_owned();
+    let next_one = Transaction { id: "2".into(), pdus: vec![pdu], edus: Vec::new() };
+    let answer = a.federation.receive(&b.name, next_one).await.unwrap();
+    assert_eq!(answer[&next], Ok(()));
+    assert!(a.history().event(bad).await.unwrap().is_some_and(|event| event.is_shown()));
 }

@@ -144,6 +144,17 @@ impl Rooms {
         Ok(results.into_iter().collect())
     }
 
+    /// The ids of events of a room, as far as they have some.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn names(&self, room: &RoomId, pdus: &[Box<RawValue>]) -> Result<Vec<OwnedEventId>, RoomError> {
+        Ok(match self.0.history.room(room).await? {
+            Some(row) => check::ids_in(pdus, row.rules()).into_iter().collect(),
+            None => check::ids_of(pdus).collect(),
+        })
+    }
+
     /// As [`Self::receive`], for one event that `origin` asks this server to bring into the room and to
     /// pass on to the others: a join, leave or knock. It must be accepted.
     ///
