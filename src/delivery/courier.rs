@@ -1,7 +1,8 @@
 //! One server's deliveries, until it has everything or cannot be reached.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, panic::AssertUnwindSafe};
 
+use futures_util::FutureExt;
 use ruma::{OwnedServerName, OwnedTransactionId, OwnedUserId};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -47,7 +48,8 @@ pub(super) async fn serve(couriers: Couriers, errand: Errand) {
         Courier { couriers: &couriers, server: &server, trouble, is_poked, waiting: Met::new() };
     let outcome = tokio::select! {
         () = couriers.0.stopping.cancelled() => return,
-        outcome = courier.deliver() => outcome,
+        // Nobody else would say at the desk that it is not served any more.
+        outcome = AssertUnwindSafe(courier.deliver()).catch_unwind() => outcome.unwrap_or(Err(DeliveryError::Fault)),
     };
     let (mut is_owed, mut rests_until_ms) = (outcome.is_err(), 0);
     match outcome {

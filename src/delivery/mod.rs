@@ -107,6 +107,9 @@ enum DeliveryError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// It panicked.
+    #[error("a mistake in this program")]
+    Fault,
 }
 
 /// Serves every remote server that something is owed to. Cheap to clone.

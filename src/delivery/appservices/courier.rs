@@ -1,8 +1,9 @@
 //! One application service's deliveries, for as long as the server runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use ruma::{OwnedDeviceId, OwnedUserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,9 @@ pub(super) enum CourierError {
     Account(#[from] AccountError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// It panicked.
+    #[error("a mistake in this program")]
+    Fault,
 }
 
 /// Serves until `stopping`; `heard` is told when the application service has been heard from.
@@ -93,7 +97,8 @@ impl Courier {
             if let Some(trouble) = &row.trouble {
                 self.wait_until(trouble.retry_at_ms).await;
             }
-            match self.deliver(&mut row, begun).await {
+            let delivered = AssertUnwindSafe(self.deliver(&mut row, begun)).catch_unwind().await;
+            match delivered.unwrap_or(Err(CourierError::Fault)) {
                 // Nobody drops the sender before the server stops.
                 Ok(()) => drop(heads.changed().await),
                 Err(error) => {

@@ -1,5 +1,8 @@
 //! One pusher's deliveries, until everything is told or the gateway cannot be reached.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
 use ruma::{api::push_gateway::send_event_notification::v1::Notification, push::HttpPusherData};
 
 use super::{Pushers, TransportError, dispatch::Outcome};
@@ -23,6 +26,9 @@ pub(super) enum PusherError {
     Push(#[from] PushError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It panicked.
+    #[error("a mistake in this program")]
+    Fault,
 }
 
 /// Whether it is worth going on.
@@ -40,7 +46,8 @@ pub(super) async fn serve(pushers: Pushers, id: PusherId, cursor: Position) {
     let mut courier = Courier { pushers: &pushers, id: &id, cursor };
     let outcome = tokio::select! {
         () = pushers.0.stopping.cancelled() => return,
-        outcome = courier.deliver() => outcome,
+        // Nobody else would say at the desk that it is not served any more.
+        outcome = AssertUnwindSafe(courier.deliver()).catch_unwind() => outcome.unwrap_or(Err(PusherError::Fault)),
     };
     let outcome = match outcome {
         Ok(Step::Done) => Outcome::Told(courier.cursor),

@@ -52,6 +52,8 @@ enum Mood {
     /// Takes it, but the answer is lost.
     Loses,
     Rejects,
+    /// A mistake in this program comes to light.
+    Panics,
 }
 
 struct Phones {
@@ -94,6 +96,7 @@ impl Gateway for Phones {
             self.taken.lock().push((key.clone(), body));
         }
         self.changed.notify_one();
+        assert!(mood != Mood::Panics, "a mistake");
         Box::pin(async move {
             let fails = |message: &str| {
                 Err(TransportError { message: message.to_owned(), retry_after: None, is_refusal: false })
@@ -103,6 +106,7 @@ impl Gateway for Phones {
                 Mood::Fails => fails("503"),
                 Mood::Loses => fails("no answer"),
                 Mood::Rejects => Ok(vec![key, "somebody else's".to_owned()]),
+                Mood::Panics => unreachable!("it has panicked"),
             }
         })
     }
@@ -282,6 +286,24 @@ async fn a_message_is_told_with_what_the_rules_say() {
     assert_eq!((&device["app_id"], &device["pushkey"]), (&json!("org.example.app"), &json!("key")));
     assert_eq!(device["pushkey_ts"], 5);
     assert_eq!(device["data"], json!({ "brand": "x" }), "the URL is not told");
+    world.log.close();
+}
+
+/// Row 3.17 of the list of known vulnerabilities: a mistake does not silence a phone until the server is started anew.
+#[tokio::test(start_paused = true)]
+async fn row_3_17_a_pusher_is_served_again_after_a_mistake() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.set("PHONE", &pusher("key", None), false).await;
+    *world.phones.mood.lock() = Mood::Panics;
+    let first = world.say("bob", &room, "one").await;
+    while *world.phones.tries.lock() < 2 {
+        world.phones.changed.notified().await;
+    }
+    *world.phones.mood.lock() = Mood::Takes;
+    let second = world.say("bob", &room, "two").await;
+    world.phones.until("told", |taken| taken.len() >= 2).await;
+    assert_eq!(world.phones.events(), [first.to_string(), second.to_string()]);
     world.log.close();
 }
 
