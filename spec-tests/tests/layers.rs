@@ -370,7 +370,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("1_2", "cve_2026_24471_templates_signed_as_given"),
     ("1_10", "signatures_are_taken_if_they_are_right_and_shown_to_those_who_may_see_them"),
     ("2_18", "everybody_sees_what_they_may_and_no_more"),
-    ("3_4", "cve_2023_32323_cve_2024_52815_absurd_stripped_state"),
     ("3_6", "cve_2023_32323_cve_2024_52815_absurd_stripped_state"),
     ("4_1", "special_addresses_are_not_connected_to"),
     ("4_3", "special_addresses_are_not_connected_to"),

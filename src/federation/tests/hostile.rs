@@ -370,6 +370,68 @@ async fn row_3_11_redactions_in_circles() {
     a.say("alice@a", &room, "still").await.unwrap();
 }
 
+/// In room versions 1 and 2 ids are what the sender says, so that redactions can stand in a circle, or for themselves.
+#[tokio::test]
+async fn row_3_11_redactions_of_one_another_and_of_themselves() {
+    for version in ["1", "2"] {
+        let (wire, room) = scene(version).await;
+        let (a, b) = (wire.node("a"), wire.node("b"));
+        let redaction = (&user("bob@b"), "m.room.redaction", None, json!({ "reason": "x" }));
+        let honest = b.build(&b, &room, redaction).await;
+        let of = |id: &str, target: &str| {
+            forged(&honest, &b, version, json!({ "event_id": id, "redacts": target }))
+        };
+        let circle = vec![
+            of("$x:b.org", "$y:b.org"),
+            of("$y:b.org", "$x:b.org"),
+            of("$z:b.org", "$z:b.org"),
+            of("$1:b.org", "$3:b.org"),
+            of("$2:b.org", "$1:b.org"),
+            of("$3:b.org", "$2:b.org"),
+        ];
+        let answers = send(&wire, &room, circle).await;
+        assert_eq!(answers, ["ok"; 6], "{version}");
+        a.say("alice@a", &room, "still").await.unwrap();
+        let timeline = a.timeline(&room).await;
+        for id in ["$x:b.org", "$y:b.org", "$z:b.org", "$1:b.org", "$2:b.org", "$3:b.org"] {
+            let id: &ruma::EventId = id.try_into().unwrap();
+            assert_eq!(timeline.iter().filter(|event| *event == id).count(), 1, "{version}: {id}");
+            assert!(a.history().event(id).await.unwrap().is_some(), "{version}: {id}");
+        }
+        // Nobody is held up by them later either: a server that joins is given all of it.
+        wire.drive().await;
+    }
+}
+
+/// Each takes back the one before it, over more than a transaction holds.
+#[tokio::test]
+async fn row_3_11_a_long_chain_of_redactions() {
+    let (wire, room) = scene("11").await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let first = message(&b, &room, "bob@b", "x").await;
+    let (mut last, mut chain) = (first.event_id().to_owned(), vec![first]);
+    for _ in 0..300 {
+        let content = json!({ "redacts": last });
+        let pdu = b.build(&b, &room, (&user("bob@b"), "m.room.redaction", None, content)).await;
+        last = pdu.event_id().to_owned();
+        chain.push(pdu);
+    }
+    // Half of it in its order, the rest from its end.
+    let (early, late) = chain.split_at(150);
+    let parts = early.chunks(50).map(|part| part.iter().collect::<Vec<_>>());
+    for part in parts.chain(late.rchunks(50).map(|part| part.iter().rev().collect())) {
+        let results = a.receive(&b, &part).await;
+        assert!(results.iter().all(|result| result == "ok"), "{results:?}");
+    }
+    a.say("alice@a", &room, "still").await.unwrap();
+    assert_eq!(a.status(&last).await, Some(Status::Timeline));
+    for pdu in &chain[..chain.len() - 1] {
+        let event = a.history().event(pdu.event_id()).await.unwrap().unwrap();
+        let shown = serde_json::from_str::<Value>(event.pdu.text()).unwrap();
+        assert!(event.is_shown() && shown["content"].get("body").is_none(), "{shown}");
+    }
+}
+
 /// In room versions 1 and 2 ids are what the sender says.
 #[tokio::test]
 async fn row_3_11_events_in_circles() {

@@ -176,14 +176,29 @@ async fn cve_2026_24471_templates_signed_as_given() {
         let rules = json!({ "join_rule": "knock" });
         let state = json!([{ "type": "m.room.join_rules", "state_key": "", "content": rules }]);
         let open = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+        let invited = json!({ "preset": "private_chat", "invite": ["@bob:b.org"] });
+        let invited = a.room(&alice, "11", invited).await;
         let closed = a.room(&alice, "11", json!({ "preset": "private_chat", "initial_state": state })).await;
-        for (request, room, content) in [
-            ("join", &open, json!({ "membership": "join", "displayname": "bob" })),
-            ("knock", &closed, json!({ "membership": "knock", "displayname": "bob" })),
+        let at = |room| via(room, &[&a]);
+        for (request, path, room, content) in [
+            (
+                "join",
+                format!("/join/{}", at(&open)),
+                &open,
+                json!({ "membership": "join", "displayname": "bob" }),
+            ),
+            (
+                "knock",
+                format!("/knock/{}", at(&closed)),
+                &closed,
+                json!({ "membership": "knock", "displayname": "bob" }),
+            ),
+            ("leave", format!("/rooms/{invited}/leave"), &invited, json!({ "membership": "leave" })),
         ] {
             seen.lock().clear();
-            let done = b.met(&bob, &format!("POST /{request}/{}", via(room, &[&a])), json!({})).await;
-            assert_eq!(done, json!({ "room_id": room }), "{request}, {what}");
+            let done = b.met(&bob, &format!("POST {path}"), json!({})).await;
+            let expected = if request == "leave" { json!({}) } else { json!({ "room_id": room }) };
+            assert_eq!(done, expected, "{request}, {what}");
             let seen = seen.lock().clone();
             let sent = seen.iter().find(|(path, _)| path.contains("/send_")).unwrap().1.clone();
             assert_eq!(sent["content"], content, "{request}, {what}");

@@ -7,6 +7,7 @@ mod hostile;
 mod lists;
 mod odd;
 mod questions;
+mod queues;
 mod redacting;
 mod relating;
 mod rows;
