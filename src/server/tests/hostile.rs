@@ -157,6 +157,11 @@ async fn row_7_13_half_bodies_of_strangers_hold_up_nobody() {
     for (ip, text, expected) in [
         ("127.0.0.1", format!("GET /_matrix/client/versions HTTP/1.1\r\n{end}\r\n"), "200"),
         (
+            "127.0.0.1",
+            format!("GET /_matrix/client/versions HTTP/1.1\r\n{end}content-length: 9\r\n\r\n{{"),
+            "200",
+        ),
+        (
             "127.0.0.2",
             format!("POST /_matrix/client/v3/login HTTP/1.1\r\n{end}content-length: 21\r\n\r\n{unknown}"),
             "400",
