@@ -32,13 +32,14 @@ impl Devices {
         for user in users.filter(|user| self.is_local(user)).take(DEVICE_LISTS_ASKED_MAX) {
             let key = (server.to_owned(), user.clone());
             let told = self.log.db().row(&TOLD, &key).await?;
-            // Who is told of every change needs no note, but for one from where on.
-            if told.is_some() && self.log.servers_sharing(user).await?.contains(server) {
+            // Who has been told needs no note, but for one from where on. What it is answered now may not arrive, so that it is told
+            // of all that has changed since, when it comes into sight.
+            if told.is_some() {
                 continue;
             }
             let has_devices = !self.log.db().range(&DEVICES, &(user.clone(),), 1).await?.is_empty();
             let at = self.last_change(user).await?.0;
-            if has_devices && told != Some(at) {
+            if has_devices {
                 commit.put(&TOLD, &key, &at);
             }
         }
