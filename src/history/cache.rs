@@ -1,12 +1,12 @@
 //! What was read lately, bounded in bytes or items.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 
-use super::{Members, RoomRow, StoredEvent};
+use super::{History, Members, RoomRow, StoredEvent};
 use crate::{
     dag::{Node, NodeId, StateId},
     limits::{EVENT_CACHE_BYTES, MEMBERS_CACHE_ROOMS, ROOM_CACHE_ROOMS, STATE_NODE_CACHE_NODES},
@@ -27,10 +27,41 @@ pub(super) struct Caches {
     pub(super) members: Cache<OwnedRoomId, (StateId, Arc<Members>)>,
     events: Cache<OwnedEventId, Arc<StoredEvent>, Weight>,
     rooms: Cache<OwnedRoomId, Arc<RoomRow>>,
-    /// Counts overwritten events; held while inserting, so that what was read before is not put over it.
-    rewrites: Mutex<u64>,
+    /// Held while inserting, so that what was read before is not put over what was written since.
+    rewrites: Mutex<Rewrites>,
     /// Held while comparing and inserting a room.
     room_order: Mutex<()>,
+}
+
+/// Events that are overwritten.
+#[derive(Default)]
+struct Rewrites {
+    /// Counts them.
+    count: u64,
+    /// Those that are being overwritten: nobody knows which form is read of them, so that none is kept.
+    under_way: HashMap<OwnedEventId, usize>,
+}
+
+/// As long as it lives, some events are read from the store: a commit overwrites them.
+pub struct Rewriting {
+    history: History,
+    ids: Vec<OwnedEventId>,
+}
+
+impl Drop for Rewriting {
+    fn drop(&mut self) {
+        self.history.0.caches.end_rewriting(&self.ids);
+    }
+}
+
+impl History {
+    /// To be called before a commit that overwrites events: whoever sees what the commit tells must not find them in their
+    /// older form. To be dropped after [`History::note`].
+    #[must_use]
+    pub fn rewriting(&self, ids: Vec<OwnedEventId>) -> Rewriting {
+        self.0.caches.begin_rewriting(&ids);
+        Rewriting { history: self.clone(), ids }
+    }
 }
 
 impl Caches {
@@ -42,7 +73,7 @@ impl Caches {
             members: Cache::new(MEMBERS_CACHE_ROOMS),
             events: Cache::with_weighter(events, EVENT_CACHE_BYTES, Weight),
             rooms: Cache::new(ROOM_CACHE_ROOMS),
-            rewrites: Mutex::new(0),
+            rewrites: Mutex::default(),
             room_order: Mutex::new(()),
         }
     }
@@ -53,14 +84,14 @@ impl Caches {
 
     /// To be told to [`Self::add_events`] about events that are read after this.
     pub(super) fn rewrites(&self) -> u64 {
-        *self.rewrites.lock()
+        self.rewrites.lock().count
     }
 
     /// Keeps events that were read, unless one was overwritten meanwhile.
     pub(super) fn add_events(&self, events: &[Arc<StoredEvent>], rewrites: u64) {
         let now = self.rewrites.lock();
-        if *now == rewrites {
-            for event in events {
+        if now.count == rewrites {
+            for event in events.iter().filter(|event| !now.under_way.contains_key(event.pdu.event_id())) {
                 self.events.insert(event.pdu.event_id().to_owned(), event.clone());
             }
         }
@@ -69,7 +100,7 @@ impl Caches {
     /// Keeps events that were written; those `rewritten` may have been read in their older form.
     pub(super) fn note_events(&self, written: &[Arc<StoredEvent>], rewritten: bool) {
         let mut now = self.rewrites.lock();
-        *now += u64::from(rewritten);
+        now.count += u64::from(rewritten);
         for event in written {
             self.events.insert(event.pdu.event_id().to_owned(), event.clone());
         }
@@ -89,9 +120,30 @@ impl Caches {
     /// Forgets events that were removed.
     pub(super) fn forget_events(&self, ids: &[OwnedEventId]) {
         let mut now = self.rewrites.lock();
-        *now += 1;
+        now.count += 1;
         for id in ids {
             self.events.remove(id);
+        }
+    }
+
+    fn begin_rewriting(&self, ids: &[OwnedEventId]) {
+        let mut now = self.rewrites.lock();
+        now.count += 1;
+        for id in ids {
+            self.events.remove(id);
+            *now.under_way.entry(id.clone()).or_default() += 1;
+        }
+    }
+
+    fn end_rewriting(&self, ids: &[OwnedEventId]) {
+        let mut now = self.rewrites.lock();
+        for id in ids {
+            if let Some(count) = now.under_way.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    now.under_way.remove(id);
+                }
+            }
         }
     }
 

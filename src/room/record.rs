@@ -271,6 +271,11 @@ impl Memory {
         guard: Option<RoomGuard>,
         commit: Commit,
     ) -> Result<Position, CommitError> {
+        let _rewriting = self.replaces.then(|| {
+            let written = self.written.iter().map(|(event, _)| event).chain(&self.rewritten);
+            let ids = written.map(|event| event.pdu.event_id().to_owned()).collect();
+            rooms.0.history.rewriting(ids)
+        });
         let result = rooms.0.history.log().commit(commit).await;
         let (room_id, row) = (self.room_id.clone(), self.row.clone());
         if let Ok(position) = &result {

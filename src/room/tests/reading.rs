@@ -1,5 +1,7 @@
 //! What history makes of what rooms wrote.
 
+use std::task::Poll;
+
 use ruma::MilliSecondsSinceUnixEpoch;
 use serde_json::{Value, json};
 
@@ -273,5 +275,41 @@ async fn an_event_is_found_by_its_time() {
     for (direction, expected) in [(Direction::Forward, 100), (Direction::Backward, 99)] {
         let found = viewer.event_by_time(&room, (Position::ZERO, head), (between, direction)).await.unwrap();
         assert_eq!(found.unwrap().pdu.event_id(), &said[expected]);
+    }
+}
+
+/// Lets others have a turn, and is in the queue already when they wake one another.
+async fn at_once() {
+    let mut has_waited = false;
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        match std::mem::replace(&mut has_waited, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+/// Whoever is told that something has happened finds it as it is after that, however it was read before.
+#[tokio::test]
+async fn what_has_happened_is_read_as_it_is_then() {
+    let world = World::new().await;
+    let room = world.room("11").await;
+    let (alice, history) = (user("alice"), world.history());
+    for _ in 0..20 {
+        let said = world.send("alice", &room, "m.room.message", json!({ "body": "x" })).await.unwrap();
+        let before = history.log().head();
+        assert!(history.event(&said).await.unwrap().unwrap().notes.redacted_by.is_none());
+        let reads = async {
+            while history.log().head() == before {
+                at_once().await;
+            }
+            history.event(&said).await.unwrap().unwrap().notes.redacted_by.is_some()
+        };
+        let redacts = world.rooms.redact(&alice, &room, &said, (None, None));
+        let (redacted, is_seen) = tokio::join!(redacts, reads);
+        redacted.unwrap();
+        assert!(is_seen, "an older form was kept");
     }
 }
