@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ruma::UserId;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::{partial::scene, user};
+use super::{Node, partial::scene, user};
 use crate::{history::Status, limits::PARTIAL_REFUSALS_MAX, types::Membership};
 
 /// Whoever leaves before the members are known leaves no trace of the search for them.
@@ -179,10 +180,46 @@ async fn what_only_we_knew_of_ours_is_not_part_of_the_whole() {
         wire.cut.lock().clear();
         d.join_with(&a, &room, ("frank@d", true)).await.unwrap();
         d.rooms().whole(&room).await.unwrap();
-        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
+        assert_eq!(d.history().membership(&room, &user("erin@d")).await.unwrap(), None, "{version}");
         wire.drive().await;
         a.say("alice@a", &room, "so you had left").await.unwrap();
         wire.drive().await;
         assert_eq!(d.state(&room).await, a.state(&room).await, "{version}: when all have heard of it");
+    }
+}
+
+/// Who has left is not back because others have not heard of it.
+#[tokio::test(start_paused = true)]
+async fn who_has_left_leaves_again_where_that_was_not_heard() {
+    for version in ["2", "11"] {
+        let (wire, room) = scene(version).await;
+        let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
+        let (dave, erin) = (user("dave@d"), user("erin@d"));
+        let lies = std::mem::take(&mut *wire.lies.lock());
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+        d.join_through(&a, &room, "erin@d").await.unwrap();
+        wire.drive().await;
+        let cuts = [&a, &c].map(|node| (d.name.clone(), node.name.clone()));
+        wire.cut.lock().extend(cuts);
+        for who in [&erin, &dave] {
+            d.rooms().leave(who, &room, None).await.unwrap();
+        }
+        wire.cut.lock().clear();
+        *wire.lies.lock() = lies;
+        d.join_with(&a, &room, ("frank@d", true)).await.unwrap();
+        d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
+        wire.lies.lock().clear();
+        wire.clock.advance(Duration::from_secs(3_600));
+        d.rooms().judge_due().await.unwrap();
+        assert!(!d.history().is_partial(&room).await.unwrap(), "{version}");
+        let member = async |node: &Node, who: &UserId| node.history().membership(&room, who).await.unwrap();
+        assert_eq!(member(&d, &erin).await, Some(Membership::Leave), "{version}");
+        assert_eq!(member(&d, &dave).await, Some(Membership::Join), "{version}: he has come back");
+        wire.drive().await;
+        a.say("alice@a", &room, "so you had left").await.unwrap();
+        wire.drive().await;
+        assert_eq!(member(&a, &erin).await, Some(Membership::Leave), "{version}");
+        assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
     }
 }

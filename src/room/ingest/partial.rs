@@ -151,7 +151,9 @@ impl Rooms {
             };
             for at in before.into_iter().chain([join.pdu.event_id()]) {
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
-                    return until_settled!(self.try_make_whole(room, (&join, Some(&applied))));
+                    let done = until_settled!(self.try_make_whole(room, (&join, Some(&applied))))?;
+                    self.leave_again(room, &join).await?;
+                    return Ok(done);
                 }
             }
         }
@@ -253,6 +255,26 @@ impl Rooms {
         self.0.completed.notify_waiters();
         self.0.unjudged.notify_one();
         Ok(Completion::Whole)
+    }
+}
+
+impl Rooms {
+    /// Has those of ours leave who had left before `join`, and are in the room by what others tell, who have not heard of it.
+    async fn leave_again(&self, room: &RoomId, join: &StoredEvent) -> Result<(), RoomError> {
+        let (history, Some(states)) = (&self.0.history, join.states) else { return Ok(()) };
+        let before = history.state_of(states.before, Some(&StateEventType::RoomMember)).await?;
+        let members = history.current_members(room).await?;
+        for entry in before.iter().filter(|entry| entry.value.membership != Some(Membership::Join)) {
+            let Ok(user) = <&UserId>::try_from(entry.key.state_key.as_str()) else { continue };
+            let back = members.get(user).filter(|member| member.membership == Membership::Join);
+            let Some(back) = back.filter(|_| history.is_local(user)) else { continue };
+            let event = history.event(&back.event_id).await?;
+            // Who has come in since is there.
+            if event.is_none_or(|event| event.status != Status::Timeline || event.position < join.position) {
+                self.leave_if_possible(user, room).await?;
+            }
+        }
+        Ok(())
     }
 }
 
