@@ -147,7 +147,6 @@ pub(super) struct RoomUpdate {
     #[serde(rename = "org.matrix.msc4222.state_after", skip_serializing_if = "Option::is_none")]
     pub(super) unstable_state_after: Option<Events>,
     pub(super) ephemeral: Events,
-    #[serde(skip_serializing_if = "Events::is_empty")]
     pub(super) account_data: Events,
     #[serde(rename = "msc4354_sticky", skip_serializing_if = "Events::is_empty")]
     pub(super) sticky: Events,
