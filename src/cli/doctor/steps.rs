@@ -1,6 +1,6 @@
 //! The steps, in the order in which one depends on the other.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -100,23 +100,28 @@ async fn location(patient: &Patient, authority: &ServerName, findings: &mut Vec<
 }
 
 async fn certificates(patient: &Patient, authority: &ServerName, findings: &mut Vec<Finding>) -> bool {
-    let mut reached = false;
-    for (address, result) in patient.net.shake_hands(authority).await {
+    let results = patient.net.shake_hands(authority).await;
+    let reached = results.iter().any(|(_, result)| result.is_ok());
+    for (address, result) in results {
         findings.push(match result {
-            Ok(protocol) => {
-                reached = true;
-                Finding::good(
-                    "tls",
-                    format!("{address} has a certificate for {} ({protocol})", authority.host()),
-                )
-            }
-            Err(error) => {
-                let fix = tls_fix(&error.to_string(), authority, &address.to_string());
-                Finding::bad("tls", error.to_string(), fix)
-            }
+            Ok(protocol) => Finding::good(
+                "tls",
+                format!("{address} has a certificate for {} ({protocol})", authority.host()),
+            ),
+            Err(error) => no_handshake((address, reached), &error.to_string(), authority),
         });
     }
     reached
+}
+
+/// What it means that there was no handshake with one address, when there was `reached` with another.
+fn no_handshake((address, reached): (SocketAddr, bool), error: &str, authority: &ServerName) -> Finding {
+    if reached && address.is_ipv6() && error.contains("unreachable") {
+        let text =
+            format!("{address} was not tried: this machine has no way to IPv6 addresses; others may use it");
+        return Finding::note("tls", text);
+    }
+    Finding::bad("tls", error.to_owned(), tls_fix(error, authority, &address.to_string()))
 }
 
 fn tls_fix(error: &str, authority: &ServerName, address: &str) -> String {
@@ -317,7 +322,7 @@ fn proxy_fix() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{broken_delegation, tls_fix, unix_seconds};
+    use super::{broken_delegation, no_handshake, tls_fix, unix_seconds};
     use crate::cli::doctor::{Mark, render};
 
     #[test]
@@ -337,6 +342,21 @@ mod tests {
         assert_eq!(finding.mark, Mark::Bad);
         let text = render(&[finding]);
         assert!(text.contains(r#"{"m.server": "matrix.a.org:443"}"#) && text.contains("FAIL"), "{text}");
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_finds_no_fault_with_others() {
+        let server = <&ruma::ServerName>::try_from("m.a.org:443").unwrap();
+        let (v4, v6) = ("1.1.1.1:443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap());
+        let unreachable = "the server cannot be reached: Network is unreachable (os error 101)";
+        for (place, error, expected) in [
+            ((v6, true), unreachable, Mark::Note),
+            ((v6, false), unreachable, Mark::Bad),
+            ((v4, true), unreachable, Mark::Bad),
+            ((v6, true), "Connection refused (os error 111)", Mark::Bad),
+        ] {
+            assert_eq!(no_handshake(place, error, server).mark, expected, "{place:?} {error}");
+        }
     }
 
     #[test]
