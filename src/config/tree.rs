@@ -267,6 +267,10 @@ sections! {
         allow_ranges: Vec<IpRange> = Vec::new(),
         /// Ranges of addresses that are not connected to though they are public.
         deny_ranges: Vec<IpRange> = Vec::new(),
+        /// Servers that this one has nothing to do with, by name, where `*` stands for anything and `?` for one character: nothing
+        /// is taken from them nor sent or shown to them, and none of their files is fetched. Rooms are not left for it: what their
+        /// users say there comes through the other servers, unless the room denies them too.
+        denied_servers: Vec<String> = Vec::new(),
         /// PEM files with certificates of authorities that are trusted beside those of the system.
         roots: Vec<PathBuf> = Vec::new(),
         /// Servers that are asked for the keys of other servers that do not answer any more. They are believed, so

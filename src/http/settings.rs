@@ -176,5 +176,6 @@ pub(super) fn peer_settings(federation: &config::Federation, mut old_keys: Vec<O
         old_keys,
         ignored_keys: federation.ignored_keys.iter().filter_map(key).collect(),
         off: !federation.enabled,
+        denied: federation.denied_servers.clone(),
     }
 }

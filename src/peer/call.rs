@@ -14,6 +14,7 @@ use ruma::{
         federation::authentication::ServerSignatures,
         path_builder::SinglePath,
     },
+    events::room::server_acl::RoomServerAclEventContent,
     serde::Base64,
 };
 use serde::de::IgnoredAny;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub ignored_keys: Vec<Base64>,
     /// Nobody is talked to.
     pub off: bool,
+    /// Servers that are not talked to, as a list of denied servers in a room names them.
+    pub denied: Vec<String>,
 }
 
 /// The other servers. Cheap to clone.
@@ -110,6 +113,24 @@ impl Peers {
         &self.0.key_ring
     }
 
+    /// Whether the operator wants nothing to do with `server`.
+    #[must_use]
+    pub fn denies(&self, server: &ServerName) -> bool {
+        let denied = &self.0.settings.denied;
+        // Names are matched as those in the list of a room.
+        !denied.is_empty()
+            && !RoomServerAclEventContent::new(true, vec![String::from("*")], denied.clone())
+                .is_allowed(server)
+    }
+
+    fn admit(&self, server: &ServerName) -> Result<(), PeerError> {
+        match (self.0.settings.off, self.denies(server)) {
+            (true, _) => Err(PeerError::Forbidden(String::from("federation is switched off"))),
+            (_, true) => Err(PeerError::Forbidden(String::from("`federation.denied_servers` names it"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks `server`, and reads its answer. The request is signed if the specification wants it signed.
     ///
     /// # Errors
@@ -123,9 +144,7 @@ impl Peers {
     where
         R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
     {
-        if self.0.settings.off {
-            return Err(PeerError::Forbidden(String::from("federation is switched off")));
-        }
+        self.admit(server)?;
         let mut request = write(request).map_err(|error| PeerError::BadRequest(error.to_string()))?;
         if <R::Authentication as Proof>::SIGNED {
             let proof = XMatrix::sign(&request, &self.0.key, server);
@@ -158,9 +177,7 @@ impl Peers {
         body: Vec<u8>,
         bounds: Bounds,
     ) -> Result<Bytes, PeerError> {
-        if self.0.settings.off {
-            return Err(PeerError::Forbidden(String::from("federation is switched off")));
-        }
+        self.admit(server)?;
         let request = http::Request::put(target).header(header::CONTENT_TYPE, "application/json");
         let request = request.body(Bytes::from(body));
         let mut request = request.map_err(|error| PeerError::BadRequest(error.to_string()))?;
@@ -185,9 +202,7 @@ impl Peers {
         target: &str,
         (signed, timeout): (bool, Duration),
     ) -> Result<http::Response<Pieces>, PeerError> {
-        if self.0.settings.off {
-            return Err(PeerError::Forbidden(String::from("federation is switched off")));
-        }
+        self.admit(server)?;
         let request = http::Request::get(target).body(Bytes::new());
         let mut request = request.map_err(|error| PeerError::BadRequest(error.to_string()))?;
         if signed {

@@ -45,6 +45,9 @@ pub(in crate::http) async fn prove(
     if proof.origin == app.server_name && path != echo::PATH {
         return Err(Failure::forbidden("This server does not ask itself"));
     }
+    if app.peers.denies(&proof.origin) {
+        return Err(Failure::forbidden("This server has nothing to do with yours"));
+    }
     let keys = app.peers.caller_key(&proof.origin, &proof.key).await;
     let keys = keys.ok_or_else(|| Failure::busy(BUSY_RETRY_AFTER))?;
     let mut request = Request::new(body);

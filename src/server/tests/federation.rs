@@ -195,6 +195,24 @@ async fn a_name_does_not_lead_into_this_machine() {
     a.stop().await.unwrap();
 }
 
+/// With whom the operator wants nothing to do, there is nothing either way.
+#[tokio::test]
+async fn denied_servers_are_neither_heard_nor_asked() {
+    let town = Town::new();
+    let mut config = town.config("a.test", "a.test");
+    config.federation.denied_servers = vec![String::from("bad.test"), String::from("*.bad.test")];
+    let a = town.start(config).await;
+    for (other, is_denied) in [("bad.test", true), ("x.bad.test", true), ("good.test", false)] {
+        let b = town.start(town.config(other, other)).await;
+        assert_eq!(echo(&b, "a.test").await.0 == StatusCode::FORBIDDEN, is_denied, "{other}");
+        let told = a.app().peers.call(name(other), version::Request::new(), Bounds::default()).await;
+        assert_eq!(matches!(told, Err(PeerError::Forbidden(_))), is_denied, "{other}: {told:?}");
+        assert_eq!(told.is_ok(), !is_denied, "{other}");
+        b.stop().await.unwrap();
+    }
+    a.stop().await.unwrap();
+}
+
 /// A page that a proxy shows in a server's place is no word of the server: what was put there has not arrived.
 #[tokio::test]
 async fn a_page_of_a_proxy_is_no_receipt() {
