@@ -284,36 +284,61 @@ async fn catch_up(world: &mut World) -> Outcome<()> {
     Ok(())
 }
 
-/// Both sides change the same state while they cannot reach each other, and come to the same answer.
+/// Both sides change the same state while they cannot reach each other, and one takes the other's power; they come to the
+/// same answer, whatever the version of the room.
 async fn conflicting_state(world: &mut World) -> Outcome<()> {
-    let (mut alice, mut bob, room) = together(world, "conflict").await?;
-    // Creators are above all levels since version 12, and must not be named; before, they must be.
-    let version = alice.state(&room, "m.room.create", "").await?["room_version"].clone();
-    let levels = match version == "12" {
-        true => json!({ "users": { bob.id(): 100 } }),
-        false => json!({ "users": { alice.id(): 100, bob.id(): 100 } }),
-    };
-    alice.set_state(&room, "m.room.power_levels", "", &levels).await?;
-    let id = bob.id();
-    bob.event(&room, "the power levels", |event| {
-        event["type"] == "m.room.power_levels" && event["content"]["users"].get(&id).is_some()
-    })
-    .await?;
+    let mut rooms = Vec::new();
+    for version in ["1", "6", "11", "12"] {
+        let (mut alice, mut bob) = world.people(&format!("conflict{version}")).await?;
+        let request = json!({ "preset": "public_chat", "room_version": version });
+        let room = alice.client.create_room(&request).await?;
+        bob.join_via(&room, &world.here.name()).await?;
+        alice.sees_member(&room, &bob.id(), "join").await?;
+        // Creators are above all levels since version 12, and must not be named; before, they must be.
+        let levels = |bobs: u64| match version == "12" {
+            true => json!({ "users": { bob.id(): bobs } }),
+            false => json!({ "users": { alice.id(): 100, bob.id(): bobs } }),
+        };
+        let (trusted, distrusted, id) = (levels(50), levels(0), bob.id());
+        alice.set_state(&room, "m.room.power_levels", "", &trusted).await?;
+        bob.event(&room, "the power levels", |event| {
+            event["type"] == "m.room.power_levels" && event["content"]["users"].get(&id).is_some()
+        })
+        .await?;
+        rooms.push((version, alice, bob, room, distrusted));
+    }
     world.there.stop().await?;
-    alice.set_state(&room, "m.room.topic", "", &json!({ "topic": "from here" })).await?;
+    for (_, alice, _, room, distrusted) in &rooms {
+        alice.set_state(room, "m.room.topic", "", &json!({ "topic": "from here" })).await?;
+        alice.set_state(room, "m.room.power_levels", "", distrusted).await?;
+    }
     world.here.stop().await?;
     world.there.up().await?;
-    bob.set_state(&room, "m.room.topic", "", &json!({ "topic": "from there" })).await?;
-    world.here.up().await?;
-    alice.client.say(&room, "joined again, here").await?;
-    bob.client.say(&room, "joined again, there").await?;
-    alice.hears(&room, "joined again, there").await?;
-    bob.hears(&room, "joined again, here").await?;
-    let topics = (alice.state(&room, "m.room.topic", "").await?, bob.state(&room, "m.room.topic", "").await?);
-    match topics.0 == topics.1 {
-        true => Ok(()),
-        false => Err(format!("the two sides disagree: {topics:?}").into()),
+    for (_, _, bob, room, _) in &rooms {
+        for (kind, field) in [("m.room.topic", "topic"), ("m.room.name", "name")] {
+            bob.set_state(room, kind, "", &json!({ field: "from there" })).await?;
+        }
     }
+    world.here.up().await?;
+    for (version, mut alice, mut bob, room, distrusted) in rooms {
+        alice.client.say(&room, "joined again, here").await?;
+        bob.client.say(&room, "joined again, there").await?;
+        alice.hears(&room, "joined again, there").await?;
+        bob.hears(&room, "joined again, here").await?;
+        for kind in ["m.room.power_levels", "m.room.topic", "m.room.name"] {
+            let sides = [alice.state(&room, kind, "").await.ok(), bob.state(&room, kind, "").await.ok()];
+            if sides[0] != sides[1] {
+                return Err(
+                    format!("version {version}: the two sides disagree about {kind}: {sides:?}").into()
+                );
+            }
+        }
+        let levels = alice.state(&room, "m.room.power_levels", "").await?;
+        if levels["users"][bob.id()] != distrusted["users"][bob.id()] {
+            return Err(format!("version {version}: he has his power still: {levels}").into());
+        }
+    }
+    Ok(())
 }
 
 /// Real client libraries on the two servers, in encrypted rooms: what they can tell of one another is what
