@@ -478,7 +478,7 @@ async fn row_3_20_what_an_edu_lists_has_its_limits() {
     let (wire, room) = scene("12").await;
     let (a, b) = (wire.node("a"), wire.node("b"));
     let said = a.say("alice@a", &room, "read me").await.unwrap();
-    let edu = |kind: &str, content: Value| raw(&json!({ "edu_type": kind, "content": content }).to_string());
+    let edu = |kind: &str, content: Value| raw(json!({ "edu_type": kind, "content": content }).to_string());
     let bob = user("bob@b");
     for (before, expected) in [(PRESENCE_EDU_USERS_MAX - 1, true), (PRESENCE_EDU_USERS_MAX, false)] {
         let made_up = (0..before).map(|n| json!({ "user_id": format!("@u{n}:b.org"), "presence": "online" }));

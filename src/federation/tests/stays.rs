@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::UserId;
+use ruma::{RoomId, UserId};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::{Node, partial::scene, user};
+use super::{Lie, Node, Wire, partial::scene, user};
 use crate::{history::Status, limits::PARTIAL_REFUSALS_MAX, types::Membership};
 
 /// Whoever leaves before the members are known leaves no trace of the search for them.
@@ -120,24 +120,34 @@ async fn a_join_that_nobody_knows_of_comes_to_nothing() {
     assert_eq!(a.history().membership(&room, &dave).await.unwrap(), Some(Membership::Join));
 }
 
+/// Has d get the members that it lacks; what kept it from that.
+async fn get_members(wire: &Wire) -> Vec<Lie> {
+    let lies = std::mem::take(&mut *wire.lies.lock());
+    wire.clock.advance(Duration::from_secs(3_600));
+    wire.node("d").rooms().judge_due().await.unwrap();
+    lies
+}
+
+async fn leave_both(d: &Node, room: &RoomId) {
+    for who in ["erin@d", "dave@d"] {
+        d.rooms().leave(&user(who), room, None).await.unwrap();
+    }
+}
+
 /// Who has gone before their server left is not back when another of its users comes in, whatever state they were in.
 #[tokio::test(start_paused = true)]
 async fn who_had_gone_is_not_back_before_the_members_are_known() {
     for version in ["1", "6", "12"] {
         let (wire, room) = scene(version).await;
         let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
-        let (dave, erin) = (user("dave@d"), user("erin@d"));
-        let lies = std::mem::take(&mut *wire.lies.lock());
-        wire.clock.advance(Duration::from_secs(3_600));
-        d.rooms().judge_due().await.unwrap();
+        let erin = user("erin@d");
+        let lies = get_members(&wire).await;
         d.join_through(&a, &room, "erin@d").await.unwrap();
         wire.drive().await;
         let said = json!({ "msgtype": "m.text", "body": "said while erin is here" });
         let said = c.build(&c, &room, (&user("carol@c"), "m.room.message", None, said)).await;
         wire.clock.advance(Duration::from_secs(1));
-        for who in [&erin, &dave] {
-            d.rooms().leave(who, &room, None).await.unwrap();
-        }
+        leave_both(&d, &room).await;
         wire.drive().await;
 
         *wire.lies.lock() = lies;
@@ -153,9 +163,7 @@ async fn who_had_gone_is_not_back_before_the_members_are_known() {
         // She may come again, by what others know.
         d.join_with(&a, &room, ("erin@d", true)).await.unwrap();
 
-        wire.lies.lock().clear();
-        wire.clock.advance(Duration::from_secs(3_600));
-        d.rooms().judge_due().await.unwrap();
+        get_members(&wire).await;
         assert!(!d.history().is_partial(&room).await.unwrap(), "{version}");
         wire.drive().await;
         assert_eq!(d.state(&room).await, a.state(&room).await, "{version}");
@@ -168,15 +176,11 @@ async fn what_only_we_knew_of_ours_is_not_part_of_the_whole() {
     for version in ["1", "11"] {
         let (wire, room) = scene(version).await;
         let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
-        wire.lies.lock().clear();
-        wire.clock.advance(Duration::from_secs(3_600));
-        d.rooms().judge_due().await.unwrap();
+        get_members(&wire).await;
         let cuts = [&a, &c].map(|node| (d.name.clone(), node.name.clone()));
         wire.cut.lock().extend(cuts);
         d.join_through(&a, &room, "erin@d").await.unwrap();
-        for who in ["erin@d", "dave@d"] {
-            d.rooms().leave(&user(who), &room, None).await.unwrap();
-        }
+        leave_both(&d, &room).await;
         wire.cut.lock().clear();
         d.join_with(&a, &room, ("frank@d", true)).await.unwrap();
         d.rooms().whole(&room).await.unwrap();
@@ -195,23 +199,17 @@ async fn who_has_left_leaves_again_where_that_was_not_heard() {
         let (wire, room) = scene(version).await;
         let (a, c, d) = (wire.node("a"), wire.node("c"), wire.node("d"));
         let (dave, erin) = (user("dave@d"), user("erin@d"));
-        let lies = std::mem::take(&mut *wire.lies.lock());
-        wire.clock.advance(Duration::from_secs(3_600));
-        d.rooms().judge_due().await.unwrap();
+        let lies = get_members(&wire).await;
         d.join_through(&a, &room, "erin@d").await.unwrap();
         wire.drive().await;
         let cuts = [&a, &c].map(|node| (d.name.clone(), node.name.clone()));
         wire.cut.lock().extend(cuts);
-        for who in [&erin, &dave] {
-            d.rooms().leave(who, &room, None).await.unwrap();
-        }
+        leave_both(&d, &room).await;
         wire.cut.lock().clear();
         *wire.lies.lock() = lies;
         d.join_with(&a, &room, ("frank@d", true)).await.unwrap();
         d.join_with(&a, &room, ("dave@d", true)).await.unwrap();
-        wire.lies.lock().clear();
-        wire.clock.advance(Duration::from_secs(3_600));
-        d.rooms().judge_due().await.unwrap();
+        get_members(&wire).await;
         assert!(!d.history().is_partial(&room).await.unwrap(), "{version}");
         let member = async |node: &Node, who: &UserId| node.history().membership(&room, who).await.unwrap();
         assert_eq!(member(&d, &erin).await, Some(Membership::Leave), "{version}");
