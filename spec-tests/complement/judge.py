@@ -3,7 +3,7 @@
     judge.py FAILS.TSV FOLDER REGEX
 
 Only the innermost failing tests count. A failure that is not on the list is an error, and so is one on the list that passes: the list
-only shrinks. A reason that begins with "At times: " is of one that also passes.
+only shrinks. A test that begins and does not end is an error too, and so is one on the list that is not run. A reason that begins with "At times: " is of one that also passes.
 """
 import csv
 import pathlib
@@ -22,6 +22,11 @@ def outcomes(log):
         if match and found.get(match[2]) != "FAIL":
             found[match[2]] = match[1]
     return found
+
+
+def unfinished(log, found):
+    """What began and has no outcome: the suite broke off there, or was stopped."""
+    return set(re.findall(r"(?m)^=== RUN +(\S+)", log.read_text(errors="replace"))) - set(found)
 
 
 def innermost(tests):
@@ -44,11 +49,17 @@ def main(fails, folder, only="."):
         if not found:
             print(f"  nothing ran: see {log}")
             bad += 1
+        for test in sorted(unfinished(log, found) if log.exists() else ()):
+            print(f"  began and never ended: {test}")
+            bad += 1
         for test in sorted(failed):
             if (package, test) not in known:
                 print(f"  fails and is not on the list: {test}")
                 bad += 1
         for (listed, test), reason in sorted(known.items()):
+            if only == "." and listed == package and test not in found:
+                print(f"  is on the list and was not run: {test}")
+                bad += 1
             if listed == package and found.get(test) == "PASS" and not reason.startswith("At times: "):
                 print(f"  is on the list and passes: {test}")
                 bad += 1
