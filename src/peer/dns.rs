@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use hickory_resolver::{
-    TokioResolver,
+    ResolverBuilder, TokioResolver,
     config::{LookupIpStrategy, ResolverConfig},
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::RData,
@@ -63,12 +63,16 @@ impl SystemDns {
     /// # Errors
     /// When they make no sense.
     pub fn open() -> Result<Self, DnsError> {
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+        let builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
             // Names in `/etc/hosts` and addresses still work.
             tracing::warn!(%error, "the DNS cannot be asked: /etc/resolv.conf cannot be read");
             let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
             TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
         });
+        Self::asking(builder)
+    }
+
+    fn asking(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, DnsError> {
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.cache_size = DNS_ANSWERS_CACHED;
@@ -130,5 +134,107 @@ impl Dns for SystemDns {
             };
             Ok(found.answers().iter().filter_map(|record| service(&record.data)).collect())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_resolver::{
+        config::{ConnectionConfig, NameServerConfig},
+        proto::{
+            op::{Message, ResponseCode},
+            rr::{
+                Name, Record, RecordType,
+                rdata::{A, SOA, SRV},
+            },
+        },
+    };
+    use parking_lot::Mutex;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    /// What a small zone says: which code, and which data.
+    fn told(asked: &str, kind: RecordType) -> (ResponseCode, Vec<RData>) {
+        let service =
+            |priority, weight, port, at: &str| RData::SRV(SRV::new(priority, weight, port, name(at)));
+        match (asked, kind) {
+            ("a.test.", RecordType::A) => (ResponseCode::NoError, vec![RData::A(A::new(192, 0, 2, 1))]),
+            ("a.test.", _) => (ResponseCode::NoError, Vec::new()),
+            ("_matrix-fed._tcp.a.test.", RecordType::SRV) => {
+                let both = vec![service(10, 0, 1, "x.test."), service(5, 3, 8_448, "m.a.test.")];
+                (ResponseCode::NoError, both)
+            }
+            ("down.test.", _) => (ResponseCode::ServFail, Vec::new()),
+            _ => (ResponseCode::NXDomain, Vec::new()),
+        }
+    }
+
+    /// Answers for the zone until the end of the test, and writes down what it was asked.
+    async fn serve(socket: &UdpSocket, asked: &Mutex<Vec<String>>) {
+        let mut packet = [0; 1_500];
+        loop {
+            let (length, from) = socket.recv_from(&mut packet).await.unwrap();
+            let question = Message::from_vec(&packet[..length]).unwrap();
+            let query = question.queries[0].clone();
+            let text = query.name().to_ascii().to_lowercase();
+            asked.lock().push(format!("{text} {}", query.query_type()));
+            let (code, data) = told(&text, query.query_type());
+            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+            answer.metadata.response_code = code;
+            answer.queries.push(query.clone());
+            if data.is_empty() {
+                let zone = SOA::new(name("ns.test."), name("host.test."), 1, 60, 60, 60, 60);
+                answer.authorities.push(Record::from_rdata(name("test."), 60, RData::SOA(zone)));
+            }
+            answer
+                .add_answers(data.into_iter().map(|data| Record::from_rdata(query.name().clone(), 60, data)));
+            socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_told_from_what_could_not_be_asked() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut connection = ConnectionConfig::udp();
+        connection.port = socket.local_addr().unwrap().port();
+        let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let (dns, asked) = (SystemDns::asking(builder).unwrap(), Mutex::new(Vec::<String>::new()));
+        let questions = async {
+            let here: Vec<IpAddr> = vec![Ipv4Addr::new(192, 0, 2, 1).into()];
+            assert_eq!(dns.addresses("a.test").await.unwrap(), here);
+            assert!(dns.addresses("gone.test").await.unwrap().is_empty());
+            let found = dns.services("_matrix-fed._tcp.a.test").await.unwrap();
+            let service = |priority, weight, port, target: &str| Service {
+                priority,
+                weight,
+                port,
+                target: target.into(),
+            };
+            assert_eq!(found, [service(10, 0, 1, "x.test"), service(5, 3, 8_448, "m.a.test")]);
+            for nowhere in ["_matrix._tcp.a.test", "a.test"] {
+                assert!(dns.services(nowhere).await.unwrap().is_empty(), "{nowhere}");
+            }
+            dns.addresses("down.test").await.unwrap_err();
+            dns.services("down.test").await.unwrap_err();
+            // Answers hold for a while, those that say no too.
+            let before = asked.lock().len();
+            assert_eq!(dns.addresses("a.test").await.unwrap(), here);
+            assert!(dns.addresses("gone.test").await.unwrap().is_empty());
+            assert!(dns.services("_matrix._tcp.a.test").await.unwrap().is_empty());
+            assert_eq!(asked.lock()[before..], Vec::<String>::new());
+        };
+        tokio::select! {
+            () = serve(&socket, &asked) => {}
+            () = questions => {}
+        }
     }
 }
