@@ -266,7 +266,9 @@ async fn check_party(room: &RoomId, party: &[Arc<Node>]) {
 pub(super) fn check_extremities(room: &RoomId, node: &Node, kept: &Kept) {
     for event in kept.values().filter(|event| event.pdu.sender().server_name() == node.name) {
         let prevs = event.pdu.prev_events();
-        if prevs.len() < 2 || event.status != Status::Timeline {
+        // What a join follows is told by the server through which the user comes in.
+        let comes_in = event.pdu.membership() == Some(Membership::Join);
+        if prevs.len() < 2 || event.status != Status::Timeline || comes_in {
             continue;
         }
         // What has come since was not known then, nor what fills a hole.
