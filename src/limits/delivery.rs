@@ -81,6 +81,8 @@ pub const TYPING_TOLD_EVERY_MS: u64 = 20_000;
 pub const DEVICE_DOUBT_EVERY_MS: u64 = 3_600_000;
 /// Users of whom it is remembered when that was (ours).
 pub const DEVICE_DOUBTS_MAX: usize = 10_000;
+/// Devices of other servers' users of which it is remembered that they are in their lists (ours).
+pub const DEVICES_FOUND_KEPT: usize = 10_000;
 /// A room with more heads gets an event of ours that follows them (ours; each event that comes has the states after all heads
 /// resolved).
 pub const HEADS_MERGED_OVER: usize = 10;

@@ -6,22 +6,33 @@
 use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 use ruma::{DeviceId, OwnedUserId, UserId};
 
 use super::{Told, list::LISTS};
 use crate::{
     device::{DeviceError, Devices},
-    limits::{DEVICE_DOUBT_EVERY_MS, DEVICE_DOUBTS_MAX},
+    limits::{DEVICE_DOUBT_EVERY_MS, DEVICE_DOUBTS_MAX, DEVICES_FOUND_KEPT},
 };
 
-/// When the list of a user was doubted last, in milliseconds since the epoch.
-#[derive(Default)]
-pub(in crate::device) struct Doubts(Mutex<HashMap<OwnedUserId, u64>>);
+/// Devices that have been looked for.
+pub(in crate::device) struct Doubts {
+    /// When the list of a user was doubted last, in milliseconds since the epoch.
+    last: Mutex<HashMap<OwnedUserId, u64>>,
+    /// Ids and keys of devices that were found lately: who speaks often is not looked for each time.
+    found: Cache<(OwnedUserId, String), ()>,
+}
+
+impl Default for Doubts {
+    fn default() -> Self {
+        Self { last: Mutex::default(), found: Cache::new(DEVICES_FOUND_KEPT) }
+    }
+}
 
 impl Doubts {
     /// Whether the list may be doubted now. Anybody may name any device, so that is not often.
     fn may_doubt(&self, user: &UserId, now_ms: u64) -> bool {
-        let mut doubts = self.0.lock();
+        let mut doubts = self.last.lock();
         let is_recent = |at: u64| now_ms.saturating_sub(at) < DEVICE_DOUBT_EVERY_MS;
         if doubts.get(user).is_some_and(|at| is_recent(*at)) {
             return false;
@@ -48,6 +59,11 @@ impl Devices {
         device: Option<&DeviceId>,
         key: Option<&str>,
     ) -> Result<(), DeviceError> {
+        let named = device.map(DeviceId::as_str).or(key).unwrap_or_default();
+        let place = (user.to_owned(), named.to_owned());
+        if self.doubts.found.get(&place).is_some() {
+            return Ok(());
+        }
         let Some(list) = self.log.db().row(&LISTS, &(user.to_owned(),)).await? else { return Ok(()) };
         let has_key = |key: &str| {
             list.devices.values().any(|keys| {
@@ -57,9 +73,13 @@ impl Devices {
         };
         let is_known =
             device.is_none_or(|device| list.devices.contains_key(device)) && key.is_none_or(has_key);
-        match is_known || !self.doubts.may_doubt(user, self.ports.clock.now_ms()) {
-            true => Ok(()),
-            false => self.follow_remote(user, &Told::Unclear).await,
+        if is_known {
+            self.doubts.found.insert(place, ());
+            return Ok(());
+        }
+        match self.doubts.may_doubt(user, self.ports.clock.now_ms()) {
+            true => self.follow_remote(user, &Told::Unclear).await,
+            false => Ok(()),
         }
     }
 }
