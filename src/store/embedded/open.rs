@@ -10,7 +10,7 @@ use super::{
     Durability, Settings,
     checkpoint::{Record, Wish},
     files,
-    frame::{After, Change},
+    frame::{After, Change, Parsed, weight},
     hot::HotRows,
     identity::{self, Stage},
     index::{Index, Tip},
@@ -165,15 +165,21 @@ fn open_index(
 }
 
 impl Shared {
-    /// Takes from the log what the index lacks: everything after `tip`, or everything there is.
+    /// Takes from the log what the index lacks: everything after `tip`, or everything there is. Frames that the index
+    /// has and the record does not know of (the process died between the two) still say which positions are taken.
     fn replay(&self, record: &Record, tip: Option<Tip>) -> Result<(), StoreError> {
         let segments: Vec<Segment> = self.state.read().segments.values().cloned().collect();
-        let start = tip.map_or(0, |tip| tip.segment);
+        let held = tip.map_or(0, |tip| tip.frame);
+        let start = match tip {
+            Some(tip) if tip.frame > record.tip.frame => Some(record.tip),
+            other => other,
+        };
+        let first = start.map_or(0, |start| start.segment);
         let mut next = None;
         let last = segments.last().map_or(0, |segment| segment.number);
-        for mut segment in segments.into_iter().filter(|segment| segment.number >= start) {
-            let (mut offset, mut frame) = match tip.filter(|tip| tip.segment == segment.number) {
-                Some(tip) => (tip.offset, tip.frame + 1),
+        for mut segment in segments.into_iter().filter(|segment| segment.number >= first) {
+            let (mut offset, mut frame) = match start.filter(|start| start.segment == segment.number) {
+                Some(start) => (start.offset, start.frame + 1),
                 None => (PREAMBLE_BYTES, segment.first_frame),
             };
             // Before the record's segment others may have been removed; after it none can be.
@@ -189,7 +195,10 @@ impl Shared {
                     Read::Frame { parsed, end } => {
                         let tip =
                             Tip { frame, segment: segment.number, offset: end, digest: parsed.after.digest };
-                        self.take_over(parsed.changes, tip, parsed.after)?;
+                        match frame <= held {
+                            true => self.pass_over(parsed, segment.number)?,
+                            false => self.take_over(parsed, tip)?,
+                        }
                         (offset, frame) = (end, frame + 1);
                     }
                     Read::End => break,
@@ -202,11 +211,10 @@ impl Shared {
             next = Some(frame);
         }
         let mut state = self.state.write();
-        if state.tip.frame < record.tip.frame {
-            let what = format!(
-                "the log ends at frame {}, the checkpoint says {}",
-                state.tip.frame, record.tip.frame
-            );
+        let ends = state.tip.frame.min(next.map_or(0, |next| next - 1));
+        let known = held.max(record.tip.frame);
+        if ends < known {
+            let what = format!("the log ends at frame {ends}, the checkpoint says {known}");
             return Err(StoreError::Corrupt(what));
         }
         // Whatever was set aside may have been handed out.
@@ -215,10 +223,37 @@ impl Shared {
         Ok(())
     }
 
-    fn take_over(&self, changes: Vec<(Key, Change)>, tip: Tip, after: After) -> Result<(), StoreError> {
+    /// Takes from a frame that the index holds what only the record would say.
+    fn pass_over(&self, parsed: Parsed, segment: u64) -> Result<(), StoreError> {
+        for (key, change) in &parsed.changes {
+            let now = self.index.get(key)?;
+            let mut state = self.state.write();
+            state.suspect(key, change, segment);
+            if let (Change::Put(put), Some(now)) = (change, now)
+                && now.is_at(put.segment, put.offset)
+                && let Some(segment) = state.segments.get_mut(&segment)
+            {
+                segment.live += weight(key, &now);
+            }
+        }
+        self.state.write().after = parsed.after;
+        Ok(())
+    }
+
+    fn take_over(&self, parsed: Parsed, tip: Tip) -> Result<(), StoreError> {
+        let Parsed { after, changes } = parsed;
         let olds: Result<Vec<_>, StoreError> = changes.iter().map(|(key, _)| self.entry(key)).collect();
         let mut state = self.state.write();
         for ((key, change), old) in changes.into_iter().zip(olds?) {
+            // The index may have got a part of what the frame did, without the tip that says so.
+            let is_taken = match (&change, &old) {
+                (Change::Put(put), Some(old)) => old.is_at(put.segment, put.offset),
+                (Change::Put(_), None) => false,
+                (Change::Delete { .. }, old) => old.is_none(),
+            };
+            if is_taken {
+                state.suspect(&key, &change, tip.segment);
+            }
             state.apply(key, change, old.as_ref());
         }
         state.tip = tip;

@@ -91,6 +91,20 @@ impl State {
         self.active.insert(key, change);
     }
 
+    /// Notes of a change in `segment` that is in the index already that words may be gone: what stood before, and
+    /// where, cannot be seen any more.
+    pub(super) fn suspect(&mut self, key: &Key, change: &Change, segment: u64) {
+        if !has_words(key) {
+            return;
+        }
+        let (Change::Put(Entry { origin, .. }) | Change::Delete { origin }) = change;
+        for (_, older) in self.segments.range_mut(*origin.min(&segment)..=segment) {
+            if older.stale == Stale::No {
+                older.stale = Stale::Holds;
+            }
+        }
+    }
+
     /// The changes in the range of `scan`, in its direction, with no more puts than its limit.
     fn overlay(&self, scan: &Scan) -> Vec<(Key, Change)> {
         let empty = Changes::new();

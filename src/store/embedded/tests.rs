@@ -230,6 +230,72 @@ fn a_torn_tail_is_cut_and_damage_is_refused() {
     }
 }
 
+/// What a store is left with that dies after the index took a checkpoint and before the record of it was written.
+fn die_before_the_record(store: Embedded, folder: &Path, commits: impl FnOnce(&Embedded)) {
+    let record = fs::read(folder.join("checkpoint")).unwrap();
+    commits(&store);
+    store.shared.checkpoint().unwrap();
+    drop(store);
+    assert_ne!(fs::read(folder.join("checkpoint")).unwrap(), record);
+    fs::write(folder.join("checkpoint"), record).unwrap();
+}
+
+#[test]
+fn an_index_ahead_of_the_record_gives_no_position_twice() {
+    // From the first record, and from a later one; with commits after the checkpoint, and without.
+    for (before, after) in [(0, 0), (0, 3), (40, 0), (40, 3)] {
+        let folder = TempDir::new().unwrap();
+        let store = open(folder.path());
+        churn(&store, before);
+        store.shared.checkpoint().unwrap();
+        let mut expected = None;
+        die_before_the_record(store, folder.path(), |store| {
+            churn(store, 45);
+            run(store.reserve(7)).unwrap();
+        });
+        if after > 0 {
+            let store = open(folder.path());
+            churn(&store, after);
+            expected = Some((run(all(&store)), run(store.head()).unwrap()));
+        }
+        let store = open(folder.path());
+        let (rows, head) = (run(all(&store)), run(store.head()).unwrap());
+        assert!(head >= crate::types::Position(u64::from(before + 45 + 7 + after)), "{head}");
+        assert_eq!(store.shared.state.read().after.digest, digest_of(&rows));
+        if let Some((expected, handed_out)) = expected {
+            assert_eq!(rows, expected);
+            assert!(head >= handed_out);
+        }
+        run(store.close()).unwrap();
+        drop(store);
+        let report = run(super::check(settings(folder.path()), &|_| {})).unwrap();
+        assert_eq!((report.rows, report.problem_count), (rows.len() as u64, 0), "{:?}", report.problems);
+    }
+}
+
+#[test]
+fn an_index_ahead_of_the_record_still_forgets_what_was_removed() {
+    const SECRET: &[u8] = b"canary-that-is-redacted-just-before-the-server-dies";
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    let event = |n: u32| Key::new(TableId::Event, &(format!("$event{n}"),));
+    let row = |n: u32, value: &[u8]| Write::Put(Stamped::plain(event(n).0), Stamped::plain(value.to_vec()));
+    let say = |store: &Embedded, n: u32, value: &[u8]| {
+        run(store.commit(vec![batch(vec![row(n, value)], 1)])).unwrap();
+    };
+    (0..400).for_each(|n| {
+        say(&store, n, if n == 3 { SECRET } else { b"what stays as long as anybody wants it" })
+    });
+    store.shared.checkpoint().unwrap();
+    die_before_the_record(store, folder.path(), |store| say(store, 3, b"pruned"));
+    let store = open(folder.path());
+    assert!(holding(folder.path(), SECRET) > 0);
+    run(store.scrub()).unwrap();
+    collect_all(&store);
+    assert_eq!(holding(folder.path(), SECRET), 0);
+    assert_eq!(run(all(&store)).len(), 401);
+}
+
 #[test]
 fn foreign_newer_and_used_folders_are_refused_and_left_alone() {
     let check = |file: &str, text: &str, expected: &str| {
