@@ -144,6 +144,7 @@ async fn join(world: &World, alice: &Person, bob: &Person, options: &Options) ->
     let room = alice.client.create_room(&json!({ "preset": "public_chat" })).await?;
     let nobody = Client::anonymous(&world.here.url())?;
     let room_id = room.as_str();
+    let begun = Instant::now();
     stream::iter(1..options.members)
         .map(|number| {
             let nobody = &nobody;
@@ -159,6 +160,7 @@ async fn join(world: &World, alice: &Person, bob: &Person, options: &Options) ->
         .buffer_unordered(PARALLEL)
         .try_collect::<()>()
         .await?;
+    println!("  (the large room was made in {:.0?})", begun.elapsed());
     let pid = world.there.pid().ok_or("no process")?;
     let before = idle_cpu(&world.there).await?;
     // Linux: the peak begins anew.
