@@ -81,6 +81,12 @@ pub(super) struct SeenMark {
 }
 
 impl Device {
+    /// Whether somebody is logged in there.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        !self.tokens.is_empty() || !self.refresh_tokens.is_empty() || self.family.is_some()
+    }
+
     /// Notes that the client has the refresh token of this generation.
     pub(super) fn confirm(&mut self, generation: u64) {
         if let Some(family) = &mut self.family {

@@ -64,9 +64,9 @@ impl Devices {
         Err(DeviceError::Contended)
     }
 
-    /// Removes all devices of `user` but `keep` and the dehydrated one: nobody is logged in there, and whoever has lost
-    /// all others has their messages from it. It goes when another takes its place, when a client removes it, or with the
-    /// account.
+    /// Removes all devices of `user` but `keep` and the dehydrated one, as long as nobody is logged in there: whoever has
+    /// lost all others has their messages from it. It goes when another takes its place, when a client removes it, or with
+    /// the account.
     ///
     /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3814>
     ///
@@ -76,6 +76,13 @@ impl Devices {
         let mut devices = self.device_ids(user).await?;
         // Read after the list, so that one which is new in the list is known here.
         let dehydrated = self.log.db().row(&DEHYDRATED, &(user.to_owned(),)).await?.map(|row| row.device_id);
+        let dehydrated = match dehydrated {
+            Some(device) => {
+                let row = self.log.db().row(&DEVICES, &(user.to_owned(), device.clone())).await?;
+                (!row.is_some_and(|row| row.is_in_use())).then_some(device)
+            }
+            None => None,
+        };
         devices.retain(|device| keep != Some(device) && dehydrated.as_ref() != Some(device));
         self.remove(user, &devices).await
     }

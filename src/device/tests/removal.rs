@@ -135,6 +135,18 @@ async fn the_dehydrated_device_stays_when_all_others_go() {
     assert_eq!(rows_with(&world, "ASLEEP").await, Vec::<String>::new());
 }
 
+/// Whoever logs in on it is logged in as on any other.
+#[tokio::test]
+async fn a_session_on_the_dehydrated_device_ends_with_all_others() {
+    let world = World::new().await;
+    world.log_in_with_keys("bob", "PHONE").await;
+    dehydrate(&world).await;
+    world.log_in("bob", "ASLEEP").await;
+    world.devices.remove_all(&user("bob"), Some("PHONE".into())).await.unwrap();
+    let left = world.devices.list(&user("bob")).await.unwrap().into_iter().map(|(device, _)| device);
+    assert_eq!(left.collect::<Vec<_>>(), ["PHONE"]);
+}
+
 #[tokio::test]
 async fn nothing_of_a_user_who_leaves_for_good_is_left() {
     let world = World::new().await;
