@@ -43,7 +43,7 @@ impl Devices {
     /// gets the same one-time key.
     ///
     /// # Errors
-    /// When too many devices are named, or the store fails.
+    /// When too many devices are named, or the store fails before any key is given out.
     pub async fn claim_keys(
         &self,
         wanted: &BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
@@ -65,8 +65,18 @@ impl Devices {
         let local = self.with_keys(local).await?;
         // Some at a time, so that others have their turn in between.
         for some in local.chunks(KEYS_CLAIMED_AT_ONCE) {
-            for (user, devices) in self.claim_some(some).await? {
-                claimed.keys.entry(user).or_default().extend(devices);
+            match self.claim_some(some).await {
+                Ok(keys) => {
+                    for (user, devices) in keys {
+                        claimed.keys.entry(user).or_default().extend(devices);
+                    }
+                }
+                Err(error) if claimed.keys.is_empty() => return Err(error),
+                // Nobody else gets those that are claimed: the rest may be asked for again.
+                Err(error) => {
+                    tracing::warn!(%error, "not all one-time keys that were asked for are claimed");
+                    break;
+                }
             }
         }
         Ok(claimed)
