@@ -46,6 +46,7 @@ impl Devices {
         for _ in 0..DEVICE_ATTEMPTS_MAX {
             let Some(commit) = self.following(user, told).await? else { return Ok(()) };
             if let Attempt::Done = self.attempt(commit).await? {
+                self.doubts.forget_found(user);
                 self.stale.notify_one();
                 return Ok(());
             }

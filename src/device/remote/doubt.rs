@@ -3,7 +3,7 @@
 //! A message tells by which device it was sent. If the list that is kept does not have that device, an update was lost, or the
 //! server has begun anew: the list is asked for again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -19,8 +19,9 @@ use crate::{
 pub(in crate::device) struct Doubts {
     /// When the list of a user was doubted last, in milliseconds since the epoch.
     last: Mutex<HashMap<OwnedUserId, u64>>,
-    /// Ids and keys of devices that were found lately: who speaks often is not looked for each time.
-    found: Cache<(OwnedUserId, String), ()>,
+    /// Ids and keys of devices that were found in the list of a user since it was changed: who speaks often is not looked
+    /// for each time.
+    found: Cache<OwnedUserId, BTreeSet<String>>,
 }
 
 impl Default for Doubts {
@@ -30,6 +31,11 @@ impl Default for Doubts {
 }
 
 impl Doubts {
+    /// The list of a user is another one.
+    pub(super) fn forget_found(&self, user: &UserId) {
+        self.found.remove(user);
+    }
+
     /// Whether the list may be doubted now. Anybody may name any device, so that is not often.
     fn may_doubt(&self, user: &UserId, now_ms: u64) -> bool {
         let mut doubts = self.last.lock();
@@ -60,8 +66,8 @@ impl Devices {
         key: Option<&str>,
     ) -> Result<(), DeviceError> {
         let named = device.map(DeviceId::as_str).or(key).unwrap_or_default();
-        let place = (user.to_owned(), named.to_owned());
-        if self.doubts.found.get(&place).is_some() {
+        let found = self.doubts.found.get(user).unwrap_or_default();
+        if found.contains(named) {
             return Ok(());
         }
         let Some(list) = self.log.db().row(&LISTS, &(user.to_owned(),)).await? else { return Ok(()) };
@@ -74,7 +80,8 @@ impl Devices {
         let is_known =
             device.is_none_or(|device| list.devices.contains_key(device)) && key.is_none_or(has_key);
         if is_known {
-            self.doubts.found.insert(place, ());
+            let found = found.into_iter().chain([named.to_owned()]).collect();
+            self.doubts.found.insert(user.to_owned(), found);
             return Ok(());
         }
         match self.doubts.may_doubt(user, self.ports.clock.now_ms()) {

@@ -188,6 +188,7 @@ impl Devices {
             list.devices = named.collect();
             (list.master, list.self_signing) = (master, self_signing);
             Self::keep(&mut commit, &user, &list, before);
+            self.doubts.forget_found(&user);
             answer.add_list(&user, list);
         }
         // Where something is told meanwhile, nothing is kept.

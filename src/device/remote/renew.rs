@@ -173,6 +173,7 @@ impl Devices {
         let mut commit = Commit::new();
         Self::keep(&mut commit, user, &list, before);
         self.attempt(commit).await?;
+        self.doubts.forget_found(user);
         Ok(Ok(list))
     }
 
