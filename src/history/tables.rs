@@ -227,6 +227,8 @@ pub enum Part {
     Amendment,
     /// Not waiting for a judgement: the members of a room that was joined without them; see [`PARTIAL`].
     Members,
+    /// Not waiting for a judgement: the heads of a room that has many.
+    Heads,
 }
 
 impl Part {
@@ -238,6 +240,7 @@ impl Part {
             Self::State => 1,
             Self::Amendment => 2,
             Self::Members => 3,
+            Self::Heads => 4,
         }
     }
 }

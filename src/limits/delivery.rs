@@ -86,8 +86,13 @@ pub const DEVICES_FOUND_KEPT: usize = 10_000;
 /// A room with more heads gets an event of ours that follows them (ours; each event that comes has the states after all heads
 /// resolved).
 pub const HEADS_MERGED_OVER: usize = 10;
-/// Such events in a room after one transaction (ours; each follows [`PREV_EVENTS_MAX`](super::PREV_EVENTS_MAX) heads at most).
-pub const HEADS_MERGED_BY_MAX: usize = 5;
+/// .. after a while that is chosen by lot, so that of all servers in the room one does it (ours, in milliseconds: at least
+/// and at most),
+pub const HEADS_MERGED_AFTER_MS: (u64, u64) = (5_000, 60_000);
+/// .. or at once, if it has more than so many (ours).
+pub const HEADS_MERGED_AT_ONCE_OVER: usize = 100;
+/// Such events in a room at a time (ours; each follows [`PREV_EVENTS_MAX`](super::PREV_EVENTS_MAX) heads at most).
+pub const HEADS_MERGED_BY_MAX: usize = 8;
 /// Users of ours who are tried for it (ours; some may not speak).
 pub const HEADS_MERGERS_MAX: usize = 5;
 /// People in one presence EDU, as it is sent, and that are looked at of one that comes (ours).

@@ -1,6 +1,6 @@
 //! What a server can be made to spend: section 5 of the list of known vulnerabilities.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use ruma::OwnedEventId;
 use serde_json::json;
@@ -9,7 +9,8 @@ use super::{Between, Node, Wire, hostile::forged, user};
 use crate::{
     history::Status,
     limits::{
-        AUTH_EVENTS_MAX, BACKFILL_SERVED_MAX, HEADS_MERGED_OVER, MISSING_EVENTS_SERVED_MAX, PREV_EVENTS_MAX,
+        AUTH_EVENTS_MAX, BACKFILL_SERVED_MAX, HEADS_MERGED_AFTER_MS, HEADS_MERGED_AT_ONCE_OVER,
+        HEADS_MERGED_OVER, MISSING_EVENTS_SERVED_MAX, PREV_EVENTS_MAX,
     },
     push::Push,
     store::{Key, Scan},
@@ -79,6 +80,8 @@ async fn row_5_5_many_heads_become_few() {
     }
     let results = a.receive(&b, &fan.iter().collect::<Vec<_>>()).await;
     assert!(results.iter().all(|result| result == "ok"), "{results:?}");
+    wire.clock.advance(Duration::from_millis(HEADS_MERGED_AFTER_MS.1));
+    a.rooms().judge_due().await.unwrap();
     let said = a.say("alice@a", &room, "one").await.unwrap();
     let mut next = vec![said];
     let mut followed = BTreeSet::new();
@@ -115,16 +118,24 @@ async fn row_5_5_many_heads_with_states_of_their_own_do_not_stay() {
     };
     assert_eq!(unread().await, 1);
     let mut fan = Vec::new();
-    for number in 0..6 * HEADS_MERGED_OVER {
+    for number in 0..HEADS_MERGED_AT_ONCE_OVER + 3 * HEADS_MERGED_OVER {
         let content = json!({ "membership": "join", "displayname": number.to_string() });
         fan.push(b.build(&b, &room, (&bob, "m.room.member", Some(bob.as_str()), content)).await);
     }
+    let heads = async || a.history().room(&room).await.unwrap().unwrap().heads.len();
+    let mut most = 0;
     for some in fan.chunks(3 * HEADS_MERGED_OVER) {
         let results = a.receive(&b, &some.iter().collect::<Vec<_>>()).await;
         assert!(results.iter().all(|result| result == "ok"), "{results:?}");
-        let heads = a.history().room(&room).await.unwrap().unwrap().heads.len();
-        assert!(heads <= HEADS_MERGED_OVER, "{heads} heads");
+        let heads = heads().await;
+        assert!(heads <= HEADS_MERGED_AT_ONCE_OVER, "{heads} heads");
+        most = most.max(heads);
     }
+    assert!(most > HEADS_MERGED_OVER, "others have the time to do it");
+    wire.clock.advance(Duration::from_millis(HEADS_MERGED_AFTER_MS.1));
+    a.rooms().judge_due().await.unwrap();
+    let heads = heads().await;
+    assert!(heads <= HEADS_MERGED_OVER, "{heads} heads");
     assert_eq!(unread().await, 1, "she has not spoken");
     wire.drive().await;
     assert_eq!(a.state(&room).await, b.state(&room).await);

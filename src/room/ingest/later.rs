@@ -163,6 +163,10 @@ impl Rooms {
             part if part == Part::Amendment.number() => self.forget_amendments(&room, &retry).await,
             part if part == Part::State.number() => self.try_state_again(&room, retry).await,
             part if part == Part::Members.number() => self.complete_again(&room, retry).await,
+            part if part == Part::Heads.number() => {
+                self.merge_heads(&room).await?;
+                self.note_tried((&room, Part::Heads), (&Kept::new(), BTreeSet::new()), retry).await
+            }
             _ => {
                 let kept = self.kept(&room, Part::News).await?;
                 let left = match self.is_here(&room).await? {

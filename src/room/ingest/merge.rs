@@ -2,19 +2,53 @@
 //!
 //! Whoever is in a room may send any number of events that all follow the same one. All of them are heads then, and the states after
 //! them are resolved for each event that comes: so a room with more than a few heads gets an event that says nothing. Other
-//! servers do it in the same way, and know its type.
+//! servers do it in the same way, and know its type. Each waits for a while of its own first: if all of them were to do it
+//! at the same time, the room would have as many heads as servers after that.
 
 use ruma::{OwnedUserId, RoomId, events::TimelineEventType};
 use serde_json::value::RawValue;
 
 use crate::{
-    history::DUMMY_EVENT,
-    limits::{HEADS_MERGED_BY_MAX, HEADS_MERGED_OVER, HEADS_MERGERS_MAX},
+    history::{
+        DUMMY_EVENT,
+        tables::{Part, RETRIES, RetryRow},
+    },
+    limits::{
+        HEADS_MERGED_AFTER_MS, HEADS_MERGED_AT_ONCE_OVER, HEADS_MERGED_BY_MAX, HEADS_MERGED_OVER,
+        HEADS_MERGERS_MAX,
+    },
+    log::{Commit, CommitError},
     room::{Message, RoomError, Rooms},
     types::Membership,
 };
 
 impl Rooms {
+    /// Has the heads of a room counted after events have come, and soon made fewer if there are many.
+    pub(super) async fn mind_heads(&self, room: &RoomId) -> Result<(), RoomError> {
+        let row = self.0.history.room(room).await?;
+        let count = row.map_or(0, |row| row.heads.len());
+        if count > HEADS_MERGED_AT_ONCE_OVER {
+            return self.merge_heads(room).await;
+        }
+        let key = (room.to_owned(), Part::Heads.number());
+        let log = self.0.history.log();
+        if count <= HEADS_MERGED_OVER || log.db().row(&RETRIES, &key).await?.is_some() {
+            return Ok(());
+        }
+        let (least, most) = HEADS_MERGED_AFTER_MS;
+        let mut lot = [0; 8];
+        self.0.ports.rng.fill(&mut lot);
+        let retry_at_ms = self.now_ms() + least + u64::from_ne_bytes(lot) % (most - least);
+        let mut commit = Commit::new();
+        commit.expect_absent(&RETRIES, &key);
+        commit.put(&RETRIES, &key, &RetryRow { retry_at_ms, ..RetryRow::default() });
+        match log.commit(commit).await {
+            Ok(_) | Err(CommitError::Conflict(_)) => self.0.unjudged.notify_one(),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
     /// Has a room with many heads have few, if a user of ours may speak in it.
     pub(super) async fn merge_heads(&self, room: &RoomId) -> Result<(), RoomError> {
         let history = &self.0.history;

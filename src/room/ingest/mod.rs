@@ -277,7 +277,7 @@ impl Rooms {
             results.insert(id, result);
         }
         if matches!(way, Way::Live { .. }) {
-            self.merge_heads(room).await?;
+            self.mind_heads(room).await?;
         }
         if batch.row.partial && !self.is_here(room).await? {
             // There are no members to wait for any more.
