@@ -271,7 +271,7 @@ pub struct RetryRow {
     pub mark: u64,
 }
 
-/// A room without most of its members.
+/// A room without most of its members, or one that had been and has users of ours who are to leave it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialRow {
     /// Our join, before which the members are to be known.
@@ -280,6 +280,10 @@ pub struct PartialRow {
     pub origin: OwnedServerName,
     /// Who is in the room, as they say.
     pub servers: BTreeSet<OwnedServerName>,
+    /// Users of ours who had left before the join. Those whom others have in the room, not having heard of it, leave again
+    /// once all members are known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leavers: BTreeSet<OwnedUserId>,
 }
 
 /// A late part of the state.

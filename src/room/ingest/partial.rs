@@ -13,7 +13,9 @@ use std::{
     sync::Arc,
 };
 
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
+use ruma::{
+    EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId, events::StateEventType,
+};
 
 use super::{Batch, claim::sound_state, fetch::Fetch, later::Kept, outlier};
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
         FETCH_ONE_BY_ONE_MAX, PARTIAL_INTRODUCED_MAX, PARTIAL_JOIN_PATIENCE, PARTIAL_REFUSALS_MAX,
         PARTIAL_WAIT_MAX, UNJUDGED_PAUSE_FIRST,
     },
-    log::Audience,
+    log::{Audience, Commit, CommitError},
     room::{RoomError, Rooms, turn::Turn, until_settled},
     types::{Fact, Lane, Membership},
 };
@@ -132,6 +134,7 @@ impl Rooms {
         let _completing = self.0.completions.lock(room).await;
         let Some(row) = self.0.history.room(room).await? else { return Ok(Completion::Whole) };
         if !row.partial {
+            self.leave_again(room).await?;
             return Ok(Completion::Whole);
         }
         let Some((partial, join)) = self.entry_into(room).await? else { return Ok(Completion::Open) };
@@ -152,7 +155,9 @@ impl Rooms {
             for at in before.into_iter().chain([join.pdu.event_id()]) {
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
                     let done = until_settled!(self.try_make_whole(room, (&join, Some(&applied))))?;
-                    self.leave_again(room, &join).await?;
+                    if matches!(done, Completion::Whole) {
+                        self.leave_again(room).await?;
+                    }
                     return Ok(done);
                 }
             }
@@ -202,6 +207,7 @@ impl Rooms {
                 Err(completion) => return Ok(completion),
             };
             turn.adopt(&applied.nodes);
+            turn.note_leavers(join).await?;
             turn.replay_since(join, applied.state).await?;
             replayed.clone_from(&turn.row.heads);
             turn.close().await?;
@@ -241,12 +247,19 @@ impl Rooms {
         let news = (room.to_owned(), Part::News.number());
         let waiting = self.0.history.log().db().range(&UNJUDGED, &news, 1).await?;
         let (key, members) = ((room.to_owned(),), (room.to_owned(), Part::Members.number()));
+        let leavers = self.leavers(room).await?;
         turn.extra.push(Box::new(move |commit| {
             for server in gone.drain(..) {
                 commit.close(Audience::Server(server), Lane::Egress(key.0.clone()));
             }
-            commit.delete(&PARTIAL, &key);
-            commit.delete(&RETRIES, &members);
+            match leavers {
+                // They leave over restarts too.
+                Some(_) => commit.put(&RETRIES, &members, &RetryRow::default()),
+                None => {
+                    commit.delete(&PARTIAL, &key);
+                    commit.delete(&RETRIES, &members);
+                }
+            }
             if !waiting.is_empty() {
                 commit.put(&RETRIES, &news, &RetryRow::default());
             }
@@ -259,22 +272,36 @@ impl Rooms {
 }
 
 impl Rooms {
-    /// Has those of ours leave who had left before `join`, and are in the room by what others tell, who have not heard of it.
-    async fn leave_again(&self, room: &RoomId, join: &StoredEvent) -> Result<(), RoomError> {
-        let (history, Some(states)) = (&self.0.history, join.states) else { return Ok(()) };
-        let before = history.state_of(states.before, Some(&StateEventType::RoomMember)).await?;
-        let members = history.current_members(room).await?;
-        for entry in before.iter().filter(|entry| entry.value.membership != Some(Membership::Join)) {
-            let Ok(user) = <&UserId>::try_from(entry.key.state_key.as_str()) else { continue };
+    /// The row of a room in which users of ours may be who have left.
+    async fn leavers(&self, room: &RoomId) -> Result<Option<PartialRow>, RoomError> {
+        let row = self.0.history.log().db().row(&PARTIAL, &(room.to_owned(),)).await?;
+        Ok(row.filter(|row| !row.leavers.is_empty()))
+    }
+
+    /// Has those of ours leave a room, all members of which are known now, who had left before our join, and are there by
+    /// what others tell, who have not heard of it.
+    async fn leave_again(&self, room: &RoomId) -> Result<(), RoomError> {
+        let history = &self.0.history;
+        let Some(row) = self.leavers(room).await? else { return Ok(()) };
+        let (members, join) = (history.current_members(room).await?, history.event(&row.join).await?);
+        for user in &row.leavers {
             let back = members.get(user).filter(|member| member.membership == Membership::Join);
-            let Some(back) = back.filter(|_| history.is_local(user)) else { continue };
+            let (Some(back), Some(join)) = (back, &join) else { continue };
             let event = history.event(&back.event_id).await?;
             // Who has come in since is there.
             if event.is_none_or(|event| event.status != Status::Timeline || event.position < join.position) {
                 self.leave_if_possible(user, room).await?;
             }
         }
-        Ok(())
+        let (key, mut commit) = ((room.to_owned(),), Commit::new());
+        commit.expect_equals(&PARTIAL, &key, &row);
+        commit.delete(&PARTIAL, &key);
+        commit.delete(&RETRIES, &(room.to_owned(), Part::Members.number()));
+        match history.log().commit(commit).await {
+            // Somebody has come in anew.
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -347,6 +374,24 @@ impl Fetch<'_, '_> {
 }
 
 impl Turn {
+    /// Notes who of ours had left before `join`, as long as the state before it is the one that we knew.
+    async fn note_leavers(&mut self, join: &StoredEvent) -> Result<(), RoomError> {
+        let (rooms, Some(states)) = (self.rooms.clone(), join.states) else { return Ok(()) };
+        let history = rooms.history();
+        let before = history.state_of(states.before, Some(&StateEventType::RoomMember)).await?;
+        let gone = before.iter().filter(|entry| entry.value.membership != Some(Membership::Join));
+        let gone = gone.filter_map(|entry| UserId::parse(entry.key.state_key.as_str()).ok());
+        let gone: BTreeSet<OwnedUserId> = gone.filter(|user| history.is_local(user)).collect();
+        let key = (self.room_id.clone(),);
+        if let Some(mut row) = history.log().db().row(&PARTIAL, &key).await?
+            && !gone.is_subset(&row.leavers)
+        {
+            row.leavers.extend(gone);
+            self.extra.push(Box::new(move |commit| commit.put(&PARTIAL, &key, &row)));
+        }
+        Ok(())
+    }
+
     /// Has a room begin without most of its members; `servers` are in it.
     pub(super) fn begin_partial(
         &mut self,
@@ -359,7 +404,7 @@ impl Turn {
         let members = (self.room_id.clone(), Part::Members.number());
         let pause = u64::try_from(UNJUDGED_PAUSE_FIRST.as_millis()).unwrap_or(u64::MAX);
         let retry_at_ms = self.rooms.now_ms().saturating_add(pause);
-        let row = PartialRow { join, origin, servers };
+        let row = PartialRow { join, origin, servers, leavers: BTreeSet::new() };
         self.extra.push(Box::new(move |commit| {
             commit.put(&PARTIAL, &key, &row);
             commit.put(&RETRIES, &members, &RetryRow { retry_at_ms, ..RetryRow::default() });

@@ -1,10 +1,17 @@
 //! What the verbs do and refuse.
 
+use std::collections::BTreeSet;
+
 use ruma::api::client::room::create_room::v3::RoomPreset;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{NewRoom, World, user, word};
-use crate::{dag::versions, types::Membership};
+use crate::{
+    dag::versions,
+    history::tables::{PARTIAL, Part, PartialRow, RETRIES, RetryRow},
+    log::Commit,
+    types::Membership,
+};
 
 #[tokio::test]
 async fn every_version_and_preset_makes_a_room() {
@@ -362,4 +369,35 @@ async fn profiles_show_and_users_go() {
     assert!(world.history().joined_rooms(&user("bob")).await.unwrap().is_empty());
     assert_eq!(world.membership(&two, "bob").await, Some(Membership::Leave));
     assert_eq!(world.membership(&one, "carol").await, Some(Membership::Leave));
+}
+
+/// Between the commit that makes a room whole and theirs the server may stop.
+#[tokio::test]
+async fn who_had_left_before_we_came_in_without_members_leaves_again_over_restarts() {
+    let world = World::new().await;
+    let room = world.room("11").await;
+    for name in ["bob", "carol", "dave"] {
+        world.join(name, &room).await.unwrap();
+    }
+    let state = world.history().current_state(&room).await.unwrap().unwrap();
+    let join =
+        world.history().state_event(state, "m.room.member".into(), user("carol").as_str()).await.unwrap();
+    let row = PartialRow {
+        join: join.unwrap().pdu.event_id().to_owned(),
+        origin: ruma::owned_server_name!("b.org"),
+        servers: BTreeSet::new(),
+        leavers: ["bob", "dave", "erin"].map(user).into(),
+    };
+    let (key, members) = ((room.clone(),), (room.clone(), Part::Members.number()));
+    let mut commit = Commit::new();
+    commit.put(&PARTIAL, &key, &row);
+    commit.put(&RETRIES, &members, &RetryRow::default());
+    world.history().log().commit(commit).await.unwrap();
+    world.rooms.judge_due().await.unwrap();
+    for (name, expected) in [("alice", "join"), ("bob", "leave"), ("carol", "join"), ("dave", "join")] {
+        assert_eq!(world.membership(&room, name).await.unwrap().as_str(), expected, "{name}");
+    }
+    let db = world.history().log().db();
+    assert!(db.row(&PARTIAL, &key).await.unwrap().is_none());
+    assert!(db.row(&RETRIES, &members).await.unwrap().is_none());
 }
