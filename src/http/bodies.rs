@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 
 use super::{Failure, throttle::network};
 use crate::limits::{
-    BUSY_RETRY_AFTER, MEDIA_UPLOADS_EACH, OPEN_BODIES_BYTES, OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH,
-    OPEN_BODY_BYTES_MAX, OPEN_LONG_BODY_BYTES_MAX, SERVER_BODIES_BYTES, SERVER_BODIES_BYTES_EACH,
-    SERVER_BODIES_EACH, USER_BODIES_BYTES, USER_BODIES_BYTES_EACH, USER_BODIES_EACH,
+    BODIES_SPARE_PART, BODY_BYTES_FIRST, BUSY_RETRY_AFTER, MEDIA_UPLOADS_EACH, OPEN_BODIES_BYTES,
+    OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX, OPEN_LONG_BODY_BYTES_MAX,
+    SERVER_BODIES_BYTES, SERVER_BODIES_BYTES_EACH, SERVER_BODIES_EACH, USER_BODIES_BYTES,
+    USER_BODIES_BYTES_EACH, USER_BODIES_EACH,
 };
 
 /// The bodies that are on their way in.
@@ -66,7 +67,7 @@ struct Place {
     bytes: usize,
 }
 
-/// Room for one body, free again when dropped.
+/// Room for one body, as much as has come of it; free again when dropped.
 pub(super) struct Room<'a> {
     pool: &'a Pool,
     sender: Option<Sender>,
@@ -111,13 +112,15 @@ impl Sender {
 }
 
 impl Pool {
-    /// Room for a body of up to `bytes`.
+    /// Room for a body of up to `bytes`, of which nothing has come yet.
     ///
     /// # Errors
     /// 429 when the sender has too much under way, 503 when all together have.
     pub(super) fn enter(&self, sender: Option<Sender>, bytes: usize) -> Result<Room<'_>, Failure> {
+        let bytes = bytes.min(BODY_BYTES_FIRST);
+        let spare = self.bounds.bytes / BODIES_SPARE_PART;
         let mut held = self.held.lock();
-        if held.bytes.saturating_add(bytes) > self.bounds.bytes {
+        if held.bytes.saturating_add(bytes) > self.bounds.bytes.saturating_add(spare) {
             return Err(Failure::busy(BUSY_RETRY_AFTER));
         }
         if let Some(sender) = &sender {
@@ -146,6 +149,34 @@ impl Pool {
             }
             freed.await;
         }
+    }
+}
+
+impl Room<'_> {
+    /// How many bytes there is room for.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Has room for `bytes` in all.
+    ///
+    /// # Errors
+    /// As for [`Pool::enter`].
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+        let more = bytes.saturating_sub(self.bytes);
+        let mut held = self.pool.held.lock();
+        if held.bytes.saturating_add(more) > self.pool.bounds.bytes {
+            return Err(Failure::busy(BUSY_RETRY_AFTER));
+        }
+        if let Some(place) = self.sender.as_ref().and_then(|sender| held.senders.get_mut(sender)) {
+            if place.bytes.saturating_add(more) > self.pool.bounds.bytes_each {
+                return Err(Failure::limit_exceeded(BUSY_RETRY_AFTER));
+            }
+            place.bytes += more;
+        }
+        held.bytes += more;
+        self.bytes += more;
+        Ok(())
     }
 }
 
@@ -181,9 +212,9 @@ pub(super) fn open_bytes_max(path: &str) -> usize {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Bodies, Sender, open_bytes_max};
+    use super::{Bodies, Room, Sender, open_bytes_max};
     use crate::limits::{
-        OPEN_BODIES_BYTES, OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX,
+        BODY_BYTES_FIRST, OPEN_BODIES_BYTES, OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX,
         OPEN_LONG_BODY_BYTES_MAX,
     };
 
@@ -197,9 +228,18 @@ mod tests {
         let enter = |ip: &str, bytes| bodies.open.enter(at(ip), bytes).map_err(|f| f.status().as_u16());
         let many: Vec<_> = (0..OPEN_BODIES_EACH).map(|_| enter("1.1.1.1", 1).unwrap()).collect();
         assert_eq!(enter("1.1.1.1", 1).err(), Some(429));
-        let large = enter("2.2.2.2", OPEN_BODIES_BYTES_EACH).unwrap();
+        let mut large = enter("2.2.2.2", OPEN_BODIES_BYTES_EACH).unwrap();
+        assert_eq!(large.bytes(), BODY_BYTES_FIRST, "what is announced takes no room");
+        let grow = |room: &mut Room<'_>, bytes| room.grow(bytes).err().map(|f| f.status().as_u16());
+        assert_eq!(grow(&mut large, OPEN_BODIES_BYTES_EACH + 1), Some(429));
+        assert_eq!(grow(&mut large, OPEN_BODIES_BYTES_EACH), None);
         assert_eq!(enter("2.2.2.2", 1).err(), Some(429));
-        assert_eq!(bodies.open.enter(None, OPEN_BODIES_BYTES).err().map(|f| f.status().as_u16()), Some(503));
+        let mut nameless = bodies.open.enter(None, 1).unwrap();
+        let left = OPEN_BODIES_BYTES - OPEN_BODIES_BYTES_EACH - many.len();
+        assert_eq!(grow(&mut nameless, left), None);
+        assert_eq!(grow(&mut nameless, left + 1), Some(503));
+        drop(enter("3.3.3.3", usize::MAX).unwrap());
+        drop(nameless);
         let mut waiting = Box::pin(bodies.open.wait(at("2.2.2.2"), 1));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(large);

@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 use super::Failure;
 use crate::{
     config::Config,
-    limits::{BUSY_RETRY_AFTER, MEDIA_UPLOADS_MAX, UNPROVEN_BODIES_MAX, UNPROVEN_BODY_BYTES_MIN},
+    limits::{BUSY_RETRY_AFTER, MEDIA_UPLOADS_MAX},
 };
 
 /// How much is worked on at the same time. Long polls wait for news, not for the server, so they have a
@@ -15,8 +15,6 @@ pub struct Budget {
     polls: Pool,
     peers: Pool,
     uploads: Pool,
-    /// One permit for each large body whose sender is not known yet.
-    unproven: Semaphore,
 }
 
 struct Pool {
@@ -40,7 +38,6 @@ impl Budget {
             polls: pool(polls),
             peers: pool(requests),
             uploads: pool(MEDIA_UPLOADS_MAX),
-            unproven: Semaphore::new(UNPROVEN_BODIES_MAX),
         }
     }
 
@@ -58,16 +55,6 @@ impl Budget {
     /// 503 with `Retry-After` when there is none.
     pub fn peer(&self) -> Result<Share<'_>, Failure> {
         self.peers.take()
-    }
-
-    /// Waits until there is room for a body of `size`, as far as that is known, whose sender has yet to prove its name. Small ones need none.
-    pub async fn unproven(&self, size: Option<u64>) -> Option<Share<'_>> {
-        let small = size.is_some_and(|size| size <= UNPROVEN_BODY_BYTES_MIN);
-        match small {
-            true => None,
-            // Nobody closes the semaphore.
-            false => self.unproven.acquire().await.ok(),
-        }
     }
 
     /// A share for one request.

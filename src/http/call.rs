@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::body::Body as Stream;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Uri, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ruma::api::{
@@ -12,7 +12,7 @@ use ruma::api::{
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{Failure, federation::Origin};
+use super::{Failure, bodies::Room, federation::Origin};
 use crate::{account::Caller, appservice::Appservice, limits::BODY_SECONDS_MAX};
 
 /// From where a request came.
@@ -113,18 +113,40 @@ impl Call {
 }
 
 /// Reads the whole body, at most `limit` bytes of it.
-pub(super) async fn read_body(body: Stream, limit: usize, headers: &HeaderMap) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(
+    body: Stream,
+    limit: usize,
+    (headers, room): (&HeaderMap, &mut Room<'_>),
+) -> Result<Bytes, Failure> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
         return Err(Failure::too_large("The body is too large"));
     }
-    let reading = Limited::new(body, limit).collect();
-    match tokio::time::timeout(BODY_SECONDS_MAX, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large("The body is too large")),
-        Ok(Err(_)) => Err(Failure::not_json("The body could not be read")),
+    match tokio::time::timeout(BODY_SECONDS_MAX, gather(body, limit, room)).await {
+        Ok(read) => read,
         Err(_) => Err(Failure::not_json("The body took too long")),
     }
+}
+
+/// Reads a body into room that grows with it.
+async fn gather(body: Stream, limit: usize, room: &mut Room<'_>) -> Result<Bytes, Failure> {
+    let (mut body, mut whole) = (Limited::new(body, limit), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Failure::too_large("The body is too large"),
+            false => Failure::not_json("The body could not be read"),
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let needed = whole.len() + data.len();
+        if needed > room.bytes() {
+            room.grow(needed.max(2 * room.bytes()).min(limit))?;
+        }
+        if whole.capacity() < needed {
+            whole.reserve(room.bytes() - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
 /// Whether there is a brace at both ends: serde would take an array for a struct too, and ruma reads

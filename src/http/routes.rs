@@ -278,9 +278,8 @@ impl Definition {
             Some(user) => (&app.bodies.users, Some(Sender::User(user)), BODY_BYTES_MAX),
             None => (&app.bodies.open, Sender::at(call.peer.ip), open_bytes_max(self.path)),
         };
-        let bytes = expected(&body, limit);
-        let _room = pool.enter(sender, bytes)?;
-        read_body(body, limit, &call.parts.headers).await
+        let mut room = pool.enter(sender, expected(&body, limit))?;
+        read_body(body, limit, (&call.parts.headers, &mut room)).await
     }
 
     /// Answers another server: who it is must be proved, and it does not get more than its share.
@@ -297,14 +296,12 @@ impl Definition {
             false => {
                 // Until somebody has proved who they are, they fill little of our memory and hold nothing else.
                 drop(share);
-                let (size, sender) = (body.size_hint().upper(), Sender::at(call.peer.ip));
                 let bytes = expected(&body, FEDERATION_BODY_BYTES_MAX);
-                let room = async {
-                    (services.bodies.servers.wait(sender, bytes).await, services.budget.unproven(size).await)
-                };
+                let room = services.bodies.servers.wait(Sender::at(call.peer.ip), bytes);
                 let room = tokio::time::timeout(FEDERATION_WAIT_MAX, room).await;
-                let _room = room.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?;
-                call.body = read_body(body, FEDERATION_BODY_BYTES_MAX, &call.parts.headers).await?;
+                let mut room = room.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?;
+                let reading = read_body(body, FEDERATION_BODY_BYTES_MAX, (&call.parts.headers, &mut room));
+                call.body = reading.await?;
                 let share = self.share(&services.budget)?;
                 (share, prove(&app, self.path, (&call.parts, &call.body)).await?)
             }

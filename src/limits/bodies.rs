@@ -27,9 +27,10 @@ pub const USER_BODIES_BYTES: usize = 1 << 30;
 pub const SERVER_BODIES_EACH: usize = 64;
 /// Bytes of these (ours; four of the largest).
 pub const SERVER_BODIES_BYTES_EACH: usize = 64 << 20;
-/// Bytes of these over all addresses (ours; the large ones, and 1,024 small ones).
+/// Bytes of these over all addresses (ours; twenty of the largest).
 pub const SERVER_BODIES_BYTES: usize = 320 << 20;
-/// Large bodies that are held while it is not proved yet which servers send them (ours; 256 MiB in all).
-pub const UNPROVEN_BODIES_MAX: usize = 16;
-/// A body up to this size counts as small, in bytes (ours).
-pub const UNPROVEN_BODY_BYTES_MIN: u64 = 64 << 10;
+/// What a body counts for before anything of it is there, in bytes (ours). Beyond that only what has come counts, and what is
+/// set aside for more: whoever says how much will come, and sends nothing, takes no room.
+pub const BODY_BYTES_FIRST: usize = 4 << 10;
+/// When all other room is taken, one part in so many more is left for what bodies count for at first (ours).
+pub const BODIES_SPARE_PART: usize = 8;

@@ -25,8 +25,8 @@ use super::config;
 use crate::{
     config::{Address, Config, Engine},
     limits::{
-        BODY_SECONDS_MAX, HEAD_SECONDS_MAX, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX, SERVER_BODIES_EACH,
-        STREAMS_MAX,
+        BODY_SECONDS_MAX, FEDERATION_BODY_BYTES_MAX, HEAD_SECONDS_MAX, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX,
+        SERVER_BODIES_EACH, STREAMS_MAX,
     },
     peer::{Bounds, Net, Purpose},
     server::{Running, internet, real_ports},
@@ -96,7 +96,7 @@ async fn say(running: &Running, ip: &str, text: &str) -> String {
 /// how many are answered all the same.
 async fn halves(
     running: &Running,
-    target: &'static str,
+    (target, length): (&'static str, usize),
     (tasks, stopping): (&TaskTracker, &CancellationToken),
 ) -> Arc<AtomicUsize> {
     let Address::Tcp(address) = running.addresses()[0] else { panic!("the first listener is TCP") };
@@ -114,7 +114,7 @@ async fn halves(
             });
             let (method, path) = target.split_once(' ').unwrap();
             let request = Request::builder().method(method).uri(format!("http://localhost{path}"));
-            let request = request.header("content-length", "1000");
+            let request = request.header("content-length", length);
             let request = request.body(Body::from_stream(half.chain(end))).unwrap();
             let (mut sender, answered) = (sender.clone(), answered.clone());
             tasks.spawn(async move {
@@ -137,11 +137,13 @@ async fn row_7_13_half_bodies_of_strangers_hold_up_nobody() {
     let running = Running::start(config(folder.path(), Engine::Memory)).await.unwrap();
     let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
     let most = CONNECTIONS * usize::try_from(STREAMS_MAX).unwrap();
-    let refused = halves(&running, "POST /_matrix/client/v3/refresh", (&tasks, &stopping)).await;
-    // Those wait for a while before they are refused.
-    halves(&running, "PUT /_matrix/federation/v1/send/1", (&tasks, &stopping)).await;
+    let refused =
+        halves(&running, ("POST /_matrix/client/v3/refresh", OPEN_BODY_BYTES_MAX), (&tasks, &stopping)).await;
+    // Those wait for a while before they are refused. However much they are to send, nothing is set aside for it.
+    halves(&running, ("PUT /_matrix/federation/v1/send/1", FEDERATION_BODY_BYTES_MAX), (&tasks, &stopping))
+        .await;
     // There the body means nothing, so it is not waited for.
-    let answered = halves(&running, "GET /_matrix/client/versions", (&tasks, &stopping)).await;
+    let answered = halves(&running, ("GET /_matrix/client/versions", 1_000), (&tasks, &stopping)).await;
     let settling = tokio::time::timeout(Duration::from_secs(30), async {
         let unproven = || running.app().bodies.unproven();
         while refused.load(Ordering::SeqCst) + OPEN_BODIES_EACH < most
@@ -170,6 +172,14 @@ async fn row_7_13_half_bodies_of_strangers_hold_up_nobody() {
         (
             "127.0.0.2",
             format!("PUT /_matrix/federation/v1/send/1 HTTP/1.1\r\n{end}content-length: 2\r\n\r\n{{}}"),
+            "401",
+        ),
+        (
+            "127.0.0.2",
+            format!(
+                "PUT /_matrix/federation/v1/send/1 HTTP/1.1\r\n{end}content-length: 100000\r\n\r\n{{}}{}",
+                " ".repeat(99_998)
+            ),
             "401",
         ),
     ] {
