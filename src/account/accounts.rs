@@ -1,9 +1,6 @@
 //! The service: what it is made of, and whom a token stands for.
 
-use std::{
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache;
 use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId, api::client::uiaa::LoginTermsParams};
@@ -12,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::{
     AccountError, Caller, Captcha, User,
     device::SeenMark,
+    measure::Tally,
     shared_secret::Nonces,
     token::{TOKENS, hash},
     uia::Uia,
@@ -110,7 +108,9 @@ pub struct Inner {
     pub(super) nonces: Nonces,
     pub(super) seen: Cache<(OwnedUserId, OwnedDeviceId), SeenMark>,
     /// How many bytes of account data each user has at most.
-    pub(super) data_bytes: Cache<OwnedUserId, Arc<AtomicUsize>>,
+    pub(super) data_bytes: Cache<OwnedUserId, Arc<Tally>>,
+    /// How many types of account data there are in a place at most.
+    pub(super) data_types: Cache<(OwnedUserId, String), Arc<Tally>>,
 }
 
 impl std::ops::Deref for Accounts {
@@ -135,6 +135,7 @@ impl Accounts {
             nonces: Nonces::default(),
             seen: Cache::new(LAST_SEEN_MAX),
             data_bytes: Cache::new(ACCOUNT_DATA_USERS_MAX),
+            data_types: Cache::new(ACCOUNT_DATA_USERS_MAX),
         }))
     }
 

@@ -76,6 +76,9 @@ impl Accounts {
     /// Has `commit` remove what `user` has noted about a room.
     pub fn drop_room_data(&self, commit: &mut Commit, user: &UserId, room: &RoomId) {
         commit.delete_prefix(&ACCOUNT_DATA, &(user.to_owned(), room.to_string()));
+        // They are counted anew when somebody asks.
+        self.data_bytes.remove(user);
+        self.data_types.remove(&(user.to_owned(), room.to_string()));
     }
 
     /// Account data of one type.
@@ -166,11 +169,14 @@ impl Accounts {
         change.check()?;
         let room = change.room_id.as_deref();
         let mut commit = Commit::new();
+        let before = self.data(user, room, &change.event_type).await?;
         if is_empty(&change.content) {
             // Told though nothing was there: a client waits for what it has set.
             drop_data(&mut commit, user, (room, &change.event_type));
+            if let Some(before) = before {
+                self.note_removed(user, (room, &change.event_type), before.get().len());
+            }
         } else {
-            let before = self.data(user, room, &change.event_type).await?;
             let (bytes, before) = (change.content.get().len(), before.map(|before| before.get().len()));
             self.check_growth(user, Growth { room, event_type: &change.event_type, bytes, before }).await?;
             self.put_data(&mut commit, user, change)?;
@@ -191,11 +197,10 @@ impl Accounts {
         if MANAGED.contains(&event_type) {
             return Err(AccountError::ManagedType);
         }
-        if self.data(user, room, event_type).await?.is_none() {
-            return Ok(());
-        }
+        let Some(before) = self.data(user, room, event_type).await? else { return Ok(()) };
         let mut commit = Commit::new();
         drop_data(&mut commit, user, (room, event_type));
+        self.note_removed(user, (room, event_type), before.get().len());
         Ok(self.log.commit(commit).await.map(drop)?)
     }
 

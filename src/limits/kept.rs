@@ -34,8 +34,11 @@ pub const ACCOUNT_DATA_TYPES_MAX: usize = 1_000;
 /// All account data of a user but the push rules, in bytes with the names (ours; tags and read markers of 10,000 rooms are
 /// about 5 MiB).
 pub const ACCOUNT_DATA_TOTAL_BYTES_MAX: usize = 32 << 20;
-/// Users of whom is remembered how much account data they have at most (ours; about 100 bytes each).
+/// Users of whom is remembered how much account data they have at most, and places of which is remembered how many types
+/// they have (ours; about 100 bytes each).
 pub const ACCOUNT_DATA_USERS_MAX: usize = 20_000;
+/// So often at most, in milliseconds, is it counted again before somebody is refused (ours; that reads all of it).
+pub const ACCOUNT_DATA_COUNTED_EVERY_MS: u64 = 600_000;
 /// Rows of a user that are in memory at a time when it is counted how many there are (ours).
 pub const COUNTED_ROWS_PAGE: usize = 100;
 /// Filters of a user (ours; clients make one, and the same one has the same id).
