@@ -10,9 +10,10 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, events::TimelineEvent
 use super::{Purge, PurgeError};
 use crate::{
     history::{StoredEvent, tables::BACKFILLED},
-    limits::{RETENTION_PAGE_EVENTS, SCAN_ROWS_MAX, USER_REDACTIONS_KEPT_MAX, USER_REDACTIONS_KEPT_MS},
+    limits::{RETENTION_PAGE_EVENTS, USER_REDACTIONS_KEPT_MAX, USER_REDACTIONS_KEPT_MS},
     log::Direction,
     room::RoomError,
+    store::Scan,
     types::{Fact, Membership, Position, random_string},
 };
 
@@ -98,16 +99,14 @@ impl Purge {
     /// Redacts what is wanted, and notes under `id` what has become of it.
     pub async fn redact_user(&self, id: &str, wanted: &UserRedaction) {
         let mut progress = Progress { wanted, failed: BTreeMap::new() };
-        let status = match self.redact_everywhere(&mut progress).await {
+        let mut ending = Ending { redactions: &self.0.redactions, id, status: None };
+        ending.status = Some(match self.redact_everywhere(&mut progress).await {
             Ok(()) => UserRedactionStatus::Complete(progress.failed),
             Err(error) => {
                 tracing::error!(user.id = %wanted.user, %error, "not all that {} said is redacted", wanted.user);
                 UserRedactionStatus::Failed(error.to_string())
             }
-        };
-        if let Some(task) = self.0.redactions.0.lock().get_mut(id) {
-            task.status = status;
-        }
+        });
     }
 
     async fn redact_everywhere(&self, progress: &mut Progress<'_>) -> Result<(), PurgeError> {
@@ -128,6 +127,10 @@ impl Purge {
     }
 
     async fn redact_in(&self, room: &OwnedRoomId, progress: &mut Progress<'_>) -> Result<(), PurgeError> {
+        let by = match self.redactor_in(room, progress.wanted).await {
+            Err(RoomError::Store(error)) => return Err(error.into()),
+            by => by,
+        };
         let (mut to, mut left) = (self.log().head(), progress.wanted.limit);
         while left > 0 {
             let range = (Position::ZERO, to);
@@ -139,19 +142,32 @@ impl Purge {
                 _ => None,
             };
             let ids: Vec<OwnedEventId> = facts.into_iter().filter_map(id).collect();
-            self.redact_those(room, (&ids, &mut left), progress).await?;
+            self.redact_those((room, &by), (&ids, &mut left), progress).await?;
         }
-        let past = self.log().db().range(&BACKFILLED, &(room.clone(),), SCAN_ROWS_MAX).await?;
-        let past: Vec<OwnedEventId> = past.into_iter().rev().map(|(_, id)| id).collect();
-        for ids in past.chunks(RETENTION_PAGE_EVENTS) {
-            self.redact_those(room, (ids, &mut left), progress).await?;
+        let past = BACKFILLED.prefix(&(room.clone(),));
+        let (from, mut to) = (past.clone(), past.after_prefix());
+        while left > 0 {
+            let scan = Scan { from: from.clone(), to, reverse: true, limit: RETENTION_PAGE_EVENTS };
+            let page = self.log().db().scan(&BACKFILLED, scan).await?;
+            let Some((last, _)) = page.last() else { break };
+            to = BACKFILLED.key(last);
+            let ids: Vec<OwnedEventId> = page.into_iter().map(|(_, id)| id).collect();
+            self.redact_those((room, &by), (&ids, &mut left), progress).await?;
         }
         Ok(())
     }
 
+    /// Who redacts in a room; or why nobody does, which is so for all that was said there.
+    async fn redactor_in(&self, room: &RoomId, wanted: &UserRedaction) -> Result<OwnedUserId, RoomError> {
+        match &wanted.by {
+            Some(by) if wanted.by_alone => Ok(by.clone()),
+            by => self.0.rooms.redactor(room, &wanted.user, by.as_deref()).await,
+        }
+    }
+
     async fn redact_those(
         &self,
-        room: &RoomId,
+        (room, by): (&RoomId, &Result<OwnedUserId, RoomError>),
         (ids, left): (&[OwnedEventId], &mut usize),
         progress: &mut Progress<'_>,
     ) -> Result<(), PurgeError> {
@@ -163,29 +179,38 @@ impl Purge {
                 continue;
             }
             *left -= 1;
-            match self.redact_one(room, &event, progress.wanted).await {
-                Ok(()) => {}
-                Err(RoomError::Store(error)) => return Err(error.into()),
-                Err(error) => {
-                    progress.failed.insert(event.pdu.event_id().to_owned(), error.to_string());
+            let id = event.pdu.event_id();
+            let failure = match by {
+                Ok(by) => {
+                    let reason = (progress.wanted.reason.clone(), None);
+                    match self.0.rooms.redact(by, room, id, reason).await {
+                        Ok(_) => continue,
+                        Err(RoomError::Store(error)) => return Err(error.into()),
+                        Err(error) => error.to_string(),
+                    }
                 }
-            }
+                Err(error) => error.to_string(),
+            };
+            progress.failed.insert(id.to_owned(), failure);
         }
         Ok(())
     }
+}
 
-    async fn redact_one(
-        &self,
-        room: &RoomId,
-        event: &StoredEvent,
-        wanted: &UserRedaction,
-    ) -> Result<(), RoomError> {
-        let rooms = &self.0.rooms;
-        let by = match &wanted.by {
-            Some(by) if wanted.by_alone => by.clone(),
-            by => rooms.redactor(room, &wanted.user, by.as_deref()).await?,
-        };
-        rooms.redact(&by, room, event.pdu.event_id(), (wanted.reason.clone(), None)).await.map(drop)
+/// What is noted when a task ends, however it does.
+struct Ending<'a> {
+    redactions: &'a UserRedactions,
+    id: &'a str,
+    /// Nothing as long as it goes on.
+    status: Option<UserRedactionStatus>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let broken_off = || UserRedactionStatus::Failed(String::from("it was broken off"));
+        if let Some(task) = self.redactions.0.lock().get_mut(self.id) {
+            task.status = self.status.take().unwrap_or_else(broken_off);
+        }
     }
 }
 
