@@ -269,7 +269,8 @@ sections! {
         deny_ranges: Vec<IpRange> = Vec::new(),
         /// Servers that this one has nothing to do with, by name, where `*` stands for anything and `?` for one character: nothing
         /// is taken from them nor sent or shown to them, and none of their files is fetched. Rooms are not left for it: what their
-        /// users say there comes through the other servers, unless the room denies them too.
+        /// users say there comes through the other servers, unless the room denies them too, and is checked by their keys, which
+        /// they are still asked for.
         denied_servers: Vec<String> = Vec::new(),
         /// PEM files with certificates of authorities that are trusted beside those of the system.
         roots: Vec<PathBuf> = Vec::new(),

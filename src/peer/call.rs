@@ -11,7 +11,7 @@ use ruma::{
         IncomingResponse, OutgoingBody, OutgoingRequest,
         auth_scheme::{AuthScheme, NoAuthentication},
         error::IntoHttpError,
-        federation::authentication::ServerSignatures,
+        federation::{authentication::ServerSignatures, discovery::get_server_keys::v2 as get_keys},
         path_builder::SinglePath,
     },
     events::room::server_acl::RoomServerAclEventContent,
@@ -145,6 +145,31 @@ impl Peers {
         R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
     {
         self.admit(server)?;
+        self.ask(server, request, bounds).await
+    }
+
+    /// Asks `server` for its keys. One that is denied is asked too: what its users say in rooms that others are in is
+    /// judged as these judge it.
+    pub(super) async fn ask_for_keys(
+        &self,
+        server: &ServerName,
+        bounds: Bounds,
+    ) -> Result<get_keys::Response, PeerError> {
+        if self.0.settings.off {
+            self.admit(server)?;
+        }
+        self.ask(server, get_keys::Request::new(), bounds).await
+    }
+
+    async fn ask<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        bounds: Bounds,
+    ) -> Result<R::IncomingResponse, PeerError>
+    where
+        R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Send,
+    {
         let mut request = write(request).map_err(|error| PeerError::BadRequest(error.to_string()))?;
         if <R::Authentication as Proof>::SIGNED {
             let proof = XMatrix::sign(&request, &self.0.key, server);

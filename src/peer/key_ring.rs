@@ -10,10 +10,7 @@ use quick_cache::sync::Cache;
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, ServerName, ServerSigningKeyId,
     UInt,
-    api::federation::discovery::{
-        ServerSigningKeys, get_remote_server_keys_batch::v2 as get_keys_of_many,
-        get_server_keys::v2 as get_keys,
-    },
+    api::federation::discovery::{ServerSigningKeys, get_remote_server_keys_batch::v2 as get_keys_of_many},
     room_version_rules::RoomVersionRules,
     serde::Raw,
 };
@@ -262,7 +259,7 @@ impl Peers {
 
     async fn fetch_own_document(&self, server: &ServerName) -> Result<Document, PeerError> {
         let bounds = Bounds::new(KEY_SECONDS_MAX, KEY_DOCUMENT_BYTES_MAX);
-        let answer = self.call(server, get_keys::Request::new(), bounds).await?;
+        let answer = self.ask_for_keys(server, bounds).await?;
         let document = Document::parse(answer.server_key.json().get()).map_err(PeerError::BadAnswer)?;
         match document.server == server {
             true => Ok(document),

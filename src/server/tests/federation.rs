@@ -208,6 +208,9 @@ async fn denied_servers_are_neither_heard_nor_asked() {
         let told = a.app().peers.call(name(other), version::Request::new(), Bounds::default()).await;
         assert_eq!(matches!(told, Err(PeerError::Forbidden(_))), is_denied, "{other}: {told:?}");
         assert_eq!(told.is_ok(), !is_denied, "{other}");
+        // What its users say comes by others too, and is to be checked.
+        let keys = a.app().peers.caller_key(name(other), b.app().peers.signing_key().key_id()).await;
+        assert!(keys.is_some_and(|keys| keys.contains_key(other)), "{other}");
         b.stop().await.unwrap();
     }
     a.stop().await.unwrap();
