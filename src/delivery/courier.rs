@@ -58,6 +58,11 @@ pub(super) async fn serve(couriers: Couriers, errand: Errand) {
             courier.fail(&error).await;
             is_owed = !courier.gives_up().await;
         }
+        Err(DeliveryError::Fault) => {
+            tracing::error!("what is delivered to {server} cannot be made ready");
+            let message = String::from("it cannot be made ready");
+            courier.fail(&TransportError { message, retry_after: None, is_refusal: false }).await;
+        }
         Err(error) => {
             tracing::error!(%error, "cannot read or write what is delivered to {server}");
             let pause = u64::try_from(COURIER_STORE_PAUSE.as_millis()).unwrap_or(u64::MAX);
@@ -230,9 +235,16 @@ impl Courier<'_> {
     }
 
     /// Drops what waits for a server that was not reached for long and has nothing to do with us: anybody can make up
-    /// a name and have something sent there.
+    /// a name and have something sent there. Whether there is nothing to be delivered then.
     async fn gives_up(&mut self) -> bool {
         let (log, now) = (self.couriers.log(), self.couriers.now_ms());
+        if self.couriers.0.transport.denies(self.server) {
+            // What happens in rooms takes no room here; what waits for single devices would take more and more.
+            if let Err(error) = self.drop_queued().await {
+                tracing::error!(%error, "what waits for {} cannot be dropped", self.server);
+            }
+            return false;
+        }
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.failing_since_ms);
         if now.saturating_sub(since) < COURIER_STRANGERS_KEPT_MS
             || log.shares_a_room(self.server).await.unwrap_or(true)
@@ -240,16 +252,20 @@ impl Courier<'_> {
             return false;
         }
         tracing::warn!("{} was not reached for long, and shares no room: what waits is dropped", self.server);
-        let mut commit = Commit::new();
-        commit.drop_queued(&Lane::Outbox(self.server.clone()), log.head());
-        let dropped = match log.commit(commit).await {
-            Ok(_) => self.forget_trouble().await,
+        let dropped = match self.drop_queued().await {
+            Ok(()) => self.forget_trouble().await,
             Err(error) => Err(error),
         };
         if let Err(error) = &dropped {
             tracing::error!(%error, "what waits for {} cannot be dropped", self.server);
         }
         dropped.is_ok()
+    }
+
+    async fn drop_queued(&self) -> Result<(), CommitError> {
+        let (log, mut commit) = (self.couriers.log(), Commit::new());
+        commit.drop_queued(&Lane::Outbox(self.server.clone()), log.head());
+        log.commit(commit).await.map(drop)
     }
 
     async fn fail(&mut self, error: &TransportError) {

@@ -87,6 +87,11 @@ pub trait Transport: Send + Sync + 'static {
         server: &'a ServerName,
         transaction: &'a Transaction,
     ) -> BoxFuture<'a, Result<(), TransportError>>;
+
+    /// Whether the operator wants nothing brought to `server`, as long as this server runs.
+    fn denies(&self, _server: &ServerName) -> bool {
+        false
+    }
 }
 
 /// How patient couriers are.

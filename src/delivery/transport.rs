@@ -48,6 +48,10 @@ pub struct ByPeers {
 }
 
 impl Transport for ByPeers {
+    fn denies(&self, server: &ServerName) -> bool {
+        self.peers.denies(server)
+    }
+
     fn put<'a>(
         &'a self,
         server: &'a ServerName,
