@@ -23,8 +23,8 @@ pub(super) struct Parcel {
     pub(super) told: Vec<(OwnedUserId, Position)>,
     /// Of whom is told with the next parcel that is sent anyway.
     pub(super) waiting: Met,
-    /// Who types where, as the server has then been told.
-    pub(super) typing: Vec<(OwnedRoomId, BTreeSet<OwnedUserId>)>,
+    /// Who types where, and of which of them the server is told with this.
+    pub(super) typing: Vec<(OwnedRoomId, BTreeSet<OwnedUserId>, BTreeSet<OwnedUserId>)>,
 }
 
 /// What goes into one transaction.

@@ -130,10 +130,11 @@ impl Courier<'_> {
         let history = &self.couriers.0.history;
         let now: BTreeSet<OwnedUserId> = user_ids.into_iter().filter(|user| history.is_local(user)).collect();
         let news = self.couriers.0.typing.news(self.server, (room, &now), self.couriers.now_ms());
-        for (user, typing) in news {
+        for (user, typing) in &news {
             parcel.edu("m.typing", json!({ "room_id": room, "user_id": user, "typing": typing }))?;
         }
-        parcel.typing.push((room.clone(), now));
+        let begun = news.into_iter().filter(|(_, typing)| *typing).map(|(user, _)| user).collect();
+        parcel.typing.push((room.clone(), now, begun));
         Ok(())
     }
 

@@ -36,11 +36,11 @@ impl Told {
         began.map(|user| (user.clone(), true)).chain(ended.map(|user| (user.clone(), false))).collect()
     }
 
-    /// The server has been told what there was to tell.
+    /// The server has been told of those of `typing` who are in `news`; of the others it knows.
     pub(super) fn told(
         &self,
         server: &OwnedServerName,
-        (room, typing): (OwnedRoomId, BTreeSet<OwnedUserId>),
+        (room, typing, news): (OwnedRoomId, BTreeSet<OwnedUserId>, BTreeSet<OwnedUserId>),
         now_ms: u64,
     ) {
         let mut all = self.0.lock();
@@ -51,11 +51,37 @@ impl Told {
         }
         let told = all.entry(key).or_default();
         told.retain(|user, _| typing.contains(user));
-        for user in typing {
-            let at = told.entry(user).or_insert(now_ms);
-            if is_due(*at, now_ms) {
-                *at = now_ms;
-            }
+        told.extend(news.into_iter().filter(|user| typing.contains(user)).map(|user| (user, now_ms)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{owned_room_id, owned_server_name, owned_user_id};
+
+    use super::*;
+
+    #[test]
+    fn a_server_knows_what_it_was_told_and_when() {
+        let (told, server, room) = (Told::default(), owned_server_name!("b"), owned_room_id!("!r:a"));
+        let (alice, bob) = (owned_user_id!("@alice:a"), owned_user_id!("@bob:a"));
+        let both = BTreeSet::from([alice.clone(), bob.clone()]);
+        let half = TYPING_TOLD_EVERY_MS / 2;
+        // When it is asked, who types then, of whom there is news, and when that is there.
+        for (at, typing, expected, arrived) in [
+            (0, BTreeSet::from([alice.clone()]), vec![(&alice, true)], 0),
+            (half - 1_000, both.clone(), vec![(&bob, true)], half + 1_000),
+            (half + 1_000, both.clone(), vec![(&alice, true)], half + 1_500),
+            (half + 2_000, both, vec![], half + 2_000),
+            (half + 3_000, BTreeSet::from([bob.clone()]), vec![(&alice, false)], half + 3_000),
+            (half + 4_000, BTreeSet::new(), vec![(&bob, false)], half + 4_000),
+        ] {
+            let news = told.news(&server, (&room, &typing), at);
+            let shown: Vec<_> = news.iter().map(|(user, typing)| (user, *typing)).collect();
+            assert_eq!(shown, expected, "at {at}");
+            let news = news.into_iter().filter(|(_, typing)| *typing).map(|(user, _)| user).collect();
+            told.told(&server, (room.clone(), typing, news), arrived);
         }
+        assert!(told.0.lock().is_empty());
     }
 }

@@ -327,7 +327,6 @@ async fn one_server_that_is_back_has_the_others_tried() {
     others.until("tried once more", |_| tries("d.org") == before).await;
     others.down.lock().remove(&server("b.org"));
     others.down.lock().remove(&server("c.org"));
-    eprintln!("DBG {} {:?}", world.ports.clock.now_ms(), couriers.troubled().await.unwrap());
     // It is the other server that says it is there.
     couriers.heard_from(&server("b.org"));
     let begun = world.ports.clock.now_ms();
@@ -336,7 +335,6 @@ async fn one_server_that_is_back_has_the_others_tried() {
         .await;
     let took = world.ports.clock.now_ms() - begun;
     assert!(took < 5_000, "{took} ms");
-    eprintln!("DBG {} {:?}", world.ports.clock.now_ms(), couriers.troubled().await.unwrap());
     assert_eq!(tries("d.org"), before);
     world.log.close();
 }
