@@ -161,11 +161,15 @@ impl Ephemeral {
 
     /// Has other servers told of those who type on: they forget it after a while.
     async fn tell_servers(&self, room: &RoomId) -> Result<(), EphemeralError> {
-        if self.0.history.room(room).await?.is_some_and(|room| room.remote > 0) {
+        while self.0.history.room(room).await?.is_some_and(|room| room.remote > 0) {
             let mut commit = Commit::new();
-            let user_ids = self.typing(room);
+            let (user_ids, changes) = self.0.typing.list(room);
             commit.fact(Lane::Egress(room.to_owned()), Fact::Typing { user_ids });
             self.0.log.commit(commit).await?;
+            // As in `tell_typing`: whoever has stopped meanwhile has been told of before this was written, perhaps.
+            if self.0.typing.list(room).1 == changes {
+                break;
+            }
         }
         Ok(())
     }
