@@ -9,7 +9,10 @@ use super::{
     tables::{RELATIONS, RelationRow},
 };
 use crate::{
-    limits::{RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_BUNDLED_MAX, RELATIONS_FOLLOWED_MAX},
+    limits::{
+        RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_BUNDLED_MAX, RELATIONS_FOLLOWED_MAX,
+        RELATIONS_LOOKED_AT_MAX,
+    },
     log::Direction,
     store::{Scan, StoreError},
 };
@@ -108,21 +111,29 @@ impl Viewer {
         kinds: Option<&[String]>,
         senders: Option<&[OwnedUserId]>,
     ) -> Result<bool, StoreError> {
-        let rows =
-            self.history.log().db().range(&RELATIONS, &(parent.to_owned(),), RELATIONS_FOLLOWED_MAX).await?;
-        let is_meant = |kind: &String, sender: &OwnedUserId| {
-            kinds.is_none_or(|kinds| kinds.contains(kind))
-                && senders.is_none_or(|senders| senders.contains(sender))
-                && !self.ignored.contains(sender)
+        let found;
+        let kinds = match kinds {
+            Some(kinds) => kinds,
+            None => {
+                found = self.history.relation_kinds(parent).await?;
+                &found
+            }
         };
-        let meant = rows.into_iter().filter(|((_, kind, _), row)| is_meant(kind, &row.sender));
-        let meant: Vec<_> = meant.map(|(_, row)| row.event_id).take(RELATIONS_BUNDLED_MAX).collect();
-        for id in meant {
-            if let Some(event) = self.history.event(&id).await?
-                && !self.is_kept_from(&event)
-                && self.sees(&event).await?
-            {
-                return Ok(true);
+        for kind in kinds.iter().take(RELATION_KINDS_MAX) {
+            let of_kind = (parent.to_owned(), kind.clone());
+            let rows = self.history.log().db().range(&RELATIONS, &of_kind, RELATIONS_LOOKED_AT_MAX).await?;
+            let is_meant = |sender: &OwnedUserId| {
+                senders.is_none_or(|senders| senders.contains(sender)) && !self.ignored.contains(sender)
+            };
+            let meant = rows.into_iter().filter(|(_, row)| is_meant(&row.sender));
+            let meant: Vec<_> = meant.map(|(_, row)| row.event_id).take(RELATIONS_BUNDLED_MAX).collect();
+            for id in meant {
+                if let Some(event) = self.history.event(&id).await?
+                    && !self.is_kept_from(&event)
+                    && self.sees(&event).await?
+                {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
