@@ -58,15 +58,13 @@ impl Class {
         match method.as_str() {
             "POST" if last == "login" => Self::Login,
             // Pages on which a password, a code or a registration token can be guessed.
-            "POST" if has("oauth2") && ["address", "link", "password", "reset"].contains(&last) => {
-                Self::Login
-            }
+            "POST" if has("oauth2") && ["link", "password", "reset"].contains(&last) => Self::Login,
             "POST" if has("fallback") => Self::Login,
             "GET" if has("m.login.registration_token") => Self::Login,
             "POST" if last == "register" => Self::Registration,
             // Each has a letter sent to an address that anybody can name.
             "POST" if last == "requestToken" => Self::Registration,
-            "POST" if has("oauth2") && (last == "forgot" || last == "letter") => Self::Registration,
+            "POST" if has("oauth2") && ["address", "forgot", "letter"].contains(&last) => Self::Registration,
             // Sliding sync waits too.
             "GET" | "POST" if last == "sync" => Self::Poll,
             "GET" if path.ends_with("v3/events") || path.ends_with("r0/events") => Self::Poll,
@@ -259,7 +257,7 @@ mod tests {
             ("POST", "/_matrix/client/r0/register", Class::Registration),
             ("POST", "/_matrix/oauth2/login", Class::Login),
             ("POST", "/_matrix/oauth2/account/password", Class::Login),
-            ("POST", "/_matrix/oauth2/account/address", Class::Login),
+            ("POST", "/_matrix/oauth2/account/address", Class::Registration),
             ("POST", "/_matrix/oauth2/link", Class::Login),
             ("POST", "/_matrix/oauth2/welcome/login", Class::Login),
             ("POST", "/_matrix/client/v3/auth/{auth_type}/fallback/web", Class::Login),
