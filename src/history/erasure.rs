@@ -1,7 +1,9 @@
 //! Users who left for good and asked for what they said to be forgotten.
 //!
 //! Whoever was in a room before they did keeps seeing it as it was, users and other servers; everybody else is
-//! shown what a redaction would have left. The states of a room other servers get whole.
+//! shown what a redaction would have left. The states of a room other servers get whole. What a room is called, what
+//! it is about and its picture are told of it to who is not in it, whoever has set them; names, pictures and words in
+//! memberships are of those who erased them.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
 
@@ -9,7 +11,10 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use parking_lot::RwLock;
 use ruma::{OwnedUserId, RoomId, UserId};
-use serde_json::value::RawValue;
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{
     History, StoredEvent, Viewer,
@@ -18,7 +23,7 @@ use super::{
 use crate::{
     dag::redact::prune,
     limits::SCAN_ROWS_MAX,
-    log::{Commit, CommitError},
+    log::{Audience, Commit, CommitError},
     store::{Db, Scan, StoreError},
     types::{Lane, Position},
 };
@@ -85,6 +90,27 @@ impl History {
     pub fn has_erased(&self) -> bool {
         !self.0.erased.0.read().is_empty()
     }
+
+    /// What is told of a room to `user`, who is not in it, without what [`without_profile`] takes from those who were
+    /// erased before the user was in the room first.
+    pub(super) async fn told_without_erased(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        told: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Box<RawValue>>, StoreError> {
+        if told.is_empty() || !self.has_erased() {
+            return Ok(told);
+        }
+        let lanes = self.log().subscriptions(&Audience::Account(user.to_owned())).await?;
+        let came = lanes.intervals(&Lane::Room(room.to_owned())).first().map(|interval| interval.opened);
+        let erased = self.0.erased.0.read();
+        let is_gone = |name: &str| {
+            let at = <&UserId>::try_from(name).ok().and_then(|name| erased.get(name));
+            at.is_some_and(|at| came.is_none_or(|came| came > *at))
+        };
+        Ok(told.into_iter().map(|event| without_profile(&event, is_gone).unwrap_or(event)).collect())
+    }
 }
 
 impl Viewer {
@@ -138,6 +164,25 @@ impl Viewer {
         let intervals = self.lanes.intervals(&Lane::Room(room.to_owned()));
         intervals.first().is_some_and(|interval| interval.opened <= at)
     }
+}
+
+/// A stripped state event without what it says besides the membership, if it is the membership of a user who `is_gone`
+/// or was written by one; nothing if it says no more.
+#[must_use]
+pub fn without_profile(told: &RawValue, is_gone: impl Fn(&str) -> bool) -> Option<Box<RawValue>> {
+    let mut event: Map<String, Value> = serde_json::from_str(told.get()).ok()?;
+    let text = |field: &str| event.get(field).and_then(Value::as_str);
+    let is_theirs = ["sender", "state_key"].into_iter().filter_map(text).any(is_gone);
+    if text("type") != Some("m.room.member") || !is_theirs {
+        return None;
+    }
+    let content = event.get_mut("content").and_then(Value::as_object_mut)?;
+    let before = content.len();
+    content.retain(|name, _| name == "membership");
+    if content.len() == before {
+        return None;
+    }
+    to_raw_value(&event).ok()
 }
 
 /// An event without what a redaction would take.

@@ -304,13 +304,14 @@ impl History {
         }
     }
 
-    /// The stripped state of a room to which `user` is invited or where they knock.
+    /// The stripped state of a room to which `user` is invited or where they knock, without the names, pictures and
+    /// words of users who have been erased.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn stripped(&self, user: &UserId, room: &RoomId) -> Result<Vec<Box<RawValue>>, StoreError> {
         let row = self.0.log.db().row(&STRIPPED, &(user.to_owned(), room.to_owned())).await?;
-        Ok(row.map(|row| row.state).unwrap_or_default())
+        self.told_without_erased(user, room, row.map(|row| row.state).unwrap_or_default()).await
     }
 
     /// Servers that are in a room where `user` is invited or knocks and which this server is not in.

@@ -41,6 +41,7 @@ mod viewer;
 
 pub use access::Reach;
 pub use chains::Fresh;
+pub use erasure::without_profile;
 pub use event::{DUMMY_EVENT, EventNotes, States, Status, StoredEvent};
 pub use handle::History;
 pub use media_use::{MediaAddress, addresses as media_addresses};

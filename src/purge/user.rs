@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId};
-use serde_json::{Map, Value, value::to_raw_value};
+use serde_json::value::RawValue;
 
 use super::{Purge, PurgeError};
 use crate::{
-    history::tables::{BACKFILLED, STRIPPED, StrippedRow},
+    history::{
+        tables::{BACKFILLED, STRIPPED, StrippedRow},
+        without_profile,
+    },
     limits::{RETENTION_PAGE_EVENTS, SCAN_ROWS_MAX},
     log::{Audience, Commit, CommitError, Direction},
-    store::{Scan, StoreError},
+    store::Scan,
     types::{Fact, Lane, Position},
 };
 
@@ -51,7 +54,7 @@ impl Purge {
             let Some((last, _)) = rows.last() else { return Ok(()) };
             from = STRIPPED.key(last).successor();
             for (key, before) in rows {
-                let Some(after) = without(&before, user)? else { continue };
+                let Some(after) = without(&before, user) else { continue };
                 let mut commit = Commit::new();
                 commit.expect_equals(&STRIPPED, &key, &before);
                 commit.put(&STRIPPED, &key, &after);
@@ -89,21 +92,10 @@ impl Purge {
 
 /// What is told of a room without what memberships by `user`, and those of `user`, say besides what they are; nothing
 /// if there are none.
-fn without(row: &StrippedRow, user: &UserId) -> Result<Option<StrippedRow>, StoreError> {
-    let (mut state, mut is_changed) = (Vec::new(), false);
-    for told in &row.state {
-        let mut event: Map<String, Value> = serde_json::from_str(told.get()).unwrap_or_default();
-        let is = |field: &str, text: &str| event.get(field).and_then(Value::as_str) == Some(text);
-        let names = is("sender", user.as_str()) || is("state_key", user.as_str());
-        let is_theirs = is("type", "m.room.member") && names;
-        if is_theirs && let Some(content) = event.get_mut("content").and_then(Value::as_object_mut) {
-            let before = content.len();
-            content.retain(|name, _| name == "membership");
-            is_changed |= content.len() < before;
-            state.push(to_raw_value(&event).map_err(StoreError::engine)?);
-        } else {
-            state.push(told.clone());
-        }
-    }
-    Ok(is_changed.then(|| StrippedRow { state, via: row.via.clone() }))
+fn without(row: &StrippedRow, user: &UserId) -> Option<StrippedRow> {
+    let less = |told: &Box<RawValue>| without_profile(told, |name| name == user.as_str());
+    let less: Vec<_> = row.state.iter().map(less).collect();
+    let is_changed = less.iter().any(Option::is_some);
+    let state = less.into_iter().zip(&row.state).map(|(less, told)| less.unwrap_or_else(|| told.clone()));
+    is_changed.then(|| StrippedRow { state: state.collect(), via: row.via.clone() })
 }

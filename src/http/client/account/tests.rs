@@ -395,6 +395,75 @@ async fn what_an_erased_user_said_is_hidden_from_those_who_come_later() {
     assert_eq!(server.met(&bob, &member, Value::Null).await["membership"], "leave");
 }
 
+/// What a room is called belongs to the room; what somebody was called, and wrote with an invite, to them.
+#[tokio::test]
+async fn an_invite_of_an_erased_user_tells_of_the_room_and_not_of_the_user() {
+    let server = Server::new(Registration::Open).await;
+    let [alice, bob, carol, dan] = ["alice", "bob", "carol", "dan"];
+    let [alice, bob, carol, dan] = [
+        server.register(alice).await,
+        server.register(bob).await,
+        server.register(carol).await,
+        server.register(dan).await,
+    ];
+    let make =
+        json!({ "preset": "public_chat", "visibility": "public", "name": "The room", "topic": "Its topic" });
+    let room = server.met(&alice, "POST /createRoom", make).await;
+    let room = room["room_id"].as_str().unwrap();
+    for token in [&carol, &dan] {
+        server.met(token, &format!("POST /join/{room}"), json!({})).await;
+    }
+    server.met(&carol, &format!("POST /rooms/{room}/leave"), json!({})).await;
+    for name in ["bob", "carol"] {
+        let invite = json!({ "user_id": format!("@{name}:localhost"), "reason": "secret reason" });
+        server.check(&alice, &format!("POST /rooms/{room}/invite"), (invite, json!({}))).await;
+    }
+    let told = async |token: &str| {
+        let synced = server.met(token, "GET /sync", Value::Null).await;
+        let told = synced["rooms"]["invite"][room]["invite_state"]["events"].clone();
+        let list =
+            json!({ "lists": { "a": { "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] } } });
+        let path = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+        let slid = server.met(token, path, list).await;
+        assert_eq!(slid["rooms"][room]["invite_state"], told, "{slid}");
+        told
+    };
+    let of = |told: &Value, kind: &str, sender: &str, key: &str| -> Value {
+        let is_it =
+            |event: &&Value| event["type"] == kind && event["sender"] == sender && event["state_key"] == key;
+        told.as_array().unwrap().iter().find(is_it).unwrap_or_else(|| panic!("{kind} {key}: {told}"))["content"].clone()
+    };
+    let before = told(&bob).await;
+    assert_eq!(of(&before, "m.room.member", "@alice:localhost", "@alice:localhost")["displayname"], "alice");
+    assert_eq!(of(&before, "m.room.member", "@alice:localhost", "@bob:localhost")["reason"], "secret reason");
+    let body = json!({ "auth": password("secret"), "erase": true });
+    let done = json!({ "id_server_unbind_result": "success" });
+    server.check(&alice, "POST /account/deactivate", (body, done)).await;
+    let after = told(&bob).await;
+    for (kind, key, content) in [
+        ("m.room.member", "@alice:localhost", json!({ "membership": "join" })),
+        ("m.room.member", "@bob:localhost", json!({ "membership": "invite" })),
+        ("m.room.name", "", json!({ "name": "The room" })),
+    ] {
+        assert_eq!(of(&after, kind, "@alice:localhost", key), content, "{kind} {key}");
+    }
+    assert_eq!(of(&after, "m.room.topic", "@alice:localhost", "")["topic"], "Its topic");
+    // Who had been in the room before keeps what they were told.
+    let known = told(&carol).await;
+    assert_eq!(of(&known, "m.room.member", "@alice:localhost", "@alice:localhost")["displayname"], "alice");
+    assert_eq!(
+        of(&known, "m.room.member", "@alice:localhost", "@carol:localhost")["reason"],
+        "secret reason"
+    );
+    let summary = format!("GET /_matrix/client/v1/room_summary/{room}");
+    let hierarchy = format!("GET /_matrix/client/v1/rooms/{room}/hierarchy");
+    for (path, place) in [(&*summary, ""), (&*hierarchy, "/rooms/0"), ("GET /publicRooms", "/chunk/0")] {
+        let shown = server.met(&bob, path, Value::Null).await;
+        let shown = shown.pointer(place).unwrap_or_else(|| panic!("{path}: {shown}"));
+        assert_eq!((&shown["name"], &shown["topic"]), (&json!("The room"), &json!("Its topic")), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_set_for_a_room_goes_with_its_upgrade() {
     let server = Server::new(Registration::Open).await;
