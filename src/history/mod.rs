@@ -49,6 +49,7 @@ pub use members::{Member, Members};
 pub use pages::{EventPage, Source, Walk};
 pub use past::{Boundary, PastPage, Stroll};
 pub use people::MembershipEntry;
+pub use relations::Related;
 pub use render::{Bundles, Shape, stripped};
 pub(crate) use state::node_key;
 pub use sticky::sticky_until_ms;

@@ -17,6 +17,17 @@ use crate::{
     store::{Scan, StoreError},
 };
 
+/// What has to relate to an event for it to be wanted.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#filtering>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Related {
+    /// Something in one of these ways, if they are given,
+    pub kinds: Option<Vec<String>>,
+    /// and by one of these users, if they are.
+    pub senders: Option<Vec<OwnedUserId>>,
+}
+
 /// What was found by following relations.
 #[derive(Debug, Default)]
 pub struct Followed {
@@ -100,17 +111,12 @@ impl History {
 }
 
 impl Viewer {
-    /// Whether an event that the viewer sees relates to `parent`, in one of the ways `kinds` and by one of `senders`, if
-    /// these are given.
+    /// Whether an event that the viewer sees relates to `parent` as `wanted`.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn is_related(
-        &mut self,
-        parent: &EventId,
-        kinds: Option<&[String]>,
-        senders: Option<&[OwnedUserId]>,
-    ) -> Result<bool, StoreError> {
+    pub async fn is_related(&mut self, parent: &EventId, wanted: &Related) -> Result<bool, StoreError> {
+        let Related { kinds, senders } = wanted;
         let found;
         let kinds = match kinds {
             Some(kinds) => kinds,
@@ -123,7 +129,8 @@ impl Viewer {
             let of_kind = (parent.to_owned(), kind.clone());
             let rows = self.history.log().db().range(&RELATIONS, &of_kind, RELATIONS_LOOKED_AT_MAX).await?;
             let is_meant = |sender: &OwnedUserId| {
-                senders.is_none_or(|senders| senders.contains(sender)) && !self.ignored.contains(sender)
+                senders.as_ref().is_none_or(|senders| senders.contains(sender))
+                    && !self.ignored.contains(sender)
             };
             let meant = rows.into_iter().filter(|(_, row)| is_meant(&row.sender));
             let meant: Vec<_> = meant.map(|(_, row)| row.event_id).take(RELATIONS_BUNDLED_MAX).collect();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     dag::{Pdu, relates},
-    history::{StoredEvent, Viewer},
+    history::{Related, StoredEvent, Viewer},
     store::StoreError,
 };
 
@@ -80,10 +80,17 @@ impl RelationFilter {
     /// # Errors
     /// When the store fails.
     pub async fn is_met(&self, viewer: &mut Viewer, event: &StoredEvent) -> Result<bool, StoreError> {
-        if !self.asks_for_others() {
-            return Ok(true);
+        match self.related() {
+            Some(related) => viewer.is_related(event.pdu.event_id(), &related).await,
+            None => Ok(true),
         }
-        let (kinds, senders) = (self.related_by_rel_types.as_deref(), self.related_by_senders.as_deref());
-        viewer.is_related(event.pdu.event_id(), kinds, senders).await
+    }
+
+    /// What has to relate to an event, if that is asked for.
+    #[must_use]
+    pub fn related(&self) -> Option<Related> {
+        let related =
+            || Related { kinds: self.related_by_rel_types.clone(), senders: self.related_by_senders.clone() };
+        self.asks_for_others().then(related)
     }
 }

@@ -15,7 +15,7 @@ use super::{
     shelf::Fields,
     text::{Asked, asked},
 };
-use crate::history::StoredEvent;
+use crate::history::{Related, StoredEvent};
 
 /// In which order things are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Ask {
     pub rooms: Vec<OwnedRoomId>,
     /// Whose events are searched, if not everybody's.
     pub senders: Option<Vec<OwnedUserId>>,
+    /// What has to relate to them, if that is asked for.
+    pub related: Option<Related>,
     /// In which order.
     pub order_by: OrderBy,
     /// How many at most.

@@ -22,7 +22,7 @@ pub use shelf::Place;
 
 use super::{SearchError, follow::Progress};
 use crate::{
-    history::{History, StoredEvent, Viewer},
+    history::{History, Related, StoredEvent, Viewer},
     limits::{SEARCH_CHUNK, SEARCH_COUNTED_MAX, SEARCH_LOOKED_AT_MAX},
     log::Log,
     types::Ports,
@@ -113,7 +113,7 @@ impl Messages {
             let (chunk, looking, id) = (chunk.to_vec(), searcher.clone(), shelf.fields.id);
             let read: Vec<(Hit, String)> =
                 blocking(move || Ok(chunk.iter().copied().zip(ids(&looking, id, &chunk)?).collect())).await?;
-            for (hit, event) in self.visible(viewer, read, wanted).await? {
+            for (hit, event) in self.visible(viewer, read, (wanted, ask.related.as_ref())).await? {
                 findings.count += 1;
                 if findings.page.len() < ask.limit && after.is_before(hit.at, findings.count) {
                     findings.next = Some(After::write(ask, hit.at, findings.count));
@@ -135,7 +135,7 @@ impl Messages {
         &self,
         viewer: &mut Viewer,
         hits: Vec<(Hit, String)>,
-        wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
+        (wanted, related): (&(dyn Fn(&StoredEvent) -> bool + Send + Sync), Option<&Related>),
     ) -> Result<Vec<(Hit, Arc<StoredEvent>)>, SearchError> {
         let (mut places, mut names) = (Vec::new(), Vec::new());
         for (hit, id) in hits {
@@ -149,7 +149,14 @@ impl Messages {
         for (hit, event) in places.into_iter().zip(events) {
             let Some(event) = event else { continue };
             let is_gone = event.notes.redacted_by.is_some() || viewer.is_kept_from(&event);
-            if !is_gone && wanted(&event) && viewer.sees(&event).await? {
+            if is_gone || !wanted(&event) || !viewer.sees(&event).await? {
+                continue;
+            }
+            let is_met = match related {
+                Some(related) => viewer.is_related(event.pdu.event_id(), related).await?,
+                None => true,
+            };
+            if is_met {
                 seen.push((hit, event));
             }
         }

@@ -9,19 +9,21 @@ use http::StatusCode;
 use ruma::{
     OwnedRoomId, RoomId,
     api::client::search::search_events::v3::{Criteria, GroupingKey, OrderBy, Request, SearchKeys},
+    events::StateEventType,
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    scene::{Scene, ignored, page_limit, wanted},
+    scene::{Scene, ignored, is_lazy, page_limit, wanted},
     search_context,
 };
 use crate::{
     account::Caller,
-    history::{Shape, Viewer},
+    history::{Shape, StoredEvent, Viewer},
     http::{App, Call, Failure},
     limits::{SEARCH_PAGE_DEFAULT, SEARCH_PAGE_MAX, SEARCH_PREDECESSORS_MAX},
     search::{self, Ask, Findings, Key},
+    sync::RelationFilter,
     types::Membership,
 };
 
@@ -39,11 +41,14 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         let message = "This server has no index of messages";
         Failure::custom(StatusCode::BAD_REQUEST, "M_UNKNOWN", message)
     })?;
-    let ask = ask(&app, &caller, &criteria, request.next_batch).await?;
+    let filter = said.pointer("/search_categories/room_events/filter");
+    let relations = filter.map(|filter| RelationFilter::of_events(&filter.to_string())).unwrap_or_default();
+    let ask = ask(&app, &caller, &criteria, (request.next_batch, &relations)).await?;
     let ignored = ignored(&app, &caller).await?;
     let viewer = app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
     let mut viewer = viewer.ignoring(&ignored);
-    let is_wanted = wanted(ignored, criteria.filter.clone());
+    let passes = wanted(ignored, criteria.filter.clone());
+    let is_wanted = |event: &StoredEvent| passes(event) && relations.passes(&event.pdu);
     let found = messages.find(&mut viewer, &ask, &is_wanted).await?;
 
     let mut results = render(&mut viewer, &found).await?;
@@ -55,13 +60,15 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
             result["context"] = context;
         }
     }
-    let mut body = json!({ "count": found.count, "results": results, "highlights": found.highlights });
+    let mut body = json!({ "count": found.count, "highlights": found.highlights });
     if let Some(next) = &found.next {
         body["next_batch"] = next.as_str().into();
     }
     if criteria.include_state == Some(true) {
-        body["state"] = state(&app, &caller, &found).await?;
+        let needed = is_lazy(&criteria.filter).then(|| senders(&results));
+        body["state"] = state(&app, &caller, &found, needed.as_ref()).await?;
     }
+    body["results"] = results.into();
     let groups = groups(&criteria, &found);
     if !groups.is_empty() {
         body["groups"] = groups.into();
@@ -69,7 +76,12 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     Ok(axum::Json(json!({ "search_categories": { "room_events": body } })).into_response())
 }
 
-async fn ask(app: &App, caller: &Caller, criteria: &Criteria, after: Option<String>) -> Result<Ask, Failure> {
+async fn ask(
+    app: &App,
+    caller: &Caller,
+    criteria: &Criteria,
+    (after, relations): (Option<String>, &RelationFilter),
+) -> Result<Ask, Failure> {
     let key = |key: &SearchKeys| match key {
         SearchKeys::ContentBody => Some(Key::Body),
         SearchKeys::ContentName => Some(Key::Name),
@@ -85,6 +97,7 @@ async fn ask(app: &App, caller: &Caller, criteria: &Criteria, after: Option<Stri
         keys,
         rooms: rooms(app, caller, criteria).await?,
         senders: criteria.filter.senders.clone(),
+        related: relations.related(),
         order_by: match criteria.order_by {
             Some(OrderBy::Recent) => search::OrderBy::Recent,
             _ => search::OrderBy::Rank,
@@ -132,13 +145,34 @@ async fn render(viewer: &mut Viewer, found: &Findings) -> Result<Vec<Value>, Fai
     rendered.into_iter().zip(&found.page).map(result).collect()
 }
 
-/// The state of each room of the results, as far as the caller may look at it.
-async fn state(app: &App, caller: &Caller, found: &Findings) -> Result<Value, Failure> {
+/// Who has said what is shown.
+fn senders(results: &[Value]) -> BTreeSet<String> {
+    let around = ["/context/events_before", "/context/events_after"];
+    let around = results.iter().flat_map(|result| around.map(|place| result.pointer(place)));
+    let around = around.flatten().filter_map(Value::as_array).flatten();
+    let all = results.iter().map(|result| &result["result"]).chain(around);
+    all.filter_map(|event| event["sender"].as_str().map(String::from)).collect()
+}
+
+/// The state of each room of the results, as far as the caller may look at it; of the members only those who are
+/// `needed`, if that is given.
+async fn state(
+    app: &App,
+    caller: &Caller,
+    found: &Findings,
+    needed: Option<&BTreeSet<String>>,
+) -> Result<Value, Failure> {
     let rooms: BTreeSet<&RoomId> = found.page.iter().map(|found| found.event.pdu.room_id()).collect();
     let mut states = Map::new();
     for room in rooms {
         let Some(mut scene) = Scene::find(app, caller, room).await? else { continue };
-        let events = app.history.state_events(scene.reach.state, None).await?;
+        let mut entries = app.history.state_of(scene.reach.state, None).await?;
+        entries.retain(|entry| {
+            let is_member = entry.key.event_type == StateEventType::RoomMember;
+            !is_member || needed.is_none_or(|needed| needed.contains(&entry.key.state_key))
+        });
+        let ids: Vec<_> = entries.into_iter().map(|entry| entry.value.event_id).collect();
+        let events: Vec<_> = app.history.events(&ids).await?.into_iter().flatten().collect();
         let shown = scene.show_state::<Value>(&events).await?;
         states.insert(room.to_string(), serde_json::to_value(shown).map_err(Failure::internal)?);
     }

@@ -234,3 +234,56 @@ async fn edits_are_found_by_what_they_say_and_encrypted_events_not_at_all() {
     scene.server.met(&scene.alice, &path, json!({ "body": "hidden result", "ciphertext": "hidden" })).await;
     scene.check(&scene.alice, "hidden", (json!({}), &[])).await;
 }
+
+#[tokio::test]
+async fn what_relates_to_messages_and_who_is_needed_is_asked_as_elsewhere() {
+    let scene = Scene::new().await;
+    let Scene { server, alice, bob } = &scene;
+    let room = scene.room(json!({ "preset": "public_chat" })).await;
+    server.met(bob, &format!("POST /join/{room}"), json!({})).await;
+    let mut named = Vec::new();
+    for name in ["one", "two", "three"] {
+        named.push(scene.tell(&room, &format!("plum {name}")).await);
+    }
+    let relate = |kind: &str, to: &str, name: &str| {
+        json!({
+            "msgtype": "m.text", "body": format!("plum {name}"),
+            "m.relates_to": { "rel_type": kind, "event_id": to },
+        })
+    };
+    scene.say(bob, &room, relate("m.thread", &named[0], "four")).await;
+    let gone = scene.say(alice, &room, relate("m.thread", &named[1], "five")).await;
+    scene.say(bob, &room, relate("m.reference", &named[2], "six")).await;
+    let own = json!(["@alice:localhost"]);
+    let filter = |filter: Value| json!({ "filter": filter });
+    for (wanted, expected) in [
+        (json!({ "related_by_rel_types": ["m.thread"] }), &["plum one", "plum two"][..]),
+        (json!({ "related_by_senders": own }), &["plum two"]),
+        (json!({ "related_by_senders": own, "related_by_rel_types": ["m.reference"] }), &[]),
+        (json!({ "related_by_rel_types": [] }), &[]),
+        (json!({ "org.matrix.msc3874.rel_types": ["m.thread"] }), &["plum four", "plum five"]),
+        (
+            json!({ "org.matrix.msc3874.not_rel_types": ["m.thread"], "senders": ["@bob:localhost"] }),
+            &["plum six"],
+        ),
+    ] {
+        scene.check(alice, "plum", (filter(wanted), expected)).await;
+    }
+    server.met(alice, &format!("PUT /rooms/{room}/redact/{gone}/r"), json!({})).await;
+    scene.check(alice, "plum", (filter(json!({ "related_by_senders": own })), &[])).await;
+
+    let members = async |term: &str, more: Value| -> Vec<String> {
+        let found = scene.search(alice, term, ("", more)).await;
+        let state = found["state"][&room].as_array().unwrap_or_else(|| panic!("{found}"));
+        assert!(state.iter().any(|event| event["type"] == "m.room.create"));
+        let members = state.iter().filter(|event| event["type"] == "m.room.member");
+        members.map(|event| event["state_key"].as_str().unwrap().to_owned()).collect()
+    };
+    let (both, only) = (["@alice:localhost", "@bob:localhost"], ["@alice:localhost"]);
+    let lazy = json!({ "include_state": true, "filter": { "lazy_load_members": true } });
+    assert_eq!(members("plum one", json!({ "include_state": true })).await, both);
+    assert_eq!(members("plum one", lazy.clone()).await, only);
+    let mut around = lazy;
+    around["event_context"] = json!({ "after_limit": 3 });
+    assert_eq!(members("plum one", around).await, both);
+}
