@@ -108,7 +108,9 @@ fn texts_of(condition: &PushCondition) -> Vec<&str> {
 
 /// The rules that everybody has until they change them: those of the specification, those about polls, one by which a
 /// client has every encrypted event brought to it, to judge by itself; that one is off; and those about threads to
-/// which users subscribe.
+/// which users subscribe. There is none about calls of MatrixRTC: clients send `org.matrix.msc4075.rtc.notification` with
+/// the mentions of those who are to be told, so that the rules about mentions bring it to them; the rules that MSC4075
+/// has by now are about an event that nobody sends.
 ///
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4306>
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3930>

@@ -82,3 +82,33 @@ async fn row_5_3_stored_rules_and_names_do_not_stop_sync() {
     let counts = &synced["rooms"]["join"][room]["unread_notifications"];
     assert_eq!(counts["notification_count"], 1, "{counts}");
 }
+
+/// MSC4075 as clients use it: a call that begins is told by whom it mentions.
+#[tokio::test]
+async fn a_call_is_told_by_the_rules_about_mentions() {
+    let server = Server::new(Registration::Open).await;
+    let [alice, bob, carol] =
+        [server.register("alice").await, server.register("bob").await, server.register("carol").await];
+    let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap().to_owned();
+    for token in [&bob, &carol] {
+        server.met(token, &format!("POST /join/{room}"), json!({})).await;
+    }
+    let everybody = json!({ "room": true, "user_ids": [] });
+    let one = json!({ "user_ids": ["@bob:localhost"] });
+    let mut expected = 0;
+    // In a room only who may mention everybody does.
+    for (number, (token, mentions, adds)) in
+        [(&alice, &everybody, 1), (&carol, &everybody, 0), (&carol, &one, 1)].into_iter().enumerate()
+    {
+        let call = json!({
+            "notification_type": "ring", "sender_ts": 1, "lifetime": 30_000, "m.mentions": mentions,
+        });
+        let path = format!("PUT /rooms/{room}/send/org.matrix.msc4075.rtc.notification/{number}");
+        server.met(token, &path, call).await;
+        expected += adds;
+        let synced = server.met(&bob, "GET /sync", Value::Null).await;
+        let unread = &synced["rooms"]["join"][&room]["unread_notifications"];
+        assert_eq!(unread["highlight_count"], expected, "call {number}: {unread}");
+    }
+}
