@@ -496,7 +496,8 @@ pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub const LOOK_UP_MAX: Duration = Duration::from_secs(15);
 /// Events of stripped state that are taken from another server (ours; the specification lists nine kinds).
 pub const STRIPPED_EVENTS_MAX: usize = 100;
-/// Bytes of stripped state that are taken from another server (ours).
+/// Bytes of stripped state that are taken from another server, and sent to one (ours; the four events that clients need
+/// most always fit).
 pub const STRIPPED_BYTES_MAX: usize = 256 << 10;
 /// Invites by address that one call of an identity server may bring (ours).
 pub const ONBIND_INVITES_MAX: usize = 50;

@@ -99,8 +99,8 @@ impl Rooms {
     /// When the room is not here.
     pub async fn telling_state(&self, room: &RoomId) -> Result<Vec<Box<RawValue>>, RoomError> {
         let turn = self.look_into(room).await?;
-        let places = turn.places(&stripped::telling()).await?;
-        Ok(places.iter().map(|pdu| pdu.json().to_owned()).collect())
+        let told = stripped::told(&turn, &stripped::telling()).await?;
+        Ok(told.iter().map(|pdu| pdu.json().to_owned()).collect())
     }
 
     /// A room as it is, for looking only.

@@ -144,10 +144,6 @@ pub(super) struct Turn {
 pub(super) struct Places(Vec<(StateKey, Pdu)>);
 
 impl Places {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Pdu> {
-        self.0.iter().map(|(_, pdu)| pdu)
-    }
-
     pub(super) fn get(&self, event_type: &StateEventType, state_key: &str) -> Option<Pdu> {
         let found =
             self.0.iter().find(|(place, _)| place.state_key == state_key && place.event_type == *event_type);

@@ -90,8 +90,8 @@ impl Rooms {
         if !turn.federates().await? {
             return Err(RoomError::forbidden("The room is for users of its own server only"));
         }
-        let places = turn.places(&stripped::telling_by(event.sender())).await?;
-        let told = places.iter().map(|pdu| pdu.json().to_owned()).collect();
+        let told = stripped::told(&turn, &stripped::telling_by(event.sender())).await?;
+        let told = told.iter().map(|pdu| pdu.json().to_owned()).collect();
         Ok(Invite { version: turn.row.version.clone(), rules: turn.rules, event, told })
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Server, hostile::Tampered, via};
 use crate::{
     http::Wire,
-    limits::{EVENT_BYTES_MAX, TO_DEVICE_BYTES_MAX},
+    limits::{STRIPPED_BYTES_MAX, TO_DEVICE_BYTES_MAX},
     types::{Lane, Membership, Position},
 };
 
@@ -20,7 +20,7 @@ async fn row_3_4_what_is_too_large_is_never_queued() {
     let seen: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
     let net = Arc::new(Tampered { wire: wire.clone(), change: Box::new(|_, _| ()), seen: seen.clone() });
     let a = Server::behind("a.org", &wire, net).await;
-    let b = Server::new("b.org", &wire).await;
+    let (b, c) = (Server::new("b.org", &wire).await, Server::new("c.org", &wire).await);
     let (alice, bob, _) = (a.register("alice").await, b.register("bob").await, b.register("carol").await);
     let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
     b.met(&bob, &format!("POST /join/{}", via(&room, &[&a])), json!({})).await;
@@ -64,8 +64,21 @@ async fn row_3_4_what_is_too_large_is_never_queued() {
     let shown = seen.lock().iter().find(|(path, _)| path.contains("/invite/")).cloned().unwrap().1;
     let shown = shown["invite_room_state"].clone();
     let (count, bytes) = (shown.as_array().unwrap().len(), shown.to_string().len());
-    assert!(count <= 10 && bytes <= 10 * EVENT_BYTES_MAX, "{count} events of {bytes} bytes");
+    // With the brackets, and a comma after each.
+    assert!(bytes <= STRIPPED_BYTES_MAX + count + 2, "{count} events of {bytes} bytes");
+    let has = |kind: &str| shown.as_array().unwrap().iter().any(|event| event["type"] == kind);
+    assert!(["m.room.create", "m.room.member", "m.room.join_rules", "m.room.name"].into_iter().all(has));
+    assert!(!has("m.room.topic"), "what does not fit is left out");
     assert_eq!(b.membership(&room, &b.user("carol")).await, Some(Membership::Invite));
+    let knocking = a.app.rooms.telling_state(&room).await.unwrap();
+    let bytes: usize = knocking.iter().map(|event| event.get().len()).sum();
+    assert!(knocking.len() > 3 && bytes <= STRIPPED_BYTES_MAX, "{} events of {bytes} bytes", knocking.len());
+    // The server that has not been there before takes all of it.
+    let dave = c.register("dave").await;
+    a.met(&alice, &format!("POST /rooms/{room}/invite"), json!({ "user_id": "@dave:c.org" })).await;
+    let sync = c.met(&dave, "GET /sync", Value::Null).await;
+    let taken = sync["rooms"]["invite"][room.as_str()]["invite_state"]["events"].as_array().unwrap().len();
+    assert_eq!(taken, count + 1, "all that was told, and the invite");
 
     // Everything else goes on.
     let said =
