@@ -499,6 +499,9 @@ pub const STRIPPED_EVENTS_MAX: usize = 100;
 /// Bytes of stripped state that are taken from another server, and sent to one (ours; the four events that clients need
 /// most always fit).
 pub const STRIPPED_BYTES_MAX: usize = 256 << 10;
+/// The lowest power level of a user that clients are told: as a hundredfold it is still a number that JSON may hold (ours;
+/// clients make percentages of them).
+pub const LEVEL_TOLD_MIN: i64 = -90_071_992_547_409;
 /// Invites by address that one call of an identity server may bring (ours).
 pub const ONBIND_INVITES_MAX: usize = 50;
 /// Bytes of an answer to such a look-up (ours).

@@ -8,7 +8,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 use ruma::{EventId, OwnedEventId, events::TimelineEventType};
 use serde_json::value::RawValue;
 
-use super::{StoredEvent, Viewer, erasure::hidden};
+use super::{StoredEvent, Viewer, erasure::hidden, tame};
 use crate::{
     dag::{Pdu, StateKey},
     store::StoreError,
@@ -135,7 +135,7 @@ impl Viewer {
 pub fn stripped(pdu: &Pdu) -> Result<Box<RawValue>, StoreError> {
     let mut out = String::with_capacity(pdu.content().get().len() + 200);
     out.push_str(r#"{"content":"#);
-    out.push_str(pdu.content().get());
+    out.push_str(&tame(pdu.event_type(), pdu.content().get()));
     out.push_str(r#","sender":"#);
     string(&mut out, pdu.sender().as_str());
     out.push_str(r#","state_key":"#);
@@ -195,7 +195,7 @@ fn client_text(pdu: &Pdu, shape: Shape, unsigned: &Unsigned<'_>) -> String {
 }
 
 fn content(out: &mut String, pdu: &Pdu, redacts: Option<&EventId>) {
-    let text = pdu.content().get();
+    let text = tame(pdu.event_type(), pdu.content().get());
     let lacks_redacts =
         *pdu.event_type() == TimelineEventType::RoomRedaction && !text.contains(r#""redacts""#);
     match (redacts, text.strip_prefix('{')) {
@@ -207,7 +207,7 @@ fn content(out: &mut String, pdu: &Pdu, redacts: Option<&EventId>) {
             }
             out.push_str(rest);
         }
-        _ => out.push_str(text),
+        _ => out.push_str(&text),
     }
 }
 
@@ -223,7 +223,7 @@ fn write_unsigned(out: &mut String, (unsigned, sticky_left_ms): (&Unsigned<'_>, 
     }
     if let Some(replaced) = unsigned.replaced {
         out.push_str(r#","prev_content":"#);
-        out.push_str(replaced.pdu.content().get());
+        out.push_str(&tame(replaced.pdu.event_type(), replaced.pdu.content().get()));
         out.push_str(r#","prev_sender":"#);
         string(out, replaced.pdu.sender().as_str());
         out.push_str(r#","replaces_state":"#);

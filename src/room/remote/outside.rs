@@ -8,6 +8,7 @@ use crate::{
     history::{
         EventNotes, Status, StoredEvent, stripped,
         tables::{FAREWELLS, FORGOTTEN, FarewellRow, STRIPPED, StrippedRow},
+        tame,
     },
     limits::{STRIPPED_BYTES_MAX, STRIPPED_EVENTS_MAX},
     log::Commit,
@@ -95,7 +96,8 @@ fn clean(told: &RawValue, event: &Pdu) -> Option<Box<RawValue>> {
     if is_elsewhere || is_itself {
         return None;
     }
-    let content = told.get("content").filter(|content| content.is_object())?;
+    let content = told.get("content").filter(|content| content.is_object())?.to_string();
+    let content: Value = serde_json::from_str(&tame(&kind.into(), &content)).ok()?;
     let mut clean = json!({ "type": kind, "state_key": key, "sender": sender, "content": content });
     if kind == "m.room.create"
         && let Some(ts) = told.get("origin_server_ts").filter(|ts| ts.is_u64())

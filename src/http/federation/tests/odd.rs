@@ -171,6 +171,37 @@ async fn row_3_18_what_has_crashed_clients_stops_no_answer() {
     }
 }
 
+/// Row 3.18: the invite of a stranger into a room whose rules are of no version does not end the sync of old clients, nor
+/// does such a rule, or the lowest level that there is, in a room that one is in.
+#[tokio::test]
+async fn row_3_18_cve_2025_66622_cve_2025_59047_what_clients_fall_over_is_told_as_what_it_comes_to() {
+    let wire = Wire::default();
+    let (a, b) = (Server::new("a.org", &wire).await, Server::new("b.org", &wire).await);
+    let (alice, ann, bob) = (a.register("alice").await, a.register("ann").await, b.register("bob").await);
+    let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    let rules = json!({ "join_rule": "org.example.custom" });
+    let path = format!("PUT /rooms/{}/state/m.room.join_rules", quoted(&room));
+    assert!(a.met(&alice, &path, rules.clone()).await["event_id"].is_string());
+    let lowest = -9_007_199_254_740_991_i64;
+    let levels = json!({ "users": { "@alice:a.org": 100, "@ann:a.org": lowest } });
+    let path = format!("PUT /rooms/{}/state/m.room.power_levels", quoted(&room));
+    assert!(a.met(&alice, &path, levels).await["event_id"].is_string());
+    for user in ["@bob:b.org", "@ann:a.org"] {
+        a.met(&alice, &format!("POST /rooms/{}/invite", quoted(&room)), json!({ "user_id": user })).await;
+    }
+    for (server, token) in [(&a, &alice), (&a, &ann), (&b, &bob)] {
+        let told = server.met(token, "GET /sync", Value::Null).await.to_string();
+        assert!(told.contains("m.room.join_rules") && told.contains(r#""join_rule":"private""#), "{told}");
+        assert!(!told.contains("org.example.custom") && !told.contains(&lowest.to_string()), "{told}");
+    }
+    let path = format!("GET /rooms/{}/messages?dir=b&limit=20", quoted(&room));
+    let told = a.met(&alice, &path, Value::Null).await.to_string();
+    assert!(!told.contains("org.example.custom") && !told.contains(&lowest.to_string()), "{told}");
+    // In the room they are as they were, and so for whoever asks for the one content.
+    let path = format!("GET /rooms/{}/state/m.room.join_rules", quoted(&room));
+    assert_eq!(a.met(&alice, &path, Value::Null).await, rules);
+}
+
 /// Row 5.9: a body of another kind than JSON is not taken apart, and what is too large is not read to its end.
 #[tokio::test]
 async fn row_5_9_cve_2024_52805_bodies_of_many_parts_are_not_read_as_such() {
