@@ -79,6 +79,25 @@ impl History {
         Ok(found)
     }
 
+    /// The events that relate to `parent` in one of the ways `kinds`, or in any if `*` is among them, oldest first; no more
+    /// than `limit`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn related_to(
+        &self,
+        parent: &EventId,
+        kinds: &[String],
+        limit: usize,
+    ) -> Result<Vec<OwnedEventId>, StoreError> {
+        let rows = self.0.log.db().range(&RELATIONS, &(parent.to_owned(),), RELATIONS_FOLLOWED_MAX).await?;
+        let is_meant = |kind: &String| kinds.iter().any(|wanted| wanted == "*" || wanted == kind);
+        let meant = rows.into_iter().filter(|((_, kind, _), _)| is_meant(kind));
+        let mut meant: Vec<_> = meant.map(|((.., place), row)| (place, row.event_id)).collect();
+        meant.sort();
+        Ok(meant.into_iter().map(|(_, id)| id).take(limit).collect())
+    }
+
     /// The events that relate to `root`, to those, and so on. Only those that are related to by the
     /// last step in the way `kind`, if one is given, are in the result; all of them are followed.
     ///

@@ -81,13 +81,14 @@ fn what_is_served_is_given_nonsense() {
 }
 
 /// What is claimed whatever the configuration.
-const FEATURES: [&str; 20] = [
+const FEATURES: [&str; 21] = [
     "org.matrix.msc1763",
     "org.matrix.msc3391",
     "org.matrix.msc3814",
     "org.matrix.msc3874",
     "org.matrix.msc3881",
     "org.matrix.msc3882",
+    "org.matrix.msc3912",
     "org.matrix.msc3916.stable",
     "org.matrix.msc3930",
     "org.matrix.msc4028",

@@ -83,6 +83,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<alias::create_alias::v3::Request, _>(put_alias::handle);
     routes.add::<directory::set_room_visibility::v3::Request, _>(put_visibility::handle);
     routes.add::<redaction::redact_event::v3::Request, _>(redact::handle);
+    routes.feature("org.matrix.msc3912");
     by_hand::<message::send_message_event::v3::Request, _>(routes, send::handle);
     by_hand::<states::send_state_event::v3::Request, _>(routes, set_state::handle);
     routes.add::<states::get_state_events::v3::Request, _>(state::handle);
@@ -95,5 +96,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add_at::<states::get_state_event_for_key::v3::Request, _>(&STATE, state_event::handle);
 }
 
+#[cfg(test)]
+mod redact_tests;
 #[cfg(test)]
 mod tests;

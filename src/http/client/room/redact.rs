@@ -2,19 +2,79 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid>
 
-use ruma::api::client::redact::redact_event::v3::{Request, Response};
+use ruma::{
+    EventId, RoomId,
+    api::client::redact::redact_event::v3::{Request, Response},
+};
+use serde::Deserialize;
 
 use crate::{
     account::Caller,
-    http::{App, Failure, standing},
-    room::Txn,
+    http::{App, Body, Failure, standing},
+    limits::RELATED_REDACTIONS_MAX,
+    room::{RoomError, Txn},
 };
 
-/// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+/// What ruma's type leaves out.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/3912>
+#[derive(Deserialize)]
+struct Wider {
+    /// What relates to the event in one of these ways is to be redacted too; `*` stands for all.
+    #[serde(rename = "org.matrix.msc3912.with_relations", default)]
+    kinds: Vec<String>,
+}
+
+/// Answers the request. What relates to the event is redacted afterwards.
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    body: Body,
+    request: Request,
+) -> Result<Response, Failure> {
+    let wider: Wider = body.json()?;
     let Request { room_id, event_id, txn_id, reason, .. } = request;
     standing::redacts(&app, &caller, &event_id).await?;
-    let txn = Txn { device: caller.device_id, id: txn_id.to_string() };
-    let event_id = app.rooms.redact(&caller.user_id, &room_id, &event_id, (reason, Some(txn))).await?;
-    Ok(Response::new(event_id))
+    let txn = Txn { device: caller.device_id.clone(), id: txn_id.to_string() };
+    let message = (reason.clone(), Some(txn.clone()));
+    let redaction = app.rooms.redact(&caller.user_id, &room_id, &event_id, message).await?;
+    if !wider.kinds.is_empty() {
+        let services = app.clone();
+        app.tasks.spawn(async move {
+            let related = redact_related(&services, (&caller, &room_id, &event_id), (wider, reason, txn));
+            tokio::select! {
+                () = services.stopping.cancelled() => {}
+                done = related => if let Err(error) = done {
+                    tracing::warn!(
+                        room.id = %room_id, event.id = %event_id, ?error,
+                        "not all that relates to {event_id} is redacted"
+                    );
+                }
+            }
+        });
+    }
+    Ok(Response::new(redaction))
+}
+
+/// Redacts what relates to an event, as far as the caller may: the rest stays. Each redaction has a transaction of its own,
+/// so that a request that is repeated makes no more of them.
+async fn redact_related(
+    app: &App,
+    (caller, room, target): (&Caller, &RoomId, &EventId),
+    (wider, reason, txn): (Wider, Option<String>, Txn),
+) -> Result<(), Failure> {
+    for related in app.history.related_to(target, &wider.kinds, RELATED_REDACTIONS_MAX).await? {
+        if standing::redacts(app, caller, &related).await.is_err() {
+            continue;
+        }
+        let txn = Txn { id: format!("{}~{related}", txn.id), ..txn.clone() };
+        match app.rooms.redact(&caller.user_id, room, &related, (reason.clone(), Some(txn))).await {
+            Err(RoomError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(room.id = %room, event.id = %related, %error, "{related} stays as it is");
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }

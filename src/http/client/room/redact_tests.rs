@@ -1,0 +1,121 @@
+//! Redacting an event with what relates to it.
+
+use serde_json::{Value, json};
+
+use crate::{account::Registration, http::client::testing::Server};
+
+const NAMES: [&str; 6] = ["root", "edit", "thread", "reference", "answer", "last"];
+
+struct Scene {
+    server: Server,
+    alice: String,
+    bob: String,
+    room: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let server = Server::new(Registration::Open).await;
+        let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+        let made = json!({ "preset": "public_chat", "room_version": "11" });
+        let room = server.met(&alice, "POST /createRoom", made).await;
+        let room = room["room_id"].as_str().unwrap().to_owned();
+        server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+        Self { server, alice, bob, room }
+    }
+
+    /// Says something that relates to `to` in the way `kind`, if it is given; the event's id.
+    async fn say(&self, token: &str, name: &str, relation: Option<(&str, &str)>) -> String {
+        let mut content = json!({ "msgtype": "m.text", "body": name });
+        if let Some((kind, to)) = relation {
+            content["m.relates_to"] = json!({ "rel_type": kind, "event_id": to });
+            if kind == "m.replace" {
+                content["m.new_content"] = json!({ "msgtype": "m.text", "body": name });
+            }
+        }
+        let path = format!("PUT /rooms/{}/send/m.room.message/{name}", self.room);
+        self.server.met(token, &path, content).await["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// The texts that are left of `named`.
+    async fn left(&self, named: &[(&str, String)]) -> Vec<&'static str> {
+        let mut left = Vec::new();
+        for (name, id) in named {
+            let path = format!("GET /rooms/{}/event/{id}", self.room);
+            let event = self.server.met(&self.alice, &path, Value::Null).await;
+            if event["content"]["body"] == *name {
+                left.push(NAMES.into_iter().find(|known| known == name).unwrap());
+            }
+        }
+        left
+    }
+
+    /// Waits until nothing is left of `named` but `expected`: what relates goes after the answer.
+    async fn check_left(&self, named: &[(&str, String)], expected: &[&str]) {
+        for _ in 0..200 {
+            if self.left(named).await == expected {
+                return;
+            }
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(self.left(named).await, expected);
+    }
+
+    async fn redact(&self, token: &str, id: &str, (txn, kinds): (&str, Value)) -> Value {
+        let path = format!("PUT /rooms/{}/redact/{id}/{txn}", self.room);
+        let body = json!({ "reason": "spam", "org.matrix.msc3912.with_relations": kinds });
+        self.server.met(token, &path, body).await
+    }
+}
+
+/// MSC3912.
+#[tokio::test]
+async fn what_relates_to_an_event_goes_with_it_if_that_is_asked_for() {
+    let scene = Scene::new().await;
+    let Scene { alice, bob, .. } = &scene;
+    for (kinds, expected) in [
+        (json!(["m.replace", "m.thread"]), &["reference", "last"][..]),
+        (json!(["*"]), &[]),
+        (json!([]), &["edit", "thread", "reference", "answer", "last"]),
+        (json!(["org.example.none"]), &["edit", "thread", "reference", "answer", "last"]),
+    ] {
+        let scene = Scene::new().await;
+        let Scene { alice, bob, .. } = &scene;
+        let root = scene.say(alice, "root", None).await;
+        let mut named = vec![("root", root.clone())];
+        for (name, token, kind) in [
+            ("edit", alice, "m.replace"),
+            ("thread", bob, "m.thread"),
+            ("reference", bob, "m.reference"),
+            ("answer", bob, "m.thread"),
+            ("last", alice, "m.reference"),
+        ] {
+            named.push((name, scene.say(token, name, Some((kind, &root))).await));
+        }
+        let redacted = scene.redact(alice, &root, ("t", kinds.clone())).await;
+        assert!(redacted["event_id"].is_string(), "{kinds}: {redacted}");
+        assert_eq!(scene.redact(alice, &root, ("t", kinds.clone())).await, redacted, "{kinds}: a retry");
+        scene.check_left(&named, expected).await;
+        // Each with a redaction of its own, which says why; a retry makes no more of them.
+        let path = format!("GET /rooms/{}/messages?dir=b&limit=100", scene.room);
+        let page = scene.server.met(bob, &path, Value::Null).await;
+        let all = page["chunk"].as_array().unwrap();
+        let redactions: Vec<_> = all.iter().filter(|event| event["type"] == "m.room.redaction").collect();
+        assert_eq!(redactions.len(), named.len() - expected.len(), "{kinds}");
+        assert!(
+            redactions.iter().all(|event| event["content"]["reason"] == "spam"),
+            "{kinds}: {redactions:?}"
+        );
+    }
+    // Nobody redacts more than they may, and what comes after that is redacted all the same.
+    let root = scene.say(bob, "root", None).await;
+    let mut named = vec![("root", root.clone())];
+    for (name, token) in [("thread", alice), ("last", bob)] {
+        named.push((name, scene.say(token, name, Some(("m.thread", &root))).await));
+    }
+    scene.redact(bob, &root, ("t", json!(["m.thread"]))).await;
+    scene.check_left(&named, &["thread"]).await;
+    assert_eq!(scene.redact(alice, &root, ("u", json!("m.thread"))).await, "400 M_BAD_JSON");
+}
