@@ -44,6 +44,11 @@ sections! {
         presence: bool = true,
         /// The room version of new rooms when their creator does not ask for another: one from `"1"` to `"12"`.
         default_room_version: DefaultRoomVersion = DefaultRoomVersion::default(),
+        /// Whether a kick or a ban that says so redacts what the user has sent since they came into the room (MSC4293,
+        /// which is not part of the specification yet), whichever server it comes from, and clients hear that it is so.
+        /// It takes somebody who may redact in the room, and cannot be taken back. Clients that do not know of it go on
+        /// showing what they have.
+        redact_on_ban: bool = false,
         /// How long an access token is valid whose client can refresh it, in seconds; 0: for ever. Tokens of
         /// clients that cannot refresh are valid until they log out.
         access_token_seconds: u64 = ACCESS_TOKEN_LIFETIME.as_secs(),

@@ -175,6 +175,7 @@ impl Services {
         let ephemeral = Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), config.presence, on);
         let watched = (history.clone(), peers.clone());
         let rooms = start_rooms(watched, &accounts, &ports, (&tasks, stopping.clone()));
+        rooms.heed_sweeps(config.redact_on_ban);
         let delayed = Delayed::start(rooms.clone(), accounts.clone(), (&tasks, stopping.clone())).await?;
         let watched = (history.clone(), devices.clone());
         let couriers = start_couriers(watched, peers.clone(), &ports, (&tasks, stopping.clone()));

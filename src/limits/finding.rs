@@ -25,6 +25,10 @@ pub const RELATED_BATCH_EVENTS: usize = 100;
 pub const RELATED_BATCHES_MAX: usize = 10;
 /// Events that are redacted because they relate to one that is (ours; each is an event of its own).
 pub const RELATED_REDACTIONS_MAX: usize = 1_000;
+/// Events that one kick or ban takes back (ours; one commit).
+pub const SWEEP_EVENTS_MAX: usize = 1_000;
+/// Events of the room that are looked at for them (ours).
+pub const SWEEP_LOOKED_AT_MAX: usize = 10_000;
 /// Events of a user that are redacted in each room for an administrator who does not say how many (Synapse: as many).
 pub const USER_REDACTIONS_DEFAULT: usize = 1_000;
 /// How long it is told what has become of that, in milliseconds (Synapse: a day).

@@ -123,8 +123,8 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        let to = (Membership::Leave, (&INSIDE[..], "The user is not in the room"));
-        self.move_plainly(room, (sender, user), to, reason).await
+        let content = member_content(Membership::Leave, None, reason);
+        self.put_out(sender, room, (user, Membership::Leave), content).await
     }
 
     /// Bans a user.
@@ -138,8 +138,23 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        let to = (Membership::Ban, (&ANYTHING[..], ""));
-        self.move_plainly(room, (sender, user), to, reason).await
+        let content = member_content(Membership::Ban, None, reason);
+        self.put_out(sender, room, (user, Membership::Ban), content).await
+    }
+
+    /// Kicks or bans a user; `content` is that of the member event.
+    pub(super) async fn put_out(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        (user, to): (&UserId, Membership),
+        content: Map<String, Value>,
+    ) -> Result<(), RoomError> {
+        let from = match to {
+            Membership::Ban => (&ANYTHING[..], ""),
+            _ => (&INSIDE[..], "The user is not in the room"),
+        };
+        self.change(room, Move { sender, target: user, to, from, content }).await
     }
 
     /// Lifts a ban.

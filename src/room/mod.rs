@@ -29,13 +29,17 @@ mod remove;
 mod send;
 mod state;
 mod stripped;
+mod sweep;
 mod template;
 mod turn;
 mod upgrade;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use ruma::{MilliSecondsSinceUnixEpoch, RoomId, UInt, UserId};
@@ -148,6 +152,8 @@ struct Inner {
     tasks: TaskTracker,
     /// The latest moment that a create event of ours bears.
     last_founded: AtomicU64,
+    /// Whether kicks and bans may take back what their user has said.
+    sweeps: AtomicBool,
 }
 
 impl fmt::Debug for Rooms {
@@ -181,6 +187,7 @@ impl Rooms {
             farewells: Notify::new(),
             tasks,
             last_founded: AtomicU64::new(0),
+            sweeps: AtomicBool::new(false),
         };
         Self(Arc::new(inner), Manner::default())
     }

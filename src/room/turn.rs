@@ -338,9 +338,14 @@ impl Turn {
 
     /// Who has how much power in the room as it is by now.
     pub(super) async fn power(&self) -> Result<Power<'static>, RoomError> {
+        self.power_in(self.row.state).await
+    }
+
+    /// The power of everybody in a state.
+    pub(super) async fn power_in(&self, state: StateId) -> Result<Power<'static>, RoomError> {
         let keys = [StateEventType::RoomCreate, StateEventType::RoomPowerLevels]
             .map(|event_type| StateKey::new(event_type, ""));
-        let places = self.places(&keys).await?;
+        let places = self.places_in(state, &keys).await?;
         Ok(Power::of(|event_type, key| places.get(event_type, key), &self.rules.authorization))
     }
 
@@ -395,8 +400,13 @@ impl Turn {
         let until_ms = sticky_until_ms(&event.pdu, self.rooms.0.ports.clock.now_ms());
         self.row.sticky_until_ms = self.row.sticky_until_ms.max(until_ms.unwrap_or_default());
         let nodes = std::mem::take(&mut self.new_nodes);
+        let before = event.states.map(|states| states.before);
+        let pdu = event.pdu.clone();
         self.written.push(Written { event, nodes, changes, servers, stripped, related, egress });
-        Ok(())
+        match before {
+            Some(before) => self.sweep(&pdu, before).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes `state` the room's current one, after everything else in this turn.

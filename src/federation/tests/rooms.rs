@@ -230,3 +230,31 @@ async fn past(node: &Node, room: &RoomId, text: &Pdu) -> Vec<Value> {
     }
     past
 }
+
+/// MSC4293: where it is heeded, a ban that wants it takes back what its user has said, whichever server it comes from.
+#[tokio::test]
+async fn a_ban_of_another_server_takes_back_what_its_user_has_said() {
+    let wire = Wire::new(&["a", "b", "c"]).await;
+    let (a, b, c) = (wire.node("a"), wire.node("b"), wire.node("c"));
+    let room = a.create("alice@a", "11").await;
+    for (node, name) in [(&b, "bob@b"), (&c, "carol@c")] {
+        node.join_through(&a, &room, name).await.unwrap();
+        wire.drive().await;
+    }
+    a.rooms().heed_sweeps(true);
+    b.rooms().heed_sweeps(true);
+    let his = b.say("bob@b", &room, "his").await.unwrap();
+    let hers = c.say("carol@c", &room, "hers").await.unwrap();
+    wire.drive().await;
+    let bob = user("bob@b");
+    a.rooms().sweep(&user("alice@a"), &room, (&bob, Membership::Ban), None).await.unwrap();
+    wire.drive().await;
+    for (node, is_heeded) in [(&a, true), (&b, true), (&c, false)] {
+        assert_eq!(node.history().membership(&room, &bob).await.unwrap(), Some(Membership::Ban));
+        let event = node.history().event(&his).await.unwrap().unwrap();
+        assert_eq!(event.notes.redacted_by.is_some(), is_heeded, "{}", node.name);
+        assert_eq!(event.pdu.text().contains("\"body\""), !is_heeded, "{}", node.name);
+        let event = node.history().event(&hers).await.unwrap().unwrap();
+        assert!(event.notes.redacted_by.is_none() && event.pdu.text().contains("\"body\""), "{}", node.name);
+    }
+}

@@ -19,7 +19,7 @@ mod push_rules;
 pub(in crate::http) mod read;
 mod rendezvous;
 mod report;
-mod room;
+pub(in crate::http) mod room;
 pub(in crate::http) mod server;
 mod sync;
 #[cfg(test)]

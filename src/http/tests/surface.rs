@@ -105,8 +105,9 @@ const FEATURES: [&str; 21] = [
     "uk.tcpip.msc4133.stable",
 ];
 
-/// What is claimed besides where there are the OAuth 2.0 API and thread subscriptions.
-const CONFIGURED: [&str; 3] = ["io.element.msc4388", "org.matrix.msc4108", "org.matrix.msc4306"];
+/// What is claimed besides where there are the OAuth 2.0 API, thread subscriptions and bans that redact.
+const CONFIGURED: [&str; 4] =
+    ["io.element.msc4388", "org.matrix.msc4108", "org.matrix.msc4293", "org.matrix.msc4306"];
 
 async fn versions(config: Config) -> Value {
     let router: Router = endpoints().into_router(App::new(services_with(config, Arc::new(Isolated)).await));
@@ -121,6 +122,7 @@ async fn this_and_nothing_else_is_claimed() {
     let bare = Config::default();
     let mut whole = Config { public_base_url: Some("https://matrix.localhost".into()), ..Config::default() };
     whole.push.thread_subscriptions = true;
+    whole.redact_on_ban = true;
     for (config, more) in [(bare, &CONFIGURED[..0]), (whole, &CONFIGURED[..])] {
         let told = versions(config).await;
         let expected: Vec<String> = (1..=19).map(|minor| format!("v1.{minor}")).collect();

@@ -13,7 +13,7 @@ use crate::{
         redact::{prune, takes_effect},
     },
     history::{
-        EventNotes, Status,
+        EventNotes, Status, StoredEvent,
         tables::{FORGOTTEN_TEXTS, REDACTIONS},
     },
     limits::REDACTIONS_LOOKED_AT_MAX,
@@ -37,10 +37,20 @@ impl Turn {
         if found.notes.redacted_by.is_some() || !self.reaches(redaction, &found.pdu, before).await? {
             return Ok(());
         }
+        self.take_back(found, redaction.event_id().to_owned()).await
+    }
+
+    /// Has an event be redacted by another one.
+    pub(in crate::room) async fn take_back(
+        &mut self,
+        found: StoredEvent,
+        by: OwnedEventId,
+    ) -> Result<(), RoomError> {
+        let target = found.pdu.event_id().to_owned();
         self.let_go(&found);
         let mut redacted = found.clone();
         redacted.pdu = prune(&found.pdu, self.rules)?;
-        redacted.notes.redacted_by = Some(redaction.event_id().to_owned());
+        redacted.notes.redacted_by = Some(by);
         self.fresh.insert(target.clone(), redacted.clone());
         let is_target = |pdu: &Pdu| pdu.event_id() == target;
         if let Some(written) = self.written.iter_mut().find(|written| is_target(&written.event.pdu)) {

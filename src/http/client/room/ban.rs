@@ -4,14 +4,26 @@
 
 use ruma::api::client::membership::ban_user::v3::{Request, Response};
 
+use super::sweeps;
 use crate::{
     account::Caller,
-    http::{App, Failure},
+    http::{App, Body, Failure},
+    types::Membership,
 };
 
 /// Answers the request.
-pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    app.rooms.ban(&caller.user_id, &request.room_id, &request.user_id, request.reason.as_deref()).await?;
+pub(super) async fn handle(
+    app: App,
+    caller: Caller,
+    body: Body,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (sender, room, user) = (&caller.user_id, &request.room_id, &request.user_id);
+    let reason = request.reason.as_deref();
+    match sweeps(&app, &body)? {
+        true => app.rooms.sweep(sender, room, (user, Membership::Ban), reason).await?,
+        false => app.rooms.ban(sender, room, user, reason).await?,
+    }
     app.ephemeral.note_removal(&request.room_id, &request.user_id).await;
     Ok(Response::new())
 }

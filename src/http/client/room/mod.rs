@@ -37,6 +37,9 @@ use serde_json::{Map, Value};
 
 use crate::http::{Access, App, Body, Call, Failure, Routes};
 
+/// What clients are told where kicks and bans may take back what their user has said.
+pub(in crate::http) const SWEEPS: &str = "org.matrix.msc4293";
+
 /// The paths under which the empty state key may be left out.
 const STATE: [&str; 4] = [
     "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
@@ -52,6 +55,15 @@ fn said(body: &Body) -> Result<Map<String, Value>, Failure> {
         fields.remove(taken);
     }
     Ok(fields)
+}
+
+/// Whether a kick or a ban is to take back what its user has said, where that is heeded.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4293>
+fn sweeps(app: &App, body: &Body) -> Result<bool, Failure> {
+    let fields: Map<String, Value> = body.json()?;
+    let wants = fields.get("org.matrix.msc4293.redact_events") == Some(&Value::Bool(true));
+    Ok(wants && app.config.redact_on_ban)
 }
 
 /// Binds `handler` to every path of `R`.
@@ -84,6 +96,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<directory::set_room_visibility::v3::Request, _>(put_visibility::handle);
     routes.add::<redaction::redact_event::v3::Request, _>(redact::handle);
     routes.feature("org.matrix.msc3912");
+    routes.feature(SWEEPS);
     by_hand::<message::send_message_event::v3::Request, _>(routes, send::handle);
     by_hand::<states::send_state_event::v3::Request, _>(routes, set_state::handle);
     routes.add::<states::get_state_events::v3::Request, _>(state::handle);

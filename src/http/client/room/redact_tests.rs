@@ -1,8 +1,15 @@
-//! Redacting an event with what relates to it.
+//! Redacting an event with what relates to it, and what a user has said with a ban.
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{
+    account::Registration,
+    config::Config,
+    http::{client::testing::Server, tests::services_at},
+    types::ManualClock,
+};
 
 const NAMES: [&str; 6] = ["root", "edit", "thread", "reference", "answer", "last"];
 
@@ -15,7 +22,12 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let server = Server::new(Registration::Open).await;
+        Self::of(Config::default()).await
+    }
+
+    async fn of(config: Config) -> Self {
+        let services = services_at(config, Arc::new(ManualClock::at(0))).await;
+        let server = Server::over(services, Registration::Open);
         let (alice, bob) = (server.register("alice").await, server.register("bob").await);
         let made = json!({ "preset": "public_chat", "room_version": "11" });
         let room = server.met(&alice, "POST /createRoom", made).await;
@@ -118,4 +130,61 @@ async fn what_relates_to_an_event_goes_with_it_if_that_is_asked_for() {
     scene.redact(bob, &root, ("t", json!(["m.thread"]))).await;
     scene.check_left(&named, &["thread"]).await;
     assert_eq!(scene.redact(alice, &root, ("u", json!("m.thread"))).await, "400 M_BAD_JSON");
+}
+
+/// MSC4293.
+#[tokio::test]
+async fn a_ban_takes_back_what_was_said_in_the_stay_that_it_ends() {
+    for (is_on, way, by) in
+        [(true, "ban", "alice"), (true, "kick", "alice"), (true, "ban", "dan"), (false, "ban", "alice")]
+    {
+        let scene = Scene::of(Config { redact_on_ban: is_on, ..Config::default() }).await;
+        let Scene { server, alice, bob, room } = &scene;
+        let dan = server.register("dan").await;
+        server.met(&dan, &format!("POST /join/{room}"), json!({})).await;
+        // dan may ban, and redacts nothing of others.
+        let levels = json!({ "users": { "@alice:localhost": 100, "@dan:localhost": 50 }, "redact": 75 });
+        let set = server.met(alice, &format!("PUT /rooms/{room}/state/m.room.power_levels"), levels).await;
+        assert!(set["event_id"].is_string(), "{set}");
+        let before = scene.say(bob, "root", None).await;
+        server.met(bob, &format!("POST /rooms/{room}/leave"), json!({})).await;
+        server.met(bob, &format!("POST /join/{room}"), json!({})).await;
+        let mut named = vec![("root", before.clone())];
+        for (name, token, relation) in
+            [("edit", bob, None), ("thread", bob, Some(("m.thread", &*before))), ("reference", alice, None)]
+        {
+            named.push((name, scene.say(token, name, relation).await));
+        }
+        server.met(bob, "PUT /profile/@bob:localhost/displayname", json!({ "displayname": "Robert" })).await;
+        named.push(("last", scene.say(bob, "last", None).await));
+        let token = if by == "dan" { &dan } else { alice };
+        let body = json!({
+            "user_id": "@bob:localhost", "reason": "spam", "org.matrix.msc4293.redact_events": true,
+        });
+        server.check(token, &format!("POST /rooms/{room}/{way}"), (body, json!({}))).await;
+        let is_swept = is_on && by == "alice";
+        let expected: &[&str] = match is_swept {
+            true => &["root", "reference"],
+            false => &["root", "edit", "thread", "reference", "last"],
+        };
+        assert_eq!(scene.left(&named).await, expected, "{is_on} {way} {by}");
+        let path = format!("GET /rooms/{room}/state/m.room.member/@bob:localhost");
+        let member = server.met(alice, &path, Value::Null).await;
+        assert_eq!(member.get("org.matrix.msc4293.redact_events").is_some(), is_on, "{member}");
+        let path = format!("GET /rooms/{room}/event/{}", named[1].1);
+        let because = server.met(alice, &path, Value::Null).await["unsigned"]["redacted_because"].clone();
+        match is_swept {
+            true => {
+                assert_eq!(
+                    (&because["type"], &because["content"]["reason"]),
+                    (&json!("m.room.member"), &json!("spam"))
+                );
+            }
+            false => assert_eq!(because, Value::Null),
+        }
+        let page =
+            server.met(alice, &format!("GET /rooms/{room}/messages?dir=b&limit=100"), Value::Null).await;
+        let is_redaction = |event: &Value| event["type"] == "m.room.redaction";
+        assert!(!page["chunk"].as_array().unwrap().iter().any(is_redaction), "none is sent: {page}");
+    }
 }

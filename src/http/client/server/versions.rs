@@ -8,7 +8,7 @@ use ruma::api::client::discovery::get_supported_versions::{Request, Response};
 
 use crate::http::{
     App, Failure, Routes,
-    client::{rendezvous, thread_subscription},
+    client::{rendezvous, room, thread_subscription},
 };
 
 /// The versions whose client-server API works here.
@@ -29,6 +29,9 @@ pub(in crate::http) fn route(routes: &mut Routes) {
         }
         if !app.config.push.thread_subscriptions {
             unstable_features.remove(thread_subscription::FEATURE);
+        }
+        if !app.config.redact_on_ban {
+            unstable_features.remove(room::SWEEPS);
         }
         async move { Ok::<_, Failure>(Response { versions, unstable_features }) }
     });
