@@ -369,7 +369,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("1_1", "cve_2025_68667_invite_confused_deputy"),
     ("1_2", "cve_2026_24471_templates_signed_as_given"),
     ("1_10", "signatures_are_taken_if_they_are_right_and_shown_to_those_who_may_see_them"),
-    ("2_18", "everybody_sees_what_they_may_and_no_more"),
     ("3_6", "cve_2023_32323_cve_2024_52815_absurd_stripped_state"),
     ("4_1", "special_addresses_are_not_connected_to"),
     ("4_3", "special_addresses_are_not_connected_to"),
@@ -377,9 +376,6 @@ const ROWS_BY_OTHER_NAMES: &[(&str, &str)] = &[
     ("5_10", "a_waiter_wakes_for_its_own_lanes_only"),
     ("7_3", "tuwunel_1_5_1_answers_of_providers_that_do_not_hold"),
     ("7_4", "b2bd54a2_login_tokens_go_only_where_the_user_says"),
-    ("7_8", "a_token_stands_for_one_device"),
-    ("7_12", "forwarded_addresses_are_believed_from_trusted_proxies_only"),
-    ("7_14", "the_first_and_the_same_keys_need_no_authentication_and_others_do"),
 ];
 
 /// Rows for which there is no test, and why.

@@ -203,8 +203,10 @@ mod tests {
         );
     }
 
+    /// Row 7.12 of the list of known vulnerabilities (tuwunel #427: whoever made up an address was counted under that
+    /// one): an address is taken from proxies that are trusted, and from the right.
     #[test]
-    fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+    fn row_7_12_forwarded_addresses_are_believed_from_trusted_proxies_only() {
         check("7.7.7.7", &[], "7.7.7.7");
         check("7.7.7.7", &["1.2.3.4"], "7.7.7.7");
         check("127.0.0.1", &["1.2.3.4"], "1.2.3.4");

@@ -159,3 +159,18 @@ async fn those_of_the_configuration_stay() {
     server.check(&root, &format!("DELETE {ALL}/irc"), (Value::Null, json!("409 M_UNKNOWN"))).await;
     assert!(server.met("as_irc", "GET /account/whoami", Value::Null).await["user_id"].is_string());
 }
+
+/// Row 7.8 of the list of known vulnerabilities: a token that stands for a user stands for no application service.
+#[tokio::test]
+async fn row_7_8_the_token_of_a_user_is_none_of_an_application_service() {
+    let (server, root, alice) = server(&memory(), Appservices::default()).await;
+    let desk = server.login(json!({ "device_id": "DESK", "refresh_token": true })).await;
+    for token in [json!(alice), desk["access_token"].clone(), desk["refresh_token"].clone()] {
+        let mut registration = irc();
+        registration["as_token"] = token;
+        let refused = json!("400 M_INVALID_PARAM");
+        server.check(&root, &format!("PUT {ALL}/irc"), (registration, refused)).await;
+    }
+    let me = server.met(&alice, "GET /account/whoami", Value::Null).await;
+    assert_eq!(me["user_id"], "@alice:localhost");
+}

@@ -11,7 +11,10 @@ use crate::{
     account::Registration as Mode,
     appservice::{Appservices, Registration},
     config::Config,
-    http::{client::testing::Server, tests::services_for},
+    http::{
+        client::testing::{Server, stored},
+        tests::services_for,
+    },
     peer::{Bounds, Net, NetError, Purpose},
     store::BoxFuture,
 };
@@ -332,6 +335,55 @@ async fn row_7_5_cve_2023_32682_standing_of_the_account_by_the_older_ways() {
         let logout = server.met(token, "POST /logout", json!({})).await;
         assert!(!may || logout == json!({}) || logout == "401 M_UNKNOWN_TOKEN", "{standing}: {logout}");
     }
+}
+
+/// Row 7.8 of the list of known vulnerabilities (conduwuit 0.4.2, continuwuity, tuwunel 1.2.0: one token for two): a token
+/// stands for one user on one device, or for one application service, and opens nothing else; what is stored of it opens
+/// nothing at all.
+#[tokio::test]
+async fn row_7_8_a_token_stands_for_one_and_lets_in_nobody_who_reads_the_store() {
+    let (server, _) = server().await;
+    let mut tokens = Vec::new();
+    for name in ["alice", "bob"] {
+        tokens.push((server.register(name).await, format!("@{name}:localhost"), "PHONE"));
+    }
+    let mut bridged = own("irc_bob");
+    bridged["device_id"] = "PHONE".into();
+    let bridged = server.met("as_irc", "POST /register", bridged).await;
+    tokens.push((bridged["access_token"].as_str().unwrap().into(), "@irc_bob:localhost".into(), "PHONE"));
+    let desk = server.login(json!({ "device_id": "DESK", "refresh_token": true })).await;
+    tokens.push((desk["access_token"].as_str().unwrap().into(), "@alice:localhost".into(), "DESK"));
+    for (number, (token, user, device)) in tokens.iter().enumerate() {
+        assert!(tokens[..number].iter().all(|(other, ..)| other != token), "{user}");
+        let me = server.met(token, "GET /account/whoami", Value::Null).await;
+        assert_eq!((&me["user_id"], &me["device_id"]), (&json!(user), &json!(device)), "{me}");
+        // Nobody but an application service acts in the name of others.
+        let other = "GET /account/whoami?user_id=@irc_bot:localhost";
+        assert_eq!(server.met(token, other, Value::Null).await["user_id"], json!(user));
+    }
+    for (token, user) in [("as_irc", "@irc_bot:localhost"), ("as_new", "@new_bot:localhost")] {
+        assert_eq!(server.met(token, "GET /account/whoami", Value::Null).await["user_id"], user);
+    }
+    let alice = &tokens[0].0;
+    let openid = server.met(alice, "POST /user/@alice:localhost/openid/request_token", json!({})).await;
+    let auth = json!({
+        "type": "m.login.password", "password": "secret",
+        "identifier": { "type": "m.id.user", "user": "alice" },
+    });
+    let login = server.met(alice, "POST /_matrix/client/v1/login/get_token", json!({ "auth": auth })).await;
+    let others = [&desk["refresh_token"], &openid["access_token"], &login["login_token"]];
+    let others: Vec<String> = others.map(|token| token.as_str().unwrap().to_owned()).into();
+    let unknown = (Value::Null, json!("401 M_UNKNOWN_TOKEN"));
+    for token in others.iter().map(String::as_str).chain(["hs_irc", "hs_new", "as_ir", "as_irc2"]) {
+        server.check(token, "GET /account/whoami", unknown.clone()).await;
+    }
+    let rows = stored(server.app()).await;
+    for token in tokens.iter().map(|(token, ..)| token).chain(&others) {
+        assert!(!rows.contains(token.as_str()), "{token} is stored");
+        server.check(&crate::account::token_hash(token), "GET /account/whoami", unknown.clone()).await;
+    }
+    let open = |text: &str| Registration::parse(text).unwrap().open(server_name!("localhost")).unwrap();
+    assert!(Appservices::new(vec![open(IRC), open(&NEW.replace("as_new", "as_irc"))]).is_err());
 }
 
 #[tokio::test]

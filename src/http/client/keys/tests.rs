@@ -1,4 +1,4 @@
-//! Who hears of whose devices, over HTTP.
+//! Who hears of whose devices, and who changes which keys, over HTTP.
 
 use serde_json::{Value, json};
 
@@ -129,4 +129,78 @@ async fn requests_that_name_too_many_devices_are_refused() {
     let named: Vec<String> = devices(KEYS_ASKED_MAX + 1).map(|(name, _)| name).collect();
     let query = json!({ "device_keys": { "@alice:localhost": named } });
     server.check(&alice, "POST /keys/query", (query, many)).await;
+}
+
+/// Row 7.14 of the list of known vulnerabilities (keys overwritten with nothing but a token): the first cross-signing keys
+/// and the same ones again need nothing, others a password, which is good for those keys only; and a device has keys of its
+/// own and of no other.
+#[tokio::test]
+async fn row_7_14_other_keys_than_the_first_need_more_than_a_token() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let upload = "POST /keys/device_signing/upload";
+    let key = |public: &str| json!({ "user_id": "@alice:localhost", "usage": ["master"], "keys": { format!("ed25519:{public}"): public } });
+    let keys = |public: &str, auth: Value| {
+        let mut body = json!({ "master_key": key(public) });
+        if !auth.is_null() {
+            body["auth"] = auth;
+        }
+        body
+    };
+    let [first, second, third] = ["A", "B", "C"].map(|letter| format!("{}Q", letter.repeat(42)));
+    let master = async || {
+        let asked = json!({ "device_keys": { "@alice:localhost": [] } });
+        let told = server.met(&bob, "POST /keys/query", asked).await;
+        told["master_keys"]["@alice:localhost"]["keys"].clone()
+    };
+    server.check(&bob, upload, (keys(&first, Value::Null), json!("400 M_INVALID_PARAM"))).await;
+    for again in 0..2 {
+        let body = keys(&first, Value::Null);
+        assert_eq!(server.met(&alice, upload, body).await, json!({}), "the first keys, time {again}");
+    }
+    let shown = json!({ format!("ed25519:{first}"): first });
+    let (status, asked) = server.ask(&alice, upload, keys(&second, Value::Null)).await;
+    assert_eq!(status, 401, "{asked}");
+    let auth = |password: &str, name: &str| {
+        json!({
+            "type": "m.login.password", "password": password, "session": asked["session"],
+            "identifier": { "type": "m.id.user", "user": name },
+        })
+    };
+    for wrong in [
+        json!({}),
+        json!({ "session": asked["session"] }),
+        json!({ "type": "m.login.dummy", "session": asked["session"] }),
+        auth("wrong", "alice"),
+        auth("secret", "bob"),
+    ] {
+        let (status, met) = server.ask(&alice, upload, keys(&second, wrong.clone())).await;
+        assert!(matches!(status, 400 | 401 | 403), "{wrong}: {met}");
+        assert_eq!(master().await, shown, "{wrong}");
+    }
+    assert_eq!(server.met(&alice, upload, keys(&second, auth("secret", "alice"))).await, json!({}));
+    let shown = json!({ format!("ed25519:{second}"): second });
+    assert_eq!(master().await, shown);
+    // What was proved for these keys is not proved for others.
+    for stale in [json!({ "session": asked["session"] }), Value::Null] {
+        let (status, met) = server.ask(&alice, upload, keys(&third, stale)).await;
+        assert_eq!(status, 401, "{met}");
+        assert_eq!(master().await, shown);
+    }
+
+    let device_keys = |user: &str, device: &str| {
+        json!({ "device_keys": {
+            "user_id": user, "device_id": device, "algorithms": [], "signatures": {},
+            "keys": { format!("ed25519:{device}"): first, format!("curve25519:{device}"): first },
+        } })
+    };
+    for (user, device) in [("@alice:localhost", "DESK"), ("@bob:localhost", "PHONE")] {
+        let refused = json!("400 M_INVALID_PARAM");
+        server.check(&alice, "POST /keys/upload", (device_keys(user, device), refused)).await;
+    }
+    let asked = json!({ "device_keys": { "@alice:localhost": [], "@bob:localhost": [] } });
+    let told = server.met(&bob, "POST /keys/query", asked).await;
+    for user in ["@alice:localhost", "@bob:localhost"] {
+        assert_eq!(told["device_keys"][user], json!({}), "{told}");
+    }
 }

@@ -169,6 +169,73 @@ async fn who_left_sees_what_was_before_and_strangers_see_nothing() {
     assert_eq!(page["state"][0]["state_key"], "@alice:localhost");
 }
 
+/// Row 2.18 of the list of known vulnerabilities (tuwunel 1.7.1, 1.8.1: `/messages` of a room that one cannot see): whoever
+/// is not in a room, was never let in, or was put out is told nothing of what they may not see there, by any endpoint, any
+/// token and any event id.
+#[tokio::test]
+async fn row_2_18_nothing_is_told_of_a_room_to_who_may_not_see_it() {
+    let [alice, bob, carol, dan] = clients(["alice", "bob", "carol", "dan"]).await;
+    for visibility in ["shared", "invited", "joined"] {
+        let setting = json!([{
+            "type": "m.room.history_visibility", "state_key": "", "content": { "history_visibility": visibility },
+        }]);
+        let wanted = json!({ "preset": "private_chat", "name": "hidden name", "initial_state": setting });
+        let room = alice.room(wanted).await;
+        let open = dan.room(json!({ "preset": "public_chat" })).await;
+        let own = dan.say(&open, 0, json!({ "body": "own" })).await;
+        let token =
+            dan.get(&format!("/rooms/{open}/messages?dir=b")).await["start"].as_str().unwrap().to_owned();
+        let root = alice.say(&room, 1, json!({ "body": "hidden one" })).await;
+        let relation = json!({ "rel_type": "m.thread", "event_id": root });
+        alice.say(&room, 2, json!({ "body": "hidden two", "m.relates_to": relation })).await;
+        // carol is invited only; bob has been in the room, and was put out before the last thing was said.
+        for name in ["bob", "carol"] {
+            let invited = json!({ "user_id": format!("@{name}:localhost") });
+            alice.ok("POST", &format!("/rooms/{room}/invite"), invited).await;
+        }
+        bob.ok("POST", &format!("/rooms/{room}/join"), json!({})).await;
+        alice.ok("POST", &format!("/rooms/{room}/kick"), json!({ "user_id": "@bob:localhost" })).await;
+        let late = alice.say(&room, 3, json!({ "body": "hidden late" })).await;
+        let paths = |room: &str, event: &str| {
+            [
+                format!("/rooms/{room}/messages?dir=b"),
+                format!("/rooms/{room}/messages?dir=f"),
+                format!("/rooms/{room}/messages?dir=b&from={token}"),
+                format!("/rooms/{room}/context/{event}"),
+                format!("/rooms/{room}/event/{event}"),
+                format!("/rooms/{room}/relations/{event}"),
+                format!("/rooms/{room}/threads"),
+                format!("/rooms/{room}/state"),
+                format!("/rooms/{room}/state/m.room.name"),
+                format!("/rooms/{room}/members"),
+                format!("/rooms/{room}/joined_members"),
+                format!("/rooms/{room}/timestamp_to_event?ts=0&dir=f"),
+                format!("/rooms/{room}/initialSync"),
+            ]
+        };
+        for (client, who) in [(&dan, "a stranger"), (&carol, "who is invited")] {
+            for path in paths(&room, &root) {
+                let (status, found) = client.ask("GET", &path, Value::Null).await;
+                assert!(matches!(status, 403 | 404), "{visibility}: {who}: {path}: {status} {found}");
+                assert!(!found.to_string().contains("hidden"), "{visibility}: {who}: {path}: {found}");
+            }
+        }
+        // Through a room that one may look into.
+        for path in paths(&open, &root).into_iter().filter(|path| path.contains(&*root)) {
+            let (status, found) = dan.ask("GET", &path, Value::Null).await;
+            assert_eq!(status, 404, "{visibility}: {path}: {found}");
+        }
+        for path in paths(&room, &own).into_iter().filter(|path| path.contains(&*own)) {
+            let (status, found) = dan.ask("GET", &path, Value::Null).await;
+            assert!(matches!(status, 403 | 404), "{visibility}: {path}: {status} {found}");
+        }
+        for path in paths(&room, &late) {
+            let (_, found) = bob.ask("GET", &path, Value::Null).await;
+            assert!(!found.to_string().contains("hidden late"), "{visibility}: bob: {path}: {found}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn relations_and_threads_are_found() {
     let [alice] = clients(["alice"]).await;
