@@ -2,8 +2,8 @@
 //!
 //! The library is what they share: [`server`] starts, stops and kills a homeserver in a folder of its own,
 //! [`matrix`] speaks to it over HTTP, [`clients`] runs the scripts with real client libraries against it, and
-//! [`gateway`] is a push gateway (on a [`listener`]), [`measure`] reads what a process costs, [`postgres`] starts a database, [`world`] has two servers and
-//! people on both. None of these link Lockstep: their tests see what a client sees.
+//! [`gateway`] is a push gateway (on a [`listener`]), [`measure`] reads what a process costs, [`postgres`] starts a database, [`stores`] object stores, [`world`]
+//! has two servers and people on both. None of these link Lockstep: their tests see what a client sees.
 //! [`store_load`] and [`store_faults`] do, for the benchmark and the fault tests of the store.
 
 pub mod clients;
@@ -16,6 +16,7 @@ pub mod postgres;
 pub mod server;
 pub mod store_faults;
 pub mod store_load;
+pub mod stores;
 pub mod tls;
 pub mod world;
 

@@ -317,6 +317,23 @@ impl Server {
         }
     }
 
+    /// Adds a variable to the environment of Lockstep, from its next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.extra.push((name.into(), value.into()));
+    }
+
+    /// Runs a command of Lockstep with the settings of the server; what it printed, or an error with its complaint.
+    pub async fn command(&self, arguments: &[&str]) -> Outcome<String> {
+        let Kind::Lockstep(binary) = &self.kind else { return Err("only Lockstep has commands".into()) };
+        let mut command = lockstep(binary, self.folder.path(), self.port);
+        command.args(arguments).envs(self.extra.iter().map(|(name, value)| (name, value)));
+        let done = command.stdin(Stdio::null()).output().await?;
+        match done.status.success() {
+            true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
+            false => Err(String::from_utf8_lossy(&done.stderr).into_owned().into()),
+        }
+    }
+
     /// The folder with its data.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

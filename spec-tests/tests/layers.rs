@@ -334,7 +334,7 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
     ("to_socket_addrs", &[]),
     ("hickory_resolver::", &["peer/dns.rs"]),
     ("lettre::", &["mail/mod.rs"]),
-    ("object_store::", &["media/blobs.rs", "media/error.rs"]),
+    ("object_store::", &["media/blobs.rs", "media/error.rs", "media/object.rs"]),
     ("tokio_postgres::", &["store/postgres/connection.rs", "store/postgres/schema.rs"]),
 ];
 /// Clients of HTTP that know nothing of that door.

@@ -28,7 +28,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config, Sources};
+use crate::{
+    config::{self, Config, Sources},
+    http::media_place,
+};
 
 /// A Matrix homeserver that keeps every device and every server in step.
 #[derive(Debug, Parser)]
@@ -217,7 +220,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
         Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),
         Some(Verb::Config(ConfigVerb::Check { file })) => {
             sources.file = file.or(sources.file);
-            load(&sources)?;
+            media_place(&load(&sources)?).check().map_err(Stop::wrong)?;
             print("The configuration is right.\n")
         }
     }

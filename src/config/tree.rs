@@ -323,10 +323,13 @@ sections! {
         /// here; each process needs one of its own.
         folder: Option<PathBuf> = None,
         /// An object store instead of the folder: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`.
-        /// Lockstep must have been built with the feature `s3`, `gcs` or `azure`.
+        /// Lockstep must have been built with the feature `s3`, `gcs` or `azure`. Bucket or container must exist. See
+        /// [administration.md](administration.md#files-in-an-object-store).
         url: Option<String> = None,
         /// What the object store wants to be told, for example
-        /// `{ aws_access_key_id = "…", aws_secret_access_key = "…", aws_region = "…", aws_endpoint = "https://…" }`.
+        /// `{ aws_access_key_id = "…", aws_secret_access_key = "…", aws_region = "…", aws_endpoint = "https://…" }`. What
+        /// is not said here may be in the environment, in capitals: `AWS_ACCESS_KEY_ID`. A key that the store does not
+        /// know is refused.
         options: Options = Options::default(),
         /// The largest file of another server that is fetched, in MiB.
         remote_mib: u64 = 100,

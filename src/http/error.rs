@@ -462,7 +462,7 @@ impl From<MediaError> for Failure {
                 Self::bad_request(ErrorKind::Unknown, message)
             }
             MediaError::Unreachable(_) => gateway(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message),
-            MediaError::Storage(_) | MediaError::Damaged => Self::internal(message),
+            MediaError::Place(_) | MediaError::Storage(_) | MediaError::Damaged => Self::internal(message),
             MediaError::Commit(error) => error.into(),
             MediaError::Store(error) => error.into(),
         }

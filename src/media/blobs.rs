@@ -19,9 +19,8 @@ use object_store::{
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
-use url::Url;
 
-use super::{Hash, MediaError, staged::Staged};
+use super::{Hash, MediaError, object, staged::Staged};
 use crate::{
     limits::MEDIA_BUFFER_BYTES,
     types::{Rng, random_string},
@@ -42,6 +41,14 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether it can be opened; a store is not asked for anything.
+    ///
+    /// # Errors
+    /// When it is written wrongly, or this program was built without such stores.
+    pub fn check(&self) -> Result<(), MediaError> {
+        Blobs::open(self).map(drop)
+    }
+
     /// The folder with the files, unless they are in an object store.
     pub(super) fn files(&self) -> PathBuf {
         self.folder.join("files")
@@ -88,9 +95,8 @@ impl Blobs {
             let store = Arc::new(LocalFileSystem::new().with_fsync(true));
             return Ok(Self { store, prefix: Path::default(), incoming, files: Some(files) });
         };
-        let url = Url::parse(url).map_err(MediaError::storage)?;
-        let (store, prefix) = object_store::parse_url_opts(&url, place.options.clone())?;
-        Ok(Self { store: store.into(), prefix, incoming, files: None })
+        let (store, prefix) = object::open(url, &place.options)?;
+        Ok(Self { store, prefix, incoming, files: None })
     }
 
     /// Takes `body` in, at most `bytes_max` bytes of it.

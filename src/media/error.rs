@@ -46,6 +46,9 @@ pub enum MediaError {
     /// The bytes are not the ones that were kept.
     #[error("the file is damaged")]
     Damaged,
+    /// The configuration names no place for files that can be used.
+    #[error("`media.url` cannot be used: {0}")]
+    Place(String),
     /// The bytes could not be written or read.
     #[error("the files cannot be reached: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),

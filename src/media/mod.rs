@@ -14,6 +14,7 @@ mod error;
 mod find;
 mod keep;
 mod multipart;
+mod object;
 mod owned;
 mod preview;
 mod quarantine;
