@@ -1,4 +1,4 @@
-//! Files in an object store, with stores that `clients/setup` installs.
+//! Files on their way into an object store, in it, and back, with stores that `clients/setup` installs.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#content-repository>
 
@@ -38,7 +38,9 @@ async fn check(speech: Speech) -> Outcome<()> {
         server.set(name, &value);
     }
     fs::create_dir_all(server.data())?;
-    let there = server.data().join("there.toml").display().to_string();
+    let [here, there] =
+        ["here.toml", "there.toml"].map(|name| server.data().join(name).display().to_string());
+    fs::write(&here, "")?;
     fs::write(&there, store.configuration())?;
     if let Err(error) = server.command(&["config", "check", &there]).await {
         // A program that was built without it says what it lacks. The gates build it with it.
@@ -46,13 +48,28 @@ async fn check(speech: Speech) -> Outcome<()> {
         println!("not tried: {error}");
         return Ok(());
     }
-    server.set("LOCKSTEP_CONFIG", &there);
+    // From the folder into the store; most of it while the server runs.
+    server.set("LOCKSTEP_CONFIG", &here);
     server.up().await?;
     let alice = Client::anonymous(&server.url())?.register("alice").await?;
     // The large ones go up in parts.
     let [small, large, third] = [content(1, 70_000), content(2, 25 << 20), content(3, 25 << 20)];
     let small_path = upload(&alice, &small).await?;
+    let copy = ["media", "copy", &there];
+    assert!(server.command(&[&copy[..], &["--ahead"]].concat()).await?.contains("copied 1 files"));
     let large_path = upload(&alice, &large).await?;
+    let refused = server.command(&copy).await.map_err(|error| error.to_string());
+    assert!(refused.as_ref().is_err_and(|error| error.contains("--ahead")), "{refused:?}");
+    server.stop().await?;
+    let told = server.command(&[&copy[..], &["--remove"]].concat()).await?;
+    assert!(told.contains("copied 1 files with 26214400 bytes; 1 were there before"), "{told}");
+    assert!(told.contains("removed 2 files"), "{told}");
+    assert_eq!(store.objects().await?, 2);
+
+    // In the store.
+    server.set("LOCKSTEP_CONFIG", &there);
+    server.up().await?;
+    have(&alice, &[(&small_path, &small), (&large_path, &large)]).await?;
     let third_path = upload(&alice, &third).await?;
     let again = upload(&alice, &small).await?;
     assert_eq!(store.objects().await?, 3, "the same bytes are kept once");
@@ -63,8 +80,19 @@ async fn check(speech: Speech) -> Outcome<()> {
     let part = part.bearer_auth(&alice.token).header("range", "bytes=9999990-10000009").send().await?;
     assert_eq!(part.status().as_u16(), 206);
     assert!(part.bytes().await? == third[9_999_990..10_000_010]);
+    server.stop().await?;
+
+    // And back.
+    let told = server.command(&["media", "copy", &here]).await?;
+    assert!(told.contains("copied 3 files"), "{told}");
+    server.set("LOCKSTEP_CONFIG", &here);
+    server.up().await?;
+    have(&alice, &all).await?;
+    server.stop().await?;
 
     // What the store has lost is not there.
+    server.set("LOCKSTEP_CONFIG", &there);
+    server.up().await?;
     store.forget().await?;
     let lost = alice.bytes(Method::GET, &small_path, None).await;
     assert!(lost.is_err() || lost.is_ok_and(|got| got.len() < small.len()), "nobody has these bytes");

@@ -73,7 +73,7 @@ pub(super) fn obey(config: &Config, verb: DbVerb) -> Result<(), Stop> {
         true => Ok(done + &check_files(config, &bar)?),
         false => Ok(done),
     });
-    bar.0.finish_and_clear();
+    bar.clear();
     print(&done?)
 }
 
@@ -94,10 +94,10 @@ fn check_files(config: &Config, bar: &Bar) -> Result<String, Stop> {
 }
 
 /// A progress bar, where there is a terminal to draw it on.
-struct Bar(ProgressBar);
+pub(super) struct Bar(ProgressBar);
 
 impl Bar {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -107,7 +107,11 @@ impl Bar {
         Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
-    fn tell(&self, progress: Progress) {
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+
+    pub(super) fn tell(&self, progress: Progress) {
         if self.0.message() != progress.what {
             self.0.set_message(progress.what);
             self.0.reset_eta();

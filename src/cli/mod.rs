@@ -9,6 +9,7 @@ mod doctor;
 mod exchange;
 mod federation;
 mod key;
+mod media;
 mod notice;
 mod report;
 mod room;
@@ -79,6 +80,9 @@ enum Verb {
     /// Looks after the key with which the server signs.
     #[command(subcommand)]
     Key(key::KeyVerb),
+    /// Looks after the files that users send.
+    #[command(subcommand)]
+    Media(media::MediaVerb),
     /// Tells a user something, in the name of the server.
     Notice(notice::Notice),
     /// Looks at what users have reported.
@@ -215,6 +219,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
         Some(Verb::Doctor(verb)) => doctor::obey(&load(&sources)?, verb),
         Some(Verb::Federation(verb)) => federation::obey(&load(&sources)?, &verb),
         Some(Verb::Key(verb)) => key::obey(&load(&sources)?, &verb),
+        Some(Verb::Media(verb)) => media::obey(&sources, verb),
         Some(Verb::Db(verb)) => db::obey(&load(&sources)?, verb),
         Some(Verb::User(UserVerb::Create(create))) => user::create(&load(&sources)?, &create),
         Some(Verb::Config(ConfigVerb::Docs)) => print(&config::manual()),

@@ -74,6 +74,8 @@ pub const MEDIA_ABSENT_KEEP: Duration = Duration::from_secs(60);
 pub const MEDIA_ABSENT_MAX: usize = 10_000;
 /// How often files are looked through for what its time is over for (ours).
 pub const MEDIA_TEND_EVERY: Duration = Duration::from_secs(600);
+/// Files that are copied from one place to another at the same time (ours; an answer of an object store takes 50 ms).
+pub const MEDIA_COPIES_AT_ONCE: usize = 8;
 /// Longest address of a page that is looked at, in bytes (ours).
 pub const PREVIEW_URL_BYTES_MAX: usize = 2_048;
 /// Bytes of a page that are looked at (ours; what it says about itself stands at the beginning).

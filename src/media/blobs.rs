@@ -202,6 +202,26 @@ impl Blobs {
         }
     }
 
+    /// The names that there are, with the sizes of what they name.
+    pub(super) async fn list(&self) -> Result<BTreeMap<String, u64>, MediaError> {
+        if let Some(files) = self.files.clone() {
+            return blocking(move || list(&files)).await;
+        }
+        let mut objects = self.store.list(Some(&self.prefix));
+        let mut found = BTreeMap::new();
+        while let Some(object) = objects.try_next().await? {
+            if let Some(name) = object.location.filename().filter(|name| Self::parse_name(name).is_some()) {
+                found.insert(String::from(name), object.size);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether files are in a folder of this machine.
+    pub(super) fn is_folder(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// What a crash has left in the folder `incoming`: paths and names.
     pub(super) async fn left_over(&self) -> Result<Vec<(PathBuf, String)>, MediaError> {
         let incoming = self.incoming.clone();
@@ -234,7 +254,30 @@ fn within(files: &FilePath, name: &str) -> PathBuf {
     files.join(shelf(name)).join(name)
 }
 
-fn is_absent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+/// What has a name of ours below `files`.
+fn list(files: &FilePath) -> io::Result<BTreeMap<String, u64>> {
+    let shelves = match fs::read_dir(files) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        shelves => shelves?,
+    };
+    let mut found = BTreeMap::new();
+    for shelf in shelves {
+        let shelf = shelf?;
+        if !shelf.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(shelf.path())? {
+            let file = file?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            if Blobs::parse_name(&name).is_some() {
+                found.insert(name, file.metadata()?.len());
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn is_absent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     let io = error.downcast_ref::<io::Error>();
     let object = error.downcast_ref::<object_store::Error>();
     io.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)

@@ -10,6 +10,7 @@
 
 mod blobs;
 mod check;
+mod copy;
 mod error;
 mod find;
 mod keep;
@@ -29,6 +30,7 @@ mod upload;
 
 pub use blobs::{Body, Place};
 pub use check::{Checked, check};
+pub use copy::{Among, Copied, Wish, copy};
 pub use error::MediaError;
 pub use find::{Door, File, Wanted};
 pub use multipart::{Part, second_part};

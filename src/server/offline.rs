@@ -52,6 +52,12 @@ impl Offline {
         stored_standings(&self.log, server).await
     }
 
+    /// Everything in it, to be read.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        self.log.db()
+    }
+
     /// Closes the store.
     ///
     /// # Errors
