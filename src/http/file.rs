@@ -8,11 +8,11 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header, request::Parts};
 use ruma::http_headers::{ContentDisposition, ContentDispositionType};
 
 use super::{App, Failure};
-use crate::media::{Door, File};
+use crate::media::{Coming, Door, File};
 
 /// Types that a browser only shows as what they are.
 ///
@@ -53,7 +53,11 @@ const UNKNOWN: &str = "application/octet-stream";
 
 /// The type and the disposition that go with `file`.
 pub(super) fn description(file: &File) -> (HeaderValue, HeaderValue) {
-    let given = file.content_type.as_deref().map(str::trim);
+    describe(file.content_type.as_deref(), file.filename.clone())
+}
+
+fn describe(content_type: Option<&str>, filename: Option<String>) -> (HeaderValue, HeaderValue) {
+    let given = content_type.map(str::trim);
     let kind = given.and_then(|kind| HeaderValue::from_str(kind).ok());
     let kind = kind.unwrap_or_else(|| HeaderValue::from_static(UNKNOWN));
     let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
@@ -62,7 +66,7 @@ pub(super) fn description(file: &File) -> (HeaderValue, HeaderValue) {
         true => ContentDispositionType::Inline,
         false => ContentDispositionType::Attachment,
     };
-    let text = ContentDisposition::new(disposition).with_filename(file.filename.clone()).to_string();
+    let text = ContentDisposition::new(disposition).with_filename(filename).to_string();
     let attachment = HeaderValue::from_static("attachment");
     (kind, HeaderValue::from_str(&text).unwrap_or(attachment))
 }
@@ -104,11 +108,37 @@ pub(super) async fn send(
         }
     };
     let headers = response.headers_mut();
-    let (kind, disposition) = description(file);
-    headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(header::CONTENT_DISPOSITION, disposition);
     headers.insert(header::ETAG, tag);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    guard(headers, description(file), door);
+    Ok(response)
+}
+
+/// Whether a request can be answered with a file of which not all is here: it asks for no other part, and for nothing
+/// that has to be compared. With HTTP/1.0 an answer that breaks off looks like a whole one.
+pub(super) fn may_come(request: &Parts) -> bool {
+    let range = request.headers.get(header::RANGE);
+    request.version >= Version::HTTP_11
+        && !request.headers.contains_key(header::IF_NONE_MATCH)
+        && range.is_none_or(|range| range == "bytes=0-")
+}
+
+/// Answers with a file that is on its way here. If it does not come, the answer breaks off.
+pub(super) fn pass(coming: Coming) -> Response {
+    let description = describe(coming.content_type.as_deref(), coming.filename);
+    let mut response = Response::new(Body::from_stream(coming.body));
+    let headers = response.headers_mut();
+    if let Some(size) = coming.size {
+        headers.insert(header::CONTENT_LENGTH, size.into());
+    }
+    guard(headers, description, Door::User);
+    response
+}
+
+/// Says what it is, and keeps browsers from making more of it.
+fn guard(headers: &mut HeaderMap, (kind, disposition): (HeaderValue, HeaderValue), door: Door) {
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CONTENT_DISPOSITION, disposition);
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
@@ -117,7 +147,6 @@ pub(super) async fn send(
         Door::User | Door::Server => "private, max-age=86400",
     };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(age));
-    Ok(response)
 }
 
 fn empty(status: StatusCode) -> Response {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Bytes of a file that are read or written at once (ours; a file takes no more memory than a few of these).
 pub const MEDIA_BUFFER_BYTES: usize = 128 << 10;
+/// First bytes of a file by which it is guessed what it is, and whether it may be quarantined (ours).
+pub const MEDIA_HEAD_BYTES: usize = 512;
 /// Time between two pieces of a file that is on its way in (ours).
 pub const MEDIA_PIECE_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// Time for a file to arrive (ours; 50 MiB at 0.5 Mbit/s take as long).

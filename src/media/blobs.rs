@@ -20,7 +20,7 @@ use object_store::{
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
-use super::{Hash, MediaError, object, staged::Staged};
+use super::{Hash, MediaError, Offered, arrival::Arrival, object, staged::Staged};
 use crate::{
     limits::MEDIA_BUFFER_BYTES,
     types::{Rng, random_string},
@@ -106,7 +106,18 @@ impl Blobs {
         bytes_max: u64,
         rng: &dyn Rng,
     ) -> Result<Staged, MediaError> {
-        Staged::receive(self.new_path(rng).await?, body, bytes_max).await
+        Staged::receive(self.new_path(rng).await?, body, bytes_max, None).await
+    }
+
+    /// The same for a file that others read `along`.
+    pub(super) async fn receive_along(
+        &self,
+        body: Body,
+        bytes_max: u64,
+        rng: &dyn Rng,
+        along: Option<(&Arrival, Offered)>,
+    ) -> Result<Staged, MediaError> {
+        Staged::receive(self.new_path(rng).await?, body, bytes_max, along).await
     }
 
     /// A path for a file that is not wanted after a crash.

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::{
     Body, Door, File, Media, MediaError, Offered, Shape, Wanted,
+    arrival::{Arrival, Ending},
     keep::Address,
     multipart::{Part, second_part},
     rows::{Item, Stored},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     limits::{
         MEDIA_ABSENT_KEEP, MEDIA_FETCH_HEAD_MAX, MEDIA_FETCH_SECONDS_MAX, MEDIA_NAME_BYTES_MAX,
-        MEDIA_REDIRECTS_MAX, MEDIA_TYPE_BYTES_MAX, MEDIA_WAIT_MAX,
+        MEDIA_PART_BYTES_MAX, MEDIA_REDIRECTS_MAX, MEDIA_TYPE_BYTES_MAX, MEDIA_WAIT_MAX,
     },
     log::CommitError,
     peer::{PeerError, Pieces},
@@ -142,12 +143,31 @@ impl Media {
         self.present(kept_as, item, wanted.door).await
     }
 
-    /// Fetches a file and keeps it.
+    /// Fetches a file and keeps it; whoever wants the whole of it reads along.
     async fn fetch(
         &self,
         address: &Address,
         (kept_as, extent): (&Address, Extent),
         timeout: Duration,
+    ) -> Result<(), Loss> {
+        let ending = match extent {
+            Extent::Whole => Some(Ending(self.arrivals.at(kept_as))),
+            Extent::Thumbnail(_) => None,
+        };
+        let arrival = ending.as_ref().map(|ending| &*ending.0);
+        let fetched = self.receive(address, (kept_as, extent), timeout, arrival).await;
+        if let Some(arrival) = arrival {
+            arrival.end(fetched.clone());
+        }
+        fetched
+    }
+
+    async fn receive(
+        &self,
+        address: &Address,
+        (kept_as, extent): (&Address, Extent),
+        timeout: Duration,
+        arrival: Option<&Arrival>,
     ) -> Result<(), Loss> {
         let server = &address.0;
         if self.peers.is_down(server) {
@@ -162,7 +182,9 @@ impl Media {
             if offered.size.is_some_and(|size| size > bytes_max) {
                 return Err(Loss::TooLarge(bytes_max));
             }
-            Ok((offered, self.blobs.receive(body, bytes_max, self.ports.rng.as_ref()).await?))
+            let (rng, along) = (self.ports.rng.as_ref(), arrival.map(|arrival| (arrival, offered.clone())));
+            let staged = self.blobs.receive_along(body, bytes_max, rng, along).await?;
+            Ok((offered, staged))
         };
         let received = tokio::time::timeout(MEDIA_FETCH_SECONDS_MAX + timeout, work).await;
         let (offered, staged) =
@@ -195,6 +217,12 @@ impl Media {
         match self.peers.open(server, &target, (true, patience)).await {
             Ok(answer) => {
                 let (parts, pieces) = answer.into_parts();
+                // Two heads, with what may stand before them, are all that is beside the file.
+                let bytes_max = self.settings.remote_bytes_max;
+                if length(&parts.headers).is_some_and(|all| all > bytes_max + 4 * MEDIA_PART_BYTES_MAX as u64)
+                {
+                    return Err(Loss::TooLarge(bytes_max));
+                }
                 let Part { headers, body } = second_part(&parts.headers, pieces).await?;
                 match headers.get(header::LOCATION).map(|location| location.to_str()) {
                     None => Ok(Found { offered: offered(&headers), body }),
@@ -265,10 +293,14 @@ fn found(answer: http::Response<Pieces>) -> Found {
     use futures_util::{StreamExt, TryStreamExt};
     let (parts, pieces) = answer.into_parts();
     let mut offered = offered(&parts.headers);
-    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    offered.size = length.and_then(|text| text.parse().ok());
+    offered.size = length(&parts.headers);
     let body = pieces.map_err(|error| MediaError::Unreachable(error.to_string())).boxed();
     Found { offered, body }
+}
+
+/// How long a body is that comes with these headers, if they say so.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What headers say about a file. What is too long is not said at all.

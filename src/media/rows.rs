@@ -25,6 +25,8 @@ pub(super) const SEEN: Rows<(String, u64, OwnedServerName, String), u64> = Rows:
 pub(super) const THUMBNAILS: Rows<([u8; 32], String), Thumbnail> = Rows::new(TableId::MediaThumbnail);
 /// Bytes that nobody needs any more, by name: since when.
 pub(super) const GARBAGE: Rows<(String,), u64> = Rows::new(TableId::MediaGarbage);
+/// What quarantined bytes begin with, by its hash: since when that is known.
+pub(super) const HEADS: Rows<([u8; 32],), u64> = Rows::new(TableId::MediaQuarantinedHead);
 /// What the bytes of each name are checked by.
 pub(super) const SUMS: Rows<(String,), Sums> = Rows::new(TableId::MediaSums);
 /// What pages of the web say about themselves, by address.

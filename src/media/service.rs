@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Fields, Hash, Loss, MediaError, Place, Previews,
+    arrival::Arrivals,
     blobs::{Blobs, Sort},
     keep::Address,
     rows::{CONTENTS, GARBAGE, SUMS, THUMBNAILS},
@@ -62,6 +63,7 @@ pub struct Inner {
     pub(super) tasks: TaskTracker,
     pub(super) peers: Peers,
     pub(super) fetches: Flights<Address, Result<(), Loss>>,
+    pub(super) arrivals: Arrivals,
     pub(super) fetching: Semaphore,
     pub(super) fetching_each: Slots,
     /// Files that other servers have just said not to have: until when they are not asked again.
@@ -107,6 +109,7 @@ impl Media {
             tasks,
             peers,
             fetches: Flights::default(),
+            arrivals: Arrivals::default(),
             fetching: Semaphore::new(MEDIA_FETCHES_MAX),
             fetching_each: Slots::new(MEDIA_FETCHES_EACH_MAX),
             absent: Cache::new(MEDIA_ABSENT_MAX),
@@ -138,7 +141,7 @@ impl Media {
         for (path, name) in self.blobs.left_over().await? {
             self.clear(&path, &name).await?;
         }
-        Ok(())
+        self.learn_heads().await
     }
 
     /// A file with this name was on its way in; whether its row was written decides whether its bytes stay.

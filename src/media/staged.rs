@@ -10,10 +10,11 @@ use tokio::{
 };
 
 use super::{
-    Body, Hash, MediaError,
+    Body, Hash, MediaError, Offered,
+    arrival::Arrival,
     sums::{Summing, Sums},
 };
-use crate::limits::{MEDIA_BUFFER_BYTES, MEDIA_PIECE_SECONDS_MAX};
+use crate::limits::{MEDIA_BUFFER_BYTES, MEDIA_HEAD_BYTES, MEDIA_PIECE_SECONDS_MAX};
 
 /// Bytes of which it is known what they are; the file is removed when this is dropped.
 #[derive(Debug)]
@@ -37,14 +38,21 @@ impl Drop for TemporaryPath {
     }
 }
 
-/// Bytes that are enough to guess the kind of a file.
-const HEAD_BYTES: usize = 512;
-
 impl Staged {
-    /// Writes `body` to `path`, durably, at most `bytes_max` bytes of it.
-    pub(super) async fn receive(path: PathBuf, mut body: Body, bytes_max: u64) -> Result<Self, MediaError> {
+    /// Writes `body` to `path`, durably, at most `bytes_max` bytes of it. Whoever reads `along` is told of each piece.
+    pub(super) async fn receive(
+        path: PathBuf,
+        mut body: Body,
+        bytes_max: u64,
+        along: Option<(&Arrival, Offered)>,
+    ) -> Result<Self, MediaError> {
         let file = File::create_new(&path).await?;
         let path = TemporaryPath(path);
+        let mut readers = None;
+        if let Some((arrival, offered)) = along {
+            arrival.begin(offered, File::open(&path.0).await?.into_std().await);
+            readers = Some(arrival);
+        }
         let mut file = BufWriter::with_capacity(MEDIA_BUFFER_BYTES, file);
         let (mut digest, mut sums) = (Sha256::new(), Summing::default());
         let (mut size, mut head) = (0_u64, Vec::new());
@@ -56,10 +64,14 @@ impl Staged {
             if size > bytes_max {
                 return Err(MediaError::TooLarge(bytes_max));
             }
-            head.extend(piece.iter().take(HEAD_BYTES.saturating_sub(head.len())));
+            head.extend(piece.iter().take(MEDIA_HEAD_BYTES.saturating_sub(head.len())));
             digest.update(&piece);
             sums.update(&piece);
             file.write_all(&piece).await?;
+            if let Some(arrival) = readers {
+                file.flush().await?;
+                arrival.wrote(size);
+            }
         }
         file.flush().await?;
         file.into_inner().sync_all().await?;

@@ -1,6 +1,7 @@
 //! Whole servers in this process: start, answer, stop.
 
 mod captcha;
+mod coming;
 pub(crate) mod federation;
 mod hostile;
 mod media;

@@ -220,6 +220,8 @@ pub enum TableId {
     MediaLetGo = 0xAA,
     /// The check sums of files and thumbnails, by name.
     MediaSums = 0xAB,
+    /// What quarantined files begin with.
+    MediaQuarantinedHead = 0xAC,
 }
 
 /// A table whose keys are the fields `K` and whose values are JSON of `V`.

@@ -23,7 +23,7 @@ use crate::{
     server::{Running, tls},
 };
 
-async fn register(server: &Running, name: &str, admin: bool) -> String {
+pub(super) async fn register(server: &Running, name: &str, admin: bool) -> String {
     let user = NewUser { username: Some(String::from(name)), password: None, admin };
     server.app().accounts.register(user, NewDevice::default()).await.unwrap().access_token
 }
@@ -106,7 +106,7 @@ async fn files_of_another_server() {
     let missing = get(&b, &bob, "download/a.test/unknown").await;
     assert_eq!(missing.refusal(), "404 M_NOT_FOUND");
     assert_eq!(get(&b, &bob, "download/nowhere.test/unknown").await.refusal(), "502 M_UNKNOWN");
-    let large = upload(&a, &alice, "", vec![1; (1 << 20) + 1]).await;
+    let large = upload(&a, &alice, "", vec![1; 2 << 20]).await;
     assert_eq!(get(&b, &bob, &format!("download/{large}")).await.refusal(), "502 M_TOO_LARGE");
     let text = upload(&a, &alice, "", b"no picture".to_vec()).await;
     let refused = get(&b, &bob, &format!("thumbnail/{text}?width=9&height=9")).await;
