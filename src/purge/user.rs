@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId};
-use serde_json::value::RawValue;
 
 use super::{Purge, PurgeError};
 use crate::{
@@ -93,8 +92,8 @@ impl Purge {
 /// What is told of a room without what memberships by `user`, and those of `user`, say besides what they are; nothing
 /// if there are none.
 fn without(row: &StrippedRow, user: &UserId) -> Option<StrippedRow> {
-    let less = |told: &Box<RawValue>| without_profile(told, |name| name == user.as_str());
-    let less: Vec<_> = row.state.iter().map(less).collect();
+    let less = row.state.iter().map(|told| without_profile(told, |name| name == user.as_str()));
+    let less: Vec<_> = less.collect();
     let is_changed = less.iter().any(Option::is_some);
     let state = less.into_iter().zip(&row.state).map(|(less, told)| less.unwrap_or_else(|| told.clone()));
     is_changed.then(|| StrippedRow { state: state.collect(), via: row.via.clone() })

@@ -43,6 +43,9 @@ struct Inner {
     progress: Progress,
 }
 
+/// Whether an event is wanted.
+type Sieve<'a> = &'a (dyn Fn(&StoredEvent) -> bool + Send + Sync);
+
 impl fmt::Debug for Messages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Messages")
@@ -98,7 +101,7 @@ impl Messages {
         &self,
         viewer: &mut Viewer,
         ask: &Ask,
-        wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
+        wanted: Sieve<'_>,
     ) -> Result<Findings, SearchError> {
         let after = After::read(ask)?;
         self.0.progress.catch_up(self.log()).await;
@@ -135,7 +138,7 @@ impl Messages {
         &self,
         viewer: &mut Viewer,
         hits: Vec<(Hit, String)>,
-        (wanted, related): (&(dyn Fn(&StoredEvent) -> bool + Send + Sync), Option<&Related>),
+        (wanted, related): (Sieve<'_>, Option<&Related>),
     ) -> Result<Vec<(Hit, Arc<StoredEvent>)>, SearchError> {
         let (mut places, mut names) = (Vec::new(), Vec::new());
         for (hit, id) in hits {
