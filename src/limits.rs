@@ -9,6 +9,7 @@ mod kept;
 mod media;
 mod oauth;
 mod unjudged;
+mod waits;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub use kept::*;
 pub use media::*;
 pub use oauth::*;
 pub use unjudged::*;
+pub use waits::*;
 
 /// When a client may come back to a server that has too much to do (ours).
 pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -463,7 +465,7 @@ pub const MISSING_EVENTS_SERVED_MAX: usize = 100;
 pub const GRAPH_WALK_MAX: usize = 2_000;
 /// Servers that are named for an alias (ours; whoever wants to join tries a few of them).
 pub const DIRECTORY_SERVERS_MAX: usize = 50;
-/// Servers that are tried for one join, knock or leave (ours; the worst case is one wait for each).
+/// Servers that are tried for one join, knock or leave (ours; see `HEDGE_AFTER` and `JOIN_MAX`).
 pub const REMOTE_SERVERS_MAX: usize = 10;
 /// Of these, servers that are known to be in the room and that nobody has named (ours).
 pub const REMOTE_MEMBER_SERVERS_MAX: usize = 5;

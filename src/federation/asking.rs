@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, ServerName, UInt, UserId,
     api::{
-        Direction as Way,
+        Direction as Way, OutgoingRequest,
         federation::{
             directory::get_public_rooms_filtered, event::get_event_by_timestamp,
             query::get_profile_information, space::get_hierarchy,
         },
+        path_builder::SinglePath,
     },
     directory::Filter,
 };
@@ -19,7 +20,7 @@ use super::{Federation, FederationError};
 use crate::{
     limits::{LOOK_UP_BYTES_MAX, LOOK_UP_MAX, LOOK_UP_SERVERS_MAX, PROFILE_BYTES_MAX},
     log::Direction,
-    peer::{Bounds, PeerError},
+    peer::{Bounds, Hedge, PeerError, Proof},
 };
 
 impl From<PeerError> for FederationError {
@@ -66,32 +67,25 @@ impl Federation {
     }
 
     /// A room that this server is not in, with the rooms below it, as the first of the servers `via` tells
-    /// that can; nothing if none can.
+    /// that can; nothing if none can, or has within `LOOK_UP_MAX`.
     pub async fn hierarchy_of(
         &self,
         room: &RoomId,
         via: &[OwnedServerName],
         suggested_only: bool,
     ) -> Option<get_hierarchy::v1::Response> {
-        for server in self.whom_to_ask(room, via) {
-            let mut request = get_hierarchy::v1::Request::new(room.to_owned());
-            request.suggested_only = suggested_only;
-            match self.peers.call(server, request, BOUNDS).await {
-                Ok(mut answer) if answer.room.summary.room_id == room => {
-                    let children = answer.children.iter_mut().chain([&mut answer.room.summary]);
-                    children.for_each(|summary| {
-                        summary.join_rule = crate::history::tellable(summary.join_rule.clone())
-                    });
-                    return Some(answer);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(room.id = %room, %error, "{server} did not tell of {room}"),
-            }
-        }
-        None
+        let mut request = get_hierarchy::v1::Request::new(room.to_owned());
+        request.suggested_only = suggested_only;
+        let is_of_room = |answer: &get_hierarchy::v1::Response| answer.room.summary.room_id == room;
+        let mut answer = self.first_of(self.whom_to_ask(room, via), (room, &request), is_of_room).await?;
+        let children = answer.children.iter_mut().chain([&mut answer.room.summary]);
+        children.for_each(|summary| {
+            summary.join_rule = crate::history::tellable(summary.join_rule.clone());
+        });
+        Some(answer)
     }
 
-    /// The event of a room closest to a moment, as another server of the room tells.
+    /// The event of a room closest to a moment, as another server of the room tells within `LOOK_UP_MAX`.
     pub async fn event_near_elsewhere(
         &self,
         room: &RoomId,
@@ -99,21 +93,41 @@ impl Federation {
         direction: Direction,
     ) -> Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)> {
         let servers = self.history.servers_by_members(room).await.ok()?;
-        for server in self.whom_to_ask(room, &servers) {
-            let way = match direction {
-                Direction::Forward => Way::Forward,
-                Direction::Backward => Way::Backward,
-            };
-            let request = get_event_by_timestamp::v1::Request::new(room.to_owned(), ts, way);
-            if let Ok(answer) = self.peers.call(server, request, BOUNDS).await {
-                return Some((answer.event_id, answer.origin_server_ts));
+        let way = match direction {
+            Direction::Forward => Way::Forward,
+            Direction::Backward => Way::Backward,
+        };
+        let request = get_event_by_timestamp::v1::Request::new(room.to_owned(), ts, way);
+        let answer = self.first_of(self.whom_to_ask(room, &servers), (room, &request), |_| true).await?;
+        Some((answer.event_id, answer.origin_server_ts))
+    }
+
+    /// The first answer of `servers` that is any good.
+    async fn first_of<R>(
+        &self,
+        servers: Vec<OwnedServerName>,
+        (room, request): (&RoomId, &R),
+        is_good: impl Fn(&R::IncomingResponse) -> bool,
+    ) -> Option<R::IncomingResponse>
+    where
+        R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Clone + Send + 'static,
+    {
+        let mut hedge = Hedge::new(&self.peers, servers);
+        let looking = async {
+            while let Some((server, answer)) = hedge.call(request, BOUNDS).await {
+                match answer {
+                    Ok(answer) if is_good(&answer) => return Some(answer),
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(room.id = %room, %error, "{server} did not tell of {room}"),
+                }
             }
-        }
-        None
+            None
+        };
+        tokio::time::timeout(LOOK_UP_MAX, looking).await.unwrap_or_default()
     }
 
     /// The first few servers of `via`, or that of the room's id, which may answer.
-    fn whom_to_ask<'a>(&self, room: &'a RoomId, via: &'a [OwnedServerName]) -> Vec<&'a ServerName> {
+    fn whom_to_ask(&self, room: &RoomId, via: &[OwnedServerName]) -> Vec<OwnedServerName> {
         let all = via.iter().map(|server| &**server).chain(room.server_name());
         let mut servers: Vec<&ServerName> = Vec::new();
         for server in all.filter(|server| *server != self.peers.server_name()) {
@@ -121,7 +135,6 @@ impl Federation {
                 servers.push(server);
             }
         }
-        servers.truncate(LOOK_UP_SERVERS_MAX);
-        servers
+        servers.into_iter().take(LOOK_UP_SERVERS_MAX).map(ToOwned::to_owned).collect()
     }
 }

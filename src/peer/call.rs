@@ -273,6 +273,11 @@ impl Peers {
         self.0.health.answered(server);
     }
 
+    /// Takes note that others have answered what `server` was asked before them.
+    pub(super) fn overtaken(&self, server: &ServerName) {
+        self.0.health.failed(server, self.0.ports.clock.monotonic());
+    }
+
     async fn exchange(
         &self,
         server: &ServerName,

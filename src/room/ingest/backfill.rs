@@ -51,13 +51,13 @@ impl Rooms {
 }
 
 impl Fetch<'_, '_> {
-    /// Asks one server after the other for events up to `missing`; whether one gave some.
+    /// Asks servers for events up to `missing`; whether one gave some.
     async fn past(&mut self, missing: &[OwnedEventId]) -> Result<bool, RoomError> {
-        let mut asked = Vec::new();
-        while let Some(server) = self.next(&mut asked) {
-            let limit = UInt::try_from(BACKFILL_EVENTS).unwrap_or(UInt::MAX);
-            let request = get_backfill::v1::Request::new(self.batch.room.to_owned(), missing.to_vec(), limit);
-            let Some(answer) = self.ask(&server, request).await else { continue };
+        let limit = UInt::try_from(BACKFILL_EVENTS).unwrap_or(UInt::MAX);
+        let request = get_backfill::v1::Request::new(self.batch.room.to_owned(), missing.to_vec(), limit);
+        let mut round = self.round();
+        while let Some((_, answer)) = self.ask_next(&mut round, &request).await {
+            let Some(answer) = answer else { continue };
             let mut texts = answer.pdus;
             texts.truncate(BACKFILL_EVENTS);
             let events: Vec<Signed> = self.check(texts).await?;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ruma::{OwnedEventId, RoomId, ServerName};
+use ruma::{OwnedEventId, RoomId, ServerName, api::federation::event::get_room_state_ids};
 
 use super::{fetch::Fetch, outlier};
 use crate::{
@@ -37,9 +37,9 @@ impl Fetch<'_, '_> {
         if self.batch.get(event).is_none() && !self.get_ready(event).await? {
             return Ok(Claim::Nowhere);
         }
-        let (mut asked, mut found) = (Vec::new(), Claim::Nowhere);
-        while let Some(server) = self.next(&mut asked) {
-            match self.claim_from(&server, event).await? {
+        let (mut round, mut found) = (self.round(), Claim::Nowhere);
+        while let Some((server, answer)) = self.next_state_ids(&mut round, event).await {
+            match self.claim_from(&server, event, answer).await? {
                 Claim::Given => return Ok(Claim::Given),
                 Claim::Unsound => found = Claim::Unsound,
                 Claim::Nowhere => {}
@@ -61,8 +61,12 @@ impl Fetch<'_, '_> {
         Ok(true)
     }
 
-    async fn claim_from(&mut self, server: &ServerName, event: &OwnedEventId) -> Result<Claim, RoomError> {
-        let Some(answer) = self.state_ids(server, event).await else { return Ok(Claim::Nowhere) };
+    async fn claim_from(
+        &mut self,
+        server: &ServerName,
+        event: &OwnedEventId,
+        answer: get_room_state_ids::v1::Response,
+    ) -> Result<Claim, RoomError> {
         let mut all = answer.pdu_ids.clone();
         all.extend(answer.auth_chain_ids);
         all.sort_unstable();

@@ -34,9 +34,16 @@ use crate::{
         FETCH_MAX, FETCH_REQUESTS_MAX, FETCH_SOURCES_MAX, FETCH_SPARE_MAX, GAP_ANSWER_EVENTS_LEAST,
         GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
     },
-    peer::{Bounds, PeerError, Proof},
+    peer::{Bounds, Hedge, PeerError, Proof},
     room::RoomError,
 };
+
+/// What a server has answered to questions for events.
+type Answers = Vec<Result<get_event::v1::Response, PeerError>>;
+
+fn is_bounded(answer: &get_room_state_ids::v1::Response) -> bool {
+    answer.pdu_ids.len() + answer.auth_chain_ids.len() <= STATE_EVENTS_MAX
+}
 
 /// Gets what one batch lacks.
 pub(in crate::room) struct Fetch<'b, 'a> {
@@ -160,9 +167,8 @@ impl<'b, 'a> Fetch<'b, 'a> {
     /// Asks for the events between those of the batch and what is here.
     async fn close_gaps(&mut self) -> Result<(), RoomError> {
         let heads: Vec<OwnedEventId> = self.batch.row.heads.iter().map(|head| head.id.clone()).collect();
-        let mut asked = Vec::new();
-        let mut source = self.next(&mut asked);
-        while let Some(server) = &source {
+        let mut round = self.round();
+        loop {
             let lack = self.batch.look().await?;
             let room_left = GAP_EVENTS_MAX.saturating_sub(self.batch.len());
             if lack.prev.is_empty() || room_left == 0 {
@@ -177,21 +183,17 @@ impl<'b, 'a> Fetch<'b, 'a> {
             let limit = GAP_PAGE_EVENTS.min(room_left);
             request.limit = UInt::try_from(limit).unwrap_or(UInt::MAX);
             request.min_depth = UInt::try_from(self.batch.floor).unwrap_or_default();
-            let (given, added) = match self.ask(server, request).await {
-                Some(mut answer) => {
-                    answer.events.truncate(limit);
-                    let given = answer.events.len();
-                    let events = self.check(answer.events).await?;
-                    (given, self.batch.extend(self.between(&lack, events)))
-                }
-                None => (0, 0),
-            };
+            let Some((server, answer)) = self.ask_next(&mut round, &request).await else { return Ok(()) };
+            let Some(mut answer) = answer else { continue };
+            answer.events.truncate(limit);
+            let given = answer.events.len();
+            let events = self.check(answer.events).await?;
+            let added = self.batch.extend(self.between(&lack, events));
             // Who gives less than any server's bound has no more to give.
-            if added == 0 || given < limit.min(GAP_ANSWER_EVENTS_LEAST) {
-                source = self.next(&mut asked);
+            if added > 0 && given >= limit.min(GAP_ANSWER_EVENTS_LEAST) {
+                round.again(server);
             }
         }
-        Ok(())
     }
 
     /// Gets the auth events that events of the batch name.
@@ -250,18 +252,16 @@ impl<'b, 'a> Fetch<'b, 'a> {
     pub(super) async fn events(&mut self, ids: Vec<OwnedEventId>) -> Result<Vec<Signed>, RoomError> {
         let mut wanted = ids;
         let mut found = Vec::new();
-        let mut asked = Vec::new();
-        while let Some(server) = self.next(&mut asked) {
+        let mut round = self.round();
+        loop {
             wanted.truncate(self.requests);
-            let Some(bounds) = self.spend_many(wanted.len()) else { break };
-            let questions = wanted.iter().map(|id| {
-                let (peers, server) = (self.batch.rooms.0.peers.clone(), server.clone());
-                let request = get_event::v1::Request::new(id.clone());
-                async move { peers.call(&server, request, bounds).await }
-            });
-            let questions: Vec<_> = questions.collect();
-            let answers: Vec<Result<get_event::v1::Response, PeerError>> =
-                stream::iter(questions).buffered(FETCH_AT_ONCE).collect().await;
+            round.only(&self.sources);
+            let ask = |server| {
+                let bounds = self.spend_many(wanted.len())?;
+                Some(self.questions(server, &wanted, bounds))
+            };
+            let Some((server, answers)) = round.next(ask).await else { break };
+            let (Ok(answers) | Err(answers)) = answers;
             let mut texts = Vec::new();
             for answer in answers {
                 match answer {
@@ -282,13 +282,37 @@ impl<'b, 'a> Fetch<'b, 'a> {
         Ok(found)
     }
 
+    /// Asks a server for some events, within the bounds of each and of this fetch. What it gives is good if it gives one.
+    fn questions(
+        &self,
+        server: OwnedServerName,
+        wanted: &[OwnedEventId],
+        bounds: Bounds,
+    ) -> impl Future<Output = Result<Answers, Answers>> + Send + use<> {
+        let questions: Vec<_> = wanted
+            .iter()
+            .map(|id| {
+                let (peers, server) = (self.batch.rooms.0.peers.clone(), server.clone());
+                let request = get_event::v1::Request::new(id.clone());
+                async move { peers.call(&server, request, bounds).await }
+            })
+            .collect();
+        // What came in time is taken.
+        let time = Box::pin(tokio::time::sleep(self.time_left()));
+        async move {
+            let answers: Answers =
+                stream::iter(questions).buffered(FETCH_AT_ONCE).take_until(time).collect().await;
+            if answers.iter().any(Result::is_ok) { Ok(answers) } else { Err(answers) }
+        }
+    }
+
     /// The auth chain of an event.
     async fn auth_chain(&mut self, event: &OwnedEventId) -> Result<Vec<Signed>, RoomError> {
-        let mut asked = Vec::new();
-        while let Some(server) = self.next(&mut asked) {
-            let room = self.batch.room.to_owned();
-            let request = get_event_authorization::v1::Request::new(room, event.clone());
-            if let Some(mut answer) = self.ask(&server, request).await {
+        let room = self.batch.room.to_owned();
+        let request = get_event_authorization::v1::Request::new(room, event.clone());
+        let mut round = self.round();
+        while let Some((_, answer)) = self.ask_next(&mut round, &request).await {
+            if let Some(mut answer) = answer {
                 answer.auth_chain.truncate(FETCH_EVENTS_MAX);
                 return self.check(answer.auth_chain).await;
             }
@@ -303,8 +327,22 @@ impl<'b, 'a> Fetch<'b, 'a> {
         event: &OwnedEventId,
     ) -> Option<get_room_state_ids::v1::Response> {
         let request = get_room_state_ids::v1::Request::new(event.clone(), self.batch.room.to_owned());
-        let answer = self.ask(server, request).await?;
-        (answer.pdu_ids.len() + answer.auth_chain_ids.len() <= STATE_EVENTS_MAX).then_some(answer)
+        self.ask(server, request).await.filter(is_bounded)
+    }
+
+    /// As [`Self::state_ids`], of the next server that gives them, and who that is.
+    pub(super) async fn next_state_ids(
+        &mut self,
+        round: &mut Hedge<get_room_state_ids::v1::Response>,
+        event: &OwnedEventId,
+    ) -> Option<(OwnedServerName, get_room_state_ids::v1::Response)> {
+        let request = get_room_state_ids::v1::Request::new(event.clone(), self.batch.room.to_owned());
+        while let Some((server, answer)) = self.ask_next(round, &request).await {
+            if let Some(answer) = answer.filter(is_bounded) {
+                return Some((server, answer));
+            }
+        }
+        None
     }
 
     /// What is lacking of the state before an event, and of its auth chain, as `server` gives them. Nothing
@@ -344,17 +382,51 @@ impl<'b, 'a> Fetch<'b, 'a> {
     {
         let bounds = self.spend_many(1).map(|bounds| Bounds { bytes_max, ..bounds })?;
         let answer = self.batch.rooms.0.peers.call(server, request, bounds).await;
-        answer
-            .inspect_err(|error| {
-                self.note(server, error);
-                if error.is_forbidden() || error.is_not_found() {
-                    self.refused.insert(server.to_owned());
-                }
-                if error.is_forbidden() {
-                    self.strike_off(server);
-                }
-            })
-            .ok()
+        self.heard(server, answer)
+    }
+
+    /// All servers that may be asked, for one question.
+    pub(super) fn round<A, E>(&self) -> Hedge<A, E> {
+        Hedge::new(&self.batch.rooms.0.peers, self.sources.iter().cloned())
+    }
+
+    /// Asks those of a round for one thing, within the bounds of this fetch; what comes first. Nothing when all have
+    /// been asked.
+    pub(super) async fn ask_next<R>(
+        &mut self,
+        round: &mut Hedge<R::IncomingResponse>,
+        request: &R,
+    ) -> Option<(OwnedServerName, Option<R::IncomingResponse>)>
+    where
+        R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Clone + Send + 'static,
+    {
+        // Some may have been struck off meanwhile, and others have taken their places.
+        round.only(&self.sources);
+        let peers = self.batch.rooms.0.peers.clone();
+        let ask = |server: OwnedServerName| {
+            let bounds = Bounds { bytes_max: FETCH_ANSWER_BYTES_MAX, ..self.spend_many(1)? };
+            let (peers, request) = (peers.clone(), request.clone());
+            Some(async move { peers.call(&server, request, bounds).await })
+        };
+        let (server, answer) = round.next(ask).await?;
+        let answer = self.heard(&server, answer);
+        Some((server, answer))
+    }
+
+    /// Takes note of what a failure says of a server.
+    fn heard<A>(&mut self, server: &ServerName, answer: Result<A, PeerError>) -> Option<A> {
+        let error = match answer {
+            Ok(answer) => return Some(answer),
+            Err(error) => error,
+        };
+        self.note(server, &error);
+        if error.is_forbidden() || error.is_not_found() {
+            self.refused.insert(server.to_owned());
+        }
+        if error.is_forbidden() {
+            self.strike_off(server);
+        }
+        None
     }
 
     /// Whom to ask next, after those that were `asked`.
@@ -387,13 +459,16 @@ impl<'b, 'a> Fetch<'b, 'a> {
 
     /// The bounds of the next requests, or nothing if there may be no more.
     fn spend_many(&mut self, count: usize) -> Option<Bounds> {
-        let left = self.deadline.checked_sub(self.batch.rooms.0.ports.clock.monotonic());
-        let left = left.filter(|left| !left.is_zero())?;
-        if count == 0 || self.requests < count {
+        let left = self.time_left();
+        if left.is_zero() || count == 0 || self.requests < count {
             return None;
         }
         self.requests -= count;
         Some(Bounds { timeout: left.min(FETCH_CALL_MAX), ..Bounds::default() })
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_sub(self.batch.rooms.0.ports.clock.monotonic())
     }
 
     fn note(&mut self, server: &ServerName, error: &PeerError) {

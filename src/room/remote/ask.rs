@@ -1,11 +1,17 @@
 //! Whom to ask, and what to make of a refusal.
 
 use http::StatusCode;
-use ruma::{OwnedServerName, RoomId, UserId, api::error::ErrorKind};
+use ruma::{
+    OwnedServerName, RoomId, UserId,
+    api::{OutgoingRequest, error::ErrorKind, path_builder::SinglePath},
+};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    limits::{ID_BYTES_MAX, REMOTE_MEMBER_SERVERS_MAX, REMOTE_REFUSALS_MAX, REMOTE_SERVERS_MAX},
-    peer::PeerError,
+    limits::{
+        HANDSHAKE_MAX, ID_BYTES_MAX, REMOTE_MEMBER_SERVERS_MAX, REMOTE_REFUSALS_MAX, REMOTE_SERVERS_MAX,
+    },
+    peer::{Bounds, Hedge, PeerError, Proof},
     room::{RoomError, Rooms},
 };
 
@@ -47,6 +53,22 @@ impl Rooms {
         servers.truncate(REMOTE_SERVERS_MAX);
         servers.sort_by_key(|server| self.0.peers.is_down(server));
         Ok(servers)
+    }
+
+    /// The next template for an event of ours that comes, or why one does not; nothing when all have been asked. After
+    /// `until` no more are asked.
+    pub(super) async fn next_template<R>(
+        &self,
+        hedge: &mut Hedge<R::IncomingResponse>,
+        request: &R,
+        until: Instant,
+    ) -> Option<(OwnedServerName, Result<R::IncomingResponse, RoomError>)>
+    where
+        R: OutgoingRequest<Authentication: Proof, PathBuilder = SinglePath> + Clone + Send + 'static,
+    {
+        let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
+        let (server, template) = timeout_at(until, hedge.call(request, bounds)).await.ok()??;
+        Some((server, template.map_err(RoomError::from)))
     }
 }
 

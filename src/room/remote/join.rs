@@ -11,6 +11,7 @@ use ruma::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
+use tokio::time::Instant;
 
 use super::{
     ask::Refusals,
@@ -19,8 +20,8 @@ use super::{
 use crate::{
     dag::{Pdu, Signed, versions},
     keys,
-    limits::{HANDSHAKE_MAX, PARTIAL_SERVERS_MAX, SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX},
-    peer::{Bounds, Validity, Wanted},
+    limits::{JOIN_MAX, PARTIAL_SERVERS_MAX, SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX},
+    peer::{Bounds, Hedge, Validity, Wanted},
     room::{
         Graft, RoomError, Rooms, join::AUTHORISED_VIA, membership::member_content, template::without_grant,
         turn::NewEvent, until_settled,
@@ -83,32 +84,37 @@ impl Rooms {
         if self.0.history.is_joined(&errand.room, &errand.user).await? {
             return Ok(());
         }
-        for server in servers {
-            match Box::pin(self.join_through(&server, errand)).await {
-                Ok(()) => {
-                    let (room, user) = (&errand.room, &errand.user);
-                    return until_settled!(self.inherit_from_predecessor(room, user));
-                }
-                Err(error) => {
-                    let (room, user) = (&errand.room, &errand.user);
-                    tracing::info!(
-                        room.id = %room, user.id = %user, server.name = %server, %error,
-                        "{user} could not join {room} through {server}"
-                    );
-                    refusals.note(error)?;
-                }
-            }
+        let (room, user) = (&errand.room, &errand.user);
+        let mut request = prepare_join_event::v1::Request::new(room.clone(), user.clone());
+        request.ver = versions::SUPPORTED.to_vec();
+        let mut hedge = Hedge::new(&self.0.peers, servers);
+        let until = Instant::now() + JOIN_MAX;
+        while let Some((server, template)) = self.next_template(&mut hedge, &request, until).await {
+            // Only one server is handed the join at a time: each takes it as one of its own.
+            let done = match template {
+                Ok(template) => Box::pin(self.join_through((&server, until), errand, template)).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = done else {
+                return until_settled!(self.inherit_from_predecessor(room, user));
+            };
+            tracing::info!(
+                room.id = %room, user.id = %user, server.name = %server, %error,
+                "{user} could not join {room} through {server}"
+            );
+            refusals.note(error)?;
         }
         Err(refusals.into_error())
     }
 
-    async fn join_through(&self, server: &ServerName, errand: &Errand) -> Result<(), RoomError> {
+    async fn join_through(
+        &self,
+        (server, until): (&ServerName, Instant),
+        errand: &Errand,
+        answer: prepare_join_event::v1::Response,
+    ) -> Result<(), RoomError> {
         let Errand { user, room, content } = errand;
         let peers = &self.0.peers;
-        let mut request = prepare_join_event::v1::Request::new(room.clone(), user.clone());
-        request.ver = versions::SUPPORTED.to_vec();
-        let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
-        let answer = peers.call(server, request, bounds).await?;
         let offer = Offer::read(server, room, answer.room_version, &answer.event)?;
         let mut content = content.clone();
         if let Some(granter) = &offer.granter {
@@ -120,7 +126,8 @@ impl Rooms {
         let mut request = create_join_event::v2::Request::new(room.clone(), id, event.json().to_owned());
         // A room that users of ours are in already is resolved with the state that is given.
         request.omit_members = !self.is_here(room).await? || self.0.history.is_partial(room).await?;
-        let bounds = Bounds::new(SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX);
+        let left = until.saturating_duration_since(Instant::now());
+        let bounds = Bounds::new(SEND_JOIN_MAX.min(left), STATE_ANSWER_BYTES_MAX);
         let answer = peers.call(server, request, bounds).await?.room_state;
         let event = match (&offer.granter, &answer.event) {
             (None, _) => event,

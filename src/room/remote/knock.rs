@@ -7,6 +7,7 @@ use ruma::{
     api::federation::membership::{create_knock_event, prepare_knock_event},
 };
 use serde_json::{Map, Value, value::RawValue};
+use tokio::time::Instant;
 
 use super::{
     ask::Refusals,
@@ -16,8 +17,8 @@ use super::{
 use crate::{
     dag::versions,
     history::tables::StrippedRow,
-    limits::HANDSHAKE_MAX,
-    peer::Bounds,
+    limits::{CLIENT_WAIT_MAX, HANDSHAKE_MAX},
+    peer::{Bounds, Hedge},
     room::{RoomError, Rooms, membership::member_content, turn::NewEvent},
     types::Membership,
 };
@@ -52,9 +53,17 @@ impl Rooms {
         let errand = Errand { user: user.to_owned(), room: room.to_owned(), content };
         let rooms = self.clone();
         let task = self.0.tasks.spawn(async move {
+            let mut request = prepare_knock_event::v1::Request::new(errand.room.clone(), errand.user.clone());
+            request.ver = versions::SUPPORTED.to_vec();
             let mut refusals = Refusals::default();
-            for server in servers {
-                match Box::pin(rooms.knock_through(&server, &errand)).await {
+            let mut hedge = Hedge::new(&rooms.0.peers, servers);
+            let until = Instant::now() + CLIENT_WAIT_MAX;
+            while let Some((server, template)) = rooms.next_template(&mut hedge, &request, until).await {
+                let done = match template {
+                    Ok(template) => Box::pin(rooms.knock_through((&server, until), &errand, template)).await,
+                    Err(error) => Err(error),
+                };
+                match done {
                     Ok(()) => return Ok(()),
                     Err(error) => refusals.note(error)?,
                 }
@@ -64,19 +73,21 @@ impl Rooms {
         task.await.map_err(|_| RoomError::Closed)?
     }
 
-    async fn knock_through(&self, server: &ServerName, errand: &Errand) -> Result<(), RoomError> {
+    async fn knock_through(
+        &self,
+        (server, until): (&ServerName, Instant),
+        errand: &Errand,
+        answer: prepare_knock_event::v1::Response,
+    ) -> Result<(), RoomError> {
         let Errand { user, room, content } = errand;
-        let peers = &self.0.peers;
-        let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
-        let mut request = prepare_knock_event::v1::Request::new(room.clone(), user.clone());
-        request.ver = versions::SUPPORTED.to_vec();
-        let answer = peers.call(server, request, bounds).await?;
         let offer = Offer::read(server, room, Some(answer.room_version), &answer.event)?;
         let event = NewEvent::state(user, "m.room.member", user.as_str(), content)?;
         let event = offer.build(self, room, event)?;
         let id = event.event_id().to_owned();
         let request = create_knock_event::v1::Request::new(room.clone(), id, event.json().to_owned());
-        let answer = peers.call(server, request, bounds).await?;
+        let left = until.saturating_duration_since(Instant::now());
+        let bounds = Bounds { timeout: HANDSHAKE_MAX.min(left), ..Bounds::default() };
+        let answer = self.0.peers.call(server, request, bounds).await?;
         let told: Vec<Box<RawValue>> = answer.knock_room_state.iter().map(text_of).collect();
         let stripped = StrippedRow { state: cleaned(&told, &event)?, via: vec![server.to_owned()] };
         let membership = Membership::Knock;

@@ -8,13 +8,14 @@ use ruma::{
     OwnedServerName, RoomId, ServerName, UserId,
     api::federation::membership::{create_leave_event, prepare_leave_event},
 };
+use tokio::time::Instant;
 
 use super::{offer::Offer, outside::Outside};
 use crate::{
     dag::Pdu,
     history::StoredEvent,
-    limits::{HANDSHAKE_MAX, LEAVE_WAIT_MAX},
-    peer::Bounds,
+    limits::{CLIENT_WAIT_MAX, HANDSHAKE_MAX, LEAVE_WAIT_MAX},
+    peer::{Bounds, Hedge},
     room::{RoomError, Rooms, membership::member_content, turn::NewEvent},
     types::Membership,
 };
@@ -71,8 +72,15 @@ impl Rooms {
         before: &Arc<StoredEvent>,
         (servers, event): (&[OwnedServerName], impl Fn() -> Result<NewEvent, RoomError>),
     ) -> Option<Pdu> {
-        for server in servers {
-            match self.leave_through(server, (user, room), before, event().ok()?).await {
+        let request = prepare_leave_event::v1::Request::new(room.to_owned(), user.to_owned());
+        let mut hedge = Hedge::new(&self.0.peers, servers.iter().cloned());
+        let until = Instant::now() + CLIENT_WAIT_MAX;
+        while let Some((server, template)) = self.next_template(&mut hedge, &request, until).await {
+            let done = match template {
+                Ok(template) => self.leave_with(&server, (before, template), event().ok()?).await,
+                Err(error) => Err(error),
+            };
+            match done {
                 Ok(event) => return Some(event),
                 Err(error) => tracing::info!(
                     room.id = %room, user.id = %user, server.name = %server, %error,
@@ -90,15 +98,25 @@ impl Rooms {
         before: &StoredEvent,
         event: NewEvent,
     ) -> Result<Pdu, RoomError> {
-        let peers = &self.0.peers;
         let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
         let request = prepare_leave_event::v1::Request::new(room.to_owned(), user.to_owned());
-        let answer = peers.call(server, request, bounds).await?;
+        let template = self.0.peers.call(server, request, bounds).await?;
+        self.leave_with(server, (before, template), event).await
+    }
+
+    async fn leave_with(
+        &self,
+        server: &ServerName,
+        (before, answer): (&StoredEvent, prepare_leave_event::v1::Response),
+        event: NewEvent,
+    ) -> Result<Pdu, RoomError> {
+        let room = before.pdu.room_id();
+        let bounds = Bounds { timeout: HANDSHAKE_MAX, ..Bounds::default() };
         let version = answer.room_version.or_else(|| Some(before.version.clone()));
         let event = Offer::read(server, room, version, &answer.event)?.build(self, room, event)?;
         let id = event.event_id().to_owned();
         let request = create_leave_event::v2::Request::new(room.to_owned(), id, event.json().to_owned());
-        peers.call(server, request, bounds).await?;
+        self.0.peers.call(server, request, bounds).await?;
         Ok(event)
     }
 }

@@ -16,6 +16,7 @@ use ruma::{
     serde::Raw,
 };
 use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
 
 use super::scene::page_limit;
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
     history::StoredEvent,
     http::{App, Failure},
     limits::{
-        HIERARCHY_DEPTH_MAX, HIERARCHY_REMOTE_MAX, HIERARCHY_ROOMS_MAX, HIERARCHY_VIA_MAX, ROOM_LIST_MAX,
+        CLIENT_WAIT_MAX, HIERARCHY_DEPTH_MAX, HIERARCHY_REMOTE_MAX, HIERARCHY_ROOMS_MAX, HIERARCHY_VIA_MAX,
+        ROOM_LIST_MAX,
     },
 };
 
@@ -50,9 +52,10 @@ struct Sight {
 }
 
 /// What one request has learned from other servers.
-#[derive(Default)]
 struct Elsewhere {
     asked: usize,
+    /// Nobody is waited for after that.
+    until: Instant,
     /// Rooms that were told with their parents.
     told: HashMap<OwnedRoomId, RoomSummary>,
 }
@@ -67,7 +70,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     };
     let mut open = vec![Stop { room: request.room_id.clone(), level: 0, via: Vec::new() }];
     let mut met = HashSet::from([request.room_id.clone()]);
-    let mut elsewhere = Elsewhere::default();
+    let until = Instant::now() + CLIENT_WAIT_MAX;
+    let mut elsewhere = Elsewhere { asked: 0, until, told: HashMap::new() };
     let (mut rooms, mut count) = (Vec::new(), 0_usize);
     while let Some(stop) = open.pop() {
         let sight = match app.rooms.is_here(&stop.room).await? {
@@ -125,7 +129,8 @@ impl Elsewhere {
             return None;
         }
         self.asked += 1;
-        let answer = app.federation.hierarchy_of(&stop.room, &stop.via, suggested_only).await?;
+        let asking = app.federation.hierarchy_of(&stop.room, &stop.via, suggested_only);
+        let answer = timeout_at(self.until, asking).await.ok()??;
         let told = answer.children.into_iter().take(HIERARCHY_ROOMS_MAX);
         self.told.extend(told.map(|summary| (summary.room_id.clone(), summary)));
         let told = answer.room.children_state.iter().take(HIERARCHY_ROOMS_MAX);

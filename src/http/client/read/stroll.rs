@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use http::Uri;
 use ruma::RoomId;
+use tokio::time::{Instant, timeout_at};
 
 use super::scene::Scene;
 use crate::{
     history::{PastPage, StoredEvent, Stroll},
     http::{App, Failure},
-    limits::{RELATED_BATCH_EVENTS, RELATED_BATCHES_MAX},
+    limits::{CLIENT_WAIT_MAX, RELATED_BATCH_EVENTS, RELATED_BATCHES_MAX},
     log::Direction,
     sync::RelationFilter,
 };
@@ -82,10 +83,12 @@ async fn page(
     let mut passed = BTreeSet::new();
     let mut page = scene.viewer.stroll(room, stroll, &passed, passes).await?;
     let mut left = backfills;
+    let until = Instant::now() + CLIENT_WAIT_MAX;
     // What is lacking after so many attempts is tried for the next page.
     while let Some(anchor) = page.lacking.filter(|_| left > 0) {
         left -= 1;
-        if !app.rooms.backfill(room, anchor).await? {
+        let filling = timeout_at(until, app.rooms.backfill(room, anchor)).await;
+        if !filling.unwrap_or(Ok(false))? {
             passed.insert(anchor);
         }
         let limit = stroll.limit.saturating_sub(page.events.len());

@@ -6,12 +6,13 @@ use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, RoomId,
     api::client::room::get_event_by_timestamp::v1::{Request, Response},
 };
+use tokio::time::timeout;
 
 use super::scene::{Scene, direction};
 use crate::{
     account::Caller,
     http::{App, Failure},
-    limits::BACKFILLS_PER_PAGE,
+    limits::{BACKFILLS_PER_PAGE, CLIENT_WAIT_MAX},
     log::Direction,
     types::Position,
 };
@@ -34,10 +35,12 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         (Some((_, here)), Direction::Forward) => found >= ts && found < *here,
         (Some((_, here)), Direction::Backward) => found <= ts && found > *here,
     };
-    if let Some((event_id, found)) = elsewhere.filter(|(_, found)| is_nearer(*found))
-        && bring(&app, &mut scene, &request.room_id, &event_id).await?
-    {
-        return Ok(Response::new(event_id, found));
+    if let Some((event_id, found)) = elsewhere.filter(|(_, found)| is_nearer(*found)) {
+        let bringing = bring(&app, &mut scene, &request.room_id, &event_id);
+        // Whoever goes on from it may have to wait again.
+        if timeout(CLIENT_WAIT_MAX, bringing).await.unwrap_or(Ok(true))? {
+            return Ok(Response::new(event_id, found));
+        }
     }
     let (event_id, ts) =
         here.ok_or_else(|| Failure::not_found("There is no event on that side of the time"))?;

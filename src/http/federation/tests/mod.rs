@@ -11,6 +11,7 @@ mod queues;
 mod redacting;
 mod relating;
 mod rows;
+mod sluggish;
 mod surface;
 mod twelve;
 
