@@ -13,6 +13,7 @@ mod relating;
 mod rows;
 mod sluggish;
 mod surface;
+mod times;
 mod twelve;
 
 use std::sync::Arc;

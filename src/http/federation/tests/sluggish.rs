@@ -24,6 +24,7 @@ const SLACK: Duration = Duration::from_millis(100);
 pub(super) struct Sluggish {
     wire: Wire,
     hangs: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
+    refuses: Arc<Mutex<Vec<&'static str>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -34,6 +35,16 @@ impl Sluggish {
 
     pub(super) fn hang(&self, server: &'static str, path: &'static str) {
         self.hangs.lock().push((server, path));
+    }
+
+    /// From now on what has this in its path is answered with 404.
+    pub(super) fn refuse(&self, path: &'static str) {
+        self.refuses.lock().push(path);
+    }
+
+    /// It is answered again.
+    pub(super) fn allow(&self, path: &str) {
+        self.refuses.lock().retain(|refused| *refused != path);
     }
 
     /// Who was asked for paths with this in them since the last time.
@@ -54,6 +65,10 @@ impl Net for Sluggish {
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             self.asked.lock().push(format!("{server}{path}"));
+            if self.refuses.lock().iter().any(|part| path.contains(part)) {
+                let body = json!({ "errcode": "M_NOT_FOUND", "error": "" }).to_string();
+                return Ok(http::Response::builder().status(404).body(Bytes::from(body)).unwrap());
+            }
             let hangs = self.hangs.lock().iter().any(|(who, part)| *who == server && path.contains(part));
             if hangs {
                 tokio::time::sleep(bounds.timeout).await;
