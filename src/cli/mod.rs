@@ -120,6 +120,8 @@ enum UserVerb {
 enum RoomVerb {
     /// Draws the events of a room and what they follow, as DOT and SVG.
     Graph(room::Graph),
+    /// Says why what stands at a place of a room's state stands there, by a running server.
+    Explain(room::Explain),
     /// Removes a room with everything that was said there, on a running server.
     Delete(room::Delete),
     /// Lets nobody of this server into a room any more, on a running server.
@@ -213,6 +215,7 @@ fn obey(command: Command, environment: impl IntoIterator<Item = (OsString, OsStr
         Some(Verb::Room(RoomVerb::Delete(delete))) => room::delete(&load(&sources)?, &delete),
         Some(Verb::Room(RoomVerb::Block(block))) => room::block(&load(&sources)?, &block, true),
         Some(Verb::Room(RoomVerb::Unblock(block))) => room::block(&load(&sources)?, &block, false),
+        Some(Verb::Room(RoomVerb::Explain(explain))) => room::explain(&load(&sources)?, &explain),
         Some(Verb::Room(RoomVerb::Graph(graph))) => room::graph(&load(&sources)?, &graph),
         Some(Verb::Notice(notice)) => notice::send(&load(&sources)?, &notice),
         Some(Verb::Report(verb)) => report::obey(&load(&sources)?, &verb),

@@ -1,4 +1,4 @@
-//! `lockstep room graph ROOM`
+//! `lockstep room`: what operators look at of rooms, and do to them.
 
 use std::{fs, path::PathBuf, thread, time::Duration};
 
@@ -24,6 +24,21 @@ pub(super) struct Graph {
     /// How many of the newest events to draw.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     events: u16,
+}
+
+/// What to explain.
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The room's id.
+    room: OwnedRoomId,
+    /// The type of the state event, as in `m.room.power_levels`.
+    kind: String,
+    /// Its state key; for `m.room.member` the user's id.
+    #[arg(default_value = "")]
+    state_key: String,
+    /// Looks through all events of the store for those that were not taken; that takes a while.
+    #[arg(long)]
+    hidden: bool,
 }
 
 /// Time between two looks at whether a room is gone.
@@ -86,6 +101,50 @@ fn path_of(room: &OwnedRoomId) -> String {
     room.as_str().replace('%', "%25").replace('/', "%2F").replace('?', "%3F").replace('#', "%23")
 }
 
+/// Says why what stands at a place of a room's state stands there.
+pub(super) fn explain(config: &Config, explain: &Explain) -> Result<(), Stop> {
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("type", &explain.kind)
+        .append_pair("state_key", &explain.state_key)
+        .append_pair("hidden", if explain.hidden { "true" } else { "false" })
+        .finish();
+    let path = format!("/_lockstep/admin/v1/rooms/{}/explain?{query}", path_of(&explain.room));
+    print(&explained(&command(config, "GET", &path, None)?))
+}
+
+/// An explanation in words.
+fn explained(told: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("nothing").to_owned();
+    let line = |event: &Value| {
+        let why = event["why"].as_str().map(|why| format!("\n    {why}")).unwrap_or_default();
+        let (id, sender, status) = (text(&event["event_id"]), text(&event["sender"]), text(&event["status"]));
+        let (ms, depth) = (event["origin_server_ts"].as_u64().unwrap_or_default(), &event["depth"]);
+        format!("  {id} by {sender}, at {ms} ms, depth {depth}, {status}{why}\n")
+    };
+    let all = |name: &str| told[name].as_array().into_iter().flatten().map(line).collect::<String>();
+    let mut said = match &told["current"] {
+        Value::Null => String::from("nothing stands there\n"),
+        current => format!("there stands\n{}", line(current)),
+    };
+    let forks: Vec<_> = told["forks"].as_object().into_iter().flatten().collect();
+    let stands = told["current"]["event_id"].as_str();
+    match forks.iter().all(|(_, there)| there.as_str() == stands) {
+        true => said.push_str("all newest events of the room agree on that\n"),
+        false => {
+            for (head, there) in forks {
+                said.push_str(&format!("after {head} there is {}\n", text(there)));
+            }
+        }
+    }
+    for (name, title) in [("others", "these lost"), ("earlier", "before it, newest first")] {
+        let events = all(name);
+        if !events.is_empty() {
+            said.push_str(&format!("{title}\n{events}"));
+        }
+    }
+    said
+}
+
 /// Draws the graph of a room of a server that does not run.
 pub(super) fn graph(config: &Config, graph: &Graph) -> Result<(), Stop> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::failed)?;
@@ -103,4 +162,38 @@ pub(super) fn graph(config: &Config, graph: &Graph) -> Result<(), Stop> {
         print(&format!("wrote {} ({} events)\n", path.display(), vertices.len()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_is_put_into_words() {
+        let event = |id: &str, why: Option<&str>| {
+            json!({
+                "event_id": id, "sender": "@a:b", "origin_server_ts": 5, "depth": 7, "position": 9,
+                "status": "accepted", "why": why,
+            })
+        };
+        let told = json!({
+            "current": event("$two", None),
+            "forks": { "$head": "$two" },
+            "others": [],
+            "earlier": [event("$one", None)],
+        });
+        let expected = "there stands\n  $two by @a:b, at 5 ms, depth 7, accepted\n\
+            all newest events of the room agree on that\n\
+            before it, newest first\n  $one by @a:b, at 5 ms, depth 7, accepted\n";
+        assert_eq!(explained(&told), expected);
+        let told = json!({
+            "current": null,
+            "forks": { "$head": "$two", "$other": null },
+            "others": [event("$two", Some("it is older"))],
+            "earlier": [],
+        });
+        let expected = "nothing stands there\nafter $head there is $two\nafter $other there is nothing\n\
+            these lost\n  $two by @a:b, at 5 ms, depth 7, accepted\n    it is older\n";
+        assert_eq!(explained(&told), expected);
+    }
 }

@@ -43,7 +43,7 @@ impl History {
             events.insert(id, event);
         }
         let since = events.values().map(|event| event.pdu.depth()).min().unwrap_or_default();
-        for event in self.hidden(room, since, limit).await? {
+        for event in self.hidden(room, (since, limit), &|_: &StoredEvent| true).await? {
             events.entry(event.pdu.event_id().to_owned()).or_insert(event);
         }
         let mut events: Vec<Arc<StoredEvent>> = events.into_values().collect();
@@ -59,12 +59,12 @@ impl History {
         Ok(Some(events.iter().map(vertex).collect()))
     }
 
-    /// Events of a room that are not shown, of a depth of at least `since`, at most `limit`.
-    async fn hidden(
+    /// Those events of a room that are not shown and are wanted, of a depth of at least `since`, at most `limit`.
+    pub(super) async fn hidden(
         &self,
         room: &RoomId,
-        since: u64,
-        limit: usize,
+        (since, limit): (u64, usize),
+        is_wanted: &(dyn Fn(&StoredEvent) -> bool + Send + Sync),
     ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
         let table = EVENTS.prefix(&());
         let (mut from, to) = (table.clone(), table.after_prefix());
@@ -76,7 +76,8 @@ impl History {
             for (key, row) in page.iter().filter(|(_, row)| is_hidden(row)) {
                 let (id,) = EVENTS.decode_key(key)?;
                 let event = StoredEvent::decode(&id, row)?;
-                if event.pdu.room_id() == room && event.pdu.depth() >= since && hidden.len() < limit {
+                let is_there = event.pdu.room_id() == room && event.pdu.depth() >= since;
+                if is_there && hidden.len() < limit && is_wanted(&event) {
                     hidden.push(event);
                 }
             }

@@ -46,6 +46,10 @@ async fn metrics(app: App, call: Call) -> Result<Response, Failure> {
     operators_only(&app, &call)?;
     let (requests, polls) = app.budget.used();
     let mut text = app.metrics.render(app.log.head(), polls, requests);
+    let setbacks = app.rooms.setbacks();
+    text.push_str(&format!(
+        "# TYPE lockstep_state_setbacks_total counter\nlockstep_state_setbacks_total {setbacks}\n"
+    ));
     text.push_str(&in_trouble(&app.couriers.troubled().await?, app.ports.clock.now_ms()));
     text.push_str(&behind(&app).await?);
     text.push_str(&waiting(&app.couriers.lags().await?));

@@ -45,3 +45,7 @@ pub const COUNTED_ROWS_PAGE: usize = 100;
 pub const FILTERS_MAX: usize = 1_000;
 /// All filters of a user, in bytes (ours; filters are mostly shorter than 1 KiB).
 pub const FILTERS_TOTAL_BYTES_MAX: usize = 8 << 20;
+/// Events that stood at a place of a room's state before, which its explanation names (ours).
+pub const EXPLAINED_EVENTS_MAX: usize = 20;
+/// Events for that place that were not taken, which its explanation names (ours).
+pub const EXPLAINED_HIDDEN_MAX: usize = 100;

@@ -27,6 +27,7 @@ mod relation;
 mod remote;
 mod remove;
 mod send;
+mod setback;
 mod state;
 mod stripped;
 mod sweep;
@@ -154,6 +155,8 @@ struct Inner {
     last_founded: AtomicU64,
     /// Whether kicks and bans may take back what their user has said.
     sweeps: AtomicBool,
+    /// How often a resolution has taken away what had stood.
+    setbacks: setback::Setbacks,
 }
 
 impl fmt::Debug for Rooms {
@@ -188,6 +191,7 @@ impl Rooms {
             tasks,
             last_founded: AtomicU64::new(0),
             sweeps: AtomicBool::new(false),
+            setbacks: Default::default(),
         };
         Self(Arc::new(inner), Manner::default())
     }

@@ -7,6 +7,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, even
 use super::{
     RoomError, Rooms,
     guard::{Lasting, RoomGuard},
+    setback::Setback,
     turn::{Turn, Written},
 };
 use crate::{
@@ -35,6 +36,7 @@ struct Memory {
     replaces: bool,
     /// Whether the room may want no more guests.
     moves_guests: bool,
+    setbacks: Vec<Setback>,
 }
 
 impl Turn {
@@ -217,6 +219,7 @@ impl Turn {
         };
         Memory {
             moves_guests: self.moves_guests(),
+            setbacks: self.setbacks,
             room_id: self.room_id,
             row: Arc::new(self.row),
             after: self.after + u64::from(self.moved.is_some()),
@@ -282,6 +285,7 @@ impl Memory {
             if self.moves_guests {
                 rooms.0.guests.notify_one();
             }
+            rooms.0.setbacks.tell(&room_id, &self.setbacks);
             self.note(&rooms.0.history, *position);
         }
         settle(rooms, &room_id, guard, result.is_ok().then_some(row)).await;

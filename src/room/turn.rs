@@ -18,6 +18,7 @@ use super::{
     guard::RoomGuard,
     ingest::Amendments,
     relation::{Related, RelationKey},
+    setback::Setback,
     stripped,
 };
 use crate::{
@@ -135,6 +136,8 @@ pub(super) struct Turn {
     pub(super) after: u64,
     /// Late parts of the state, once they were looked for.
     pub(super) amendments: Option<Amendments>,
+    /// What was taken away that had stood.
+    pub(super) setbacks: Vec<Setback>,
     /// Servers that this turn lets in or out.
     inside: HashMap<OwnedServerName, bool>,
 }
@@ -211,6 +214,7 @@ impl Turn {
             nodes: HashMap::new(),
             fresh: HashMap::new(),
             amendments: None,
+            setbacks: Vec::new(),
             inside: HashMap::new(),
         }
     }
@@ -395,6 +399,7 @@ impl Turn {
         changes.iter().for_each(|change| self.count(change));
         let servers = self.movers(&changes).await?;
         self.fresh.insert(event.pdu.event_id().to_owned(), event.clone());
+        self.mind_setbacks(&changes, Some(event.pdu.event_id())).await?;
         let stripped = stripped::of(self, &event.pdu).await?;
         let related = self.relate(&event.pdu).await?;
         let until_ms = sticky_until_ms(&event.pdu, self.rooms.0.ports.clock.now_ms());
@@ -418,6 +423,7 @@ impl Turn {
         if !changes.is_empty() {
             changes.iter().for_each(|change| self.count(change));
             let servers = self.movers(&changes).await?;
+            self.mind_setbacks(&changes, None).await?;
             self.moved = Some(Moved { changes, servers });
         }
         Ok(())

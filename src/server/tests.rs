@@ -59,6 +59,7 @@ async fn starts_answers_and_stops_and_starts_again() {
         assert!(metrics.contains("lockstep_log_head"), "{metrics}");
         assert!(metrics.contains(r#"route="/_matrix/client/versions""#), "{metrics}");
         assert!(metrics.contains("lockstep_destinations_failing 0\n"), "{metrics}");
+        assert!(metrics.contains("lockstep_state_setbacks_total 0\n"), "{metrics}");
         assert!(metrics.contains("# TYPE lockstep_destination_waiting gauge\n"), "{metrics}");
         let socket = UnixStream::connect(folder.path().join("lockstep.sock")).await.unwrap();
         let destinations = exchange(socket, "GET /_lockstep/federation/destinations").await;

@@ -15,6 +15,7 @@ mod partial;
 mod policy;
 mod removal;
 mod rooms;
+mod setbacks;
 mod stays;
 mod trouble;
 

@@ -298,7 +298,7 @@ impl Turn {
     }
 
     /// An event of this turn, or a stored one.
-    pub(super) async fn known(&self, id: &EventId) -> Result<Option<StoredEvent>, RoomError> {
+    pub(in crate::room) async fn known(&self, id: &EventId) -> Result<Option<StoredEvent>, RoomError> {
         if let Some(event) = self.fresh.get(id) {
             return Ok(Some(event.clone()));
         }

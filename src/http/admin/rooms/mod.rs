@@ -10,6 +10,7 @@ mod block;
 mod delete;
 mod delete_status;
 mod details;
+mod explain;
 mod join;
 mod list;
 mod make_admin;
@@ -30,6 +31,9 @@ pub(super) fn routes(routes: &mut Routes) {
     });
     add(routes, Method::GET, "/_synapse/admin/v1/rooms/{room_id}/state", |app, call| {
         Box::pin(state::handle(app, call))
+    });
+    add(routes, Method::GET, "/_lockstep/admin/v1/rooms/{room_id}/explain", |app, call| {
+        Box::pin(explain::handle(app, call))
     });
     add(routes, Method::POST, "/_synapse/admin/v1/rooms/{room_id}/make_room_admin", |app, call| {
         Box::pin(make_admin::handle(app, call))

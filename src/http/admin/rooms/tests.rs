@@ -125,3 +125,25 @@ async fn the_older_removal_answers_when_everybody_has_left() {
     let again = server.met(&admin, "DELETE /_synapse/admin/v1/rooms/!none:localhost", json!({})).await;
     assert_eq!(again, "404 M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn it_is_explained_what_stands_in_a_room() {
+    let (server, admin, alice, room) = scene().await;
+    let explain = |query: &str| format!("GET /_lockstep/admin/v1/rooms/{room}/explain?{query}");
+    server.check(&alice, &explain("type=m.room.name"), (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    server.check(&admin, &explain("state_key="), (Value::Null, json!("400 M_INVALID_PARAM"))).await;
+    let nowhere = explain("type=m.room.name").replace(&room, "!nothing:localhost");
+    server.check(&admin, &nowhere, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let before = server.met(&admin, &explain("type=m.room.name"), Value::Null).await;
+    let rename = format!("PUT /rooms/{room}/state/m.room.name/");
+    let made = server.met(&alice, &rename, json!({ "name": "Yard" })).await;
+    let told = server.met(&admin, &explain("type=m.room.name&state_key=&hidden=true"), Value::Null).await;
+    assert_eq!(told["current"]["event_id"], made["event_id"], "{told}");
+    assert_eq!(told["forks"], json!({ made["event_id"].as_str().unwrap(): made["event_id"] }));
+    assert_eq!(
+        (&told["others"], &told["earlier"][0]["event_id"]),
+        (&json!([]), &before["current"]["event_id"])
+    );
+    let none = server.met(&admin, &explain("type=m.room.topic"), Value::Null).await;
+    assert_eq!(none["current"], Value::Null);
+}
