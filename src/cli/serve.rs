@@ -7,7 +7,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Stop, print};
+use super::{Stop, doctor, print};
 use crate::{
     config::{Config, RegistrationMode},
     limits::BLOCKING_THREADS_MAX,
@@ -32,6 +32,7 @@ async fn until_told(config: Config) -> Result<(), Stop> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Stop::failed)?;
     let running = Running::start(config).await.map_err(Stop::failed)?;
     print(&greeting(&running))?;
+    doctor::look_once(&running);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

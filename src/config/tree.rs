@@ -288,6 +288,9 @@ sections! {
         /// Public keys in base64 that prove nothing, because others know their secrets. A server whose own key is among
         /// them does not start.
         ignored_keys: Vec<String> = Vec::new(),
+        /// Whether the server looks once after its start, in the background, whether others can reach it, and logs what is
+        /// wrong: the part of `lockstep doctor federation` that costs little.
+        check_at_start: bool = true,
         /// Requests of one other server that are worked on at the same time. More of them wait.
         requests_per_server: usize = 16,
         /// Requests of all other servers that are taken on at the same time. What exceeds it is answered with 503.

@@ -33,7 +33,7 @@ mod standing;
 mod throttle;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod wire;
 

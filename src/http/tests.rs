@@ -397,18 +397,18 @@ async fn a_full_server_says_so() {
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
 
 impl Lines {
     /// Collects what this thread logs until the guard goes.
-    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
         tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish())
     }
 
     /// What has been logged.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().clone()).unwrap()
     }
 }

@@ -99,3 +99,9 @@ pub const HEADS_MERGERS_MAX: usize = 5;
 pub const PRESENCE_EDU_USERS_MAX: usize = 1_000;
 /// Receipts in one receipt EDU that are looked at, of all rooms (ours).
 pub const RECEIPT_EDU_MAX: usize = 1_000;
+/// How long after the start the server looks whether others can reach it (ours; a proxy may start together with it).
+pub const DOCTOR_AFTER_START: Duration = Duration::from_secs(20);
+/// How long that look takes at most (ours).
+pub const DOCTOR_LOOK_MAX: Duration = Duration::from_secs(120);
+/// How long the doctor waits for a large body to be sent and answered (ours; 50 MiB at 8 Mbit/s).
+pub const DOCTOR_BODY_MAX: Duration = Duration::from_secs(60);

@@ -89,6 +89,12 @@ impl Running {
         &self.app
     }
 
+    /// The way to other servers.
+    #[must_use]
+    pub fn net(&self) -> &Arc<Internet> {
+        &self.net
+    }
+
     /// Stops in order; see the module.
     ///
     /// # Errors

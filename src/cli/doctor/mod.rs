@@ -1,6 +1,8 @@
 //! `lockstep doctor federation [SERVER]`: what keeps two servers apart, found step by step, each with the line that
 //! puts it right.
 
+mod bodies;
+mod start;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -11,6 +13,9 @@ use ruma::OwnedServerName;
 use tokio::runtime;
 use tokio_util::task::TaskTracker;
 
+pub(super) use start::look_once;
+
+use self::bodies::Sizes;
 use super::{Stop, print};
 use crate::{
     config::Config,
@@ -68,10 +73,12 @@ struct Patient {
     net: Arc<Internet>,
     ports: Ports,
     /// This server's key; there is none before its first start.
-    key: Option<SigningKey>,
+    key: Option<Arc<SigningKey>>,
     server: OwnedServerName,
     /// Whether `server` is this one.
     own: bool,
+    /// What large bodies are tried with, if they are.
+    sizes: Option<Sizes>,
 }
 
 /// Does what `verb` says.
@@ -84,7 +91,11 @@ pub(super) fn obey(config: &Config, verb: DoctorVerb) -> Result<(), Stop> {
         let key = Folder::of(config).known_signing_key(&config.server_name).map_err(Stop::failed)?;
         let server = server.unwrap_or_else(|| config.server_name.clone());
         let own = server == config.server_name;
-        let patient = Patient { net: net.clone(), ports, key, server, own };
+        let key = key.map(Arc::new);
+        let (upload_mib, base_url) = (config.media.upload_mib, config.public_base_url.clone());
+        // Nobody sends another server so much without need.
+        let sizes = own.then_some(Sizes { upload_mib, base_url });
+        let patient = Patient { net: net.clone(), ports, key, server, own, sizes };
         let mut findings = Vec::new();
         if !config.federation.enabled {
             let fix = "remove `enabled = false` from the section [federation] of the configuration";

@@ -7,8 +7,9 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use ruma::{OwnedServerName, ServerName};
 use serde_json::Value;
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, bodies::bodies};
 use crate::{
+    keys::SigningKey,
     limits::CLOCK_SKEW_MAX,
     peer::{Bounds, Net, NetError, XMatrix, read_key_document},
 };
@@ -34,14 +35,19 @@ pub(super) async fn examine(patient: &Patient) -> Vec<Finding> {
     }
     keys(patient, &mut findings).await;
     findings.extend(round_trip(patient).await);
+    findings.extend(bodies(patient).await);
     findings
+}
+
+/// Whether a name means something else on every machine.
+pub(super) fn is_local(server: &ServerName) -> bool {
+    let host = server.host();
+    host == "localhost" || (!host.contains('.') && !host.starts_with('['))
 }
 
 fn name(patient: &Patient) -> Option<Finding> {
     let server = &patient.server;
-    let host = server.host();
-    let local = host == "localhost" || (!host.contains('.') && !host.starts_with('['));
-    (patient.own && local).then(|| {
+    (patient.own && is_local(server)).then(|| {
         let fix = "set `server_name` to a domain of yours before anybody registers; it can never be changed";
         Finding::bad("name", format!("{server} means something else on every machine"), fix)
     })
@@ -258,16 +264,8 @@ async fn round_trip(patient: &Patient) -> Vec<Finding> {
             "not checked: there is no signing key before the first start",
         )];
     };
-    let signed = async |path: &str| {
-        let request = Request::builder().uri(path).body(Bytes::new());
-        let mut request = request.map_err(|error| error.to_string())?;
-        let proof = XMatrix::sign(&request, key, &patient.server).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(header::AUTHORIZATION, proof.header());
-        let bounds = Bounds::new(Duration::from_secs(60), 1 << 20);
-        let answer = patient.net.exchange(&patient.server, request, bounds).await;
-        answer.map_err(|error| error.to_string())
-    };
-    let echo = signed(&format!("/_matrix/federation/unstable/org.lockstep.echo/{TRICKY_WRITTEN}")).await;
+    let path = format!("/_matrix/federation/unstable/org.lockstep.echo/{TRICKY_WRITTEN}");
+    let echo = signed(patient, key, &path).await;
     match echo {
         Err(error) => {
             return vec![Finding::bad("signature", error, "look at the log of the server and its proxy")];
@@ -280,7 +278,7 @@ async fn round_trip(patient: &Patient) -> Vec<Finding> {
         Ok(_) => {}
     }
     let path = format!("/_matrix/federation/v1/query/profile?user_id=%40doctor%3A{}", patient.server);
-    vec![match signed(&path).await {
+    vec![match signed(patient, key, &path).await {
         Err(error) => Finding::bad("signature", error, "look at the log of the server and its proxy"),
         Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => refused(patient, &answer),
         Ok(answer) if answer.status().is_server_error() => {
@@ -291,6 +289,17 @@ async fn round_trip(patient: &Patient) -> Vec<Finding> {
             Finding::good("signature", format!("a signed request is believed ({})", answer.status()))
         }
     }]
+}
+
+/// Asks for `path` with our signature.
+async fn signed(patient: &Patient, key: &SigningKey, path: &str) -> Result<Response<Bytes>, String> {
+    let request = Request::builder().uri(path).body(Bytes::new());
+    let mut request = request.map_err(|error| error.to_string())?;
+    let proof = XMatrix::sign(&request, key, &patient.server).map_err(|error| error.to_string())?;
+    request.headers_mut().insert(header::AUTHORIZATION, proof.header());
+    let bounds = Bounds::new(Duration::from_secs(60), 1 << 20);
+    let answer = patient.net.exchange(&patient.server, request, bounds).await;
+    answer.map_err(|error| error.to_string())
 }
 
 fn judge_echo(body: &[u8]) -> Finding {

@@ -1,6 +1,6 @@
 //! The doctor on a server that is well, and on some that are not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,9 +9,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Finding, Mark, Patient, render, steps::examine};
+use super::{Finding, Mark, Patient, bodies::Sizes, render, start, steps::examine};
 use crate::{
     config::Config,
+    http::tests::Lines,
     keys::{SigningKey, canonical_text, parse_object},
     peer::{Gate, Internet, Reach},
     server::{real_ports, tests::federation::Town},
@@ -24,7 +25,9 @@ async fn look(town: &Town, config: &Config, key: Option<SigningKey>, server: &st
     let reach = Reach { gate, roots: config.federation.roots.clone(), ..Reach::default() };
     let net = Internet::with_dns(town.names.clone(), reach, ports.clone(), TaskTracker::new()).unwrap();
     let own = config.server_name == server;
-    examine(&Patient { net: Arc::new(net), ports, key, server: server.try_into().unwrap(), own }).await
+    let (key, server) = (key.map(Arc::new), server.try_into().unwrap());
+    let sizes = own.then_some(Sizes { upload_mib: 5, base_url: None });
+    examine(&Patient { net: Arc::new(net), ports, key, server, own, sizes }).await
 }
 
 fn key_of(running: &crate::server::Running) -> SigningKey {
@@ -52,6 +55,8 @@ async fn what_is_well_and_what_is_not() {
     assert!(findings.iter().all(|finding| finding.mark != Mark::Bad), "{text}");
     assert!(text.contains("%2F in its path arrives unchanged"), "{text}");
     assert!(text.contains("it is Lockstep"), "{text}");
+    assert!(text.contains("a transaction of 4 MiB comes through"), "{text}");
+    assert!(text.contains("a file of 5 MiB"), "{text}");
 
     failed(&look(&town, &config, None, "b.test").await, "tls", "must name b.test");
     failed(
@@ -100,6 +105,10 @@ async fn sick(town: &Town, name: &str, answers: Answers) -> JoinHandle<()> {
             );
             drop(stream.write_all(answer.as_bytes()).await);
             drop(stream.shutdown().await);
+            // Whoever still sends would not get to read the answer otherwise.
+            let mut nowhere = tokio::io::sink();
+            let rest = tokio::io::copy(&mut stream, &mut nowhere);
+            drop(tokio::time::timeout(Duration::from_secs(5), rest).await);
         }
     })
 }
@@ -186,4 +195,54 @@ async fn each_mistake_comes_with_its_own_line() {
     town.names.listen("closed.test", closed.local_addr().unwrap().port());
     drop(closed);
     failed(&look(&town, &config, None, "closed.test").await, "tls", "open the port in the firewall");
+}
+
+/// A proxy that lets little through, in front of a server that is well.
+#[tokio::test]
+async fn a_proxy_that_refuses_large_bodies_is_found() {
+    let town = Town::new();
+    let config = Config { server_name: "sick.test".try_into().unwrap(), ..town.config("a.test", "a.test") };
+    let site = sick(&town, "sick.test", |path| match path {
+        "/_matrix/federation/v1/version" => (200, "", version()),
+        "/_matrix/key/v2/server" => (200, "", document()),
+        path if path.starts_with("/_matrix/federation/v1/send/") => {
+            (413, "", String::from("<html><h1>413 Request Entity Too Large</h1></html>"))
+        }
+        _ => (200, "", String::from(r#"{"text":"a/b c+d%e#f"}"#)),
+    })
+    .await;
+    let key = SigningKey::from_seed(config.server_name.clone(), "1", [3; 32]).unwrap();
+    let findings = look(&town, &config, Some(key), "sick.test").await;
+    site.abort();
+    failed(&findings, "body", "client_max_body_size 5M;");
+}
+
+/// What the server looks at by itself when it starts: nothing large, nothing when it is not wanted.
+#[tokio::test]
+async fn a_server_that_starts_looks_at_itself() {
+    let town = Town::new();
+    let config = town.config("a.test", "a.test");
+    let mut silent = town.config("b.test", "b.test");
+    silent.federation.check_at_start = false;
+    let local = town.config("localhost", "localhost");
+    let (a, b, c) = (town.start(config).await, town.start(silent).await, town.start(local).await);
+    assert!(start::patient(&b).is_none() && start::patient(&c).is_none());
+    let patient = start::patient(&a).unwrap();
+    let findings = examine(&patient).await;
+    assert!(findings.iter().all(|finding| finding.mark != Mark::Bad), "{}", render(&findings));
+    assert!(!render(&findings).contains("MiB"), "{}", render(&findings));
+    let gone = Patient { server: "gone.test".try_into().unwrap(), ..patient };
+    let findings = examine(&gone).await;
+    // See `http::tests`: a single subscriber may be asked by other threads first.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let lines = Lines::default();
+    let guard = lines.listen();
+    start::tell(&findings);
+    drop(guard);
+    let text = lines.text();
+    assert!(text.contains("WARN") && text.contains("add an A or AAAA record for gone.test"), "{text}");
+    drop(gone);
+    for server in [a, b, c] {
+        server.stop().await.unwrap();
+    }
 }
