@@ -11,6 +11,7 @@ mod queues;
 mod redacting;
 mod relating;
 mod rows;
+mod setbacks;
 mod sluggish;
 mod surface;
 mod times;
