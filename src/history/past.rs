@@ -222,7 +222,7 @@ impl History {
     }
 
     /// The positions after which events are missing or were filled in.
-    async fn anchors(&self, room: &RoomId) -> Result<BTreeSet<Position>, StoreError> {
+    pub(super) async fn anchors(&self, room: &RoomId) -> Result<BTreeSet<Position>, StoreError> {
         let mut anchors = BTreeSet::new();
         let db = self.log().db().clone();
         let mut from = BACKFILLED.prefix(&(room.to_owned(),));

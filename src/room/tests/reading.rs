@@ -267,14 +267,15 @@ async fn an_event_is_found_by_its_time() {
         (1_000, Direction::Backward, Some(299)),
     ] {
         let ts = MilliSecondsSinceUnixEpoch((u32::try_from(start).unwrap() + seconds * 1_000).into());
-        let range = (Position::ZERO, head);
+        let range = (Boundary::START, Boundary::after(head));
         let found = viewer.event_by_time(&room, range, (ts, direction)).await.unwrap();
         let found = found.map(|event| event.pdu.event_id().to_owned());
         assert_eq!(found, expected.map(|n: usize| said[n].clone()), "{seconds} {direction:?}");
     }
     let between = MilliSecondsSinceUnixEpoch((u32::try_from(start).unwrap() + 100_500).into());
+    let range = (Boundary::START, Boundary::after(head));
     for (direction, expected) in [(Direction::Forward, 100), (Direction::Backward, 99)] {
-        let found = viewer.event_by_time(&room, (Position::ZERO, head), (between, direction)).await.unwrap();
+        let found = viewer.event_by_time(&room, range, (between, direction)).await.unwrap();
         assert_eq!(found.unwrap().pdu.event_id(), &said[expected]);
     }
 }

@@ -11,17 +11,17 @@ use tokio::time::timeout;
 use super::scene::{Scene, direction};
 use crate::{
     account::Caller,
+    history::Boundary,
     http::{App, Failure},
     limits::{BACKFILLS_PER_PAGE, CLIENT_WAIT_MAX},
     log::Direction,
-    types::Position,
 };
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let mut scene = Scene::enter(&app, &caller, &request.room_id).await?;
     let (direction, ts) = (direction(request.dir), request.ts);
-    let reach = (Position::ZERO, scene.reach.until.position);
+    let reach = (Boundary::START, scene.reach.until);
     let here = scene.viewer.event_by_time(&request.room_id, reach, (ts, direction)).await?;
     let here = here.map(|event| (event.pdu.event_id().to_owned(), event.pdu.origin_server_ts()));
     let lacks_some = app.history.has_past(&request.room_id).await?;

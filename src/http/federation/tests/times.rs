@@ -84,10 +84,11 @@ async fn the_time_before_a_join_is_known_to_others() {
     // By now it is here, and others are asked all the same.
     assert_eq!(scene.at(near, "b").await, json!(said[1]));
     assert_eq!(scene.net.asked("/timestamp_to_event/"), ["a.org"]);
-    // FIXME: what has been filled in is not looked through, so that without others only the timeline counts.
     scene.net.refuse("/timestamp_to_event/");
-    let later = scene.at(near, "f").await;
-    assert!(later.is_string() && !said.iter().any(|said| Some(said.as_str()) == later.as_str()), "{later}");
+    assert_eq!(scene.at(near, "b").await, json!(said[1]), "who does not answer takes away nothing");
+    assert_eq!(scene.at(near, "f").await, json!(said[2]));
+    assert_eq!(scene.at(BEGIN + 59_000, "f").await, json!(said[5]));
+    assert_eq!(scene.at(BEGIN + 10_500, "b").await, json!(said[0]));
 }
 
 /// Something is missing between events that are here: what others have there is nearer.
@@ -116,4 +117,7 @@ async fn a_gap_in_the_middle_is_known_to_others() {
     assert_eq!(scene.at(near, "f").await, json!(missed[2]));
     assert!(scene.b.app.history.event(&missed[1]).await.unwrap().is_some_and(|event| event.is_shown()));
     assert!(scene.b.clock.now_ms() > near);
+    scene.net.refuse("/timestamp_to_event/");
+    assert_eq!(scene.at(near, "b").await, json!(missed[1]), "by now it is here");
+    assert_eq!(scene.at(near, "f").await, json!(missed[2]));
 }
