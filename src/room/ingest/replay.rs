@@ -91,10 +91,14 @@ impl Turn {
         self.rewritten.push(event);
     }
 
-    /// What our join follows, as far as it is among these events or no older than they.
+    /// What our join follows, or something from an earlier stay that these events follow, as far as it is among these
+    /// events or no older than they.
     async fn before(&self, join: &StoredEvent, played: &Played) -> Result<HashSet<OwnedEventId>, RoomError> {
         let least = played.values().map(|event| event.pdu.depth()).min().unwrap_or_default();
         let (mut before, mut queue) = (HashSet::new(), join.pdu.prev_events().to_vec());
+        // Whether those that are among these events follow one another is seen when they are judged.
+        let named = played.values().flat_map(|event| event.pdu.prev_events());
+        queue.extend(named.filter(|id| !played.contains_key(*id)).cloned());
         while let Some(id) = queue.pop() {
             if before.len() >= GAP_EVENTS_MAX || before.contains(&id) {
                 continue;
