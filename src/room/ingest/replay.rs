@@ -49,12 +49,20 @@ impl Turn {
         self.row.heads = vec![HeadRow::from(Head::of(&join.pdu, self.rules))];
         self.row.state = self.amended(after).await?;
         self.rewrite(StoredEvent { states: Some(States { before, after, ..states }), ..(**join).clone() });
-        let followed = self.before(join, &played).await?;
+        let followed = self.before(join.pdu.prev_events().to_vec(), &played).await?;
+        let mut earlier = Vec::new();
         for id in in_order(&played) {
             let event = &played[&id];
             if let Some(state) = self.play(event, &given, &played).await? {
                 self.row.state = self.follow_on(&event.pdu, state, followed.contains(&id)).await?;
+                let prevs = event.pdu.prev_events().iter();
+                earlier.extend(prevs.filter(|prev| !played.contains_key(*prev)).cloned());
             }
+        }
+        // What lies before something from an earlier stay that they follow is followed too.
+        let earlier = self.before(earlier, &played).await?;
+        if self.row.heads.iter().any(|head| !earlier.contains(&head.id)) {
+            self.row.heads.retain(|head| !earlier.contains(&head.id));
         }
         self.row.partial = true;
         Ok(())
@@ -91,14 +99,14 @@ impl Turn {
         self.rewritten.push(event);
     }
 
-    /// What our join follows, or something from an earlier stay that these events follow, as far as it is among these
-    /// events or no older than they.
-    async fn before(&self, join: &StoredEvent, played: &Played) -> Result<HashSet<OwnedEventId>, RoomError> {
+    /// The events of `queue` and what lies before them, as far as it is no older than those that are judged again.
+    async fn before(
+        &self,
+        mut queue: Vec<OwnedEventId>,
+        played: &Played,
+    ) -> Result<HashSet<OwnedEventId>, RoomError> {
         let least = played.values().map(|event| event.pdu.depth()).min().unwrap_or_default();
-        let (mut before, mut queue) = (HashSet::new(), join.pdu.prev_events().to_vec());
-        // Whether those that are among these events follow one another is seen when they are judged.
-        let named = played.values().flat_map(|event| event.pdu.prev_events());
-        queue.extend(named.filter(|id| !played.contains_key(*id)).cloned());
+        let mut before = HashSet::new();
         while let Some(id) = queue.pop() {
             if before.len() >= GAP_EVENTS_MAX || before.contains(&id) {
                 continue;
