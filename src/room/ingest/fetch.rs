@@ -4,6 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,7 +36,7 @@ use crate::{
     limits::{
         CLAIMED_STATES_MAX, FETCH_ANSWER_BYTES_MAX, FETCH_AT_ONCE, FETCH_CALL_MAX, FETCH_EVENTS_MAX,
         FETCH_MAX, FETCH_REQUESTS_MAX, FETCH_SOURCES_MAX, FETCH_SPARE_MAX, GAP_ANSWER_EVENTS_LEAST,
-        GAP_EVENTS_MAX, GAP_PAGE_EVENTS, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
+        GAP_EVENTS_MAX, GAP_PAGE_EVENTS, HEDGE_AFTER, STATE_ANSWER_BYTES_MAX, STATE_EVENTS_MAX,
     },
     peer::{Bounds, Hedge, PeerError, Proof},
     room::RoomError,
@@ -252,16 +256,23 @@ impl<'b, 'a> Fetch<'b, 'a> {
     pub(super) async fn events(&mut self, ids: Vec<OwnedEventId>) -> Result<Vec<Signed>, RoomError> {
         let mut wanted = ids;
         let mut found = Vec::new();
-        let mut round = self.round();
+        let (mut asked, mut slow) = (Vec::new(), VecDeque::new());
         loop {
             wanted.truncate(self.requests);
-            round.only(&self.sources);
-            let ask = |server| {
-                let bounds = self.spend_many(wanted.len())?;
-                Some(self.questions(server, &wanted, bounds))
+            let (server, patience) = match self.next(&mut asked) {
+                Some(server) => (server, HEDGE_AFTER),
+                // Nobody else has it: who is slow may have the time that it takes.
+                None => match slow.pop_front() {
+                    Some(server) => (server, FETCH_CALL_MAX),
+                    None => break,
+                },
             };
-            let Some((server, answers)) = round.next(ask).await else { break };
-            let (Ok(answers) | Err(answers)) = answers;
+            let Some((answers, is_slow)) = self.ask_for_events(&server, &wanted, patience).await else {
+                break;
+            };
+            if is_slow && patience == HEDGE_AFTER {
+                slow.push_back(server.clone());
+            }
             let mut texts = Vec::new();
             for answer in answers {
                 match answer {
@@ -282,28 +293,41 @@ impl<'b, 'a> Fetch<'b, 'a> {
         Ok(found)
     }
 
-    /// Asks a server for some events, within the bounds of each and of this fetch. What it gives is good if it gives one.
-    fn questions(
-        &self,
-        server: OwnedServerName,
+    /// Asks a server for some events, within the bounds of each and of this fetch, until nothing has come for as long as
+    /// `patience`. What came, and whether it fell silent.
+    async fn ask_for_events(
+        &mut self,
+        server: &OwnedServerName,
         wanted: &[OwnedEventId],
-        bounds: Bounds,
-    ) -> impl Future<Output = Result<Answers, Answers>> + Send + use<> {
+        patience: Duration,
+    ) -> Option<(Answers, bool)> {
+        let bounds = self.spend_many(wanted.len())?;
+        let sent = Arc::new(AtomicUsize::new(0));
         let questions: Vec<_> = wanted
             .iter()
             .map(|id| {
                 let (peers, server) = (self.batch.rooms.0.peers.clone(), server.clone());
-                let request = get_event::v1::Request::new(id.clone());
-                async move { peers.call(&server, request, bounds).await }
+                let (request, sent) = (get_event::v1::Request::new(id.clone()), sent.clone());
+                async move {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    peers.call(&server, request, bounds).await
+                }
             })
             .collect();
-        // What came in time is taken.
         let time = Box::pin(tokio::time::sleep(self.time_left()));
-        async move {
-            let answers: Answers =
-                stream::iter(questions).buffered(FETCH_AT_ONCE).take_until(time).collect().await;
-            if answers.iter().any(Result::is_ok) { Ok(answers) } else { Err(answers) }
-        }
+        let mut coming = stream::iter(questions).buffer_unordered(FETCH_AT_ONCE).take_until(time);
+        let mut answers = Answers::new();
+        let is_slow = loop {
+            match tokio::time::timeout(patience, coming.next()).await {
+                Ok(Some(answer)) => answers.push(answer),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+        drop(coming);
+        // What was not asked costs nothing.
+        self.requests += wanted.len().saturating_sub(sent.load(Ordering::Relaxed));
+        Some((answers, is_slow))
     }
 
     /// The auth chain of an event.
