@@ -6,7 +6,7 @@ use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, RoomId,
     api::client::room::get_event_by_timestamp::v1::{Request, Response},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::scene::{Scene, direction};
 use crate::{
@@ -24,6 +24,7 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     let reach = (Boundary::START, scene.reach.until);
     let here = scene.viewer.event_by_time(&request.room_id, reach, (ts, direction)).await?;
     let here = here.map(|event| (event.pdu.event_id().to_owned(), event.pdu.origin_server_ts()));
+    let until = Instant::now() + CLIENT_WAIT_MAX;
     let lacks_some = app.history.has_past(&request.room_id).await?;
     let elsewhere = match here.is_none() || lacks_some {
         // What is not here may be from before this server came.
@@ -37,8 +38,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
     };
     if let Some((event_id, found)) = elsewhere.filter(|(_, found)| is_nearer(*found)) {
         let bringing = bring(&app, &mut scene, &request.room_id, &event_id);
-        // Whoever goes on from it may have to wait again.
-        if timeout(CLIENT_WAIT_MAX, bringing).await.unwrap_or(Ok(true))? {
+        // Where nothing is here, whoever goes on from it may have to wait again.
+        if timeout_at(until, bringing).await.unwrap_or(Ok(here.is_none()))? {
             return Ok(Response::new(event_id, found));
         }
     }
