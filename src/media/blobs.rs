@@ -49,6 +49,29 @@ impl Place {
         Blobs::open(self).map(drop)
     }
 
+    /// Whether the files of one lie below those of the other, as far as both are written alike. Two names of the same
+    /// place are not nested: who writes to one of them sees it in the other.
+    ///
+    /// # Errors
+    /// When one is written wrongly.
+    pub(super) fn is_nested(&self, other: &Self) -> Result<bool, MediaError> {
+        match (&self.url, &other.url) {
+            (Some(one), Some(two)) => Ok(self.account() == other.account() && object::is_nested(one, two)?),
+            (None, None) => {
+                let (one, two) = (std::path::absolute(&self.folder)?, std::path::absolute(&other.folder)?);
+                let in_files = |inner: &FilePath, outer: &FilePath| inner.starts_with(outer.join("files"));
+                Ok(in_files(&one, &two) || in_files(&two, &one))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Where a bucket of that name is: other providers may have one too.
+    fn account(&self) -> Vec<(String, &String)> {
+        let lower = self.options.iter().map(|(key, value)| (key.to_ascii_lowercase(), value));
+        lower.filter(|(key, _)| key.contains("endpoint") || key.contains("account_name")).collect()
+    }
+
     /// The folder with the files, unless they are in an object store.
     pub(super) fn files(&self) -> PathBuf {
         self.folder.join("files")
@@ -221,7 +244,12 @@ impl Blobs {
         let mut objects = self.store.list(Some(&self.prefix));
         let mut found = BTreeMap::new();
         while let Some(object) = objects.try_next().await? {
-            if let Some(name) = object.location.filename().filter(|name| Self::parse_name(name).is_some()) {
+            let Some(name) = object.location.filename().filter(|name| Self::parse_name(name).is_some())
+            else {
+                continue;
+            };
+            // Another place may lie within this one; its files are not ours.
+            if object.location == self.path(name) {
                 found.insert(String::from(name), object.size);
             }
         }
@@ -320,4 +348,59 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, MediaError> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(MediaError::storage)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::types::SeededRng;
+
+    #[tokio::test]
+    async fn files_of_a_place_within_another_are_not_listed() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let open = |prefix: &str| Blobs {
+            store: store.clone(),
+            prefix: Path::from(prefix),
+            incoming: PathBuf::new(),
+            files: None,
+        };
+        let (outer, inner) = (open(""), open("old"));
+        let rng = SeededRng::new(7);
+        let [mine, theirs] = [1, 2].map(|byte| Blobs::new_name(Sort::Whole, Hash([byte; 32]), &rng));
+        store.put(&outer.path(&mine), "mine".into()).await.unwrap();
+        store.put(&inner.path(&theirs), "theirs".into()).await.unwrap();
+        assert!(outer.list().await.unwrap().into_keys().eq([mine]));
+        assert!(inner.list().await.unwrap().into_keys().eq([theirs]));
+    }
+
+    #[track_caller]
+    fn check(one: &str, two: &str, is_nested: bool) {
+        let place = |text: &str| {
+            let (url, endpoint) = text.split_once(' ').unwrap_or((text, ""));
+            let is_folder = url.starts_with('/');
+            Place {
+                folder: PathBuf::from(if is_folder { url } else { "/var/media" }),
+                url: (!is_folder).then(|| String::from(url)),
+                options: BTreeMap::from([(String::from("AWS_ENDPOINT"), String::from(endpoint))]),
+            }
+        };
+        assert_eq!(place(one).is_nested(&place(two)).unwrap(), is_nested, "{one} {two}");
+        assert_eq!(place(two).is_nested(&place(one)).unwrap(), is_nested, "{two} {one}");
+    }
+
+    #[test]
+    fn a_place_within_another_is_told() {
+        check("s3://bucket/old", "s3://bucket", true);
+        check("s3://bucket/a/b/", "s3://bucket/a", true);
+        check("s3://bucket/ab", "s3://bucket/a", false);
+        check("s3://bucket/a", "s3://bucket/a/", false);
+        check("s3://bucket/old", "s3://other", false);
+        check("s3://bucket/old https://a.test", "s3://bucket https://b.test", false);
+        check("gs://bucket/old", "s3://bucket", false);
+        check("s3://bucket/old", "/var/media", false);
+        check("/var/media", "/var/media/files/new", true);
+        check("/var/media", "/var/media/new", false);
+    }
 }

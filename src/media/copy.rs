@@ -61,7 +61,7 @@ pub struct Copied {
 /// that the rows of the store need not change.
 ///
 /// # Errors
-/// When a place cannot be reached or both are the same: then nothing was removed, and the next call goes on. What is
+/// When a place cannot be reached, both are the same, or one lies within the other: then nothing was removed, and the next call goes on. What is
 /// wrong with a single file is told in [`Copied::failed`].
 pub async fn copy(
     (from, to): (&Place, &Place),
@@ -70,6 +70,9 @@ pub async fn copy(
     (rng, tell): (&dyn Rng, &dyn Fn(u64, u64)),
 ) -> Result<Copied, MediaError> {
     let runs = matches!(among, Among::Found);
+    if from.is_nested(to)? {
+        return Err(MediaError::Place(String::from("one place lies within the other")));
+    }
     let work = Work { from: Blobs::open(from)?, to: Blobs::open(to)?, rng, proves: wish.remove, runs };
     work.tell_apart().await?;
     let here = work.from.list().await?;

@@ -28,6 +28,20 @@ pub(super) fn open(
     Ok((store, prefix))
 }
 
+/// Whether one of these addresses lies below the other.
+pub(super) fn is_nested(one: &str, two: &str) -> Result<bool, MediaError> {
+    let parse = |url| Url::parse(url).map_err(|error| MediaError::Place(error.to_string()));
+    let (one, two) = (parse(one)?, parse(two)?);
+    if (one.scheme(), one.host_str(), one.port()) != (two.scheme(), two.host_str(), two.port()) {
+        return Ok(false);
+    }
+    let steps = |url: &Url| -> Vec<String> {
+        url.path().split('/').filter(|step| !step.is_empty()).map(String::from).collect()
+    };
+    let (one, two) = (steps(&one), steps(&two));
+    Ok(one.len() != two.len() && (one.starts_with(&two) || two.starts_with(&one)))
+}
+
 /// A function that opens one kind of store, where this program was built with its feature.
 macro_rules! kind {
     ($name:ident, $feature:tt, $builder:path) => {
