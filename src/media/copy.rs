@@ -158,9 +158,14 @@ impl Work<'_> {
         self.to.put(&mut staged, &probe).await?;
         let seen = hash_of(&self.from, &probe, size).await;
         self.to.remove(&probe).await?;
-        match seen.is_ok_and(|hash| hash == staged.hash) {
-            true => Err(MediaError::Place(String::from("both places are the same"))),
-            false => Ok(()),
+        match seen {
+            Ok(hash) if hash == staged.hash => {
+                Err(MediaError::Place(String::from("both places are the same")))
+            }
+            Ok(_) => Ok(()),
+            Err(MediaError::Storage(error)) if is_absent(&*error) => Ok(()),
+            // Whoever cannot read there does not know that nothing is there.
+            Err(error) => Err(error),
         }
     }
 
@@ -413,6 +418,24 @@ mod tests {
         assert!(scene.read("new", &goes).is_some());
         assert_eq!(scene.known(Wish { tidy: true, remove: false }).await.strays, 1);
         assert!(scene.read("new", &goes).is_none() && scene.read("new", &stays).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_cannot_be_read_is_not_taken_for_another_one() {
+        let scene = Scene::new().await;
+        let name = scene.lay(Sort::Whole, b"one", b"one");
+        scene.know(&name, 3).await;
+        // Where the probe would be is no folder: that is an error, and does not say that it is absent.
+        fs::write(scene.place("old").files().join("ro"), "").unwrap();
+        let places = (&scene.place("old"), &scene.place("new"));
+        let refused = copy(places, Among::Known(scene.log.db()), REMOVE, (&scene.rng, &|_, _| {})).await;
+        assert!(matches!(refused, Err(MediaError::Storage(_))), "{refused:?}");
+        assert!(scene.read("old", &name).is_some());
+        assert_eq!(
+            fs::read_dir(scene.place("new").files().join("ro")).unwrap().count(),
+            0,
+            "no probe is left"
+        );
     }
 
     #[tokio::test]
