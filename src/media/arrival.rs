@@ -60,6 +60,11 @@ impl Arrival {
         });
     }
 
+    /// Nobody may read it any more, not even what has come already.
+    pub(super) fn cut(&self) {
+        self.0.send_modify(|state| state.end = Some(Err(Loss::NotFound)));
+    }
+
     fn is_over(&self) -> bool {
         self.0.borrow().end.is_some()
     }
@@ -143,6 +148,14 @@ impl Arrivals {
             arrival
         })
     }
+
+    /// Ends what somebody still reads along from `address`.
+    pub(super) fn cut(&self, address: &Address) {
+        let known = self.0.lock().get(address).and_then(Weak::upgrade);
+        if let Some(arrival) = known {
+            arrival.cut();
+        }
+    }
 }
 
 /// Ends an arrival when the fetch ends in whatever way.
@@ -193,5 +206,13 @@ mod tests {
         let begun = lost.clone().begun().await.unwrap();
         drop(Ending(lost));
         assert!(begun.body.try_collect::<Vec<_>>().await.is_err(), "a part is not taken for the whole");
+
+        let shut = arrivals.at(&address);
+        shut.begin(Offered::default(), file.reopen().unwrap());
+        shut.wrote(MEDIA_HEAD_BYTES as u64 + 9);
+        let mut begun = shut.clone().begun().await.unwrap();
+        shut.end(Ok(()));
+        arrivals.cut(&address);
+        assert!(matches!(begun.body.try_next().await, Err(MediaError::NotFound)), "though all has come");
     }
 }

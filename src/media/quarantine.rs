@@ -3,7 +3,7 @@
 use ruma::ServerName;
 
 use super::{
-    Media, MediaError,
+    Hash, Media, MediaError,
     keep::Address,
     rows::{CONTENTS, Item, MEDIA},
 };
@@ -64,12 +64,26 @@ impl Media {
                 }
             }
             match self.log.commit(commit).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if is_out {
+                        self.arrivals.cut(address);
+                    }
+                    return Ok(());
+                }
                 Err(CommitError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(MediaError::TooMany(std::time::Duration::from_secs(1)))
+    }
+
+    /// Whether what has just been kept at `address`, bytes with `hash`, may be seen. Somebody may have decided otherwise
+    /// while it came: then nobody reads it to its end.
+    pub(super) async fn may_be_seen(&self, address: &Address, hash: Hash) -> Result<bool, MediaError> {
+        let Some(item) = self.item(address).await?.filter(|item| !item.quarantined) else { return Ok(false) };
+        let hashes = [(hash.0,), (item.stored.map_or(hash, |stored| stored.hash).0,)];
+        let contents = self.log.db().rows(&CONTENTS, &hashes).await?;
+        Ok(contents.iter().flatten().all(|content| !content.quarantined))
     }
 
     /// Thumbnails of a file that the other server has made.

@@ -198,10 +198,20 @@ impl Media {
         }
         self.make_room(stored.size).await?;
         let item = Item::cached(Some(stored), now_ms);
+        let hash = staged.hash;
         match self.keep(staged, kept_as, (None, item)).await {
-            // Another process has fetched it too.
-            Ok(()) | Err(MediaError::Commit(CommitError::Conflict(_))) => Ok(()),
-            Err(error) => Err(error.into()),
+            // Another process has fetched it too, or it is not to be had any more.
+            Ok(()) | Err(MediaError::Commit(CommitError::Conflict(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_out = match extent {
+            Extent::Whole => false,
+            // What is shown in small may have been taken away as a whole.
+            Extent::Thumbnail(_) => self.item(address).await?.is_some_and(|item| item.quarantined),
+        };
+        match !is_out && self.may_be_seen(kept_as, hash).await? {
+            true => Ok(()),
+            false => Err(Loss::NotFound),
         }
     }
 

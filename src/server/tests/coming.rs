@@ -186,6 +186,13 @@ async fn who_could_not_tell_a_part_from_the_whole_waits() {
     b.stop().await.unwrap();
 }
 
+async fn quarantine(server: &Running, admin: &str, id: &str) {
+    let request = Request::builder().method("POST");
+    let request = request.uri(format!("/_synapse/admin/v1/media/quarantine/slow.test/{id}"));
+    let request = request.header("authorization", format!("Bearer {admin}")).body(Body::empty());
+    assert_eq!(ask(server, request.unwrap()).await.status(), 200);
+}
+
 /// Row 2.17 of the list of known vulnerabilities: what is quarantined leaves by no door, whoever else has it.
 #[tokio::test]
 async fn row_2_17_what_is_quarantined_does_not_come_from_elsewhere_either() {
@@ -196,10 +203,7 @@ async fn row_2_17_what_is_quarantined_does_not_come_from_elsewhere_either() {
     let bytes = content(5_000);
     let ((), response) = tokio::join!(slow.all(&bytes), ask(&b, wish(&bob, "bad")));
     assert_eq!(whole(response).await.unwrap().len(), 5_000);
-    let quarantine =
-        Request::builder().method("POST").uri("/_synapse/admin/v1/media/quarantine/slow.test/bad");
-    let quarantine = quarantine.header("authorization", format!("Bearer {root}"));
-    assert_eq!(ask(&b, quarantine.body(Body::empty()).unwrap()).await.status(), 200);
+    quarantine(&b, &root, "bad").await;
     let ((), response) = tokio::join!(slow.all(&bytes), ask(&b, wish(&bob, "bad-too")));
     assert_eq!(response.status(), 404);
     // What only begins like it is given, when all of it is here.
@@ -207,5 +211,33 @@ async fn row_2_17_what_is_quarantined_does_not_come_from_elsewhere_either() {
     let ((), response) = tokio::join!(slow.all(&other), ask(&b, wish(&bob, "good")));
     assert_eq!(header(&response, "content-length"), Some("6000"));
     assert!(whole(response).await.unwrap() == other);
+    b.stop().await.unwrap();
+}
+
+/// The same for what is on its way while somebody decides that.
+#[tokio::test]
+async fn row_2_17_what_is_quarantined_while_it_comes_is_read_no_further() {
+    let town = Town::new();
+    let b = town.start(town.config("b.test", "b.test")).await;
+    let (bob, root) = (register(&b, "bob", false).await, register(&b, "root", true).await);
+    let slow = Slow::new(&town).await;
+    let bytes = content(300_000);
+    let (mut stream, response) = tokio::join!(slow.begin(&bytes[..1_000]), ask(&b, wish(&bob, "bad")));
+    assert_eq!(response.status(), 200);
+    quarantine(&b, &root, "bad").await;
+    // Nothing more has come, and nothing has ended there.
+    assert!(whole(response).await.is_err());
+    let ((), again) = tokio::join!(end(&mut stream, &bytes[1_000..]), ask(&b, wish(&bob, "bad")));
+    assert_eq!(again.status(), 404);
+    // The same bytes come from two addresses: what becomes of one becomes of the other.
+    let bytes = content(4_000);
+    let ((), response) = tokio::join!(slow.all(&bytes), ask(&b, wish(&bob, "one")));
+    assert_eq!(whole(response).await.unwrap().len(), 4_000);
+    let (mut stream, response) = tokio::join!(slow.begin(&bytes[..1_000]), ask(&b, wish(&bob, "two")));
+    assert_eq!(response.status(), 200);
+    quarantine(&b, &root, "one").await;
+    let ((), read) = tokio::join!(end(&mut stream, &bytes[1_000..]), whole(response));
+    assert!(read.is_err(), "it does not end as what has come well");
+    assert_eq!(ask(&b, wish(&bob, "two")).await.status(), 404);
     b.stop().await.unwrap();
 }
