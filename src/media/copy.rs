@@ -347,7 +347,7 @@ mod tests {
             let mut commit = Commit::new();
             match sort {
                 Sort::Whole => {
-                    commit.put(&CONTENTS, &(hash.0,), &Content { name, size, uses: 1, quarantined: false });
+                    commit.put(&CONTENTS, &(hash.0,), &Content { name, size, uses: 1, ..Content::default() });
                 }
                 Sort::Thumbnail => {
                     let thumbnail = Thumbnail { name, size, content_type: String::from("image/png") };

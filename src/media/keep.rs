@@ -62,6 +62,7 @@ impl Media {
             content.size = staged.size;
             content.uses += 1;
             let mut commit = Commit::new();
+            self.learn_head(&mut commit, &mut content, &staged.head);
             if let Some(name) = content.name.as_ref().filter(|_| fresh) {
                 commit.put(&SUMS, &(name.clone(),), &staged.sums);
             }

@@ -14,8 +14,8 @@ use super::{
     rows::{CONTENTS, Content, HEADS},
 };
 use crate::{
-    limits::{MEDIA_HEAD_BYTES, SCAN_ROWS_MAX},
-    log::Commit,
+    limits::{MEDIA_ATTEMPTS_MAX, MEDIA_HEAD_BYTES, SCAN_ROWS_MAX},
+    log::{Commit, CommitError},
     store::Scan,
 };
 
@@ -41,6 +41,8 @@ pub struct Coming {
 
 /// The row of [`HEADS`] that says that all heads are known.
 const ALL_KNOWN: ([u8; 32],) = ([0; 32],);
+/// The row of [`HEADS`] that says when something was last quarantined whose head is not known.
+const SOME_UNKNOWN: ([u8; 32],) = ([1; 32],);
 
 impl Media {
     /// As [`Self::find`], but a file of another server that is not here is given while it comes.
@@ -89,30 +91,52 @@ impl Media {
     }
 
     /// Notes how the bytes of `content` begin, which is going to be quarantined.
-    pub(super) async fn note_head(&self, commit: &mut Commit, hash: Hash, content: &Content) {
-        match self.head_of(hash, content).await {
-            Ok(Some(digest)) => commit.put(&HEADS, &(digest,), &self.ports.clock.now_ms()),
+    pub(super) async fn note_head(&self, commit: &mut Commit, hash: Hash, content: &mut Content) {
+        let now_ms = self.ports.clock.now_ms();
+        if content.head.is_none() {
+            content.head = self.head_of(hash, content).await.ok().flatten();
+        }
+        match content.head {
+            Some(head) => commit.put(&HEADS, &(head.0,), &now_ms),
             // From now on everybody waits until all of a file is here.
-            Ok(None) | Err(_) => commit.delete(&HEADS, &ALL_KNOWN),
+            None => {
+                commit.delete(&HEADS, &ALL_KNOWN);
+                commit.put(&HEADS, &SOME_UNKNOWN, &now_ms);
+            }
+        }
+    }
+
+    /// Notes that quarantined bytes begin with `head`, where that was not known: they have come once more.
+    pub(super) fn learn_head(&self, commit: &mut Commit, content: &mut Content, head: &[u8]) {
+        if content.quarantined && content.head.is_none() {
+            let head = Hash(Sha256::digest(head).into());
+            content.head = Some(head);
+            commit.put(&HEADS, &(head.0,), &self.ports.clock.now_ms());
         }
     }
 
     /// The hash of the first bytes of `content`, if they are here.
-    async fn head_of(&self, hash: Hash, content: &Content) -> Result<Option<[u8; 32]>, MediaError> {
+    async fn head_of(&self, hash: Hash, content: &Content) -> Result<Option<Hash>, MediaError> {
         let Some(name) = content.name.clone() else { return Ok(None) };
         let file = File { content_type: None, filename: None, size: content.size, hash, name };
         let part = 0..content.size.min(MEDIA_HEAD_BYTES as u64);
         let head: Vec<Bytes> = self.read(&file, Some(part)).await?.try_collect().await?;
-        Ok(Some(Sha256::digest(head.concat()).into()))
+        Ok(Some(Hash(Sha256::digest(head.concat()).into())))
     }
 
-    /// Finds out how everything begins that was quarantined before that was noted, once and for all.
-    pub(super) async fn learn_heads(&self) -> Result<(), MediaError> {
-        if self.log.db().row(&HEADS, &ALL_KNOWN).await?.is_some() {
-            return Ok(());
+    /// Finds out how everything begins that was quarantined before that was noted, once and for all. Until then, and as
+    /// long as there is something of which it cannot be found out, files of other servers are given when all of them is
+    /// here. How many such files there are.
+    ///
+    /// # Errors
+    /// When the store fails; the next call starts anew.
+    pub async fn learn_heads(&self) -> Result<u64, MediaError> {
+        let rows = self.log.db().rows(&HEADS, &[ALL_KNOWN, SOME_UNKNOWN]).await?;
+        if rows.first().is_some_and(Option::is_some) {
+            return Ok(0);
         }
-        let (mut commit, mut are_all_known) = (Commit::new(), true);
-        let now_ms = self.ports.clock.now_ms();
+        let noted = rows.get(1).copied().flatten();
+        let mut unknown = 0;
         let mut from = CONTENTS.prefix(&());
         let to = from.after_prefix();
         loop {
@@ -120,20 +144,69 @@ impl Media {
             let rows = self.log.db().scan(&CONTENTS, scan).await?;
             let Some((last, _)) = rows.last() else { break };
             from = CONTENTS.key(last).successor();
-            for (key, content) in rows.into_iter().filter(|(_, content)| content.quarantined) {
-                match self.head_of(Hash(key.0), &content).await {
-                    Ok(Some(digest)) => commit.put(&HEADS, &(digest,), &now_ms),
-                    // Its bytes are gone, or damaged.
-                    Ok(None) | Err(_) => are_all_known = false,
-                }
+            for (key, _) in rows.into_iter().filter(|(_, content)| is_unknown(content)) {
+                unknown += u64::from(!self.learn_head_of(Hash(key.0)).await?);
             }
         }
-        if are_all_known {
-            commit.put(&HEADS, &ALL_KNOWN, &now_ms);
+        if unknown == 0 {
+            let mut commit = Commit::new();
+            // Something may have been quarantined meanwhile of which it is not known.
+            match &noted {
+                Some(noted) => commit.expect_equals(&HEADS, &SOME_UNKNOWN, noted),
+                None => commit.expect_absent(&HEADS, &SOME_UNKNOWN),
+            }
+            commit.put(&HEADS, &ALL_KNOWN, &self.ports.clock.now_ms());
+            match self.log.commit(commit).await {
+                Ok(_) => {}
+                Err(CommitError::Conflict(_)) => return Ok(1),
+                Err(error) => return Err(error.into()),
+            }
         }
-        if !commit.is_empty() {
-            self.log.commit(commit).await?;
+        Ok(unknown)
+    }
+
+    /// Finds out how the bytes with `hash` begin, if they are quarantined. Whether nothing is unknown now.
+    async fn learn_head_of(&self, hash: Hash) -> Result<bool, MediaError> {
+        for _ in 0..MEDIA_ATTEMPTS_MAX {
+            let known = self.log.db().row(&CONTENTS, &(hash.0,)).await?;
+            let Some(known) = known.filter(is_unknown) else { return Ok(true) };
+            // Its bytes are gone, or damaged.
+            let Ok(Some(head)) = self.head_of(hash, &known).await else { return Ok(false) };
+            let mut commit = Commit::new();
+            commit.expect_equals(&CONTENTS, &(hash.0,), &known);
+            commit.put(&CONTENTS, &(hash.0,), &Content { head: Some(head), ..known });
+            commit.put(&HEADS, &(head.0,), &self.ports.clock.now_ms());
+            match self.log.commit(commit).await {
+                Ok(_) => return Ok(true),
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(())
+        Ok(false)
+    }
+}
+
+/// Whether something is quarantined of which it is not known how it begins.
+fn is_unknown(content: &Content) -> bool {
+    content.quarantined && content.head.is_none()
+}
+
+#[cfg(test)]
+impl Media {
+    /// Makes the rows as they were before heads were noted in them.
+    pub(crate) async fn forget_heads(&self) {
+        let mut commit = Commit::new();
+        commit.delete_prefix(&HEADS, &());
+        for (key, content) in self.log.db().range(&CONTENTS, &(), SCAN_ROWS_MAX).await.unwrap() {
+            commit.put(&CONTENTS, &key, &Content { head: None, ..content });
+        }
+        self.log.commit(commit).await.unwrap();
+    }
+
+    /// Makes it unknown whether all heads are known, as it is after a start of old.
+    pub(crate) async fn doubt_heads(&self) {
+        let mut commit = Commit::new();
+        commit.delete(&HEADS, &ALL_KNOWN);
+        self.log.commit(commit).await.unwrap();
     }
 }

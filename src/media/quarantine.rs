@@ -54,10 +54,10 @@ impl Media {
             if let Some(stored) = &item.stored {
                 let key = (stored.hash.0,);
                 if let Some(known) = self.log.db().row(&CONTENTS, &key).await? {
-                    if is_out && !known.quarantined {
-                        self.note_head(&mut commit, stored.hash, &known).await;
-                    }
                     let mut content = known.clone();
+                    if is_out && !known.quarantined {
+                        self.note_head(&mut commit, stored.hash, &mut content).await;
+                    }
                     content.quarantined = is_out;
                     commit.expect_equals(&CONTENTS, &key, &known);
                     commit.put(&CONTENTS, &key, &content);

@@ -25,7 +25,7 @@ pub(super) const SEEN: Rows<(String, u64, OwnedServerName, String), u64> = Rows:
 pub(super) const THUMBNAILS: Rows<([u8; 32], String), Thumbnail> = Rows::new(TableId::MediaThumbnail);
 /// Bytes that nobody needs any more, by name: since when.
 pub(super) const GARBAGE: Rows<(String,), u64> = Rows::new(TableId::MediaGarbage);
-/// What quarantined bytes begin with, by its hash: since when that is known.
+/// What quarantined bytes begin with, by its hash: since when that is known. Two rows say what is known of all.
 pub(super) const HEADS: Rows<([u8; 32],), u64> = Rows::new(TableId::MediaQuarantinedHead);
 /// What the bytes of each name are checked by.
 pub(super) const SUMS: Rows<(String,), Sums> = Rows::new(TableId::MediaSums);
@@ -157,6 +157,9 @@ pub(super) struct Content {
     /// No file that consists of them is given to anybody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) quarantined: bool,
+    /// The hash of what they begin with, once they are quarantined; there is a row of [`HEADS`] then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) head: Option<Hash>,
 }
 
 /// What a user has uploaded, in all.

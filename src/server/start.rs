@@ -78,6 +78,7 @@ pub(super) async fn start(
         connections.spawn(serving.clone().listen(listener));
     }
     app.tasks.spawn(forget_rates(app.clone()));
+    app.tasks.spawn(learn_heads(app.clone()));
     app.tasks.spawn(tend_media(app.clone()));
     Ok(Running { app, net, store, addresses, accepting, cutting, connections, store_tasks })
 }
@@ -189,6 +190,26 @@ async fn forget_rates(app: App) {
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(FORGET_EVERY) => app.throttle.forget(),
+        }
+    }
+}
+
+/// Nobody need wait for it: files of other servers are given a little later meanwhile.
+async fn learn_heads(app: App) {
+    let learnt = tokio::select! {
+        () = app.stopping.cancelled() => return,
+        learnt = app.media.learn_heads() => learnt,
+    };
+    match learnt {
+        Ok(0) => {}
+        Ok(unknown) => tracing::warn!(
+            media.unknown = unknown,
+            "it is not known how {unknown} quarantined files begin, whose bytes are gone or damaged: as long as they are \
+             quarantined, files of other servers are given to users only when all of them has come"
+        ),
+        Err(error) => {
+            tracing::error!(%error, "it cannot be found out how quarantined files begin: files of other servers are given \
+             when all of them has come, until the next start");
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
 
 use super::{federation::Town, media::register};
-use crate::{http::endpoints, server::Running};
+use crate::{config::Config, http::endpoints, server::Running};
 
 /// The server `slow.test`, which says what the test has it say.
 struct Slow {
@@ -62,6 +62,13 @@ fn wish(token: &str, id: &str) -> Request<Body> {
     request.header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap()
 }
 
+/// A server that knows how everything begins that is quarantined.
+async fn start(town: &Town, config: Config) -> Running {
+    let server = town.start(config).await;
+    assert_eq!(server.app().media.learn_heads().await.unwrap(), 0);
+    server
+}
+
 async fn ask(server: &Running, request: Request<Body>) -> Response<Body> {
     endpoints().into_router(server.app().clone()).oneshot(request).await.unwrap()
 }
@@ -89,7 +96,7 @@ fn content(length: usize) -> Vec<u8> {
 #[tokio::test]
 async fn the_first_bytes_are_given_before_the_last_have_come_to_all_who_ask() {
     let town = Town::new();
-    let b = town.start(town.config("b.test", "b.test")).await;
+    let b = start(&town, town.config("b.test", "b.test")).await;
     let bob = register(&b, "bob", false).await;
     let slow = Slow::new(&town).await;
     let bytes = content(300_000);
@@ -126,7 +133,7 @@ async fn what_breaks_off_or_is_too_large_breaks_off_for_all_and_is_not_kept() {
     let mut config = town.config("b.test", "b.test");
     config.media.remote_mib = 1;
     let media = config.data_dir.join("media");
-    let b = town.start(config).await;
+    let b = start(&town, config).await;
     let bob = register(&b, "bob", false).await;
     let slow = Slow::new(&town).await;
     let bytes = content(2 << 20);
@@ -156,7 +163,7 @@ async fn what_breaks_off_or_is_too_large_breaks_off_for_all_and_is_not_kept() {
 #[tokio::test]
 async fn who_could_not_tell_a_part_from_the_whole_waits() {
     let town = Town::new();
-    let b = town.start(town.config("b.test", "b.test")).await;
+    let b = start(&town, town.config("b.test", "b.test")).await;
     let bob = register(&b, "bob", false).await;
     let slow = Slow::new(&town).await;
     let bytes = content(5_000);
@@ -197,7 +204,7 @@ async fn quarantine(server: &Running, admin: &str, id: &str) {
 #[tokio::test]
 async fn row_2_17_what_is_quarantined_does_not_come_from_elsewhere_either() {
     let town = Town::new();
-    let b = town.start(town.config("b.test", "b.test")).await;
+    let b = start(&town, town.config("b.test", "b.test")).await;
     let (bob, root) = (register(&b, "bob", false).await, register(&b, "root", true).await);
     let slow = Slow::new(&town).await;
     let bytes = content(5_000);
@@ -218,7 +225,7 @@ async fn row_2_17_what_is_quarantined_does_not_come_from_elsewhere_either() {
 #[tokio::test]
 async fn row_2_17_what_is_quarantined_while_it_comes_is_read_no_further() {
     let town = Town::new();
-    let b = town.start(town.config("b.test", "b.test")).await;
+    let b = start(&town, town.config("b.test", "b.test")).await;
     let (bob, root) = (register(&b, "bob", false).await, register(&b, "root", true).await);
     let slow = Slow::new(&town).await;
     let bytes = content(300_000);
@@ -239,5 +246,43 @@ async fn row_2_17_what_is_quarantined_while_it_comes_is_read_no_further() {
     let ((), read) = tokio::join!(end(&mut stream, &bytes[1_000..]), whole(response));
     assert!(read.is_err(), "it does not end as what has come well");
     assert_eq!(ask(&b, wish(&bob, "two")).await.status(), 404);
+    b.stop().await.unwrap();
+}
+
+/// How something begins is known though its bytes are gone; where it is not, everybody waits until all is here.
+#[tokio::test]
+async fn heads_outlive_what_they_are_of() {
+    let town = Town::new();
+    let b = start(&town, town.config("b.test", "b.test")).await;
+    let (bob, root) = (register(&b, "bob", false).await, register(&b, "root", true).await);
+    let media = &b.app().media;
+    let slow = Slow::new(&town).await;
+    let (bad, other) = (content(5_000), content(5_000).into_iter().rev().collect::<Vec<u8>>());
+    let ((), response) = tokio::join!(slow.all(&bad), ask(&b, wish(&bob, "bad")));
+    assert_eq!(whole(response).await.unwrap().len(), 5_000);
+    quarantine(&b, &root, "bad").await;
+    // Files that were there before heads were noted.
+    media.forget_heads().await;
+    assert_eq!(media.learn_heads().await.unwrap(), 0);
+    assert_eq!(media.purge_cache(u64::MAX).await.unwrap(), 1);
+    media.doubt_heads().await;
+    assert_eq!(media.learn_heads().await.unwrap(), 0, "its bytes are not needed");
+    let (mut stream, response) = tokio::join!(slow.begin(&other[..1_000]), ask(&b, wish(&bob, "one")));
+    assert_eq!((response.status().as_u16(), header(&response, "content-length")), (200, None));
+    end(&mut stream, &other[1_000..]).await;
+    assert!(whole(response).await.unwrap() == other);
+    let ((), response) = tokio::join!(slow.all(&bad), ask(&b, wish(&bob, "bad-too")));
+    assert_eq!(response.status(), 404);
+
+    // Those are gone of which it was never noted.
+    media.purge_cache(u64::MAX).await.unwrap();
+    media.forget_heads().await;
+    assert_eq!(media.learn_heads().await.unwrap(), 1);
+    let ((), response) = tokio::join!(slow.all(&other), ask(&b, wish(&bob, "two")));
+    assert_eq!(header(&response, "content-length"), Some("5000"), "it was waited for");
+    // They come once more, which is of no use but for this.
+    let ((), response) = tokio::join!(slow.all(&bad), ask(&b, wish(&bob, "bad-again")));
+    assert_eq!(response.status(), 404);
+    assert_eq!(media.learn_heads().await.unwrap(), 0);
     b.stop().await.unwrap();
 }
