@@ -105,3 +105,5 @@ pub const DOCTOR_AFTER_START: Duration = Duration::from_secs(20);
 pub const DOCTOR_LOOK_MAX: Duration = Duration::from_secs(120);
 /// How long the doctor waits for a large body to be sent and answered (ours; 50 MiB at 8 Mbit/s).
 pub const DOCTOR_BODY_MAX: Duration = Duration::from_secs(60);
+/// Largest body that the doctor sends, in MiB (ours; it is in memory, and more would not be sent in that time).
+pub const DOCTOR_BODY_MIB_MAX: u64 = 64;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Finding, Patient};
 use crate::{
-    limits::{DOCTOR_BODY_MAX, TRANSACTION_BYTES_MAX},
+    limits::{DOCTOR_BODY_MAX, DOCTOR_BODY_MIB_MAX, TRANSACTION_BYTES_MAX},
     peer::{Bounds, Net, NetError, Purpose},
 };
 
@@ -36,22 +36,38 @@ pub(super) async fn bodies(patient: &Patient) -> Vec<Finding> {
     let mut findings = vec![judge("a transaction", mib.max(sizes.upload_mib), mib, &told)];
     // Whoever refuses the small one refuses the large one too.
     if findings.iter().all(|finding| finding.fix.is_none()) {
-        findings.push(judge("a file", sizes.upload_mib, sizes.upload_mib, &upload(patient, sizes).await));
+        let told = upload(patient, sizes).await;
+        findings.push(judge_file(sizes.upload_mib, &told));
     }
     findings
+}
+
+/// How much of a file of `upload_mib` is tried.
+fn tried(upload_mib: u64) -> u64 {
+    upload_mib.min(DOCTOR_BODY_MIB_MAX)
+}
+
+fn judge_file(upload_mib: u64, told: &Told) -> Finding {
+    let mib = tried(upload_mib);
+    let mut finding = judge("a file", upload_mib, mib, told);
+    if mib < upload_mib {
+        finding.text += &format!("; no larger one was tried, though `media.upload_mib` is {upload_mib}");
+    }
+    finding
 }
 
 async fn upload(patient: &Patient, sizes: &Sizes) -> Told {
     let path = "/_matrix/media/v3/upload";
     let kind = "application/octet-stream";
+    let mib = tried(sizes.upload_mib);
     match &sizes.base_url {
         Some(base) => {
             let url = format!("{}{path}", base.trim_end_matches('/'));
-            let request = large(Request::post(url).header(header::CONTENT_TYPE, kind), sizes.upload_mib)?;
+            let request = large(Request::post(url).header(header::CONTENT_TYPE, kind), mib)?;
             patient.net.visit(Purpose::Provider, request, bounds()).await
         }
         None => {
-            let request = large(Request::post(path).header(header::CONTENT_TYPE, kind), sizes.upload_mib)?;
+            let request = large(Request::post(path).header(header::CONTENT_TYPE, kind), mib)?;
             patient.net.exchange(&patient.server, request, bounds()).await
         }
     }
@@ -133,5 +149,18 @@ mod tests {
             assert_eq!(finding.mark, mark, "{finding:?}");
             assert!(render(std::slice::from_ref(&finding)).contains(words), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn no_more_is_tried_than_memory_has_room_for() {
+        let refused = Ok(Response::builder().status(413).body(Bytes::new()).unwrap());
+        let text = render(&[judge_file(4096, &refused)]);
+        for words in
+            ["a proxy refuses a file of 64 MiB", "`media.upload_mib` is 4096", "client_max_body_size 4096M;"]
+        {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(!render(&[judge_file(64, &refused)]).contains("upload_mib"));
+        assert_eq!(large(Request::post("/"), tried(u64::MAX)).unwrap().body().len(), 64 << 20);
     }
 }
