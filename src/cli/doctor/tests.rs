@@ -56,7 +56,9 @@ async fn what_is_well_and_what_is_not() {
     assert!(text.contains("%2F in its path arrives unchanged"), "{text}");
     assert!(text.contains("it is Lockstep"), "{text}");
     assert!(text.contains("a transaction of 4 MiB comes through"), "{text}");
-    assert!(text.contains("a file of 5 MiB"), "{text}");
+    // The server refuses it before it has read all, and may close the connection before that is read here.
+    let ends = ["a file of 5 MiB comes through", "not known: a file of 5 MiB was cut off ("];
+    assert!(ends.iter().any(|end| text.contains(end)), "{text}");
 
     failed(&look(&town, &config, None, "b.test").await, "tls", "must name b.test");
     failed(
