@@ -1,4 +1,4 @@
-//! Bounds of what is kept of other servers' events until it can be judged.
+//! Bounds of what is kept of other servers' events until it can be judged, and of looks at what was judged.
 
 use std::time::Duration;
 
@@ -19,3 +19,6 @@ pub const UNJUDGED_IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long a late event of the state is looked for in states to which others go back, in milliseconds (ours; a
 /// week: what is sent by a server that has not heard of it for longer stands on an old fork).
 pub const AMENDED_KEPT_MS: u64 = 7 * 86_400_000;
+/// Events of an auth chain that are looked at to tell whether a state went back (ours; most chains have less than a
+/// hundred that are not members).
+pub const SETBACK_CHAIN_MAX: usize = 1_000;

@@ -1,7 +1,10 @@
 //! What a resolution takes away that had stood: noticed, counted and told, so that whoever runs the server knows of it
 //! before the users ask.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use ruma::{EventId, OwnedEventId, RoomId, UserId, events::StateEventType};
 
@@ -9,6 +12,7 @@ use super::{RoomError, Rooms, turn::Turn};
 use crate::{
     dag::{StateKey, StateValue, tree::Change},
     history::Status,
+    limits::SETBACK_CHAIN_MAX,
     types::{Membership, Position},
 };
 
@@ -64,8 +68,9 @@ impl Turn {
         changes: &[Change],
         with: Option<&EventId>,
     ) -> Result<(), RoomError> {
-        // What is known of a room without its members is provisional.
-        if self.base.as_ref().is_none_or(|base| base.partial) {
+        // What is known of a room without its members is provisional. And where nobody of ours is in the room, what is
+        // known of it is from an earlier stay: whoever comes back has not seen what has changed since.
+        if self.base.as_ref().is_none_or(|base| base.partial || base.joined <= base.remote) {
             return Ok(());
         }
         for Change { key, before, after } in changes {
@@ -75,7 +80,7 @@ impl Turn {
                 continue;
             }
             let is_back = match new {
-                Some(new) => self.age(new).await? < self.age(&before.event_id).await?,
+                Some(new) => self.is_older(new, &before.event_id).await?,
                 None => true,
             };
             if is_back {
@@ -105,12 +110,42 @@ impl Turn {
         }
     }
 
-    /// When an event came here, and how far it is from the room's beginning. What is no part of the log was there before.
-    async fn age(&self, id: &EventId) -> Result<(Position, u64), RoomError> {
+    /// Whether `new` is from before `old`.
+    async fn is_older(&self, new: &EventId, old: &EventId) -> Result<bool, RoomError> {
+        Ok(match (self.age(new).await?, self.age(old).await?) {
+            (Some(new), Some(old)) => new < old,
+            // What came as part of a state may be from before or after: only what it was allowed by tells.
+            _ => self.is_allowed_by(old, new).await?,
+        })
+    }
+
+    /// When an event came here, and how far it is from the room's beginning; none for what is no part of the log.
+    async fn age(&self, id: &EventId) -> Result<Option<(Position, u64)>, RoomError> {
         let is_new = self.fresh.get(id).is_some_and(|event| event.status != Status::Outlier);
         let event = self.known(id).await?;
-        let (position, depth) =
-            event.map_or((Position::ZERO, 0), |event| (event.position, event.pdu.depth()));
-        Ok((if is_new { Position::MAX } else { position }, depth))
+        Ok(event.and_then(|event| match (is_new, event.position) {
+            (true, _) => Some((Position::MAX, event.pdu.depth())),
+            (false, Position::ZERO) => None,
+            (false, position) => Some((position, event.pdu.depth())),
+        }))
+    }
+
+    /// Whether `cause` is in the auth chain of `event`, as far as that is looked at.
+    async fn is_allowed_by(&self, event: &EventId, cause: &EventId) -> Result<bool, RoomError> {
+        let mut met = HashSet::from([event.to_owned()]);
+        let mut level = vec![event.to_owned()];
+        while !level.is_empty() && met.len() < SETBACK_CHAIN_MAX {
+            let (fresh, stored): (Vec<_>, Vec<_>) =
+                level.into_iter().partition(|id| self.fresh.contains_key(id));
+            let stored = self.rooms.0.history.events(&stored).await?;
+            let fresh = fresh.iter().filter_map(|id| self.fresh.get(id)).map(|event| &event.pdu);
+            let pdus = fresh.chain(stored.iter().flatten().map(|event| &event.pdu));
+            let causes = pdus.flat_map(|pdu| pdu.auth_events().iter());
+            level = causes.filter(|id| met.insert((*id).clone())).cloned().collect();
+            if level.iter().any(|id| id == cause) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

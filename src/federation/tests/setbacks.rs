@@ -94,6 +94,27 @@ async fn what_an_event_says_is_no_setback() {
     assert_eq!((a.rooms().setbacks(), b.rooms().setbacks()), (0, 0));
 }
 
+/// What others have changed while nobody of ours was there comes with the state, and not as part of the log.
+#[tokio::test]
+async fn what_has_changed_since_an_earlier_stay_is_no_setback() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    a.set("alice@a", &room, POWER, power(50)).await.unwrap();
+    a.set("alice@a", &room, RULES, json!({ "join_rule": "public" })).await.unwrap();
+    wire.drive().await;
+    b.rooms().leave(&user("bob@b"), &room, None).await.unwrap();
+    wire.drive().await;
+    let power = a.set("alice@a", &room, POWER, power(0)).await.unwrap();
+    let rules = json!({ "join_rule": "public", "allow": [] });
+    a.set("alice@a", &room, RULES, rules).await.unwrap();
+    wire.drive().await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    assert_eq!(b.explain(&room, POWER, false).await.current.unwrap().event_id, power);
+    assert_eq!((a.rooms().setbacks(), b.rooms().setbacks()), (0, 0));
+}
+
 #[tokio::test]
 async fn what_was_refused_is_named_with_the_reason() {
     let wire = Wire::new(&["a", "b"]).await;
