@@ -5,7 +5,10 @@
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::value::RawValue;
 
-use super::{AccountError, Accounts, measure::Growth};
+use super::{
+    AccountError, Accounts,
+    measure::{Counted, Growth},
+};
 use crate::{
     limits::{
         ACCOUNT_ATTEMPTS_MAX, ACCOUNT_DATA_BYTES_MAX, ID_BYTES_MAX, PUSH_RULES_BYTES_MAX, SCAN_ROWS_MAX,
@@ -57,6 +60,13 @@ impl DataChange {
         }
         Ok(())
     }
+}
+
+/// When the devices of a user are told that account data is removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Always,
+    IfItWasThere,
 }
 
 /// Whether a content is the empty object.
@@ -167,21 +177,10 @@ impl Accounts {
             return Err(AccountError::ManagedType);
         }
         change.check()?;
-        let room = change.room_id.as_deref();
-        let mut commit = Commit::new();
-        let before = self.data(user, room, &change.event_type).await?;
-        if is_empty(&change.content) {
-            // Told though nothing was there: a client waits for what it has set.
-            drop_data(&mut commit, user, (room, &change.event_type));
-            if let Some(before) = before {
-                self.note_removed(user, (room, &change.event_type), before.get().len());
-            }
-        } else {
-            let (bytes, before) = (change.content.get().len(), before.map(|before| before.get().len()));
-            self.check_growth(user, Growth { room, event_type: &change.event_type, bytes, before }).await?;
-            self.put_data(&mut commit, user, change)?;
-        }
-        Ok(self.log.commit(commit).await.map(|_| ())?)
+        let DataChange { room_id, event_type, content } = change;
+        let content = Some(content).filter(|content| !is_empty(content));
+        // Told though nothing was there: a client waits for what it has set.
+        self.replace_data(user, (room_id.as_deref(), &event_type), (content, Told::Always)).await
     }
 
     /// Removes account data; what is not there is removed already.
@@ -197,11 +196,52 @@ impl Accounts {
         if MANAGED.contains(&event_type) {
             return Err(AccountError::ManagedType);
         }
-        let Some(before) = self.data(user, room, event_type).await? else { return Ok(()) };
-        let mut commit = Commit::new();
-        drop_data(&mut commit, user, (room, event_type));
-        self.note_removed(user, (room, event_type), before.get().len());
-        Ok(self.log.commit(commit).await.map(drop)?)
+        self.replace_data(user, (room, event_type), (None, Told::IfItWasThere)).await
+    }
+
+    /// Writes account data, or removes it, whatever is there. What goes is only counted as gone if the commit expects it to be
+    /// there, so that of many requests at the same time one counts it.
+    async fn replace_data(
+        &self,
+        user: &UserId,
+        (room, event_type): (Option<&RoomId>, &str),
+        (content, told): (Option<Box<RawValue>>, Told),
+    ) -> Result<(), AccountError> {
+        let key = (user.to_owned(), room_field(room), event_type.to_owned());
+        for attempt in 1..=ACCOUNT_ATTEMPTS_MAX {
+            let before = self.data(user, room, event_type).await?;
+            if content.is_none() && before.is_none() && told == Told::IfItWasThere {
+                return Ok(());
+            }
+            // Who was not fast enough so often is counted as if nothing went.
+            let is_sure = attempt < ACCOUNT_ATTEMPTS_MAX;
+            let mut commit = Commit::new();
+            match &before {
+                Some(before) if is_sure => commit.expect_equals(&ACCOUNT_DATA, &key, before),
+                None if is_sure => commit.expect_absent(&ACCOUNT_DATA, &key),
+                _ => {}
+            }
+            let length = |content: &Box<RawValue>| content.get().len();
+            let before = before.as_ref().filter(|_| is_sure).map(length);
+            let after = content.as_ref().map(length);
+            let counted = self.check_growth(user, Growth { room, event_type, before, after }).await?;
+            match content.clone() {
+                None => drop_data(&mut commit, user, (room, event_type)),
+                Some(content) => {
+                    let (room_id, event_type) = (room.map(RoomId::to_owned), event_type.to_owned());
+                    self.put_data(&mut commit, user, DataChange { room_id, event_type, content })?;
+                }
+            }
+            match self.log.commit(commit).await {
+                Err(CommitError::Conflict(_)) => counted.withdraw(),
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    counted.settle();
+                    return Ok(());
+                }
+            }
+        }
+        Err(AccountError::Contended)
     }
 
     /// Adds to `commit` account data of any type, and the fact that tells all devices of the user.
@@ -235,11 +275,14 @@ impl Accounts {
             let before = self.data(user, room, event_type).await?;
             let Some(content) = change(before.as_deref())? else { return Ok(()) };
             // These have a bound of their own.
-            if event_type != PUSH_RULES {
-                let bytes = content.get().len();
-                let before = before.as_ref().map(|before| before.get().len());
-                self.check_growth(user, Growth { room, event_type, bytes, before }).await?;
-            }
+            let counted = match event_type {
+                PUSH_RULES => None,
+                _ => {
+                    let before = before.as_ref().map(|before| before.get().len());
+                    let after = Some(content.get().len());
+                    Some(self.check_growth(user, Growth { room, event_type, before, after }).await?)
+                }
+            };
             let mut commit = Commit::new();
             match &before {
                 Some(before) => commit.expect_equals(&ACCOUNT_DATA, &key, before),
@@ -252,8 +295,12 @@ impl Accounts {
                 DataChange { room_id, event_type: event_type.to_owned(), content },
             )?;
             match self.log.commit(commit).await {
-                Err(CommitError::Conflict(_)) => {}
-                other => return Ok(other.map(|_| ()).map_err(AccountError::from)?),
+                Err(CommitError::Conflict(_)) => counted.into_iter().for_each(Counted::withdraw),
+                Err(error) => return Err(AccountError::from(error).into()),
+                Ok(_) => {
+                    counted.into_iter().for_each(Counted::settle);
+                    return Ok(());
+                }
             }
         }
         Err(AccountError::Contended.into())

@@ -12,6 +12,7 @@ use serde_json::{
 use super::{
     AccountError, Accounts,
     data::{ACCOUNT_DATA, room_field},
+    measure::Growth,
 };
 use crate::{
     limits::{ACCOUNT_DATA_BYTES_MAX, PUSH_RULES_BYTES_MAX},
@@ -75,6 +76,12 @@ impl Accounts {
             if changed != content && after.get().len() <= limit {
                 let before = Some(before);
                 inheritance.pieces.push(Piece { room: None, event_type, before, after });
+            }
+        }
+        for Piece { room, event_type, before, after } in &inheritance.pieces {
+            let (before, after) = (before.as_ref().map(|before| before.get().len()), Some(after.get().len()));
+            if *event_type != PUSH_RULES {
+                self.note_more(user, &Growth { room: room.as_deref(), event_type, before, after });
             }
         }
         Ok(inheritance)

@@ -26,12 +26,38 @@ pub(super) struct Size {
     pub(super) bytes: usize,
 }
 
-/// Account data that is to be written: where, its size, and that of what it replaces.
+/// Account data that is to be written or removed: where, the size of what is there, and of what will be.
 pub(super) struct Growth<'a> {
     pub(super) room: Option<&'a RoomId>,
     pub(super) event_type: &'a str,
-    pub(super) bytes: usize,
     pub(super) before: Option<usize>,
+    pub(super) after: Option<usize>,
+}
+
+/// What a change is to the tallies. What it adds is in them already; what it takes, not until it is done. Who forgets to say
+/// what has become of it leaves them too large.
+#[must_use]
+#[derive(Default)]
+pub(super) struct Counted {
+    added: Vec<(Arc<Tally>, usize)>,
+    taken: Vec<(Arc<Tally>, usize)>,
+}
+
+impl Counted {
+    fn add(&mut self, tally: Arc<Tally>, more: usize) {
+        tally.add(more);
+        self.added.push((tally, more));
+    }
+
+    /// The change is done, and what it replaced was as it was counted.
+    pub(super) fn settle(self) {
+        self.taken.into_iter().for_each(|(tally, less)| tally.take(less));
+    }
+
+    /// The change is not done.
+    pub(super) fn withdraw(self) {
+        self.added.into_iter().for_each(|(tally, more)| tally.take(more));
+    }
 }
 
 impl Accounts {
@@ -53,17 +79,25 @@ impl Accounts {
 
     /// Refuses account data for which there is no room. What makes it smaller is always taken. Two requests at the same
     /// time may both be the last one.
-    pub(super) async fn check_growth(&self, user: &UserId, growth: Growth<'_>) -> Result<(), AccountError> {
+    pub(super) async fn check_growth(
+        &self,
+        user: &UserId,
+        growth: Growth<'_>,
+    ) -> Result<Counted, AccountError> {
         let place = (user.to_owned(), room_field(growth.room));
         let key = ACCOUNT_DATA.key(&(place.0.clone(), place.1.clone(), growth.event_type.to_owned()));
-        let bytes = match growth.before {
-            Some(before) if growth.bytes <= before => {
-                self.note_less(user, before - growth.bytes);
-                return Ok(());
-            }
-            Some(before) => growth.bytes - before,
-            None => key.0.len() + growth.bytes,
-        };
+        let size = |bytes: Option<usize>| bytes.map_or(0, |bytes| key.0.len() + bytes);
+        let (before, after) = (size(growth.before), size(growth.after));
+        let mut counted = Counted::default();
+        if after <= before {
+            let kept = self.data_bytes.get(user);
+            counted.taken.extend(kept.map(|kept| (kept, before - after)));
+            let types =
+                self.data_types.get(&place).filter(|_| growth.before.is_some() && growth.after.is_none());
+            counted.taken.extend(types.map(|types| (types, 1)));
+            return Ok(counted);
+        }
+        let bytes = after - before;
         let now_ms = self.ports.clock.now_ms();
         let all = async || self.data_bytes(user).await;
         let kept = async { Ok::<_, StoreError>(Arc::new(Tally::new(all().await?, now_ms))) };
@@ -78,32 +112,23 @@ impl Accounts {
             if !types.admits(1, ACCOUNT_DATA_TYPES_MAX, (now_ms, all)).await? {
                 return Err(AccountError::TooLarge("There are too many types of account data"));
             }
+            counted.add(types, 1);
+        }
+        counted.add(kept, bytes);
+        Ok(counted)
+    }
+
+    /// Account data will be written although there may be no room for it.
+    pub(super) fn note_more(&self, user: &UserId, growth: &Growth<'_>) {
+        let place = (user.to_owned(), room_field(growth.room));
+        let key = ACCOUNT_DATA.key(&(place.0.clone(), place.1.clone(), growth.event_type.to_owned()));
+        let size = |bytes: Option<usize>| bytes.map_or(0, |bytes| key.0.len() + bytes);
+        if let Some(kept) = self.data_bytes.get(user) {
+            kept.add(size(growth.after).saturating_sub(size(growth.before)));
+        }
+        if let Some(types) = self.data_types.get(&place).filter(|_| growth.before.is_none()) {
             types.add(1);
         }
-        kept.add(bytes);
-        Ok(())
-    }
-
-    /// So many bytes of account data are less.
-    fn note_less(&self, user: &UserId, bytes: usize) {
-        if let Some(kept) = self.data_bytes.get(user) {
-            kept.take(bytes);
-        }
-    }
-
-    /// Account data of `bytes` is removed.
-    pub(super) fn note_removed(
-        &self,
-        user: &UserId,
-        (room, event_type): (Option<&RoomId>, &str),
-        bytes: usize,
-    ) {
-        let place = (user.to_owned(), room_field(room));
-        if let Some(types) = self.data_types.get(&place) {
-            types.take(1);
-        }
-        let key = ACCOUNT_DATA.key(&(place.0, place.1, event_type.to_owned()));
-        self.note_less(user, key.0.len() + bytes);
     }
 
     /// The bytes of all account data of a user but the push rules, which have a bound of their own.
@@ -115,7 +140,8 @@ impl Accounts {
 }
 
 /// How much there is, counted once and kept up to date. What is not heard of makes it too large rather than too small, so
-/// that it is counted again before somebody is refused; but not each time.
+/// that it is counted again before somebody is refused; but not each time. Only the markers of what has been read fully are
+/// not in it until then, one in each room: nobody can take them out of it either.
 pub(super) struct Tally {
     count: AtomicUsize,
     /// When it was counted, in milliseconds since the epoch.

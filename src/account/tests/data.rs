@@ -132,6 +132,38 @@ async fn all_account_data_of_a_user_has_a_bound() {
     }
 }
 
+/// Many requests that remove the same thing make room for it once.
+#[tokio::test]
+async fn what_is_removed_is_counted_once() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    fill(&world, &alice, ACCOUNT_DATA_TOTAL_BYTES_MAX).await;
+    let of_room = |n: usize, content: &Value| {
+        let room = OwnedRoomId::try_from(format!("!r{n}:here")).unwrap();
+        DataChange { room_id: Some(room), ..global("m.x", content) }
+    };
+    let none = json!({});
+    for result in join_all((0..30).map(|_| world.accounts.set_data(&alice, of_room(0, &none)))).await {
+        result.unwrap();
+    }
+    let removed = (0..30).map(|_| {
+        let room = ruma::room_id!("!r1:here");
+        world.accounts.remove_data(&alice, Some(room), "m.x")
+    });
+    for result in join_all(removed).await {
+        result.unwrap();
+    }
+    let small = json!({ "x": 1 });
+    for result in join_all((0..30).map(|_| world.accounts.set_data(&alice, of_room(2, &small)))).await {
+        result.unwrap();
+    }
+    let content = json!({ "x": "x".repeat(ACCOUNT_DATA_BYTES_MAX - 100) });
+    for (n, expected) in [(100, "ok"), (101, "ok"), (102, "ok"), (103, "too large")] {
+        let result = world.accounts.set_data(&alice, of_room(n, &content)).await;
+        assert_eq!(outcome(&result), expected, "{n}");
+    }
+}
+
 #[tokio::test]
 async fn the_types_in_one_place_have_a_bound() {
     let world = World::new().await;
