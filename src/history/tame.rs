@@ -41,7 +41,8 @@ fn join_rules(content: &str) -> Option<Map<String, Value>> {
 /// Whoever has a level below this may do nothing, as with the level itself. Clients with matrix-rust-sdk before 0.14.1 end
 /// when they compare the lowest ones with those of others (CVE-2025-59047).
 fn power_levels(content: &str) -> Option<Map<String, Value>> {
-    if !content.contains('-') {
+    // A string may spell it in another way.
+    if !content.contains('-') && !content.contains("\\u") {
         return None;
     }
     let mut content: Map<String, Value> = serde_json::from_str(content).ok()?;
@@ -54,8 +55,14 @@ fn power_levels(content: &str) -> Option<Map<String, Value>> {
     is_changed.then_some(content)
 }
 
+/// In the older versions of rooms a level may be a string, or a number with a fraction; clients read those too.
 fn raise(level: &mut Value) -> bool {
-    let is_low = level.as_i64().is_some_and(|level| level < LEVEL_TOLD_MIN);
+    let number = match &*level {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let is_low = number.is_some_and(|number| number < LEVEL_TOLD_MIN as f64);
     if is_low {
         *level = LEVEL_TOLD_MIN.into();
     }
@@ -94,6 +101,18 @@ mod tests {
                 "users_default": LEVEL_TOLD_MIN, "ban": lowest,
             }),
         );
+        for low in [json!(" -9007199254740991 "), json!("-9e15"), json!(-9.5e15), json!("-90071992547410")] {
+            let told = json!({ "users": { "@a:b": LEVEL_TOLD_MIN } });
+            check(levels, json!({ "users": { "@a:b": low } }), told);
+        }
+        let spelled = r#"{"users_default":"\u002d9007199254740991"}"#;
+        let told = tame(&TimelineEventType::from(levels), spelled).into_owned();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told, json!({ "users_default": LEVEL_TOLD_MIN }));
+        for same in [json!("-90071992547409"), json!(-1.5), json!("-x"), json!("100"), json!(null)] {
+            let content = json!({ "users": { "@a:b": same, "@c:b": -1 } });
+            check(levels, content.clone(), content);
+        }
         check(levels, json!({ "users": [] }), json!({ "users": [] }));
         check("m.room.message", json!({ "join_rule": "x" }), json!({ "join_rule": "x" }));
     }
