@@ -167,7 +167,7 @@ impl Devices {
             Err(error) => return Ok(Err(error)),
         };
         let get_keys::v1::Response { device_keys, mut master_keys, mut self_signing_keys, .. } = told;
-        let mut commit = Commit::new();
+        let (mut commit, mut changed) = (Commit::new(), Vec::new());
         for (user, devices) in device_keys.into_iter().filter(|(user, _)| asked.contains_key(user)) {
             let (master, own) = (master_keys.remove(&user), self_signing_keys.remove(&user));
             let master = master.filter(|key| is_of(key, &user));
@@ -188,11 +188,14 @@ impl Devices {
             list.devices = named.collect();
             (list.master, list.self_signing) = (master, self_signing);
             Self::keep(&mut commit, &user, &list, before);
-            self.doubts.forget_found(&user);
             answer.add_list(&user, list);
+            changed.push(user);
         }
         // Where something is told meanwhile, nothing is kept.
         self.attempt(commit).await?;
+        for user in &changed {
+            self.doubts.forget_found(user);
+        }
         Ok(Ok(()))
     }
 
