@@ -89,8 +89,10 @@ pub const HEADS_MERGED_OVER: usize = 10;
 /// .. after a while that is chosen by lot, so that of all servers in the room one does it (ours, in milliseconds: at least
 /// and at most),
 pub const HEADS_MERGED_AFTER_MS: (u64, u64) = (5_000, 60_000);
-/// .. or at once, if it has more than so many (ours).
-pub const HEADS_MERGED_AT_ONCE_OVER: usize = 100;
+/// .. or soon, if it has more than so many (ours): after
+pub const HEADS_MERGED_SOON_OVER: usize = 100;
+/// .. such a while, by lot as well (ours, in milliseconds: at least and at most).
+pub const HEADS_MERGED_SOON_MS: (u64, u64) = (0, 5_000);
 /// Such events in a room at a time (ours; each follows [`PREV_EVENTS_MAX`](super::PREV_EVENTS_MAX) heads at most).
 pub const HEADS_MERGED_BY_MAX: usize = 8;
 /// Users of ours who are tried for it (ours; some may not speak).

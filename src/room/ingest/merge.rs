@@ -14,8 +14,8 @@ use crate::{
         tables::{Part, RETRIES, RetryRow},
     },
     limits::{
-        HEADS_MERGED_AFTER_MS, HEADS_MERGED_AT_ONCE_OVER, HEADS_MERGED_BY_MAX, HEADS_MERGED_OVER,
-        HEADS_MERGERS_MAX,
+        HEADS_MERGED_AFTER_MS, HEADS_MERGED_BY_MAX, HEADS_MERGED_OVER, HEADS_MERGED_SOON_MS,
+        HEADS_MERGED_SOON_OVER, HEADS_MERGERS_MAX,
     },
     log::{Commit, CommitError},
     room::{Message, RoomError, Rooms},
@@ -23,25 +23,34 @@ use crate::{
 };
 
 impl Rooms {
-    /// Has the heads of a room counted after events have come, and soon made fewer if there are many.
+    /// Has the heads of a room counted after events have come, and made fewer after a while if there are many still: soon if
+    /// there are very many. Those are left to the lot too, or as many servers as follow them at once make as many heads anew.
     pub(super) async fn mind_heads(&self, room: &RoomId) -> Result<(), RoomError> {
         let row = self.0.history.room(room).await?;
         let count = row.map_or(0, |row| row.heads.len());
-        if count > HEADS_MERGED_AT_ONCE_OVER {
-            return self.merge_heads(room).await;
+        if count <= HEADS_MERGED_OVER {
+            return Ok(());
         }
         let key = (room.to_owned(), Part::Heads.number());
         let log = self.0.history.log();
-        if count <= HEADS_MERGED_OVER || log.db().row(&RETRIES, &key).await?.is_some() {
+        let (least, most) = match count > HEADS_MERGED_SOON_OVER {
+            true => HEADS_MERGED_SOON_MS,
+            false => HEADS_MERGED_AFTER_MS,
+        };
+        let before = log.db().row(&RETRIES, &key).await?;
+        let latest_ms = self.now_ms() + most;
+        if before.as_ref().is_some_and(|before| before.retry_at_ms <= latest_ms) {
             return Ok(());
         }
-        let (least, most) = HEADS_MERGED_AFTER_MS;
         let mut lot = [0; 8];
         self.0.ports.rng.fill(&mut lot);
         let retry_at_ms = self.now_ms() + least + u64::from_ne_bytes(lot) % (most - least);
         let mut commit = Commit::new();
-        commit.expect_absent(&RETRIES, &key);
-        commit.put(&RETRIES, &key, &RetryRow { retry_at_ms, ..RetryRow::default() });
+        match &before {
+            Some(before) => commit.expect_equals(&RETRIES, &key, before),
+            None => commit.expect_absent(&RETRIES, &key),
+        }
+        commit.put(&RETRIES, &key, &RetryRow { retry_at_ms, ..before.unwrap_or_default() });
         match log.commit(commit).await {
             Ok(_) | Err(CommitError::Conflict(_)) => self.0.unjudged.notify_one(),
             Err(error) => return Err(error.into()),
