@@ -235,6 +235,8 @@ pub const RELATION_DEPTH_MAX: u32 = 3;
 pub const RELATIONS_FOLLOWED_MAX: usize = 5_000;
 /// Relations of one kind to one event among which the senders of a filter are looked for (ours; the oldest).
 pub const RELATIONS_LOOKED_AT_MAX: usize = 1_000;
+/// Users whom a filter may name as those who relate to events (ours).
+pub const RELATED_SENDERS_MAX: usize = 100;
 /// Relating events that are looked at to tell whether a user takes part in a thread, or named as
 /// references of an event (ours).
 pub const RELATIONS_BUNDLED_MAX: usize = 200;

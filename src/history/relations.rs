@@ -25,7 +25,7 @@ pub struct Related {
     /// Something in one of these ways, if they are given,
     pub kinds: Option<Vec<String>>,
     /// and by one of these users, if they are.
-    pub senders: Option<Vec<OwnedUserId>>,
+    pub senders: Option<BTreeSet<OwnedUserId>>,
 }
 
 /// What was found by following relations.

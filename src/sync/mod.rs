@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use filter::passes;
-pub use relation_filter::RelationFilter;
+pub use relation_filter::{RelationFilter, TooManyRelations};
 pub use request::{StateDialect, SyncRequest};
 pub use response::SyncResponse;
 pub use sliding::{Shape as SlidingShape, SlidingBody, SlidingRequest, SlidingResponse};

@@ -23,7 +23,7 @@ pub use shelf::Place;
 use super::{SearchError, follow::Progress};
 use crate::{
     history::{History, Related, StoredEvent, Viewer},
-    limits::{SEARCH_CHUNK, SEARCH_COUNTED_MAX, SEARCH_LOOKED_AT_MAX},
+    limits::{SEARCH_CHUNK, SEARCH_COUNTED_MAX, SEARCH_LOOKED_AT_MAX, SEARCH_RELATED_LOOK_UPS_MAX},
     log::Log,
     types::Ports,
 };
@@ -111,19 +111,21 @@ impl Messages {
         let searcher = shelf.searcher();
         let looking = searcher.clone();
         let all = blocking(move || hits(&looking, query.as_ref(), newest, SEARCH_LOOKED_AT_MAX)).await?;
-        let mut findings = Findings::default();
+        let (mut findings, mut look_ups) = (Findings::default(), SEARCH_RELATED_LOOK_UPS_MAX);
         for chunk in all.chunks(SEARCH_CHUNK) {
             let (chunk, looking, id) = (chunk.to_vec(), searcher.clone(), shelf.fields.id);
             let read: Vec<(Hit, String)> =
                 blocking(move || Ok(chunk.iter().copied().zip(ids(&looking, id, &chunk)?).collect())).await?;
-            for (hit, event) in self.visible(viewer, read, (wanted, ask.related.as_ref())).await? {
+            let related = (ask.related.as_ref(), &mut look_ups);
+            for (hit, event) in self.visible(viewer, read, (wanted, related)).await? {
                 findings.count += 1;
                 if findings.page.len() < ask.limit && after.is_before(hit.at, findings.count) {
                     findings.next = Some(After::write(ask, hit.at, findings.count));
                     findings.page.push(Found { event, rank: hit.rank });
                 }
             }
-            if findings.count >= SEARCH_COUNTED_MAX && findings.page.len() >= ask.limit {
+            let is_enough = findings.count >= SEARCH_COUNTED_MAX && findings.page.len() >= ask.limit;
+            if is_enough || look_ups == 0 {
                 break;
             }
         }
@@ -133,12 +135,12 @@ impl Messages {
         Ok(findings)
     }
 
-    /// Those of the hits that may be shown, as the store has them.
+    /// Those of the hits that may be shown, as the store has them; of what relates to them so much is looked up.
     async fn visible(
         &self,
         viewer: &mut Viewer,
         hits: Vec<(Hit, String)>,
-        (wanted, related): (Sieve<'_>, Option<&Related>),
+        (wanted, (related, look_ups)): (Sieve<'_>, (Option<&Related>, &mut usize)),
     ) -> Result<Vec<(Hit, Arc<StoredEvent>)>, SearchError> {
         let (mut places, mut names) = (Vec::new(), Vec::new());
         for (hit, id) in hits {
@@ -156,7 +158,11 @@ impl Messages {
                 continue;
             }
             let is_met = match related {
-                Some(related) => viewer.is_related(event.pdu.event_id(), related).await?,
+                Some(_) if *look_ups == 0 => break,
+                Some(related) => {
+                    *look_ups -= 1;
+                    viewer.is_related(event.pdu.event_id(), related).await?
+                }
                 None => true,
             };
             if is_met {

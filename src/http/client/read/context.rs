@@ -43,7 +43,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let event = scene.event(&request.room_id, &request.event_id).await?;
     let limit = page_limit(Some(request.limit), PAGE_EVENTS_DEFAULT);
     let lazy = is_lazy(&request.filter);
-    let (relations, passes) = (relations(&uri), scene.wanted(request.filter));
+    let (relations, passes) = (relations(&uri)?, scene.wanted(request.filter));
     // What is missing is fetched when the client asks for it with one of the tokens.
     let wanted = || Wanted { relations: &relations, passes: &passes, backfills: 0 };
     let (before, after) = app.history.boundaries(&event).await?;

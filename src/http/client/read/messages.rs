@@ -31,7 +31,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Answer, Failure> {
     let room = room.ok_or_else(|| Failure::invalid_param("The path names no room"))?;
     let scene = Scene::enter(&app, caller, &room).await?;
     let Given { uri, request, .. } = call.decode::<Request>()?;
-    let answer = look(&app, scene, (relations(&uri), request)).await?;
+    let answer = look(&app, scene, (relations(&uri)?, request)).await?;
     let answer = answer.try_into_http_response::<BytesMut>().map_err(Failure::internal)?;
     Ok(answer.map(BytesMut::freeze).map(axum::body::Body::from).into_response())
 }

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{
+    account::Registration,
+    http::client::testing::Server,
+    limits::{RELATED_SENDERS_MAX, RELATION_KINDS_MAX},
+};
 
 struct Scene {
     server: Server,
@@ -104,4 +108,26 @@ async fn events_are_wanted_for_what_relates_to_them() {
     scene.server.met(&scene.alice, put, ignored).await;
     assert!(scene.messages(&by_bob, 50).await.0.is_empty());
     assert_eq!(scene.messages(&cases[0].0, 50).await.0, ["two"]);
+}
+
+#[tokio::test]
+async fn a_filter_for_what_relates_has_bounds() {
+    let scene = Scene::new().await;
+    let root = scene.say(&scene.alice, ("one", None)).await;
+    scene.say(&scene.alice, ("two", Some(("m.thread", &root)))).await;
+    let kinds: Vec<_> = (0..=RELATION_KINDS_MAX).map(|number| format!("org.example.{number}")).collect();
+    let senders: Vec<_> = (0..=RELATED_SENDERS_MAX).map(|number| format!("@u{number}:localhost")).collect();
+    let refused = "400 M_INVALID_PARAM";
+    for wide in [json!({ "related_by_rel_types": kinds }), json!({ "related_by_senders": senders })] {
+        let query = format!("dir=b&{}", Scene::query(&wide));
+        let of_sync = Scene::query(&json!({ "room": { "timeline": wide } }));
+        for path in [format!("GET /rooms/{}/messages?{query}", scene.room), format!("GET /sync?{of_sync}")] {
+            assert_eq!(scene.server.met(&scene.alice, &path, Value::Null).await, refused, "{path}");
+        }
+        let criteria = json!({ "search_term": "one", "filter": wide });
+        let body = json!({ "search_categories": { "room_events": criteria } });
+        assert_eq!(scene.server.met(&scene.alice, "POST /search", body).await, refused);
+    }
+    let often = json!({ "related_by_rel_types": vec!["m.thread"; 2 * RELATION_KINDS_MAX] });
+    assert_eq!(scene.messages(&often, 50).await.0, ["one"]);
 }

@@ -42,7 +42,8 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Failure::custom(StatusCode::BAD_REQUEST, "M_UNKNOWN", message)
     })?;
     let filter = said.pointer("/search_categories/room_events/filter");
-    let relations = filter.map(|filter| RelationFilter::of_events(&filter.to_string())).unwrap_or_default();
+    let relations = filter.map(|filter| RelationFilter::of_events(&filter.to_string())).transpose();
+    let relations = relations.map_err(|error| Failure::invalid_param(error.to_string()))?.unwrap_or_default();
     let ask = ask(&app, &caller, &criteria, (request.next_batch, &relations)).await?;
     let ignored = ignored(&app, &caller).await?;
     let viewer = app.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;

@@ -26,10 +26,11 @@ pub(super) struct Wanted<'a> {
 }
 
 /// What the parameter `filter` says of relations.
-pub(super) fn relations(uri: &Uri) -> RelationFilter {
+pub(super) fn relations(uri: &Uri) -> Result<RelationFilter, Failure> {
     let mut pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let filter = pairs.find(|(name, _)| name == "filter");
-    filter.map(|(_, text)| RelationFilter::of_events(&text)).unwrap_or_default()
+    let filter = filter.map(|(_, text)| RelationFilter::of_events(&text)).transpose();
+    Ok(filter.map_err(|error| Failure::invalid_param(error.to_string()))?.unwrap_or_default())
 }
 
 /// A page of the room. What others relate to is looked for among so many events; a page that ends before it is full says

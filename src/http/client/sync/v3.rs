@@ -95,5 +95,6 @@ async fn filter(
 fn parse(json: &str) -> Result<(FilterDefinition, RelationFilter), Failure> {
     let filter = serde_json::from_str(json);
     let filter = filter.map_err(|error| Failure::invalid_param(format!("Not a filter: {error}")))?;
-    Ok((filter, RelationFilter::of_timelines(json)))
+    let relations = RelationFilter::of_timelines(json);
+    Ok((filter, relations.map_err(|error| Failure::invalid_param(error.to_string()))?))
 }
