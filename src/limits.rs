@@ -231,10 +231,11 @@ pub const PAGE_EVENTS_LOOKED_AT_MAX: usize = 10_000;
 pub const RELATION_KINDS_MAX: usize = 64;
 /// Relations of relations that are followed (client-server API, `/relations`: at least 3 levels).
 pub const RELATION_DEPTH_MAX: u32 = 3;
-/// Relating events that are gathered for one request that follows them (ours).
+/// Relating events that are gathered for one request that follows them, or looked at for one event (ours).
 pub const RELATIONS_FOLLOWED_MAX: usize = 5_000;
-/// Relations of one kind to one event among which the senders of a filter are looked for (ours; the oldest).
-pub const RELATIONS_LOOKED_AT_MAX: usize = 1_000;
+/// Relations of one kind to one event that are looked at at once for those whom a filter names (ours; for all kinds together
+/// less than [`RELATIONS_FOLLOWED_MAX`]).
+pub const RELATIONS_PAGE: usize = 50;
 /// Users whom a filter may name as those who relate to events (ours).
 pub const RELATED_SENDERS_MAX: usize = 100;
 /// Relating events that are looked at to tell whether a user takes part in a thread, or named as

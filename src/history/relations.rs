@@ -1,6 +1,6 @@
 //! Which events relate to an event.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use ruma::{EventId, OwnedEventId, OwnedUserId};
 
@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     limits::{
-        RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_BUNDLED_MAX, RELATIONS_FOLLOWED_MAX,
-        RELATIONS_LOOKED_AT_MAX,
+        RELATION_DEPTH_MAX, RELATION_KINDS_MAX, RELATIONS_BUNDLED_MAX, RELATIONS_FOLLOWED_MAX, RELATIONS_PAGE,
     },
     log::Direction,
     store::{Scan, StoreError},
@@ -79,8 +78,8 @@ impl History {
         Ok(found)
     }
 
-    /// The events that relate to `parent` in one of the ways `kinds`, or in any if `*` is among them, oldest first; no more
-    /// than `limit`.
+    /// The events that relate to `parent` in one of the ways `kinds`, each of which is there once, or in any if `*` is among
+    /// them: the oldest `limit`, oldest first.
     ///
     /// # Errors
     /// When the store fails.
@@ -90,12 +89,22 @@ impl History {
         kinds: &[String],
         limit: usize,
     ) -> Result<Vec<OwnedEventId>, StoreError> {
-        let rows = self.0.log.db().range(&RELATIONS, &(parent.to_owned(),), RELATIONS_FOLLOWED_MAX).await?;
-        let is_meant = |kind: &String| kinds.iter().any(|wanted| wanted == "*" || wanted == kind);
-        let meant = rows.into_iter().filter(|((_, kind, _), _)| is_meant(kind));
-        let mut meant: Vec<_> = meant.map(|((.., place), row)| (place, row.event_id)).collect();
-        meant.sort();
-        Ok(meant.into_iter().map(|(_, id)| id).take(limit).collect())
+        let all;
+        let kinds = match kinds.iter().any(|kind| kind == "*") {
+            true => {
+                all = self.relation_kinds(parent).await?;
+                &all[..]
+            }
+            false => kinds,
+        };
+        let mut oldest = Vec::new();
+        for kind in kinds {
+            let rows = self.0.log.db().range(&RELATIONS, &(parent.to_owned(), kind.clone()), limit).await?;
+            oldest.extend(rows.into_iter().map(|((.., place), row)| (place, row.event_id)));
+            oldest.sort();
+            oldest.truncate(limit);
+        }
+        Ok(oldest.into_iter().map(|(_, id)| id).collect())
     }
 
     /// The events that relate to `root`, to those, and so on. Only those that are related to by the
@@ -130,7 +139,8 @@ impl History {
 }
 
 impl Viewer {
-    /// Whether an event that the viewer sees relates to `parent` as `wanted`.
+    /// Whether an event that the viewer sees relates to `parent` as `wanted`, as far as that is looked at: some of each kind in
+    /// turn, so that many of one hide none of another.
     ///
     /// # Errors
     /// When the store fails.
@@ -144,22 +154,33 @@ impl Viewer {
                 &found
             }
         };
-        for kind in kinds.iter().take(RELATION_KINDS_MAX) {
-            let of_kind = (parent.to_owned(), kind.clone());
-            let rows = self.history.log().db().range(&RELATIONS, &of_kind, RELATIONS_LOOKED_AT_MAX).await?;
-            let is_meant = |sender: &OwnedUserId| {
-                senders.as_ref().is_none_or(|senders| senders.contains(sender))
-                    && !self.ignored.contains(sender)
-            };
-            let meant = rows.into_iter().filter(|(_, row)| is_meant(&row.sender));
-            let meant: Vec<_> = meant.map(|(_, row)| row.event_id).take(RELATIONS_BUNDLED_MAX).collect();
-            for id in meant {
-                if let Some(event) = self.history.event(&id).await?
+        let all_of = |kind: &String| RELATIONS.prefix(&(parent.to_owned(), kind.clone()));
+        let kinds = kinds.iter().take(RELATION_KINDS_MAX).map(all_of);
+        let mut left: VecDeque<_> = kinds.map(|all| (all.clone(), all.after_prefix(), 0)).collect();
+        let mut looked_at = 0;
+        while looked_at < RELATIONS_FOLLOWED_MAX
+            && let Some((from, to, mut meant)) = left.pop_front()
+        {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: RELATIONS_PAGE };
+            let rows = self.history.log().db().scan(&RELATIONS, scan).await?;
+            looked_at += rows.len();
+            let last = rows.last().filter(|_| rows.len() == RELATIONS_PAGE);
+            let next = last.map(|(key, _)| RELATIONS.key(key).successor());
+            for (_, row) in rows {
+                let is_named = senders.as_ref().is_none_or(|senders| senders.contains(&row.sender));
+                if !is_named || self.ignored.contains(&row.sender) {
+                    continue;
+                }
+                meant += 1;
+                if let Some(event) = self.history.event(&row.event_id).await?
                     && !self.is_kept_from(&event)
                     && self.sees(&event).await?
                 {
                     return Ok(true);
                 }
+            }
+            if let Some(next) = next.filter(|_| meant < RELATIONS_BUNDLED_MAX) {
+                left.push_back((next, to, meant));
             }
         }
         Ok(false)

@@ -4,8 +4,14 @@ use serde_json::{Value, json};
 
 use crate::{
     account::Registration,
+    history::{
+        Boundary,
+        tables::{RELATIONS, RelationRow},
+    },
     http::client::testing::Server,
     limits::{RELATED_SENDERS_MAX, RELATION_KINDS_MAX},
+    log::Commit,
+    types::Position,
 };
 
 struct Scene {
@@ -108,6 +114,28 @@ async fn events_are_wanted_for_what_relates_to_them() {
     scene.server.met(&scene.alice, put, ignored).await;
     assert!(scene.messages(&by_bob, 50).await.0.is_empty());
     assert_eq!(scene.messages(&cases[0].0, 50).await.0, ["two"]);
+}
+
+#[tokio::test]
+async fn a_relation_is_found_behind_many_of_others() {
+    let scene = Scene::new().await;
+    let root = scene.say(&scene.alice, ("one", None)).await;
+    scene.say(&scene.alice, ("two", Some(("m.reference", &root)))).await;
+    let row = RelationRow {
+        event_id: ruma::owned_event_id!("$other"),
+        event_type: String::from("m.room.message"),
+        sender: ruma::owned_user_id!("@carol:localhost"),
+        key: None,
+    };
+    let parent = ruma::OwnedEventId::try_from(root).unwrap();
+    let mut commit = Commit::new();
+    for number in 0..1_500 {
+        let place = Boundary { position: Position(1), number };
+        commit.put(&RELATIONS, &(parent.clone(), String::from("m.reference"), place), &row);
+    }
+    scene.server.app().log.commit(commit).await.unwrap();
+    let by_alice = json!({ "related_by_senders": ["@alice:localhost"] });
+    assert_eq!(scene.messages(&by_alice, 50).await.0, ["one"]);
 }
 
 #[tokio::test]

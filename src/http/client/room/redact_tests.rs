@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use ruma::OwnedEventId;
 use serde_json::{Value, json};
 
 use crate::{
     account::Registration,
     config::Config,
+    history::{
+        Boundary,
+        tables::{RELATIONS, RelationRow},
+    },
     http::{client::testing::Server, tests::services_at},
-    types::ManualClock,
+    log::Commit,
+    types::{ManualClock, Position},
 };
 
 const NAMES: [&str; 6] = ["root", "edit", "thread", "reference", "answer", "last"];
@@ -130,6 +136,29 @@ async fn what_relates_to_an_event_goes_with_it_if_that_is_asked_for() {
     scene.redact(bob, &root, ("t", json!(["m.thread"]))).await;
     scene.check_left(&named, &["thread"]).await;
     assert_eq!(scene.redact(alice, &root, ("u", json!("m.thread"))).await, "400 M_BAD_JSON");
+}
+
+#[tokio::test]
+async fn what_relates_to_an_event_is_found_behind_many_of_another_kind() {
+    let scene = Scene::new().await;
+    let Scene { server, alice, bob, .. } = &scene;
+    let root = scene.say(alice, "root", None).await;
+    let thread = scene.say(bob, "thread", Some(("m.thread", &root))).await;
+    let parent = OwnedEventId::try_from(root.as_str()).unwrap();
+    let row = RelationRow {
+        event_id: ruma::owned_event_id!("$reaction"),
+        event_type: String::from("m.reaction"),
+        sender: ruma::owned_user_id!("@bob:localhost"),
+        key: None,
+    };
+    let mut commit = Commit::new();
+    for number in 0..5_000 {
+        let place = Boundary { position: Position(1), number };
+        commit.put(&RELATIONS, &(parent.clone(), String::from("m.annotation"), place), &row);
+    }
+    server.app().log.commit(commit).await.unwrap();
+    scene.redact(alice, &root, ("t", json!(["m.thread"]))).await;
+    scene.check_left(&[("root", root), ("thread", thread)], &[]).await;
 }
 
 /// MSC4293.
