@@ -6,7 +6,7 @@ use ruma::{OwnedServerName, ServerName};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Bodies, Budget,
+    Bodies, Budget, Errands,
     auth::Authenticate,
     digest::ByPost,
     metrics::Metrics,
@@ -145,6 +145,8 @@ pub struct Services {
     pub bodies: Bodies,
     /// How much is being worked on for each other server.
     pub slots: Slots,
+    /// What is done for users after they have been answered.
+    pub errands: Errands,
     /// What is counted.
     pub metrics: Metrics,
     /// Every task of the server belongs to it.
@@ -227,6 +229,7 @@ impl Services {
             budget: Budget::of(&config),
             bodies: Bodies::new(),
             slots: Slots::new(config.federation.requests_per_server),
+            errands: Errands::default(),
             metrics: Metrics::new(),
             stopping,
             config,

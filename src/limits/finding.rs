@@ -25,6 +25,12 @@ pub const RELATED_BATCH_EVENTS: usize = 100;
 pub const RELATED_BATCHES_MAX: usize = 10;
 /// Events that are redacted because they relate to one that is (ours; each is an event of its own).
 pub const RELATED_REDACTIONS_MAX: usize = 1_000;
+/// What is done for a user after the answer, and waits for that: so much at a time (ours; one such request makes 1,000 events).
+pub const ERRANDS_PER_USER_MAX: usize = 20;
+/// Users for whom there is something of that kind (ours).
+pub const ERRAND_USERS_MAX: usize = 1_000;
+/// When a user may try again who has too much of it (ours).
+pub const ERRANDS_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Events that one kick or ban takes back (ours; one commit).
 pub const SWEEP_EVENTS_MAX: usize = 1_000;
 /// Events of the room that are looked at for them (ours).

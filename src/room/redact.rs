@@ -35,6 +35,21 @@ impl Rooms {
         self.redact_with(user, room, target, message).await
     }
 
+    /// Whether that transaction of a user's has redacted `target`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn has_redacted(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        target: &EventId,
+        txn: &Txn,
+    ) -> Result<bool, RoomError> {
+        let once = self.once(user, Some(txn), &kind_of(room, target));
+        Ok(self.answered(once.as_ref()).await?.is_some())
+    }
+
     /// Who of this server may redact what `sender` said in a room: `preferred` if they may, else `sender`, else the most
     /// powerful of its users there.
     ///
@@ -73,7 +88,7 @@ impl Rooms {
         target: &EventId,
         message: Message,
     ) -> Result<OwnedEventId, RoomError> {
-        let once = self.once(user, message.txn.as_ref(), &format!("redact/{room}/{target}"));
+        let once = self.once(user, message.txn.as_ref(), &kind_of(room, target));
         if let Some(answer) = self.answered(once.as_ref()).await? {
             return Ok(answer);
         }
@@ -113,6 +128,11 @@ impl Rooms {
         }
         turn.finish(once).await
     }
+}
+
+/// What the transaction of a redaction is for.
+fn kind_of(room: &RoomId, target: &EventId) -> String {
+    format!("redact/{room}/{target}")
 }
 
 impl Turn {
