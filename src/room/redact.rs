@@ -145,6 +145,10 @@ impl Turn {
         if *target.pdu.event_type() == TimelineEventType::RoomCreate {
             return Err(RoomError::forbidden("The create event cannot be redacted"));
         }
+        // An access list without entries denies every server.
+        if *target.pdu.event_type() == TimelineEventType::RoomServerAcl {
+            return Err(RoomError::forbidden("The access list of servers cannot be redacted"));
+        }
         match target.pdu.sender() == user || self.power().await?.may_redact_others(user) {
             true => Ok(()),
             false => Err(RoomError::forbidden("You may not redact what others have sent")),

@@ -83,8 +83,15 @@ impl Turn {
         }
         let history = &self.rooms.0.history;
         let is_theirs = |event: &StoredEvent| {
-            event.pdu.sender() == user
-                && *event.pdu.event_type() != TimelineEventType::RoomCreate
+            // Other state holds for the room, whoever has set it: an access list without entries denies every server.
+            let is_said = match event.pdu.state_key() {
+                None => true,
+                Some(key) => {
+                    key == user.as_str() && *event.pdu.event_type() == TimelineEventType::RoomMember
+                }
+            };
+            is_said
+                && event.pdu.sender() == user
                 && event.notes.redacted_by.is_none()
                 && !event.is_expired()
         };

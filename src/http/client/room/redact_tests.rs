@@ -164,6 +164,27 @@ async fn what_relates_to_an_event_is_found_behind_many_of_another_kind() {
     scene.check_left(&[("root", root), ("thread", thread)], &[]).await;
 }
 
+#[tokio::test]
+async fn state_in_force_stays_when_its_sender_is_banned() {
+    let scene = Scene::of(Config { redact_on_ban: true, ..Config::default() }).await;
+    let Scene { server, alice, bob, room } = &scene;
+    let levels = json!({ "users": { "@alice:localhost": 100, "@bob:localhost": 50 } });
+    server.met(alice, &format!("PUT /rooms/{room}/state/m.room.power_levels"), levels).await;
+    let topic = format!("/rooms/{room}/state/m.room.topic");
+    let set = server.met(bob, &format!("PUT {topic}"), json!({ "topic": "Plums" })).await;
+    assert!(set["event_id"].is_string(), "{set}");
+    let last = scene.say(bob, "last", None).await;
+    let body = json!({ "user_id": "@bob:localhost", "org.matrix.msc4293.redact_events": true });
+    server.check(alice, &format!("POST /rooms/{room}/ban"), (body, json!({}))).await;
+    assert!(scene.left(&[("last", last)]).await.is_empty());
+    assert_eq!(server.met(alice, &format!("GET {topic}"), Value::Null).await["topic"], "Plums");
+    // Without its entries it denies every server.
+    let acl = json!({ "allow": ["*"], "deny": [] });
+    let acl = server.met(alice, &format!("PUT /rooms/{room}/state/m.room.server_acl"), acl).await;
+    let acl = acl["event_id"].as_str().unwrap();
+    assert_eq!(scene.redact(alice, acl, ("t", json!([]))).await, "403 M_FORBIDDEN");
+}
+
 /// MSC4293.
 #[tokio::test]
 async fn a_ban_takes_back_what_was_said_in_the_stay_that_it_ends() {
