@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/4293>
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use ruma::{OwnedEventId, OwnedUserId, RoomId, UserId, events::TimelineEventType};
 use serde_json::{Map, Value};
@@ -10,9 +10,13 @@ use serde_json::{Map, Value};
 use super::{RoomError, Rooms, membership::member_content, turn::Turn};
 use crate::{
     dag::{Pdu, StateId},
-    history::{StoredEvent, tables::FORGOTTEN_TEXTS},
+    history::{
+        StoredEvent,
+        tables::{BACKFILLED, FORGOTTEN_TEXTS},
+    },
     limits::{RETENTION_PAGE_EVENTS, SWEEP_EVENTS_MAX, SWEEP_LOOKED_AT_MAX},
     log::Direction,
+    store::Scan,
     types::{Fact, Membership, Position},
 };
 
@@ -76,54 +80,89 @@ impl Turn {
         Ok(may.then_some(user))
     }
 
-    /// What a user has sent since they came into the room last, the newest first.
+    /// What a user has sent since they came into the room last, the newest first; then what was filled in of that.
     async fn of_this_stay(&self, user: &UserId, by: &OwnedEventId) -> Result<Vec<StoredEvent>, RoomError> {
         if let Some(guard) = &self.guard {
             guard.rest().await;
         }
-        let history = &self.rooms.0.history;
-        let is_theirs = |event: &StoredEvent| {
-            // Other state holds for the room, whoever has set it: an access list without entries denies every server.
-            let is_said = match event.pdu.state_key() {
-                None => true,
-                Some(key) => {
-                    key == user.as_str() && *event.pdu.event_type() == TimelineEventType::RoomMember
-                }
-            };
-            is_said
-                && event.pdu.sender() == user
-                && event.notes.redacted_by.is_none()
-                && !event.is_expired()
-        };
-        let new = self.written.iter().map(|written| &written.event).filter(|event| is_theirs(event));
-        let mut found: Vec<StoredEvent> = new.cloned().collect();
-        let (mut to, mut looked_at) = (history.log().head(), 0);
-        while looked_at < SWEEP_LOOKED_AT_MAX {
+        let log = self.rooms.0.history.log();
+        let new = self.written.iter().map(|written| &written.event);
+        let found = new.filter(|event| is_theirs(event, user)).cloned().collect();
+        let mut stay = Stay { user, by, found, left: SWEEP_LOOKED_AT_MAX, begins_at: None };
+        let mut to = log.head();
+        while !stay.is_over() {
             let range = (Position::ZERO, to);
-            let facts = history
-                .log()
-                .timeline(&self.room_id, range, Direction::Backward, RETENTION_PAGE_EVENTS)
-                .await?;
+            let facts =
+                log.timeline(&self.room_id, range, Direction::Backward, RETENTION_PAGE_EVENTS).await?;
             let Some((last, _)) = facts.last() else { break };
             to = Position(last.0.saturating_sub(1));
-            looked_at += facts.len();
+            stay.left = stay.left.saturating_sub(facts.len());
             let id = |(_, fact)| match fact {
                 Fact::Event { event_id } => Some(event_id),
                 _ => None,
             };
             let ids: Vec<OwnedEventId> = facts.into_iter().filter_map(id).collect();
-            for event in history.events(&ids).await?.into_iter().flatten() {
-                let is_membership =
-                    event.pdu.state_key() == Some(user.as_str()) && event.pdu.event_id() != by;
-                let was_out = matches!(event.pdu.membership(), Some(Membership::Leave | Membership::Ban));
-                if (is_membership && was_out) || found.len() >= SWEEP_EVENTS_MAX {
-                    return Ok(found);
-                }
-                if is_theirs(&event) {
-                    found.push((*event).clone());
-                }
+            stay.add(self.rooms.0.history.events(&ids).await?);
+        }
+        // What was filled in before the stay began is of an earlier one.
+        let from =
+            BACKFILLED.prefix(&(self.room_id.clone(), stay.begins_at.take().unwrap_or(Position::ZERO)));
+        let mut to = BACKFILLED.prefix(&(self.room_id.clone(),)).after_prefix();
+        while !stay.is_over() {
+            let scan = Scan { from: from.clone(), to, reverse: true, limit: RETENTION_PAGE_EVENTS };
+            let page = log.db().scan(&BACKFILLED, scan).await?;
+            let Some((last, _)) = page.last() else { break };
+            to = BACKFILLED.key(last);
+            stay.left = stay.left.saturating_sub(page.len());
+            let ids: Vec<OwnedEventId> = page.into_iter().map(|(_, id)| id).collect();
+            stay.add(self.rooms.0.history.events(&ids).await?);
+        }
+        Ok(stay.found)
+    }
+}
+
+/// What has been found of somebody's stay in a room.
+struct Stay<'a> {
+    user: &'a UserId,
+    /// What ends the stay.
+    by: &'a OwnedEventId,
+    found: Vec<StoredEvent>,
+    /// How many events are looked at yet.
+    left: usize,
+    /// Where the user was outside last before.
+    begins_at: Option<Position>,
+}
+
+impl Stay<'_> {
+    fn is_over(&self) -> bool {
+        self.begins_at.is_some() || self.left == 0 || self.found.len() >= SWEEP_EVENTS_MAX
+    }
+
+    /// Adds those of a page that are of the stay, the newest first.
+    fn add(&mut self, page: Vec<Option<Arc<StoredEvent>>>) {
+        for event in page.into_iter().flatten() {
+            let is_membership =
+                event.pdu.state_key() == Some(self.user.as_str()) && event.pdu.event_id() != self.by;
+            let was_out = matches!(event.pdu.membership(), Some(Membership::Leave | Membership::Ban));
+            if is_membership && was_out {
+                self.begins_at = Some(event.position);
+            }
+            if self.is_over() {
+                return;
+            }
+            if is_theirs(&event, self.user) {
+                self.found.push((*event).clone());
             }
         }
-        Ok(found)
     }
+}
+
+/// Whether an event is what the user has said, or their own membership: other state holds for the room, whoever has set it.
+/// An access list without entries denies every server.
+fn is_theirs(event: &StoredEvent, user: &UserId) -> bool {
+    let is_said = match event.pdu.state_key() {
+        None => true,
+        Some(key) => key == user.as_str() && *event.pdu.event_type() == TimelineEventType::RoomMember,
+    };
+    is_said && event.pdu.sender() == user && event.notes.redacted_by.is_none() && !event.is_expired()
 }
