@@ -258,3 +258,35 @@ async fn a_ban_of_another_server_takes_back_what_its_user_has_said() {
         assert!(event.notes.redacted_by.is_none() && event.pdu.text().contains("\"body\""), "{}", node.name);
     }
 }
+
+/// As far as it was filled in, too.
+#[tokio::test]
+async fn a_ban_takes_back_what_was_said_before_the_server_came() {
+    let wire = Wire::new(&["a", "b", "c"]).await;
+    let (a, b, c) = (wire.node("a"), wire.node("b"), wire.node("c"));
+    let room = a.create("alice@a", "11").await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let earlier = b.say("bob@b", &room, "of an earlier stay").await.unwrap();
+    wire.drive().await;
+    let bob = user("bob@b");
+    b.rooms().leave(&bob, &room, None).await.unwrap();
+    wire.drive().await;
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let his = b.say("bob@b", &room, "his").await.unwrap();
+    wire.drive().await;
+    c.join_through(&a, &room, "carol@c").await.unwrap();
+    wire.drive().await;
+    let anchor = c.history().gaps(&room).await.unwrap()[0].1.clone();
+    assert!(c.rooms().backfill(&room, anchor).await.unwrap());
+    for id in [&earlier, &his] {
+        assert_eq!(c.status(id).await, Some(Status::Backfilled));
+    }
+    c.rooms().heed_sweeps(true);
+    a.rooms().sweep(&user("alice@a"), &room, (&bob, Membership::Ban), None).await.unwrap();
+    wire.drive().await;
+    let redacted = async |id| c.history().event(id).await.unwrap().unwrap().notes.redacted_by.is_some();
+    assert!(redacted(&his).await);
+    assert!(!redacted(&earlier).await);
+}
