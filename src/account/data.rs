@@ -221,9 +221,8 @@ impl Accounts {
                 None if is_sure => commit.expect_absent(&ACCOUNT_DATA, &key),
                 _ => {}
             }
-            let length = |content: &Box<RawValue>| content.get().len();
-            let before = before.as_ref().filter(|_| is_sure).map(length);
-            let after = content.as_ref().map(length);
+            let before = before.as_ref().filter(|_| is_sure).map(|content| content.get().len());
+            let after = content.as_ref().map(|content| content.get().len());
             let counted = self.check_growth(user, Growth { room, event_type, before, after }).await?;
             match content.clone() {
                 None => drop_data(&mut commit, user, (room, event_type)),

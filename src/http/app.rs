@@ -172,30 +172,29 @@ impl Services {
         let oauth = open_oauth(&config, (&log, &ports, &net), (&accounts, &devices))?;
         let media = open_media(&config, (&log, &ports, &peers, &tasks))?;
         let stopping = CancellationToken::new();
-        devices.keep_lists((peers.clone(), history.clone()), (&tasks, stopping.clone()));
-        let on = (&tasks, stopping.clone());
-        let ephemeral = Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), config.presence, on);
+        let on = || (&tasks, stopping.clone());
+        devices.keep_lists((peers.clone(), history.clone()), on());
+        let ephemeral =
+            Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), config.presence, on());
         let watched = (history.clone(), peers.clone());
-        let rooms = start_rooms(watched, &accounts, &ports, (&tasks, stopping.clone()));
+        let rooms = start_rooms(watched, &accounts, &ports, on());
         rooms.heed_sweeps(config.redact_on_ban);
-        let delayed = Delayed::start(rooms.clone(), accounts.clone(), (&tasks, stopping.clone())).await?;
+        let delayed = Delayed::start(rooms.clone(), accounts.clone(), on()).await?;
         let watched = (history.clone(), devices.clone());
-        let couriers = start_couriers(watched, peers.clone(), &ports, (&tasks, stopping.clone()));
+        let couriers = start_couriers(watched, peers.clone(), &ports, on());
         let push = Push::new(history.clone(), accounts.clone());
         let watched = (history.clone(), push.clone());
         let post = open_post(&config.email)?;
         let letters = letters(&config, post.as_ref(), &registration_secret);
         let means = (net.clone(), letters, Duration::from_secs(config.push.email_delay_seconds));
-        let pushers = start_pushers(watched, means, &ports, (&tasks, stopping.clone()));
+        let pushers = start_pushers(watched, means, &ports, on());
         let watched = (history.clone(), accounts.clone(), devices.clone());
         let (appservice_client, appservice_couriers) =
-            start_appservices((&appservices, net, &name), watched, &ports, (&tasks, stopping.clone()))
-                .await?;
+            start_appservices((&appservices, net, &name), watched, &ports, on()).await?;
         let found_in = (&history, &accounts, &ports);
-        let (people, messages) = start_search(&config, found_in, (&tasks, stopping.clone()));
+        let (people, messages) = start_search(&config, found_in, on());
         let (notices, reports) = open_desks(&config, found_in, &rooms);
-        let purge =
-            start_purge(&config, found_in, (&devices, &media, &rooms, &delayed), (&tasks, stopping.clone()));
+        let purge = start_purge(&config, found_in, (&devices, &media, &rooms, &delayed), on());
         let users = (&history, &accounts, &devices);
         let sync =
             Sync::new(history.clone(), accounts.clone(), devices.clone(), push.clone(), ephemeral.clone());

@@ -278,7 +278,7 @@ async fn a_ban_takes_back_what_was_said_before_the_server_came() {
     wire.drive().await;
     c.join_through(&a, &room, "carol@c").await.unwrap();
     wire.drive().await;
-    let anchor = c.history().gaps(&room).await.unwrap()[0].1.clone();
+    let anchor = c.history().gaps(&room).await.unwrap()[0].1;
     assert!(c.rooms().backfill(&room, anchor).await.unwrap());
     for id in [&earlier, &his] {
         assert_eq!(c.status(id).await, Some(Status::Backfilled));
