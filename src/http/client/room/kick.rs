@@ -4,7 +4,7 @@
 
 use ruma::api::client::membership::kick_user::v3::{Request, Response};
 
-use super::sweeps;
+use super::put_out;
 use crate::{
     account::Caller,
     http::{App, Body, Failure},
@@ -18,12 +18,7 @@ pub(super) async fn handle(
     body: Body,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (sender, room, user) = (&caller.user_id, &request.room_id, &request.user_id);
-    let reason = request.reason.as_deref();
-    match sweeps(&app, &body)? {
-        true => app.rooms.sweep(sender, room, (user, Membership::Leave), reason).await?,
-        false => app.rooms.kick(sender, room, user, reason).await?,
-    }
-    app.ephemeral.note_removal(&request.room_id, &request.user_id).await;
+    let whom = (&*request.room_id, &*request.user_id);
+    put_out(&app, (&caller, &body), (whom, Membership::Leave), request.reason.as_deref()).await?;
     Ok(Response::new())
 }

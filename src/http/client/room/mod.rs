@@ -26,16 +26,24 @@ mod upgrade;
 
 use axum::response::Response;
 use http::Method;
-use ruma::api::{
-    IncomingRequest,
-    client::{
-        alias, directory, knock as knocking, membership, message, redact as redaction, room, state as states,
+use ruma::{
+    RoomId, UserId,
+    api::{
+        IncomingRequest,
+        client::{
+            alias, directory, knock as knocking, membership, message, redact as redaction, room,
+            state as states,
+        },
+        path_builder::PathBuilder,
     },
-    path_builder::PathBuilder,
 };
 use serde_json::{Map, Value};
 
-use crate::http::{Access, App, Body, Call, Failure, Routes};
+use crate::{
+    account::Caller,
+    http::{Access, App, Body, Call, Failure, Routes},
+    types::Membership,
+};
 
 /// What clients are told where kicks and bans may take back what their user has said.
 pub(in crate::http) const SWEEPS: &str = "org.matrix.msc4293";
@@ -57,13 +65,26 @@ fn said(body: &Body) -> Result<Map<String, Value>, Failure> {
     Ok(fields)
 }
 
-/// Whether a kick or a ban is to take back what its user has said, where that is heeded.
+/// Kicks or bans a user, and takes back what they have said if that is wanted, and heeded.
 ///
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4293>
-fn sweeps(app: &App, body: &Body) -> Result<bool, Failure> {
-    let fields: Map<String, Value> = body.json()?;
-    let wants = fields.get("org.matrix.msc4293.redact_events") == Some(&Value::Bool(true));
-    Ok(wants && app.config.redact_on_ban)
+async fn put_out(
+    app: &App,
+    (caller, body): (&Caller, &Body),
+    ((room, user), to): ((&RoomId, &UserId), Membership),
+    reason: Option<&str>,
+) -> Result<(), Failure> {
+    let (fields, sender): (Map<String, Value>, _) = (body.json()?, &caller.user_id);
+    let sweeps = fields.get("org.matrix.msc4293.redact_events") == Some(&Value::Bool(true));
+    match to {
+        to if sweeps && app.config.redact_on_ban => {
+            app.rooms.sweep(sender, room, (user, to), reason).await?;
+        }
+        Membership::Ban => app.rooms.ban(sender, room, user, reason).await?,
+        _ => app.rooms.kick(sender, room, user, reason).await?,
+    }
+    app.ephemeral.note_removal(room, user).await;
+    Ok(())
 }
 
 /// Binds `handler` to every path of `R`.
