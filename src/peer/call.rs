@@ -124,10 +124,17 @@ impl Peers {
     }
 
     fn admit(&self, server: &ServerName) -> Result<(), PeerError> {
-        match (self.0.settings.off, self.denies(server)) {
-            (true, _) => Err(PeerError::Forbidden(String::from("federation is switched off"))),
-            (_, true) => Err(PeerError::Forbidden(String::from("`federation.denied_servers` names it"))),
-            _ => Ok(()),
+        self.admit_any()?;
+        match self.denies(server) {
+            true => Err(PeerError::Forbidden(String::from("`federation.denied_servers` names it"))),
+            false => Ok(()),
+        }
+    }
+
+    fn admit_any(&self) -> Result<(), PeerError> {
+        match self.0.settings.off {
+            true => Err(PeerError::Forbidden(String::from("federation is switched off"))),
+            false => Ok(()),
         }
     }
 
@@ -155,9 +162,7 @@ impl Peers {
         server: &ServerName,
         bounds: Bounds,
     ) -> Result<get_keys::Response, PeerError> {
-        if self.0.settings.off {
-            self.admit(server)?;
-        }
+        self.admit_any()?;
         self.ask(server, get_keys::Request::new(), bounds).await
     }
 
