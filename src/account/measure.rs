@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use ruma::{RoomId, UserId};
+use ruma::{OwnedUserId, RoomId, UserId};
 
 use super::{
     AccountError, Accounts,
@@ -32,6 +32,19 @@ pub(super) struct Growth<'a> {
     pub(super) event_type: &'a str,
     pub(super) before: Option<usize>,
     pub(super) after: Option<usize>,
+}
+
+impl Growth<'_> {
+    fn place(&self, user: &UserId) -> (OwnedUserId, String) {
+        (user.to_owned(), room_field(self.room))
+    }
+
+    /// The bytes before and after, with the key.
+    fn bytes(&self, (user, room): (OwnedUserId, String)) -> (usize, usize) {
+        let key = ACCOUNT_DATA.key(&(user, room, self.event_type.to_owned()));
+        let size = |bytes: Option<usize>| bytes.map_or(0, |bytes| key.0.len() + bytes);
+        (size(self.before), size(self.after))
+    }
 }
 
 /// What a change is to the tallies. What it adds is in them already; what it takes, not until it is done. Who forgets to say
@@ -84,10 +97,8 @@ impl Accounts {
         user: &UserId,
         growth: Growth<'_>,
     ) -> Result<Counted, AccountError> {
-        let place = (user.to_owned(), room_field(growth.room));
-        let key = ACCOUNT_DATA.key(&(place.0.clone(), place.1.clone(), growth.event_type.to_owned()));
-        let size = |bytes: Option<usize>| bytes.map_or(0, |bytes| key.0.len() + bytes);
-        let (before, after) = (size(growth.before), size(growth.after));
+        let place = growth.place(user);
+        let (before, after) = growth.bytes(place.clone());
         let mut counted = Counted::default();
         if after <= before {
             let kept = self.data_bytes.get(user);
@@ -120,11 +131,10 @@ impl Accounts {
 
     /// Account data will be written although there may be no room for it.
     pub(super) fn note_more(&self, user: &UserId, growth: &Growth<'_>) {
-        let place = (user.to_owned(), room_field(growth.room));
-        let key = ACCOUNT_DATA.key(&(place.0.clone(), place.1.clone(), growth.event_type.to_owned()));
-        let size = |bytes: Option<usize>| bytes.map_or(0, |bytes| key.0.len() + bytes);
+        let place = growth.place(user);
         if let Some(kept) = self.data_bytes.get(user) {
-            kept.add(size(growth.after).saturating_sub(size(growth.before)));
+            let (before, after) = growth.bytes(place.clone());
+            kept.add(after.saturating_sub(before));
         }
         if let Some(types) = self.data_types.get(&place).filter(|_| growth.before.is_none()) {
             types.add(1);
