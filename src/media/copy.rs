@@ -61,8 +61,8 @@ pub struct Copied {
 /// that the rows of the store need not change.
 ///
 /// # Errors
-/// When a place cannot be reached, both are the same, or one lies within the other: then nothing was removed, and the next call goes on. What is
-/// wrong with a single file is told in [`Copied::failed`].
+/// When a place cannot be reached, both are the same, or one lies within the other: then nothing was removed, and the
+/// next call goes on. What is wrong with a single file is told in [`Copied::failed`].
 pub async fn copy(
     (from, to): (&Place, &Place),
     among: Among<'_>,
