@@ -44,12 +44,7 @@ impl Script {
             Self::Mautrix => (home().join("mautrix/bin/python"), Some(scripts.join("bridge/run.py"))),
             Self::RustSdk => (home().join("rust/bin/element-x"), None),
         };
-        if !program.is_file() {
-            return Err(
-                format!("{} is missing: run spec-tests/clients/setup first", program.display()).into()
-            );
-        }
-        let mut command = Command::new(program);
+        let mut command = installed(&program)?;
         command.args(script);
         Ok(command)
     }
@@ -61,6 +56,16 @@ pub fn home() -> PathBuf {
         Some(named) => named.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients"),
     }
+}
+
+/// A program that `clients/setup` installs; it ends with the test.
+pub fn installed(program: &Path) -> Outcome<Command> {
+    if !program.is_file() {
+        return Err(format!("{} is missing: run spec-tests/clients/setup first", program.display()).into());
+    }
+    let mut command = Command::new(program);
+    command.kill_on_drop(true);
+    Ok(command)
 }
 
 /// Runs all scenarios of a script, or those of the environment variable `SCENARIOS`; an error lists what failed.
@@ -90,8 +95,7 @@ async fn play(mut command: Command, names: &str, server: &mut Server) -> Outcome
         .env("HS_URL", server.url())
         .env("DRIVER", "stdio")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
+        .stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let mut input = child.stdin.take().ok_or("the script has no input")?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("the script has no output")?).lines();

@@ -6,12 +6,12 @@ use std::{fs, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
 use reqwest::Client as Http;
 use tempfile::TempDir;
-use tokio::{
-    process::{Child, Command},
-    time::sleep,
-};
+use tokio::{process::Child, time::sleep};
 
-use crate::{Outcome, clients::home};
+use crate::{
+    Outcome,
+    clients::{home, installed},
+};
 
 /// How often the object store is looked at before the test gives up.
 const POLLS: u32 = 1_200;
@@ -64,14 +64,12 @@ impl ObjectStore {
                 (home().join("azurite/node_modules/.bin/azurite-blob"), arguments.map(String::from).into())
             }
         };
-        let child = Command::new(&program)
+        let child = installed(&program)?
             .args(arguments)
             .current_dir(folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: {error}: run spec-tests/clients/setup first", program.display()))?;
+            .spawn()?;
         let url = format!("http://127.0.0.1:{port}");
         let store = Self { speech, url, http: Http::builder().no_proxy().build()?, folder, _child: child };
         for _ in 0..POLLS {

@@ -7,12 +7,12 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 use spec_tests::{
     Outcome,
-    clients::home,
+    clients::{home, installed},
     matrix::{Client, PASSWORD},
     server::{Kind, Server},
 };
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// How often the mail server is looked at before the test gives up.
 const POLLS: u32 = 400;
@@ -29,15 +29,12 @@ struct Scene {
 }
 
 async fn mail_server(port: u16, log: &Path) -> Outcome<Child> {
-    let program = home().join("smtp/bin/python");
-    let child = Command::new(&program)
+    let child = installed(&home().join("smtp/bin/python"))?
         .args(["-u", "-m", "aiosmtpd", "--nosetuid", "--listen", &format!("127.0.0.1:{port}")])
         .args(["--class", "aiosmtpd.handlers.Debugging", "stdout"])
         .stdout(fs::File::create(log)?)
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("{}: {error}: run spec-tests/clients/setup first", program.display()))?;
+        .spawn()?;
     for _ in 0..POLLS {
         if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
             return Ok(child);

@@ -6,11 +6,11 @@ use reqwest::{Method, header, redirect::Policy};
 use serde_json::{Value, json};
 use spec_tests::{
     Outcome,
-    clients::home,
+    clients::{home, installed},
     matrix::Client,
     server::{Kind, Server},
 };
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 /// How long the provider may take to start.
 const START_POLLS: u32 = 300;
@@ -26,16 +26,13 @@ struct Provider {
 impl Provider {
     async fn start() -> Outcome<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let program = home().join("oidc/bin/oidc-provider-mock");
-        let child = Command::new(&program)
+        let child = installed(&home().join("oidc/bin/oidc-provider-mock"))?
             .args(["--port", &port.to_string(), "--require-nonce", "true"])
             .args(["--user-claims", &json!({ "sub": "4711", "preferred_username": "Carol" }).to_string()])
             .env("AUTHLIB_INSECURE_TRANSPORT", "1")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: {error}: run spec-tests/clients/setup first", program.display()))?;
+            .spawn()?;
         let url = format!("http://127.0.0.1:{port}");
         let http = reqwest::Client::builder().no_proxy().build()?;
         for _ in 0..START_POLLS {
