@@ -59,8 +59,8 @@ pub const SEARCH_TERM_CHARACTERS_MAX: usize = 64;
 pub const SEARCH_LOOKED_AT_MAX: usize = 10_000;
 /// Messages of which one search looks up what relates to them (ours; as one page of history).
 pub const SEARCH_RELATED_LOOK_UPS_MAX: usize = 1_000;
-/// Messages that one search looks at at once (ours).
-pub const SEARCH_CHUNK: usize = 100;
+/// Messages that one search looks at at once (ours; as many as are counted).
+pub const SEARCH_CHUNK: usize = SEARCH_COUNTED_MAX;
 /// Messages up to which those found are counted (ours; the specification wants an approximate count).
 pub const SEARCH_COUNTED_MAX: usize = 500;
 /// Messages in one answer when the client does not say (ours; as for a page of history).

@@ -36,8 +36,7 @@ fn sender_passes(sender: &UserId, senders: Option<&[OwnedUserId]>, not_senders: 
 }
 
 /// Whether a room's event passes.
-#[must_use]
-pub fn passes(filter: &RoomEventFilter, event: (&str, &UserId, &RawValue)) -> bool {
+pub(super) fn passes(filter: &RoomEventFilter, event: (&str, &UserId, &RawValue)) -> bool {
     let (event_type, sender, content) = event;
     type_passes(event_type, filter.types.as_deref(), &filter.not_types)
         && sender_passes(sender, filter.senders.as_deref(), &filter.not_senders)
@@ -57,7 +56,8 @@ pub(super) fn is_selective(filter: &RoomEventFilter) -> bool {
 }
 
 /// Whether a stored event passes.
-pub(super) fn wants(filter: &RoomEventFilter, pdu: &Pdu) -> bool {
+#[must_use]
+pub fn wants(filter: &RoomEventFilter, pdu: &Pdu) -> bool {
     !is_selective(filter) || passes(filter, (&pdu.event_type().to_string(), pdu.sender(), pdu.content()))
 }
 

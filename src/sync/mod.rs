@@ -29,7 +29,7 @@ use ruma::presence::PresenceState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use filter::passes;
+pub use filter::wants;
 pub use relation_filter::{RelationFilter, TooManyRelations};
 pub use request::{StateDialect, SyncRequest};
 pub use response::SyncResponse;

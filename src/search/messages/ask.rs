@@ -59,7 +59,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// The query; nothing when there is nothing to search for.
+    /// The query, in whatever room; nothing when there is nothing to search for.
     pub(super) fn query(&self, fields: &Fields) -> Option<Box<dyn Query>> {
         let asked = asked(&self.term);
         let texts: Vec<Field> = self.keys.iter().map(|key| fields.text(*key)).collect();
@@ -68,11 +68,13 @@ impl Ask {
         }
         let mut all: Vec<(Occur, Box<dyn Query>)> = Vec::new();
         for asked in &asked {
-            let anywhere = texts.iter().map(|field| (Occur::Should, in_text(*field, asked))).collect();
-            all.push((Occur::Must, Box::new(BooleanQuery::new(anywhere))));
+            let mut anywhere: Vec<_> = texts.iter().map(|field| in_text(*field, asked)).collect();
+            let found: Box<dyn Query> = match anywhere.len() {
+                1 => anywhere.remove(0),
+                _ => Box::new(BooleanQuery::union(anywhere)),
+            };
+            all.push((Occur::Must, found));
         }
-        let rooms = self.rooms.iter().map(|room| Term::from_field_text(fields.room, room.as_str()));
-        all.push((Occur::Must, Box::new(TermSetQuery::new(rooms))));
         if let Some(senders) = &self.senders {
             let senders = senders.iter().map(|user| Term::from_field_text(fields.sender, user.as_str()));
             all.push((Occur::Must, Box::new(TermSetQuery::new(senders))));

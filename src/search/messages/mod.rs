@@ -11,10 +11,15 @@ mod reader;
 mod shelf;
 mod text;
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwapOption;
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, RoomId};
+use tantivy::{Searcher, query::Query, schema::Field};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use ask::{Ask, Key, OrderBy};
@@ -28,7 +33,7 @@ use crate::{
     types::Ports,
 };
 use ask::After;
-use shelf::{Hit, Shelf, hits, ids};
+use shelf::{Hit, Shelf, hits, ids, room_code};
 
 /// Finds messages. Cheap to clone.
 #[derive(Clone)]
@@ -107,17 +112,13 @@ impl Messages {
         self.0.progress.catch_up(self.log()).await;
         let shelf = self.0.shelf.load_full().ok_or(SearchError::NotReady)?;
         let Some(query) = ask.query(&shelf.fields) else { return Ok(Findings::default()) };
-        let newest = ask.order_by == OrderBy::Recent;
-        let searcher = shelf.searcher();
-        let looking = searcher.clone();
-        let all = blocking(move || hits(&looking, query.as_ref(), newest, SEARCH_LOOKED_AT_MAX)).await?;
+        let mut hits = Hits::find(&shelf, query, ask).await?;
+        let rooms: HashSet<&RoomId> = ask.rooms.iter().map(|room| &**room).collect();
+        let wanted = |event: &StoredEvent| rooms.contains(event.pdu.room_id()) && wanted(event);
         let (mut findings, mut look_ups) = (Findings::default(), SEARCH_RELATED_LOOK_UPS_MAX);
-        for chunk in all.chunks(SEARCH_CHUNK) {
-            let (chunk, looking, id) = (chunk.to_vec(), searcher.clone(), shelf.fields.id);
-            let read: Vec<(Hit, String)> =
-                blocking(move || Ok(chunk.iter().copied().zip(ids(&looking, id, &chunk)?).collect())).await?;
+        while let Some(chunk) = hits.next().await? {
             let related = (ask.related.as_ref(), &mut look_ups);
-            for (hit, event) in self.visible(viewer, read, (wanted, related)).await? {
+            for (hit, event) in self.visible(viewer, chunk, (&wanted, related)).await? {
                 findings.count += 1;
                 if findings.page.len() < ask.limit && after.is_before(hit.at, findings.count) {
                     findings.next = Some(After::write(ask, hit.at, findings.count));
@@ -170,6 +171,43 @@ impl Messages {
             }
         }
         Ok(seen)
+    }
+}
+
+/// What an index has of what somebody searches for, a chunk after another with the event ids.
+struct Hits {
+    searcher: Searcher,
+    id: Field,
+    /// The first chunk, which is read together with all.
+    first: Option<Vec<(Hit, String)>>,
+    rest: VecDeque<Hit>,
+}
+
+impl Hits {
+    async fn find(shelf: &Shelf, query: Box<dyn Query>, ask: &Ask) -> Result<Self, SearchError> {
+        let rooms = ask.rooms.iter().map(|room| room_code(room)).collect();
+        let newest = ask.order_by == OrderBy::Recent;
+        let (searcher, id) = (shelf.searcher(), shelf.fields.id);
+        blocking(move || {
+            let all = hits(&searcher, query.as_ref(), rooms, newest, SEARCH_LOOKED_AT_MAX)?;
+            let mut rest = VecDeque::from(all);
+            let first = rest.drain(..rest.len().min(SEARCH_CHUNK)).collect();
+            let first = Some(ids(&searcher, id, first)?);
+            Ok(Self { searcher, id, first, rest })
+        })
+        .await
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<(Hit, String)>>, SearchError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let chunk: Vec<Hit> = self.rest.drain(..self.rest.len().min(SEARCH_CHUNK)).collect();
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        let (searcher, id) = (self.searcher.clone(), self.id);
+        blocking(move || ids(&searcher, id, chunk)).await.map(Some)
     }
 }
 

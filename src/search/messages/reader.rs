@@ -10,7 +10,7 @@ use super::{
     Messages, SearchError,
     ask::text_of,
     blocking,
-    shelf::{Fields, Label, Shelf},
+    shelf::{Fields, Label, Shelf, room_code},
 };
 use crate::{
     history::{
@@ -267,6 +267,7 @@ fn document(fields: &Fields, event: &StoredEvent) -> Option<TantivyDocument> {
     let mut document = TantivyDocument::new();
     document.add_text(fields.id, event.pdu.event_id());
     document.add_text(fields.room, event.pdu.room_id());
+    document.add_u64(fields.room_code, room_code(event.pdu.room_id()));
     document.add_text(fields.sender, event.pdu.sender());
     document.add_u64(fields.at, event.position.0);
     document.add_text(fields.text(kind), &text);

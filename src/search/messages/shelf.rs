@@ -1,13 +1,15 @@
 //! The index on disk, and what it says of itself.
 
-use std::{io, path::PathBuf};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
+use ruma::RoomId;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tantivy::{
     DocAddress, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
     TantivyDocument, Term,
-    collector::TopDocs,
+    collector::{FilterCollector, TopDocs},
     directory::MmapDirectory,
     indexer::IndexWriterOptions,
     query::Query,
@@ -19,9 +21,12 @@ use super::{SearchError, ask::Key, text::Terms};
 use crate::{limits::SEARCH_WRITER_BYTES, types::Position};
 
 /// Rises when documents are made otherwise; then the index is made anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The name of the tokenizer in the schema.
 const TOKENIZER: &str = "lockstep";
+/// The fields that are kept in columns.
+const AT: &str = "at";
+const ROOM_CODE: &str = "room_code";
 
 /// Where the index is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub enum Place {
 pub(super) struct Fields {
     pub(super) id: Field,
     pub(super) room: Field,
+    /// [`room_code`].
+    pub(super) room_code: Field,
     pub(super) sender: Field,
     pub(super) at: Field,
     pub(super) body: Field,
@@ -147,8 +154,9 @@ impl Shelf {
         let fields = Fields {
             id: field("id")?,
             room: field("room")?,
+            room_code: field(ROOM_CODE)?,
             sender: field("sender")?,
-            at: field("at")?,
+            at: field(AT)?,
             body: field("body")?,
             name: field("name")?,
             topic: field("topic")?,
@@ -218,35 +226,49 @@ impl Shelf {
     }
 }
 
-/// The best `limit` documents, or the newest. Blocks.
+/// A number that stands for a room where many are compared. Two rooms may have the same, which is looked at afterwards.
+pub(super) fn room_code(room: &RoomId) -> u64 {
+    let hash = Sha256::digest(room.as_bytes());
+    hash.iter().take(8).fold(0, |code, byte| code << 8 | u64::from(*byte))
+}
+
+/// The best `limit` documents of the rooms with these codes, or the newest. Blocks.
+///
+/// Only of what has the words the room is looked at: the documents of all of somebody's rooms are many more.
 pub(super) fn hits(
     searcher: &Searcher,
     query: &dyn Query,
+    rooms: HashSet<u64>,
     newest: bool,
     limit: usize,
 ) -> Result<Vec<Hit>, SearchError> {
+    let rooms = Arc::new(rooms);
+    let is_in = move |code: u64| rooms.contains(&code);
     let top = TopDocs::with_limit(limit.max(1));
     Ok(match newest {
         true => {
-            let found = searcher.search(query, &top.order_by_fast_field::<u64>("at", Order::Desc))?;
+            let top = top.order_by_fast_field::<u64>(AT, Order::Desc);
+            let found = searcher.search(query, &FilterCollector::new(ROOM_CODE.into(), is_in, top))?;
             let hit =
                 |(at, address): (Option<u64>, _)| Hit { address, rank: 1.0, at: at.unwrap_or_default() };
             found.into_iter().map(hit).collect()
         }
         false => {
-            let found = searcher.search(query, &top.order_by_score())?;
+            let top = top.order_by_score();
+            let found = searcher.search(query, &FilterCollector::new(ROOM_CODE.into(), is_in, top))?;
             found.into_iter().map(|(rank, address)| Hit { address, rank, at: 0 }).collect()
         }
     })
 }
 
-/// The event ids of documents. Blocks.
-pub(super) fn ids(searcher: &Searcher, id: Field, hits: &[Hit]) -> Result<Vec<String>, SearchError> {
-    let read = |hit: &Hit| {
+/// Documents with their event ids. Blocks.
+pub(super) fn ids(searcher: &Searcher, id: Field, hits: Vec<Hit>) -> Result<Vec<(Hit, String)>, SearchError> {
+    let read = |hit: Hit| {
         let document: TantivyDocument = searcher.doc(hit.address)?;
-        Ok(document.get_first(id).and_then(|value| value.as_str()).unwrap_or_default().to_owned())
+        let id = document.get_first(id).and_then(|value| value.as_str()).unwrap_or_default();
+        Ok((hit, id.to_owned()))
     };
-    hits.iter().map(read).collect()
+    hits.into_iter().map(read).collect()
 }
 
 fn open_folder(folder: &PathBuf) -> Result<(Index, Label), SearchError> {
@@ -269,7 +291,8 @@ fn schema() -> Schema {
     schema.add_text_field("id", STRING | STORED);
     schema.add_text_field("room", STRING);
     schema.add_text_field("sender", STRING);
-    schema.add_u64_field("at", FAST);
+    schema.add_u64_field(ROOM_CODE, FAST);
+    schema.add_u64_field(AT, FAST);
     for name in ["body", "name", "topic"] {
         schema.add_text_field(name, text.clone());
     }

@@ -22,7 +22,7 @@ use crate::{
     http::{App, Failure},
     limits::PAGE_EVENTS_MAX,
     log::Direction,
-    sync::passes,
+    sync::wants,
     types::{Cursor, Position},
 };
 
@@ -153,8 +153,7 @@ pub(super) fn wanted(
 ) -> impl Fn(&StoredEvent) -> bool + Send + Sync {
     move |event: &StoredEvent| {
         let pdu = &event.pdu;
-        (pdu.state_key().is_some() || !ignored.contains(pdu.sender()))
-            && passes(&filter, (&pdu.event_type().to_string(), pdu.sender(), pdu.content()))
+        (pdu.state_key().is_some() || !ignored.contains(pdu.sender())) && wants(&filter, pdu)
     }
 }
 

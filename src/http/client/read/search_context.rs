@@ -1,6 +1,9 @@
 //! What was said around the results of `POST /_matrix/client/v3/search`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use ruma::{UInt, api::client::filter::RoomEventFilter};
 use serde::Serialize;
@@ -24,9 +27,15 @@ pub(super) async fn of(
     ((before, after), with_profiles): ((UInt, UInt), bool),
 ) -> Result<Vec<Value>, Failure> {
     let limit = |limit: UInt| usize::try_from(u64::from(limit)).unwrap_or(usize::MAX).min(SEARCH_CONTEXT_MAX);
-    let mut contexts = Vec::new();
+    let (mut contexts, mut scenes) = (Vec::new(), BTreeMap::new());
     for found in &found.page {
-        let scene = Scene::find(app, caller, found.event.pdu.room_id()).await?;
+        let scene = match scenes.entry(found.event.pdu.room_id().to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let scene = Scene::find(app, caller, place.key()).await?;
+                place.insert(scene)
+            }
+        };
         contexts.push(match scene {
             Some(scene) => {
                 let limits = (limit(before), limit(after));
@@ -40,7 +49,7 @@ pub(super) async fn of(
 
 async fn around(
     app: &App,
-    mut scene: Scene,
+    scene: &mut Scene,
     event: &Arc<StoredEvent>,
     ((before, after), with_profiles): ((usize, usize), bool),
 ) -> Result<Value, Failure> {
