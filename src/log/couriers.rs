@@ -77,13 +77,7 @@ impl Log {
     /// When the store fails.
     pub async fn servers_sharing(&self, user: &UserId) -> Result<BTreeSet<OwnedServerName>, StoreError> {
         let rooms = self.subscriptions(&Audience::Account(user.to_owned())).await?;
-        let mut servers = BTreeSet::new();
-        for (lane, interval) in rooms.latest() {
-            if let (Lane::Room(room), None) = (lane, interval.closed) {
-                servers.extend(self.servers_of(room));
-            }
-        }
-        Ok(servers)
+        Ok(rooms.open_rooms().flat_map(|room| self.servers_of(room)).collect())
     }
 
     /// How far a server has got. One that was never delivered to begins where it came to read something.

@@ -33,10 +33,8 @@ impl Followers {
         let number = Number::try_from(self.users.len()).unwrap_or(Number::MAX);
         self.users.push(user.clone());
         self.numbers.insert(user.clone(), number);
-        for (lane, interval) in rooms.latest() {
-            if let (Lane::Room(room), None) = (lane, interval.closed) {
-                self.rooms.entry(room.clone()).or_default().push(number);
-            }
+        for room in rooms.open_rooms() {
+            self.rooms.entry(room.clone()).or_default().push(number);
         }
     }
 

@@ -264,12 +264,32 @@ impl Log {
         from: Position,
         to: Position,
     ) -> Result<Vec<(Position, Fact)>, StoreError> {
-        let (first, last) = class_range(lane, Class::Register, from, to);
-        let mut facts =
-            self.facts(Scan { from: first, to: last, reverse: false, limit: SCAN_ROWS_MAX }).await?;
+        let mut facts = Vec::new();
+        self.add_registers(lane, (from, to), &mut facts).await?;
         facts.extend(self.inner.readers.volatile(lane, from, to));
         facts.sort_by_key(|(position, _)| *position);
         Ok(facts)
+    }
+
+    /// Adds the facts of `Register` retention of a lane in `(from, to]` to `facts`, oldest first, however many there are.
+    pub(super) async fn add_registers(
+        &self,
+        lane: &Lane,
+        (mut from, to): (Position, Position),
+        facts: &mut Vec<(Position, Fact)>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let (first, last) = class_range(lane, Class::Register, from, to);
+            let scan = Scan { from: first, to: last, reverse: false, limit: SCAN_ROWS_MAX };
+            let page = self.facts(scan).await?;
+            let is_last = page.len() < SCAN_ROWS_MAX;
+            // Facts of one commit may share a position, but never two registers of one lane.
+            from = page.last().map_or(to, |(at, _)| *at);
+            facts.extend(page);
+            if is_last || from >= to {
+                return Ok(());
+            }
+        }
     }
 
     /// The fact that stands in one register of a lane, with its position.
@@ -375,6 +395,10 @@ impl Log {
         };
         let mut found = self.many(lanes.iter().map(scan).collect()).await?;
         for (facts, lane) in found.iter_mut().zip(lanes) {
+            if let Some((last, _)) = facts.last().filter(|_| facts.len() >= SCAN_ROWS_MAX) {
+                let rest = (*last, to);
+                self.add_registers(lane, rest, facts).await?;
+            }
             facts.extend(self.inner.readers.volatile(lane, from, to));
             facts.sort_by_key(|(position, _)| *position);
         }

@@ -91,7 +91,12 @@ pub(super) async fn of_device(
         let mut facts = found.next().transpose()?.unwrap_or_default();
         let gap = part.gap || facts.len() > limits.append;
         facts.truncate(limits.append);
-        facts.extend(found.next().transpose()?.unwrap_or_default());
+        let mut registers = found.next().transpose()?.unwrap_or_default();
+        if let Some((last, _)) = registers.last().filter(|_| registers.len() >= SCAN_ROWS_MAX) {
+            let rest = (*last, part.to);
+            log.add_registers(&part.lane, rest, &mut registers).await?;
+        }
+        facts.extend(registers);
         facts.extend(log.volatile(&part.lane, part.from, part.to));
         facts.sort_by_key(|(position, _)| *position);
         if !facts.is_empty() || gap || part.opened.is_some() || part.closed.is_some() {

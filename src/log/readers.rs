@@ -30,7 +30,7 @@ pub(super) struct Readers(Mutex<State>);
 #[derive(Default)]
 struct State {
     heads: Heads,
-    volatile: HashMap<Lane, BTreeMap<Position, (RegisterKey, Fact)>>,
+    volatile: HashMap<Lane, Volatile>,
     subscriptions: HashMap<Audience, Arc<Subscriptions>>,
     /// Counts subscription changes, so that a load from the store that raced with one is noticed.
     generation: u64,
@@ -42,6 +42,27 @@ struct State {
     followers: Followers,
     /// Woken when there is something for a followed user.
     pushers: Arc<Notify>,
+}
+
+/// The facts in memory of a lane, one for each register.
+#[derive(Default)]
+struct Volatile {
+    facts: BTreeMap<Position, Fact>,
+    places: HashMap<RegisterKey, Position>,
+}
+
+impl Volatile {
+    fn insert(&mut self, at: Position, register: RegisterKey, fact: Fact) {
+        if let Some(before) = self.places.insert(register, at) {
+            self.facts.remove(&before);
+        }
+        self.facts.insert(at, fact);
+    }
+
+    /// Those in `(from, to]`.
+    fn between(&self, from: Position, to: Position) -> Vec<(Position, Fact)> {
+        self.facts.range(from.next()..=to).map(|(at, fact)| (*at, fact.clone())).collect()
+    }
 }
 
 impl Readers {
@@ -82,12 +103,11 @@ impl Readers {
         let VolatileFact { lane, register, fact } = volatile;
         let mut state = self.0.lock();
         let facts = state.volatile.entry(lane.clone()).or_default();
-        facts.retain(|_, (key, _)| *key != register);
         let person = match &fact {
             Fact::Presence { user_id, .. } => Some(user_id.clone()),
             _ => None,
         };
-        facts.insert(at, (register, fact));
+        facts.insert(at, register, fact);
         state.touch(&Touch { lane, slot: 0, person }, at);
     }
 
@@ -99,7 +119,7 @@ impl Readers {
         }
         let state = self.0.lock();
         let Some(facts) = state.volatile.get(lane) else { return Vec::new() };
-        facts.range(from.next()..=to).map(|(at, (_, fact))| (*at, fact.clone())).collect()
+        facts.between(from, to)
     }
 
     /// Wakes those whom the recorded commits concern; called after the head has been published.
@@ -248,7 +268,11 @@ impl Readers {
         rooms: &Subscriptions,
     ) -> Waiting<'_> {
         let notify = Arc::new(Notify::new());
-        let id = self.0.lock().waiters.add((user, device), &notify, rooms);
+        let mut state = self.0.lock();
+        // A room may have been opened since `rooms` was read, which was not noted of somebody who did not wait.
+        let known = state.subscriptions.get(&Audience::Account(user.clone())).cloned();
+        let id = state.waiters.add((user, device), &notify, known.as_deref().unwrap_or(rooms));
+        drop(state);
         Waiting { readers: self, user: user.clone(), id, notify }
     }
 
@@ -277,15 +301,19 @@ impl State {
         if self.followers.touch(&touch.lane) {
             self.to_wake.push(self.pushers.clone());
         }
-        let State { waiters, to_wake, subscriptions, .. } = self;
+        let State { waiters, to_wake, subscriptions, servers, .. } = self;
         match &touch.lane {
             Lane::Room(room) => waiters.of_room(room, to_wake),
             Lane::Account(user) => waiters.of_user(user, None, to_wake),
             Lane::Inbox(user, device) => waiters.of_user(user, Some(device), to_wake),
             Lane::People => match &touch.person {
                 Some(person) => {
-                    let rooms = subscriptions.get(&Audience::Account(person.clone()));
-                    waiters.of_person(person, rooms.map(|rooms| &**rooms), to_wake);
+                    let rooms = match subscriptions.get(&Audience::Account(person.clone())) {
+                        Some(rooms) => Some(rooms.open_rooms().collect()),
+                        // Of somebody elsewhere it is known in which rooms their server is.
+                        None => servers.rooms_of(person.server_name()),
+                    };
+                    waiters.of_person(person, rooms, to_wake);
                 }
                 None => waiters.all(to_wake),
             },

@@ -5,7 +5,7 @@ use std::{
     mem,
 };
 
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName};
 
 use crate::types::Lane;
 
@@ -83,6 +83,13 @@ impl Servers {
     /// What is new since this was last asked.
     pub(super) fn take(&mut self) -> News {
         mem::take(&mut self.news)
+    }
+
+    /// The rooms that a server reads now, if it is known to read any.
+    pub(super) fn rooms_of(&self, server: &ServerName) -> Option<Vec<&OwnedRoomId>> {
+        let reads = |(_, servers): &(&OwnedRoomId, &HashSet<OwnedServerName>)| servers.contains(server);
+        let rooms: Vec<_> = self.rooms.iter().flatten().filter(reads).map(|(room, _)| room).collect();
+        (!rooms.is_empty()).then_some(rooms)
     }
 
     /// The servers that read `room` now.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ruma::{OwnedServerName, OwnedUserId};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId};
 
 use crate::types::{Lane, Position};
 
@@ -52,6 +52,14 @@ impl Subscriptions {
     /// All lanes with their latest interval.
     pub fn latest(&self) -> impl Iterator<Item = (&Lane, Interval)> {
         self.lanes.iter().filter_map(|(lane, intervals)| Some((lane, *intervals.last()?)))
+    }
+
+    /// The rooms whose lanes are open.
+    pub fn open_rooms(&self) -> impl Iterator<Item = &OwnedRoomId> {
+        self.latest().filter_map(|(lane, interval)| match (lane, interval.closed) {
+            (Lane::Room(room), None) => Some(room),
+            _ => None,
+        })
     }
 
     /// Follows one change; a repeated opening or closing changes nothing.

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Audience, Commit, CommitError, Direction, Log, OnceKey, PageLimits};
 use crate::{
+    limits::SCAN_ROWS_MAX,
     store::{Db, Store, memory::Memory},
     types::{Cursor, Fact, Lane, Membership, Position, Reader},
 };
@@ -324,4 +325,26 @@ async fn positions_of_volatile_facts_are_not_used_again() {
     let server = server.restart().await;
     let after = server.log.commit(one(Lane::Room(room(0)), event(1))).await.unwrap();
     assert!(after > before, "{after} after {before}");
+}
+
+#[tokio::test]
+async fn a_page_has_all_registers_of_a_lane_however_many() {
+    let log = Server::new().await.log;
+    log.commit(membership(0, 0, true)).await.unwrap();
+    let count = SCAN_ROWS_MAX + 5;
+    let all: Vec<usize> = (0..count).collect();
+    for chunk in all.chunks(1_000) {
+        let mut commit = Commit::new();
+        for n in chunk {
+            commit
+                .fact(Lane::Account(user(0)), Fact::AccountData { room_id: None, event_type: n.to_string() });
+        }
+        log.commit(commit).await.unwrap();
+    }
+    let page = log.page(&reader(0), Cursor::default(), &LIMITS).await.unwrap();
+    let slice = page.slices.iter().find(|slice| slice.lane == Lane::Account(user(0))).unwrap();
+    let data = slice.facts.iter().filter(|(_, fact)| matches!(fact, Fact::AccountData { .. }));
+    assert_eq!(data.count(), count);
+    let registers = log.registers(&Lane::Account(user(0)), Position::ZERO, log.head()).await.unwrap();
+    assert!(registers.len() >= count, "{}", registers.len());
 }

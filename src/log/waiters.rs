@@ -9,7 +9,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::Notify;
 
 use super::Subscriptions;
-use crate::{limits::ROOM_READERS_MAX, types::Lane};
+use crate::limits::ROOM_READERS_MAX;
 
 /// Names a user in the index of rooms, which would be large with ids.
 type Number = u32;
@@ -65,11 +65,9 @@ impl Waiters {
         let number = self.number(user);
         self.lost.remove(&number);
         if !std::mem::replace(&mut self.people[number as usize].is_indexed, true) {
-            for (lane, interval) in rooms.latest() {
-                if let (Lane::Room(room), None) = (lane, interval.closed) {
-                    self.rooms.entry(room.clone()).or_default().push(number);
-                    self.size += 1;
-                }
+            for room in rooms.open_rooms() {
+                self.rooms.entry(room.clone()).or_default().push(number);
+                self.size += 1;
             }
         }
         let id = self.next_id;
@@ -130,20 +128,16 @@ impl Waiters {
         }
     }
 
-    /// Adds to `woken` whoever reads one of the rooms that `person` reads; without those, everybody.
+    /// Adds to `woken` whoever reads one of `rooms`, where `person` may be; without those, everybody.
     pub(super) fn of_person(
         &self,
         person: &UserId,
-        rooms: Option<&Subscriptions>,
+        rooms: Option<Vec<&OwnedRoomId>>,
         woken: &mut Vec<Arc<Notify>>,
     ) {
         let Some(rooms) = rooms else { return self.all(woken) };
-        let mut sharing: HashSet<Number> = HashSet::new();
-        for (lane, interval) in rooms.latest() {
-            if let (Lane::Room(room), None) = (lane, interval.closed) {
-                sharing.extend(self.rooms.get(room).into_iter().flatten());
-            }
-        }
+        let sharing = rooms.iter().filter_map(|room| self.rooms.get(*room)).flatten();
+        let sharing: HashSet<Number> = sharing.copied().collect();
         sharing.into_iter().for_each(|number| self.people[number as usize].wake(None, woken));
         self.of_user(person, None, woken);
         self.lost(woken);
