@@ -9,7 +9,7 @@ use ruma::{OwnedEventId, OwnedRoomId, UserId, push::Action};
 use super::{Push, PushError, unread::Marks};
 use crate::{
     history::StoredEvent,
-    limits::NOTIFICATION_EVENTS_MAX,
+    limits::{NOTIFICATION_EVENTS_MAX, NOTIFICATION_EVENTS_READ},
     log::{Audience, Direction},
     types::{Fact, Lane, Position},
 };
@@ -50,7 +50,8 @@ impl Push {
         let marks: HashMap<OwnedRoomId, Marks> = rooms.into_iter().zip(marks).collect();
         let (mut found, mut judged) = (Vec::new(), 0);
         loop {
-            let (events, floor) = self.newest(&open, before, limit).await?;
+            // A round costs a look into each room, however few are wanted.
+            let (events, floor) = self.newest(&open, before, limit.max(NOTIFICATION_EVENTS_READ)).await?;
             for event in events {
                 let at = event.position;
                 judged += 1;

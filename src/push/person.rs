@@ -38,7 +38,7 @@ pub struct Person {
 
 #[derive(Deserialize)]
 struct IgnoredUsers {
-    ignored_users: BTreeMap<OwnedUserId, IgnoredAny>,
+    ignored_users: BTreeMap<String, IgnoredAny>,
 }
 
 impl Person {
@@ -77,8 +77,11 @@ impl Push {
             return Ok(known);
         }
         let ignored: Option<IgnoredUsers> = self.0.accounts.read_data(user, IGNORED_USERS).await?;
-        let mut ignored: BTreeSet<_> =
-            ignored.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default();
+        let ignored: BTreeSet<String> =
+            ignored.map(|list| list.ignored_users).unwrap_or_default().into_keys().collect();
+        // What is no user id does not spoil the rest.
+        let mut ignored: BTreeSet<OwnedUserId> =
+            ignored.into_iter().filter_map(|user| user.try_into().ok()).collect();
         // Nobody can want to hear nothing of themselves.
         ignored.remove(user);
         let rules = self.0.accounts.push_rules(user).await?;

@@ -15,8 +15,8 @@ use ruma::{OwnedEventId, OwnedRoomId, UserId, push::Action};
 use super::{Person, Push, PushError};
 use crate::{
     history::StoredEvent,
-    limits::UNREAD_EVENTS_MAX,
-    log::{Audience, Direction},
+    limits::{UNREAD_EVENTS_MAX, UNREAD_ROOMS_AT_ONCE},
+    log::{Audience, Direction, Subscriptions},
     types::{Fact, Lane, Position, RegisterKey},
 };
 
@@ -147,8 +147,22 @@ impl Push {
         to: Position,
     ) -> Result<Vec<Unread>, PushError> {
         let lanes = self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?;
-        let marks = self.marks(user, rooms).await?;
         let person = self.person(user).await?;
+        let mut all = Vec::with_capacity(rooms.len());
+        // What was said in all of somebody's rooms may be too much to hold at once.
+        for rooms in rooms.chunks(UNREAD_ROOMS_AT_ONCE) {
+            all.extend(self.unread_of(user, (&lanes, &person), (rooms, to)).await?);
+        }
+        Ok(all)
+    }
+
+    async fn unread_of(
+        &self,
+        user: &UserId,
+        (lanes, person): (&Subscriptions, &Arc<Person>),
+        (rooms, to): (&[OwnedRoomId], Position),
+    ) -> Result<Vec<Unread>, PushError> {
+        let marks = self.marks(user, rooms).await?;
         let mut folds = Vec::with_capacity(rooms.len());
         let mut wanted = Vec::with_capacity(rooms.len());
         for (room, marks) in rooms.iter().zip(&marks) {
@@ -158,7 +172,7 @@ impl Push {
             let fold = match known.filter(|known| known.opened == opened && known.person == person.version())
             {
                 Some(known) => known,
-                None => Arc::new(Fold::begin(opened, &person, marks)),
+                None => Arc::new(Fold::begin(opened, person, marks)),
             };
             // An empty interval for what is known already, so that the answers stay in step.
             wanted.push((room.clone(), fold.upto, to.max(fold.upto)));
@@ -182,7 +196,7 @@ impl Push {
             let marks = &marks[index];
             if fold.upto < to {
                 let changed = Arc::make_mut(&mut fold);
-                self.advance(user, &person, changed, &new).await?;
+                self.advance(user, person, changed, &new).await?;
                 changed.upto = to;
                 changed.prune(marks);
                 self.0.unread.insert((user.to_owned(), rooms[index].clone()), fold.clone());

@@ -1,20 +1,7 @@
 //! What the endpoints of this area share: who looks how far into which room, boundaries, and events as
 //! clients get them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
-
-use ruma::{
-    EventId, OwnedUserId, RoomId, UInt,
-    api::{
-        Direction as ApiDirection,
-        client::filter::{LazyLoadOptions, RoomEventFilter},
-    },
-    serde::Raw,
-};
-use serde::{Deserialize, de::IgnoredAny};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     account::Caller,
@@ -24,6 +11,14 @@ use crate::{
     log::Direction,
     sync::wants,
     types::{Cursor, Position},
+};
+use ruma::{
+    EventId, OwnedUserId, RoomId, UInt,
+    api::{
+        Direction as ApiDirection,
+        client::filter::{LazyLoadOptions, RoomEventFilter},
+    },
+    serde::Raw,
 };
 
 /// A user who looks into a room.
@@ -35,11 +30,6 @@ pub(super) struct Scene {
     pub(super) viewer: Viewer,
     /// Whose messages they do not want to see.
     ignored: BTreeSet<OwnedUserId>,
-}
-
-#[derive(Deserialize)]
-struct IgnoredUsers {
-    ignored_users: BTreeMap<OwnedUserId, IgnoredAny>,
 }
 
 impl Scene {
@@ -138,12 +128,7 @@ impl Scene {
 
 /// Whose messages somebody does not want to see.
 pub(super) async fn ignored(app: &App, caller: &Caller) -> Result<BTreeSet<OwnedUserId>, Failure> {
-    let list: Option<IgnoredUsers> = app.accounts.read_data(&caller.user_id, "m.ignored_user_list").await?;
-    let mut ignored: BTreeSet<_> =
-        list.map(|list| list.ignored_users.into_keys().collect()).unwrap_or_default();
-    // Nobody can want to hear nothing of themselves.
-    ignored.remove(&caller.user_id);
-    Ok(ignored)
+    Ok(app.push.person(&caller.user_id).await?.ignored.clone())
 }
 
 /// Which events are wanted: by the filter, and not from those who are ignored.
