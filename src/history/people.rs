@@ -58,26 +58,26 @@ impl History {
     /// # Errors
     /// When the store fails.
     pub async fn memberships(&self, user: &UserId) -> Result<Vec<MembershipEntry>, StoreError> {
-        let lane = Lane::Account(user.to_owned());
+        let mut entries = self.all_memberships(user).await?;
         let forgotten = self.forgotten(user).await?;
-        let (mut from, head) = (Position::ZERO, self.0.log.head());
-        let mut entries = Vec::new();
-        loop {
-            let facts = self.0.log.registers(&lane, from, head).await?;
-            let (more, last) = (facts.len() >= SCAN_ROWS_MAX, facts.last().map(|(position, _)| *position));
-            for (position, fact) in facts {
-                if let Fact::Membership { room_id, membership, event_id } = fact
-                    && !forgotten.contains(&room_id)
-                {
-                    entries.push(MembershipEntry { room_id, membership, event_id, position });
-                }
+        entries.retain(|entry| !forgotten.contains(&entry.room_id));
+        Ok(entries)
+    }
+
+    /// As [`Self::memberships`], with forgotten rooms.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn all_memberships(&self, user: &UserId) -> Result<Vec<MembershipEntry>, StoreError> {
+        let lane = Lane::Account(user.to_owned());
+        let facts = self.0.log.registers(&lane, Position::ZERO, self.0.log.head()).await?;
+        let entry = |(position, fact)| match fact {
+            Fact::Membership { room_id, membership, event_id } => {
+                Some(MembershipEntry { room_id, membership, event_id, position })
             }
-            match last {
-                // Facts of one commit may share a position, but never two registers of one lane.
-                Some(last) if more && last < head => from = last,
-                _ => return Ok(entries),
-            }
-        }
+            _ => None,
+        };
+        Ok(facts.into_iter().filter_map(entry).collect())
     }
 
     /// The rooms that a user has left and does not want to see any more.

@@ -138,7 +138,7 @@ pub(super) struct Knocked {
 pub(super) struct RoomUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) summary: Option<Summary>,
-    #[serde(skip_serializing_if = "Timeline::is_empty")]
+    /// Always there: some clients take a room without it for an answer that makes no sense.
     pub(super) timeline: Timeline,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<Events>,

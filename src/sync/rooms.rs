@@ -93,8 +93,12 @@ impl Sync {
     ) -> Result<Moved, SyncError> {
         let lanes = self.log.subscriptions(&Audience::Account(caller.user_id.clone())).await?;
         let touched = self.touched(request, cut, &lanes);
+        let is_wanted = |room: &OwnedRoomId| room_wanted(&request.filter.room, room);
+        let (touched, mut unwanted): (Vec<_>, Vec<_>) = touched.into_iter().partition(is_wanted);
+        // Whoever does not want to see a room shares it all the same.
+        unwanted.retain(|room| cut.rooms.contains_key(room));
         if touched.is_empty() {
-            return Ok(Moved::default());
+            return Ok(Moved { rooms: unwanted, revealed: Vec::new() });
         }
         let person = self.push.person(&caller.user_id).await?;
         let viewer = self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
@@ -109,7 +113,7 @@ impl Sync {
             members: Sendings::new(),
         };
         let mut places = Vec::with_capacity(touched.len());
-        let mut held_back = Vec::new();
+        let mut held_back = unwanted;
         for room in touched {
             let mut place = place(&scene, room.clone());
             if let Some(found) = place.take() {
@@ -213,13 +217,8 @@ impl Sync {
         touched.extend(cut.private_receipts.keys().cloned());
         touched.extend(cut.room_data.keys().cloned());
         if request.full_state || self.is_from_before_start(cut) || cut.changes_counts() {
-            let open = lanes.latest().filter(|(_, last)| last.closed.is_none());
-            touched.extend(open.filter_map(|(lane, _)| match lane {
-                Lane::Room(room) => Some(room.clone()),
-                _ => None,
-            }));
+            touched.extend(lanes.open_rooms().cloned());
         }
-        touched.retain(|room| room_wanted(&request.filter.room, room));
         touched
     }
 
@@ -310,7 +309,8 @@ impl Sync {
                 counts_changed: span.lowers_counts(&scene.caller.user_id),
                 ..RoomUpdate::default()
             };
-            if place.is_joined && (place.is_whole(scene.request) || state.members_moved) {
+            let is_called_anew = state.members_moved || state.name_moved;
+            if place.is_joined && (place.is_whole(scene.request) || is_called_anew) {
                 update.summary = Some(self.summary(scene, &place.room, span).await?);
             }
             put_state(scene.request, &mut update, Events { events: state.events });

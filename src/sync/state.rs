@@ -30,6 +30,8 @@ pub(super) struct StatePart {
     pub(super) events: Vec<Json>,
     /// Whether members of the room may have changed within the page.
     pub(super) members_moved: bool,
+    /// Whether the room may be called otherwise than before.
+    pub(super) name_moved: bool,
 }
 
 /// The states between which a page lies.
@@ -50,6 +52,7 @@ struct Choice {
     /// Members that are sent only because the client may not have them.
     lazy: Vec<(OwnedUserId, OwnedEventId)>,
     members_moved: bool,
+    name_moved: bool,
 }
 
 impl Sync {
@@ -75,7 +78,8 @@ impl Sync {
             let events: Vec<_> = events.by_ref().take(choice.ids.len()).flatten().collect();
             let events = self.render_state(scene, place, events).await?;
             scene.members.push((place.room.clone(), choice.lazy));
-            parts.push(StatePart { events, members_moved: choice.members_moved });
+            let Choice { members_moved, name_moved, .. } = choice;
+            parts.push(StatePart { events, members_moved, name_moved });
         }
         Ok(parts)
     }
@@ -182,6 +186,7 @@ impl Sync {
         let grown = lazy && became_whole.is_some_and(|at| at <= place.ends);
         let mut chosen: BTreeMap<StateKey, OwnedEventId> = BTreeMap::new();
         let mut members_moved = whole || place.is_new;
+        let mut name_moved = members_moved;
         if whole {
             let entries = self.history.state_of(target, None).await?;
             let keep = |entry: &Entry| !lazy || entry.key.event_type != StateEventType::RoomMember;
@@ -193,6 +198,7 @@ impl Sync {
             for change in self.history.state_diff(bounds.since, target).await? {
                 let is_member = change.key.event_type == StateEventType::RoomMember;
                 members_moved |= is_member;
+                name_moved |= is_name(&change.key);
                 if grown && is_member && change.before.is_none() {
                     continue;
                 }
@@ -202,11 +208,12 @@ impl Sync {
         // What moved within the timeline and is not shown there must come with the state.
         let hidden = self.history.state_diff(bounds.begins, bounds.ends).await?;
         members_moved |= hidden.iter().any(|change| change.key.event_type == StateEventType::RoomMember);
+        name_moved |= hidden.iter().any(|change| is_name(&change.key));
         if before {
             let shown: HashSet<_> = span.shown.iter().map(|event| event.pdu.event_id()).collect();
             for change in hidden {
                 let is_member = change.key.event_type == StateEventType::RoomMember;
-                if grown && is_member && change.before.is_none() {
+                if (grown || (lazy && whole)) && is_member && change.before.is_none() {
                     continue;
                 }
                 if let Some(value) = change.after.filter(|value| !shown.contains(&*value.event_id)) {
@@ -214,7 +221,7 @@ impl Sync {
                 }
             }
         }
-        let mut choice = Choice { members_moved, ..Choice::default() };
+        let mut choice = Choice { members_moved, name_moved, ..Choice::default() };
         if lazy {
             let states = (target, bounds.ends);
             self.choose_members(scene, (place, span), states, (&mut chosen, &mut choice)).await?;
@@ -238,7 +245,7 @@ impl Sync {
         if whole {
             needed.insert(scene.caller.user_id.clone());
         }
-        if place.is_joined && choice.members_moved {
+        if place.is_joined && (choice.members_moved || choice.name_moved) {
             needed.extend(self.heroes(&scene.caller.user_id, &place.room, span).await?);
         }
         let keys: Vec<StateKey> = needed.iter().map(|user| member(user)).collect();
@@ -283,6 +290,11 @@ impl Sync {
         }
         self.render_as_wanted(scene, &events, &Bundles::new()).await
     }
+}
+
+/// Whether a room without such a state event is called by its members.
+fn is_name(key: &StateKey) -> bool {
+    matches!(key.event_type, StateEventType::RoomName | StateEventType::RoomCanonicalAlias)
 }
 
 fn member(user: &UserId) -> StateKey {

@@ -206,6 +206,7 @@ impl Sync {
         if !gap || !selective || span.covered.is_empty() {
             return Ok(());
         }
+        let mut moves_state = place.facts().any(Fact::moves_state);
         for _ in 0..SYNC_FILL_ROUNDS {
             if span.shown.len() >= limit {
                 return Ok(());
@@ -214,6 +215,7 @@ impl Sync {
             let facts = self.log.timeline(&place.room, range, Direction::Backward, limit * 4).await?;
             let ends = facts.len() < limit * 4;
             let oldest = facts.last().map(|(at, _)| *at);
+            moves_state |= facts.iter().any(|(_, fact)| fact.moves_state());
             let ids: Vec<OwnedEventId> =
                 facts.into_iter().rev().filter_map(|(_, fact)| event_id(fact)).collect();
             let mut older: Vec<_> = self.history.events(&ids).await?.into_iter().flatten().collect();
@@ -232,7 +234,7 @@ impl Sync {
             if ends && span.shown.len() < limit {
                 // Everything since the client's token has been looked at.
                 span.limited = place.returns;
-                span.jumps = place.facts().any(Fact::moves_state);
+                span.jumps = moves_state;
                 span.begins = from;
                 return Ok(());
             }

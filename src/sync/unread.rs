@@ -34,13 +34,14 @@ impl Sync {
         let may_change = |place: &Place<'_>| {
             is_new_rule || place.is_whole(scene.request) || place.facts().any(is_event) || reads(place)
         };
-        let mut changed: Vec<_> =
-            updates.iter_mut().filter(|(place, _)| place.is_joined && may_change(place)).collect();
+        let by_thread = scene.request.filter.room.timeline.unread_thread_notifications;
+        // A room without counts of threads has no unread ones, so whatever is sent of a room they come with it.
+        let is_told = |place: &Place<'_>| place.is_joined && (by_thread || may_change(place));
+        let mut changed: Vec<_> = updates.iter_mut().filter(|(place, _)| is_told(place)).collect();
         let rooms: Vec<OwnedRoomId> = changed.iter().map(|(place, _)| place.room.clone()).collect();
         if rooms.is_empty() {
             return Ok(());
         }
-        let by_thread = scene.request.filter.room.timeline.unread_thread_notifications;
         let unread = self.push.unread(user, &rooms, scene.cut.to.log).await?;
         for ((place, update), unread) in changed.iter_mut().zip(unread) {
             // An event that the client has filtered out counts all the same, and so does a receipt.

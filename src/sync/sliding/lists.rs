@@ -7,6 +7,7 @@ use std::{
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEventType};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     connection::{Mark, State},
@@ -36,6 +37,8 @@ pub(super) struct Selection {
     pub(super) rooms: BTreeMap<OwnedRoomId, Match>,
     /// How many rooms each list has, window or not.
     pub(super) counts: BTreeMap<String, u64>,
+    /// The rooms of lists that are in no window, if something is wanted of them.
+    pub(super) beyond: BTreeSet<OwnedRoomId>,
 }
 
 /// What of a user's account data decides which rooms lists have.
@@ -111,11 +114,13 @@ impl Habits {
 impl Sync {
     /// What decides which rooms the lists of `user` have.
     pub(super) async fn habits(&self, user: &UserId) -> Result<Habits, SyncError> {
-        let direct: Option<BTreeMap<String, Vec<String>>> = self.accounts.read_data(user, "m.direct").await?;
-        let rooms = direct.into_iter().flat_map(BTreeMap::into_values).flatten();
+        // What makes no sense is left out; it does not spoil the rest.
+        let direct: Option<BTreeMap<String, Value>> = self.accounts.read_data(user, "m.direct").await?;
+        let all = direct.iter().flat_map(BTreeMap::values).filter_map(Value::as_array).flatten();
+        let direct = all.filter_map(|room| OwnedRoomId::try_from(room.as_str()?).ok()).collect();
         Ok(Habits {
             person: Some(self.push.person(user).await?),
-            direct: rooms.filter_map(|room| OwnedRoomId::try_from(room).ok()).collect(),
+            direct,
             forgotten: self.history.forgotten(user).await?,
         })
     }
@@ -142,7 +147,9 @@ impl Sync {
             let mut count = 0;
             for (index, entry) in shown.iter().filter(wanted).enumerate() {
                 count += 1;
-                if list.covers(index) {
+                if !list.covers(index) {
+                    selection.beyond.extend(request.wants_beyond().then(|| entry.room.clone()));
+                } else {
                     let found = selection.rooms.entry(entry.room.clone()).or_default();
                     found.lists.push(name.clone());
                 }

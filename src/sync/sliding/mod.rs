@@ -79,6 +79,8 @@ struct Turn<'a> {
     /// Up to where to-device messages have been given.
     queue: Position,
     members: Sendings,
+    /// Rooms of lists that are in no window, if something is wanted of them.
+    beyond: BTreeSet<OwnedRoomId>,
 }
 
 impl Sync {
@@ -216,6 +218,7 @@ impl Sync {
             draft: State::clone(base),
             queue: to,
             members: Sendings::new(),
+            beyond: BTreeSet::new(),
         })
     }
 
@@ -224,7 +227,7 @@ impl Sync {
         let mut roster = turn.roster.clone();
         let looks = (&mut roster, &turn.habits);
         let selection = self.selection(turn.caller, turn.request, looks, &turn.draft).await?;
-        turn.roster = roster;
+        (turn.roster, turn.beyond) = (roster, selection.beyond);
         let mut tasks = Vec::new();
         for (room, found) in &selection.rooms {
             tasks.extend(turn.roster.entry(room).and_then(|entry| turn.task(entry, found)));
@@ -269,7 +272,10 @@ impl Turn<'_> {
         rendered: &BTreeMap<OwnedRoomId, Rendered>,
     ) {
         let from = self.from;
-        for (room, found) in selected {
+        let failed: BTreeSet<&OwnedRoomId> =
+            tasks.iter().map(|task| &task.entry.room).filter(|room| !rendered.contains_key(*room)).collect();
+        // What failed is tried again with what is wanted now.
+        for (room, found) in selected.iter().filter(|(room, _)| !failed.contains(room)) {
             if let Some(sent) = self.draft.rooms.get_mut(room)
                 && !Arc::ptr_eq(&sent.config, &found.config)
             {
@@ -289,18 +295,22 @@ impl Turn<'_> {
             sent.have = rendered.have.unwrap_or(sent.have);
             sent.is_dm = task.is_dm;
         }
-        let failed: BTreeSet<&OwnedRoomId> =
-            tasks.iter().map(|task| &task.entry.room).filter(|room| !rendered.contains_key(*room)).collect();
         let news =
             self.moved.iter().chain(self.cut.memberships.keys()).chain(self.cut.private_receipts.keys());
-        for room in news.filter(|room| !selected.contains_key(*room) || failed.contains(room)) {
+        // Of a room that was left before there is no news, however much is said in it.
+        let roster = self.roster.clone();
+        let is_over = |room: &OwnedRoomId| roster.entry(room).is_some_and(|entry| entry.is_over(from));
+        let mut left_out: Vec<&OwnedRoomId> =
+            news.filter(|room| !selected.contains_key(*room) || failed.contains(room)).collect();
+        let all: Vec<OwnedRoomId> = match self.recounts() {
+            true => self.draft.rooms.keys().cloned().collect(),
+            false => Vec::new(),
+        };
+        left_out.extend(all.iter().filter(|room| !selected.contains_key(*room)));
+        for room in left_out.into_iter().filter(|room| !is_over(room)) {
             if let Some(sent) = self.draft.rooms.get_mut(room) {
                 sent.room.leave_behind(from);
             }
-        }
-        if self.recounts() {
-            let others = self.draft.rooms.iter_mut().filter(|(room, _)| !selected.contains_key(*room));
-            others.for_each(|(_, sent)| sent.room.leave_behind(from));
         }
     }
 }

@@ -209,6 +209,11 @@ pub struct SlidingRequest {
 }
 
 impl SlidingRequest {
+    /// Whether something is wanted of rooms of lists that are in no window.
+    pub(super) fn wants_beyond(&self) -> bool {
+        self.extensions.sticky.enabled == Some(true)
+    }
+
     /// What `body` comes to for `user`.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use super::{
     wanted::RoomConfig,
 };
 use crate::{
+    limits::SCAN_ROWS_MAX,
     log::{Direction, Slice},
     sync::{
         Sync, SyncError,
@@ -70,10 +71,10 @@ impl Turn<'_> {
         let upto = sent.and_then(|sent| sent.room.upto(self.from));
         let (since, news) = match entry.standing {
             Standing::Joined(opened) => (upto.filter(|upto| opened <= *upto), self.has_news(entry)),
-            // Who was told that the user has left need not hear it again.
+            // Who was told that the user has left need not hear it again, nor of what was said since.
             Standing::Left { closed, opened } => {
                 let has = upto.filter(|upto| opened <= *upto);
-                (has, has.is_none_or(|has| closed > has))
+                (has.map(|has| has.min(closed)), has.is_none_or(|has| closed.max(entry.since) > has))
             }
             Standing::Outside => {
                 let has = upto.filter(|upto| entry.since <= *upto);
@@ -233,15 +234,38 @@ impl Sync {
             };
             let wanted: Vec<_> = indices.iter().map(range).collect();
             let found = self.log.timelines(&wanted, Direction::Backward, limit + 1).await?;
-            for ((index, mut facts), (room, ..)) in indices.into_iter().zip(found).zip(wanted) {
-                let gap = facts.len() > limit;
-                facts.truncate(limit);
+            for ((index, facts), range) in indices.into_iter().zip(found).zip(wanted) {
+                let (mut facts, gap) = self.newest_events(&range, facts, limit).await?;
                 facts.reverse();
-                let lane = Lane::Room(room);
+                let lane = Lane::Room(range.0);
                 slices[index] = Some(Slice { lane, facts, gap, opened: None, closed: None });
             }
         }
         Ok(slices.into_iter().flatten().collect())
+    }
+
+    /// The newest facts of a range with `limit` events among them, newest first, and whether there are more. Given are
+    /// the newest `limit + 1`, of which some may only say that the state has moved: these do not count.
+    async fn newest_events(
+        &self,
+        range: &(OwnedRoomId, Position, Position),
+        mut facts: Vec<(Position, Fact)>,
+        limit: usize,
+    ) -> Result<(Vec<(Position, Fact)>, bool), SyncError> {
+        let (mut read, mut wanted) = (facts.len(), limit + 1);
+        let place = |facts: &[(Position, Fact)]| {
+            let is_event = |(_, fact): &(Position, Fact)| matches!(fact, Fact::Event { .. });
+            facts.iter().enumerate().filter(|(_, fact)| is_event(fact)).nth(limit).map(|(place, _)| place)
+        };
+        while place(&facts).is_none() && read >= wanted && wanted < SCAN_ROWS_MAX {
+            wanted = wanted.saturating_mul(4).min(SCAN_ROWS_MAX);
+            let (room, from, to) = range;
+            facts = self.log.timeline(room, (*from, *to), Direction::Backward, wanted).await?;
+            read = facts.len();
+        }
+        let gap = place(&facts);
+        facts.truncate(gap.unwrap_or(facts.len()));
+        Ok((facts, gap.is_some()))
     }
 
     /// Where the last event is that moves the room up in lists that clients sort themselves, if it is new.

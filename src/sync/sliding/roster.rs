@@ -58,6 +58,13 @@ pub(super) struct Roster {
     by_id: Vec<Arc<Entry>>,
 }
 
+impl Entry {
+    /// Whether the user has been out of the room since before `at`, so that nothing of it can be new.
+    pub(super) fn is_over(&self, at: Position) -> bool {
+        matches!(self.standing, Standing::Left { closed, .. } if closed.max(self.since) <= at)
+    }
+}
+
 impl Roster {
     fn new(at: Position, mut by_id: Vec<Arc<Entry>>) -> Self {
         by_id.sort_by(|a, b| a.room.cmp(&b.room));
@@ -137,7 +144,8 @@ impl Sync {
 
     async fn whole_roster(&self, user: &UserId, to: Position) -> Result<Roster, StoreError> {
         let lanes = self.log.subscriptions(&Audience::Account(user.to_owned())).await?;
-        let memberships = self.history.memberships(user).await?;
+        // Forgotten ones too: another device may have them still.
+        let memberships = self.history.all_memberships(user).await?;
         let known = memberships.into_iter().map(|entry| {
             let known =
                 Known { membership: entry.membership, event_id: entry.event_id, since: entry.position };
@@ -203,8 +211,10 @@ impl Sync {
             let standing = match interval {
                 Some(interval) => match interval.closed.filter(|closed| *closed <= to) {
                     None => Standing::Joined(interval.opened),
-                    // An invitation after the last stay, or the end of one.
-                    Some(closed) if known.since > closed => Standing::Outside,
+                    // An invitation after the last stay, or the end of one; a ban changes nothing about the stay.
+                    Some(closed) if known.since > closed && known.membership != Membership::Ban => {
+                        Standing::Outside
+                    }
                     Some(closed) => Standing::Left { opened: interval.opened, closed },
                 },
                 None => Standing::Outside,

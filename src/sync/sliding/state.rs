@@ -118,9 +118,17 @@ impl Sync {
         };
         let mut choice = Choice::default();
         let gap = span.limited && !task.expands;
-        for Change { key, after, .. } in changes {
+        // Whoever asks for members when they are needed does not get all that have become known.
+        let became_whole = match task.since {
+            Some(since) => self.history.grown_after(&task.entry.room, since).await?,
+            None => None,
+        };
+        let grown = became_whole.is_some_and(|at| at <= span.ends);
+        for Change { key, before, after } in changes {
             let is_member = key.event_type == StateEventType::RoomMember;
-            if task.config.matches_key(&key) || (is_member && task.config.is_lazy() && !gap) {
+            let is_introduced = grown && before.is_none();
+            let is_due = is_member && task.config.is_lazy() && !gap && !is_introduced;
+            if task.config.matches_key(&key) || is_due {
                 match after {
                     Some(value) => drop(choice.ids.insert(key, value.event_id)),
                     None => choice.gone.push(key),
@@ -135,6 +143,16 @@ impl Sync {
         }
         if task.config.is_lazy() {
             self.add_lazy_members(scene, (task, span), ends, &mut choice).await?;
+        }
+        if let Standing::Left { closed, .. } = task.entry.standing {
+            // Clients take a room for joined unless they see what ended that.
+            let own = member(&scene.caller.user_id);
+            let known = self.history.state_entries(ends, std::slice::from_ref(&own)).await?.pop().flatten();
+            let id = match task.entry.since > closed {
+                true => Some(task.entry.event_id.clone()),
+                false => known.map(|value| value.event_id),
+            };
+            choice.ids.extend(id.map(|id| (own, id)));
         }
         let ids: Vec<OwnedEventId> = choice.ids.into_values().collect();
         let events: Vec<Arc<StoredEvent>> = self.history.events(&ids).await?.into_iter().flatten().collect();

@@ -1,6 +1,7 @@
 //! Sync on the memory engine: by table, and by a random model of clients.
 
 mod cases;
+mod kept;
 mod model;
 mod sliding;
 mod sliding_model;

@@ -32,17 +32,17 @@ pub(super) fn extended(pos: &Value, extensions: Value) -> Value {
     body
 }
 
-fn rooms(answer: &Value) -> Vec<String> {
+pub(super) fn rooms(answer: &Value) -> Vec<String> {
     answer["rooms"].as_object().into_iter().flatten().map(|(room, _)| room.clone()).collect()
 }
 
-fn sorted(rooms: &[&RoomId]) -> Vec<String> {
+pub(super) fn sorted(rooms: &[&RoomId]) -> Vec<String> {
     let mut rooms: Vec<String> = rooms.iter().map(ToString::to_string).collect();
     rooms.sort();
     rooms
 }
 
-fn of<'a>(answer: &'a Value, room: &RoomId) -> &'a Value {
+pub(super) fn of<'a>(answer: &'a Value, room: &RoomId) -> &'a Value {
     &answer["rooms"][room.as_str()]
 }
 

@@ -150,7 +150,11 @@ async fn a_filter_for_what_relates_has_bounds() {
         let query = format!("dir=b&{}", Scene::query(&wide));
         let of_sync = json!({ "room": { "timeline": wide } });
         let keep = "POST /user/@alice:localhost/filter";
-        assert_eq!(scene.server.met(&scene.alice, keep, of_sync.clone()).await, refused, "kept, it is of no use");
+        assert_eq!(
+            scene.server.met(&scene.alice, keep, of_sync.clone()).await,
+            refused,
+            "kept, it is of no use"
+        );
         let of_sync = Scene::query(&of_sync);
         for path in [format!("GET /rooms/{}/messages?{query}", scene.room), format!("GET /sync?{of_sync}")] {
             assert_eq!(scene.server.met(&scene.alice, &path, Value::Null).await, refused, "{path}");

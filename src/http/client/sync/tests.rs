@@ -151,6 +151,18 @@ async fn a_sticky_event_is_told_to_those_who_come_later() {
     let body = json!({ "lists": { "all": list }, "extensions": extensions });
     let slid = server.met(&bob, &format!("{path}?pos={pos}"), body).await;
     assert_eq!(slid["extensions"]["org.matrix.msc4354.sticky_events"]["rooms"], json!({}), "{slid}");
+
+    // The window has another room now.
+    let other = self::room(&server, &bob).await;
+    server.met(&alice, &send("e", sticky), json!({ "body": "outside" })).await;
+    server.met(&bob, &format!("PUT /rooms/{other}/send/m.room.message/f"), json!({ "body": "up" })).await;
+    let since = &slid["extensions"]["org.matrix.msc4354.sticky_events"]["next_batch"];
+    let extensions = json!({ "org.matrix.msc4354.sticky_events": { "enabled": true, "since": since } });
+    let pos = slid["pos"].as_str().unwrap();
+    let body = json!({ "lists": { "all": list }, "extensions": extensions });
+    let slid = server.met(&bob, &format!("{path}?pos={pos}"), body).await;
+    let result = &slid["extensions"]["org.matrix.msc4354.sticky_events"];
+    assert_eq!(result["rooms"][&room]["events"][0]["content"]["body"], "outside", "{slid}");
 }
 
 #[tokio::test]
