@@ -46,6 +46,8 @@ pub mod delivery;
 
 pub mod room;
 
+pub mod rtc;
+
 pub mod notice;
 
 pub mod purge;

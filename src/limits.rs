@@ -3,6 +3,7 @@
 //! Uses nothing.
 
 mod bodies;
+mod calls;
 mod delivery;
 mod finding;
 mod kept;
@@ -15,6 +16,7 @@ mod waits;
 use std::time::Duration;
 
 pub use bodies::*;
+pub use calls::*;
 pub use delivery::*;
 pub use finding::*;
 pub use kept::*;

@@ -140,6 +140,7 @@ impl Config {
         {
             wrong("voip.turn_uris", "an entry is written as turn:HOST:PORT?transport=udp");
         }
+        self.check_livekit(&mut wrong);
         self.check_sso(&mut wrong);
         let localpart = &self.notices.localpart;
         let allowed =
@@ -153,6 +154,24 @@ impl Config {
         self.check_captcha(&mut wrong);
         self.check_federation(&mut wrong);
         if mistakes.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(mistakes)) }
+    }
+
+    fn check_livekit(&self, wrong: &mut impl FnMut(&str, &str)) {
+        let voip = &self.voip;
+        let is = |url: &Option<String>, schemes: [&str; 2]| {
+            let url = url.as_deref().map(url::Url::parse);
+            url.is_none_or(|url| url.is_ok_and(|url| url.has_host() && schemes.contains(&url.scheme())))
+        };
+        if !is(&voip.livekit_url, ["ws", "wss"]) {
+            wrong("voip.livekit_url", "it is written as wss://host");
+        }
+        if !is(&voip.livekit_api_url, ["http", "https"]) {
+            wrong("voip.livekit_api_url", "it is written as http://host:port");
+        }
+        let has_secret = voip.livekit_secret.is_some() || voip.livekit_secret_file.is_some();
+        if voip.livekit_url.is_some() && (voip.livekit_key.is_none() || !has_secret) {
+            wrong("voip.livekit_url", "`livekit_key` and `livekit_secret` go with it");
+        }
     }
 
     fn check_captcha(&self, wrong: &mut impl FnMut(&str, &str)) {

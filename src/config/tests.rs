@@ -41,6 +41,7 @@ fn row_2_16_a_printed_configuration_has_no_secrets() {
         turn_shared_secret = 'canary'
         turn_username = 'name'
         turn_password = 'canary'
+        livekit_secret = 'canary'
         [registration]
         tokens = ['canary']
         [captcha]

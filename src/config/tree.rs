@@ -107,8 +107,21 @@ sections! {
         turn_username: Option<String> = None,
         /// See `turn_username`.
         turn_password: Option<Secret> = None,
-        /// The address of the service that lets users into the calls of a LiveKit server (`lk-jwt-service`), for
-        /// Element Call.
+        /// The address of a LiveKit server, which carries the calls of many (MatrixRTC), as clients reach it, such as
+        /// `wss://livekit.example.org`. This server lets users into it; no other service is needed for that. Its webhooks
+        /// are best sent to `/_matrix/livekit/webhook` of this server, so that whoever leaves a call is gone at once. It
+        /// should not make rooms by itself (`auto_create: false` in its configuration).
+        livekit_url: Option<String> = None,
+        /// The address at which this server reaches it, such as `http://127.0.0.1:7880`, where that is another one.
+        livekit_api_url: Option<String> = None,
+        /// The name of the key that both know (`keys` in its configuration).
+        livekit_key: Option<String> = None,
+        /// The secret of that key.
+        livekit_secret: Option<Secret> = None,
+        /// A file with the secret instead.
+        livekit_secret_file: Option<PathBuf> = None,
+        /// The address of a service that lets users into the calls of a LiveKit server (`lk-jwt-service`), for clients
+        /// that ask such a service and not their server.
         livekit_service_url: Option<String> = None,
     }
 

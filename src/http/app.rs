@@ -12,7 +12,7 @@ use super::{
     metrics::Metrics,
     settings::{
         account_settings, captcha, media_settings, notice_settings, peer_settings, provider_settings,
-        purge_settings, secret, site,
+        purge_settings, rtc_settings, secret, site,
     },
     throttle::Throttle,
 };
@@ -43,6 +43,7 @@ use crate::{
     push::Push,
     report::Reports,
     room::{Delayed, Rooms},
+    rtc::Rtc,
     search::{self, Messages, People},
     store::StoreError,
     sync::Sync,
@@ -107,6 +108,8 @@ pub struct Services {
     pub appservice_couriers: AppserviceCouriers,
     /// Events that are to be sent later.
     pub delayed: Delayed,
+    /// The LiveKit server, if there is one.
+    pub rtc: Option<Rtc>,
     /// Devices and their keys.
     pub devices: Devices,
     /// Takes letters to users, if there is a mail server.
@@ -180,6 +183,7 @@ impl Services {
         let rooms = start_rooms(watched, &accounts, &ports, on());
         rooms.heed_sweeps(config.redact_on_ban);
         let delayed = Delayed::start(rooms.clone(), accounts.clone(), on()).await?;
+        let rtc = start_rtc(&config, &net, (&history, &rooms, &delayed, &ports), on()).await?;
         let watched = (history.clone(), devices.clone());
         let couriers = start_couriers(watched, peers.clone(), &ports, on());
         let push = Push::new(history.clone(), accounts.clone());
@@ -211,6 +215,7 @@ impl Services {
             push,
             ephemeral,
             delayed,
+            rtc,
             devices,
             post,
             oauth,
@@ -263,6 +268,17 @@ fn start_rooms(
     rooms.keep_saying_farewell(stopping.clone());
     rooms.keep_guests_out(stopping);
     rooms
+}
+
+async fn start_rtc(
+    config: &Config,
+    net: &Arc<dyn Net>,
+    (history, rooms, delayed, ports): (&History, &Rooms, &Delayed, &Ports),
+    running: (&TaskTracker, CancellationToken),
+) -> Result<Option<Rtc>, StoreError> {
+    let Some(settings) = rtc_settings(&config.voip)? else { return Ok(None) };
+    let means = (history.clone(), rooms.clone(), delayed.clone(), ports.clone());
+    Ok(Some(Rtc::start(settings, net.clone(), means, running).await?))
 }
 
 fn open_federation(

@@ -35,6 +35,7 @@ use crate::{
     push::PushError,
     report::ReportError,
     room::{DelayedError, ReceiveFailure, RoomError},
+    rtc::RtcError,
     search::SearchError,
     store::StoreError,
     sync::SyncError,
@@ -415,6 +416,24 @@ impl From<DelayedError> for Failure {
             DelayedError::Account(error) => error.into(),
             DelayedError::Commit(error) => error.into(),
             DelayedError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RtcError> for Failure {
+    fn from(error: RtcError) -> Self {
+        let message = error.to_string();
+        match error {
+            RtcError::NotJoined => Self::forbidden(message),
+            RtcError::Invalid(_) | RtcError::NotDelayed | RtcError::TooShort => Self::invalid_param(message),
+            RtcError::Sfu(cause) => {
+                tracing::warn!(%cause, "the LiveKit server does not let anybody in");
+                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+            }
+            RtcError::NotBySfu => Self::new(StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized, message),
+            RtcError::Delayed(error) => error.into(),
+            RtcError::Commit(error) => error.into(),
+            RtcError::Store(error) => error.into(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     notice,
     oauth::{ProviderSettings, Site},
     peer::{self, Net, OldKey},
-    purge,
+    purge, rtc,
     store::StoreError,
     types::Secret,
 };
@@ -91,6 +91,17 @@ pub(super) fn secret(given: Option<&Secret>, file: Option<&Path>) -> Result<Opti
         }
         (None, None) => Ok(None),
     }
+}
+
+/// The LiveKit server, if there is one.
+pub(super) fn rtc_settings(voip: &config::Voip) -> Result<Option<rtc::Settings>, StoreError> {
+    let (Some(url), Some(key)) = (voip.livekit_url.clone(), voip.livekit_key.clone()) else {
+        return Ok(None);
+    };
+    let secret = secret(voip.livekit_secret.as_ref(), voip.livekit_secret_file.as_deref())?;
+    // What begins with `ws` is `http` and `https` otherwise.
+    let api_url = voip.livekit_api_url.clone().unwrap_or_else(|| url.replacen("ws", "http", 1));
+    Ok(secret.map(|secret| rtc::Settings { url, api_url, key, secret }))
 }
 
 pub(super) fn provider_settings(provider: &config::Provider) -> Result<ProviderSettings, StoreError> {

@@ -11,7 +11,7 @@ use crate::account::{AccountError, Caller, Standing};
 /// What a suspended user is refused: the method and the end of the path's template, without the names of
 /// its variables. The specification leaves the list to servers; it is the one that it recommends, with
 /// what else would let somebody speak, come in, or put others out.
-const REFUSED: [(Method, &str); 28] = [
+const REFUSED: [(Method, &str); 29] = [
     (Method::POST, "/createRoom"),
     (Method::POST, "/media/r0/upload"),
     (Method::POST, "/media/v1/create"),
@@ -22,6 +22,7 @@ const REFUSED: [(Method, &str); 28] = [
     (Method::PUT, "/fi.mau.msc2246/upload/{}/{}"),
     (Method::POST, "/join/{}"),
     (Method::POST, "/knock/{}"),
+    (Method::POST, "/rtc/livekit/get_token"),
     (Method::POST, "/rooms/{}/ban"),
     (Method::POST, "/rooms/{}/invite"),
     (Method::POST, "/rooms/{}/join"),
@@ -227,6 +228,8 @@ mod tests {
             ("POST /_matrix/client/v3/account/3pid/delete", &[], false, false),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.message", "1"], false, false),
             ("PUT /_matrix/client/v1/rooms/{r}/delayed_event/{e}/{t}", &["!a", "m.x", "1"], false, false),
+            ("POST /_matrix/client/v1/rtc/livekit/get_token", &[], false, false),
+            ("POST /_matrix/client/v1/rtc/livekit/delegate_delayed_leave", &[], false, true),
             ("POST /_matrix/media/v3/upload", &[], false, false),
             ("POST /_matrix/client/v3/keys/upload", &[], false, true),
             ("PUT /_matrix/client/v3/rooms/{r}/send/{e}/{t}", &["!a", "m.room.redaction", "1"], false, true),

@@ -96,7 +96,7 @@ pub(super) async fn services_for(config: Config, net: Arc<dyn Net>, appservices:
     services_by(config, net, appservices, (Arc::new(ManualClock::at(0)), db)).await
 }
 
-async fn services_by(
+pub(super) async fn services_by(
     mut config: Config,
     net: Arc<dyn Net>,
     appservices: Appservices,

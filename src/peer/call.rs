@@ -207,9 +207,32 @@ impl Peers {
         body: Vec<u8>,
         bounds: Bounds,
     ) -> Result<Bytes, PeerError> {
+        self.hand(server, http::Request::put(target), body, bounds).await
+    }
+
+    /// As [`Self::put`], by `POST`.
+    ///
+    /// # Errors
+    /// As for [`Self::call`].
+    pub async fn post(
+        &self,
+        server: &ServerName,
+        target: &str,
+        body: Vec<u8>,
+        bounds: Bounds,
+    ) -> Result<Bytes, PeerError> {
+        self.hand(server, http::Request::post(target), body, bounds).await
+    }
+
+    async fn hand(
+        &self,
+        server: &ServerName,
+        request: http::request::Builder,
+        body: Vec<u8>,
+        bounds: Bounds,
+    ) -> Result<Bytes, PeerError> {
         self.admit(server)?;
-        let request = http::Request::put(target).header(header::CONTENT_TYPE, "application/json");
-        let request = request.body(Bytes::from(body));
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(Bytes::from(body));
         let mut request = request.map_err(|error| PeerError::BadRequest(error.to_string()))?;
         let proof = XMatrix::sign(&request, &self.0.key, server);
         let proof = proof.map_err(|error| PeerError::BadRequest(error.to_string()))?;

@@ -82,7 +82,7 @@ pub struct Internet {
     locator: Arc<Locator>,
     discovery: Discovery,
     client: HttpClient,
-    /// For push gateways, for application services and providers of identities, for puzzles, and for pages.
+    /// For push gateways, for whoever the operator has named, for puzzles, and for pages.
     web: [HttpClient; 4],
     tls: Arc<ClientConfig>,
     all: Arc<Semaphore>,
@@ -237,7 +237,7 @@ impl Net for Internet {
         let [push, appservice, captcha, pages] = &self.web;
         let client = match purpose {
             Purpose::Push => push,
-            Purpose::Appservice | Purpose::Provider => appservice,
+            Purpose::Appservice | Purpose::Provider | Purpose::Sfu => appservice,
             Purpose::Captcha => captcha,
             Purpose::Page => pages,
         };

@@ -62,6 +62,8 @@ pub enum Purpose {
     Provider,
     /// To have the solution of a puzzle judged: the operator has named it, mostly without a thought of the network.
     Captcha,
+    /// To let users into calls: the operator has named it, so it may lie anywhere.
+    Sfu,
     /// To look at a page: a user, or a stranger, has named it.
     Page,
 }

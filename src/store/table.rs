@@ -90,6 +90,8 @@ pub enum TableId {
     RetainedPast = 0x3F,
     /// Other servers that are yet to be told that an invite of theirs was rejected, by user and room.
     Farewell = 0xB0,
+    /// Leaves that are sent when somebody is not in a call any more, by the call and by who it is there.
+    DelegatedLeave = 0xB1,
     /// Local users.
     User = 0x40,
     /// Access tokens, by their hash.

@@ -15,6 +15,7 @@ mod media;
 mod origin;
 mod query;
 mod room;
+mod rtc;
 mod send;
 mod version;
 
@@ -34,6 +35,7 @@ pub fn routes(routes: &mut Routes) {
     handshake::routes(routes);
     query::routes(routes);
     media::routes(routes);
+    rtc::routes(routes);
 }
 
 /// The moment that an answer bears.

@@ -297,6 +297,18 @@ impl Delayed {
         Ok(row)
     }
 
+    /// Since when one waits and for how long, both in milliseconds; none, if it does not wait any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn waiting(&self, id: &str) -> Result<Option<(u64, u64)>, DelayedError> {
+        match self.row(id).await {
+            Ok(row) => Ok(row.end.is_none().then_some((row.since_ms, row.intent.delay_ms))),
+            Err(DelayedError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Does `action`, on nobody's behalf: who knows the id may. Done twice it is done once.
     ///
     /// # Errors

@@ -237,7 +237,9 @@ async fn row_4_6_nobody_sends_us_elsewhere() {
     (config.push.allow_ranges, config.captcha.allow_ranges) = (near(), near());
     config.media.url_preview_allow_ranges = near();
     let net = internet(&config, &real_ports(), None, &tasks).unwrap();
-    for purpose in [Purpose::Push, Purpose::Appservice, Purpose::Provider, Purpose::Captcha, Purpose::Page] {
+    for purpose in
+        [Purpose::Push, Purpose::Appservice, Purpose::Provider, Purpose::Sfu, Purpose::Captcha, Purpose::Page]
+    {
         let request = Request::post(format!("http://{public}/_matrix/push/v1/notify")).body(Bytes::new());
         let bounds = Bounds::new(Duration::from_secs(10), 4096);
         let answer = net.visit(purpose, request.unwrap(), bounds).await.unwrap();

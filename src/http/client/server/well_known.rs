@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, Uri};
 use serde_json::{Map, Value, json};
 
-use crate::http::{Access, App, Call, Failure, Routes, client::voip::transports};
+use crate::http::{Access, App, Call, Failure, Routes, client::voip::foci};
 
 /// Adds the endpoints.
 pub(super) fn routes(routes: &mut Routes) {
@@ -23,9 +23,9 @@ async fn client(app: App, _: Call) -> Result<Response, Failure> {
     let mut fields: Map<String, Value> =
         fields.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     // Where older versions of Element Call look.
-    let transports = transports(&app.config.voip);
-    if !transports.is_empty() {
-        fields.entry("org.matrix.msc4143.rtc_foci").or_insert(Value::from(transports));
+    let foci = foci(&app.config.voip);
+    if !foci.is_empty() {
+        fields.entry("org.matrix.msc4143.rtc_foci").or_insert(Value::from(foci));
     }
     fields.insert(String::from("m.homeserver"), json!({ "base_url": base_url }));
     Ok(axum::Json(fields).into_response())

@@ -1,5 +1,6 @@
 //! Several servers on one wire.
 
+mod calls;
 mod edus;
 mod entrance;
 mod handshakes;
@@ -51,10 +52,16 @@ impl Server {
 
     /// A server that sees the others through `net`.
     async fn behind(name: &str, wire: &Wire, net: Arc<dyn Net>) -> Self {
+        Self::set_up(name, wire, net, |_| {}).await
+    }
+
+    /// One with settings of its own.
+    async fn set_up(name: &str, wire: &Wire, net: Arc<dyn Net>, set: impl FnOnce(&mut Config)) -> Self {
         let name = OwnedServerName::try_from(name).unwrap();
         let mut config = Config { server_name: name.clone(), ..Config::default() };
         config.registration.mode = RegistrationMode::Open;
         config.store.engine = crate::config::Engine::Memory;
+        set(&mut config);
         let tasks = TaskTracker::new();
         let seed = name.as_bytes()[0];
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
