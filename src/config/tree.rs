@@ -121,7 +121,7 @@ sections! {
         /// A file with the secret instead.
         livekit_secret_file: Option<PathBuf> = None,
         /// The address of a service that lets users into the calls of a LiveKit server (`lk-jwt-service`), for clients
-        /// that ask such a service and not their server.
+        /// that ask such a service and not their server. Where `livekit_url` is set, this server is one.
         livekit_service_url: Option<String> = None,
     }
 

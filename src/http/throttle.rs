@@ -82,6 +82,8 @@ impl Class {
             // Anybody may have this server ask others for keys, or hand out invites.
             "GET" | "POST" if has("key") && has("query") => Self::General,
             "PUT" | "POST" if last == "onbind" => Self::General,
+            // Anybody may have this server ask others who a token stands for.
+            "POST" if has("livekit") && has("jwt") => Self::General,
             _ if limited || has("oauth2") => Self::General,
             _ => Self::Free,
         }

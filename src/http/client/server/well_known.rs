@@ -23,7 +23,7 @@ async fn client(app: App, _: Call) -> Result<Response, Failure> {
     let mut fields: Map<String, Value> =
         fields.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     // Where older versions of Element Call look.
-    let foci = foci(&app.config.voip);
+    let foci = foci(&app.config);
     if !foci.is_empty() {
         fields.entry("org.matrix.msc4143.rtc_foci").or_insert(Value::from(foci));
     }

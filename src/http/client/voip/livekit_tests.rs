@@ -288,13 +288,17 @@ async fn without_an_sfu_nobody_is_promised_one() {
     ] {
         server.check(token, request, (json!({}), json!("404 M_UNRECOGNIZED"))).await;
     }
+    for path in ["sfu/get", "get_token", "delegate_delayed_leave"] {
+        let request = format!("POST /_matrix/livekit/jwt/{path}");
+        server.check("", &request, (json!({}), json!("404 M_UNRECOGNIZED"))).await;
+    }
     let body = json!({ "url": URL, "room_id": "!r:localhost", "slot_id": "s", "member_id": "m" });
     server.check(&alice, TOKEN, (body, json!("400 M_INVALID_PARAM"))).await;
 }
 
 #[tokio::test]
 async fn clients_are_told_of_it_in_every_way_that_they_look() {
-    let service = "https://rtc.example.org/jwt";
+    let (service, own) = ("https://rtc.example.org/jwt", "https://m.example.org/_matrix/livekit/jwt");
     for (has_sfu, has_service, expected, foci) in [
         (false, false, json!([]), Value::Null),
         (
@@ -315,8 +319,11 @@ async fn clients_are_told_of_it_in_every_way_that_they_look() {
         (
             true,
             false,
-            json!([{ "type": "livekit", "url": URL }, { "type": "m.livekit", "url": URL }]),
-            Value::Null,
+            json!([
+                { "type": "livekit", "livekit_service_url": own, "url": URL },
+                { "type": "m.livekit", "url": URL },
+            ]),
+            json!([{ "type": "livekit", "livekit_service_url": own }]),
         ),
     ] {
         let mut config =
@@ -336,4 +343,68 @@ async fn clients_are_told_of_it_in_every_way_that_they_look() {
         let told: Value = serde_json::from_slice(&told).unwrap();
         assert_eq!(told["org.matrix.msc4143.rtc_foci"], foci, "{told}");
     }
+}
+
+/// As a service beside the server would do it, for clients that know no other way.
+#[tokio::test]
+async fn older_clients_are_let_in_by_an_openid_token() {
+    let world = World::new().await;
+    let server = &world.server;
+    let openid = async |token: &str, user: &str| {
+        let answer = server.met(token, &format!("POST /user/{user}/openid/request_token"), json!({})).await;
+        json!({ "access_token": answer["access_token"], "matrix_server_name": "localhost" })
+    };
+    let alice = openid(&world.alice, "@alice:localhost").await;
+    let bob = openid(&world.bob, "@bob:localhost").await;
+    let made_up = json!({ "access_token": "x", "matrix_server_name": "localhost" });
+    let elsewhere = json!({ "access_token": "x", "matrix_server_name": "nobody.example.org" });
+    let (old, new, leave) = (
+        "POST /_matrix/livekit/jwt/sfu/get",
+        "POST /_matrix/livekit/jwt/get_token",
+        "POST /_matrix/livekit/jwt/delegate_delayed_leave",
+    );
+    let of = |openid: &Value| json!({ "room": world.room, "device_id": "PHONE", "openid_token": openid });
+    let member = |openid: &Value, user: &str| {
+        json!({
+            "room_id": world.room, "slot_id": "m.call#ROOM", "openid_token": openid,
+            "member": { "id": "xyz", "claimed_user_id": user, "claimed_device_id": "PHONE" },
+        })
+    };
+    let me = "@alice:localhost";
+    for (request, body, expected) in [
+        (old, of(&made_up), "401 M_UNAUTHORIZED"),
+        (old, of(&elsewhere), "401 M_UNAUTHORIZED"),
+        (old, of(&bob), "403 M_FORBIDDEN"),
+        (old, json!({ "room": world.room }), "400 M_BAD_JSON"),
+        (new, member(&made_up, me), "401 M_UNAUTHORIZED"),
+        (new, member(&bob, "@bob:localhost"), "403 M_FORBIDDEN"),
+        (new, member(&bob, me), "401 M_UNAUTHORIZED"),
+        (leave, member(&alice, me), "400 M_INVALID_PARAM"),
+        (leave, Value::Null, "400 M_NOT_JSON"),
+    ] {
+        server.check("", request, (body, json!(expected))).await;
+    }
+    let answer = server.met("", old, of(&alice)).await;
+    assert_eq!(answer["url"], URL, "{answer}");
+    let place = world.sfu.connect(answer["jwt"].as_str().unwrap());
+    assert_eq!(place.1, "@alice:localhost:PHONE");
+    let answer = server.met("", new, member(&alice, me)).await;
+    let same = world.sfu.connect(answer["jwt"].as_str().unwrap());
+    assert_eq!(same.0, place.0, "it is the same call");
+    assert_eq!(claims(answer["jwt"].as_str().unwrap())["video"]["canPublish"], true);
+    let (first, second) = (world.schedule("a", HOUR_MS).await, world.schedule("b", HOUR_MS).await);
+    let mut body = of(&alice);
+    body["delay_id"] = json!(first);
+    assert!(server.met("", old, body).await["jwt"].is_string());
+    let mut body = member(&alice, me);
+    body["delay_id"] = json!(second);
+    server.check("", leave, (body, json!({}))).await;
+    world.look().await;
+    world.sfu.disconnect(&place);
+    world.look().await;
+    assert_eq!((world.is_sent(&first).await, world.is_sent(&second).await), (true, false));
+    world.sfu.disconnect(&same);
+    world.look().await;
+    assert!(world.is_sent(&second).await);
+    server.check("", "GET /_matrix/livekit/jwt/healthz", (Value::Null, json!({}))).await;
 }

@@ -2,6 +2,7 @@
 
 mod delegate;
 mod get_token;
+mod service;
 mod transports;
 mod turn_server;
 mod webhook;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    config::Voip,
+    config::Config,
     http::{Access, Failure, Routes},
     rtc::{Member, Seat},
 };
@@ -48,6 +49,7 @@ pub(super) fn routes(routes: &mut Routes) {
         routes.raw(Method::POST, path, Access::Optional, delegate::handle);
     }
     routes.raw(Method::POST, webhook::PATH, Access::Open, webhook::handle);
+    service::routes(routes);
 }
 
 /// Who wants into which call, as requests have it. Hand-written: clients of today name the member by an object that has
@@ -89,9 +91,9 @@ impl Place {
 /// What carries calls between many: as clients of today look for it, and as the proposal has it.
 ///
 /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4195>
-fn transports(voip: &Voip) -> Vec<Value> {
-    let mut found = foci(voip);
-    if let Some(url) = &voip.livekit_url {
+fn transports(config: &Config) -> Vec<Value> {
+    let mut found = foci(config);
+    if let Some(url) = &config.voip.livekit_url {
         match found.first_mut() {
             Some(first) => first["url"] = Value::from(url.as_str()),
             None => found.push(json!({ "type": "livekit", "url": url })),
@@ -102,7 +104,9 @@ fn transports(voip: &Voip) -> Vec<Value> {
 }
 
 /// The same for clients that look for it in the well-known document, and ask a service and not their server.
-pub(in crate::http) fn foci(voip: &Voip) -> Vec<Value> {
-    let livekit = |url: &String| json!({ "type": "livekit", "livekit_service_url": url });
-    voip.livekit_service_url.iter().map(livekit).collect()
+pub(in crate::http) fn foci(config: &Config) -> Vec<Value> {
+    let own = config.public_base_url.as_deref().filter(|_| config.voip.livekit_url.is_some());
+    let own = own.map(|base| format!("{}{}", base.trim_end_matches('/'), service::BASE));
+    let url = config.voip.livekit_service_url.clone().or(own);
+    url.iter().map(|url| json!({ "type": "livekit", "livekit_service_url": url })).collect()
 }

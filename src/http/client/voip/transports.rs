@@ -13,5 +13,5 @@ use crate::http::{App, Call, Failure};
 
 /// Answers the request.
 pub(super) async fn handle(app: App, _: Call) -> Result<Response, Failure> {
-    Ok(Json(json!({ "rtc_transports": transports(&app.config.voip) })).into_response())
+    Ok(Json(json!({ "rtc_transports": transports(&app.config) })).into_response())
 }

@@ -67,6 +67,18 @@ async fn who_is_in_a_room_listens_over_the_sfu_of_another_server() {
     for (user, expected) in [("@bob:b.org", 200), ("@carol:b.org", 403), ("@alice:a.org", 403)] {
         assert_eq!(ask(user).await, expected, "{user}");
     }
+    // Those who know no other way prove by an OpenID token who they are.
+    for (token, user, expected) in [(&bob, "bob", None), (&carol, "carol", Some("403 M_FORBIDDEN"))] {
+        let openid = format!("POST /user/{}/openid/request_token", b.user(user));
+        let openid = b.met(token, &openid, json!({})).await["access_token"].clone();
+        let proof = json!({ "access_token": openid, "matrix_server_name": "b.org" });
+        let body = json!({ "room": room, "device_id": "PHONE", "openid_token": proof });
+        let answer = a.met("", "POST /_matrix/livekit/jwt/sfu/get", body).await;
+        match expected {
+            Some(expected) => assert_eq!(answer, expected),
+            None => assert_eq!(claims(answer["jwt"].as_str().unwrap())["sub"], "@bob:b.org:PHONE"),
+        }
+    }
     b.met(&bob, &format!("POST /rooms/{room}/leave"), json!({})).await;
     assert_eq!(b.met(&bob, TOKEN, seat(&room)).await, "403 M_FORBIDDEN");
     wire.cut(&a.name);
