@@ -195,6 +195,12 @@ impl Appservices {
         self.is_any_other(to, |it| it.keeps(user))
     }
 
+    /// The one that has `user`, a local one, for itself, and whose registration is such.
+    #[must_use]
+    pub fn keeper(&self, user: &UserId, is_such: impl Fn(&Registration) -> bool) -> Option<Arc<Appservice>> {
+        self.0.read().iter().find(|it| is_such(&it.registration) && it.keeps(user)).cloned()
+    }
+
     /// Whether `alias` belongs to another one than `to`, who may be nobody.
     #[must_use]
     pub fn keeps_alias(&self, alias: &RoomAliasId, to: Option<&Appservice>) -> bool {

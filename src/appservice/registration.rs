@@ -105,6 +105,12 @@ pub struct Registration {
     /// Whether it makes devices by itself, without a login.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "io.element.msc4190")]
     pub msc4190: Option<bool>,
+    /// Whether it gives out one-time keys of its users itself, where this server has none.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "org.matrix.msc3983")]
+    pub msc3983: Option<bool>,
+    /// Whether it knows device keys of its users that this server does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "org.matrix.msc3984")]
+    pub msc3984: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespaces: Option<Written>,
 }
@@ -198,6 +204,18 @@ impl Registration {
     #[must_use]
     pub fn makes_devices(&self) -> bool {
         self.msc4190.unwrap_or(false)
+    }
+
+    /// Whether it is asked for one-time keys.
+    #[must_use]
+    pub fn gives_keys(&self) -> bool {
+        self.msc3983.unwrap_or(false)
+    }
+
+    /// Whether it is asked for device keys.
+    #[must_use]
+    pub fn knows_keys(&self) -> bool {
+        self.msc3984.unwrap_or(false)
     }
 
     /// Whether it wants to know of devices and keys.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Keys by user and device.
-type KeysByDevice =
+pub type KeysByDevice =
     BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>>>;
 
 /// The keys that a claim came to.
@@ -29,6 +29,15 @@ pub struct ClaimedKeys {
     pub keys: KeysByDevice,
     /// Servers of users that are not ours; their devices were not asked.
     pub unreachable: BTreeSet<OwnedServerName>,
+}
+
+/// Which keys are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kinds {
+    /// One-time keys, and the fallback key where there is none.
+    All,
+    /// One-time keys alone.
+    OneTime,
 }
 
 /// One device and the algorithm of the key that is wanted of it.
@@ -48,6 +57,25 @@ impl Devices {
         &self,
         wanted: &BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
     ) -> Result<ClaimedKeys, DeviceError> {
+        self.claim(wanted, Kinds::All).await
+    }
+
+    /// As [`Self::claim_keys`], but no fallback keys: somebody else may have one-time keys of these devices.
+    ///
+    /// # Errors
+    /// As for [`Self::claim_keys`].
+    pub async fn claim_one_time_keys(
+        &self,
+        wanted: &BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
+    ) -> Result<ClaimedKeys, DeviceError> {
+        self.claim(wanted, Kinds::OneTime).await
+    }
+
+    async fn claim(
+        &self,
+        wanted: &BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>>,
+        kinds: Kinds,
+    ) -> Result<ClaimedKeys, DeviceError> {
         check_asked(wanted.values().map(BTreeMap::len))?;
         let mut claimed = ClaimedKeys::default();
         let mut local = Vec::new();
@@ -65,7 +93,7 @@ impl Devices {
         let local = self.with_keys(local).await?;
         // Some at a time, so that others have their turn in between.
         for some in local.chunks(KEYS_CLAIMED_AT_ONCE) {
-            match self.claim_some(some).await {
+            match self.claim_some(some, kinds).await {
                 Ok(keys) => {
                     for (user, devices) in keys {
                         claimed.keys.entry(user).or_default().extend(devices);
@@ -90,11 +118,11 @@ impl Devices {
         Ok(wanted)
     }
 
-    async fn claim_some(&self, wanted: &[Wanted]) -> Result<KeysByDevice, DeviceError> {
+    async fn claim_some(&self, wanted: &[Wanted], kinds: Kinds) -> Result<KeysByDevice, DeviceError> {
         let owners = wanted.iter().map(|one| (&*one.user, &*one.device) as (&UserId, &DeviceId));
         let _turns = self.turns.take(owners).await;
         for _ in 0..DEVICE_ATTEMPTS_MAX {
-            let (commit, keys) = self.plan_claim(wanted).await?;
+            let (commit, keys) = self.plan_claim(wanted, kinds).await?;
             if commit.is_empty() {
                 return Ok(keys);
             }
@@ -105,7 +133,11 @@ impl Devices {
         Err(DeviceError::Contended)
     }
 
-    async fn plan_claim(&self, wanted: &[Wanted]) -> Result<(Commit, KeysByDevice), DeviceError> {
+    async fn plan_claim(
+        &self,
+        wanted: &[Wanted],
+        kinds: Kinds,
+    ) -> Result<(Commit, KeysByDevice), DeviceError> {
         let owners: Vec<_> = wanted.iter().map(|one| (one.user.clone(), one.device.clone())).collect();
         let all_counts = self.log.db().rows(&KEY_COUNTS, &owners).await?;
         let oldest = self.oldest_keys(wanted).await?;
@@ -118,6 +150,7 @@ impl Devices {
                     take_one_time_key(&mut commit, one, counts, &oldest);
                     Some((oldest.1.key_id, oldest.1.key))
                 }
+                None if kinds == Kinds::OneTime => None,
                 None => self.take_fallback_key(&mut commit, one, counts).await?,
             };
             let Some((key_id, key)) = found else { continue };

@@ -37,7 +37,7 @@ use tokio::sync::Notify;
 
 pub use backup::{BackupInfo, BackupKeys, BackupRange, BackupState};
 pub use changes::{ListChanges, Span};
-pub use claim::{ClaimedKeys, check_asked};
+pub use claim::{ClaimedKeys, KeysByDevice, check_asked};
 pub use cross_signing::{CrossSigningChange, CrossSigningKeys};
 pub use dehydrated::{Dehydrated, NewDehydrated};
 pub use query::QueriedKeys;

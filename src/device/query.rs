@@ -93,6 +93,14 @@ impl Devices {
         self.sign_for(viewer, found, false).await
     }
 
+    /// Adds the same to those of users of this server that were found elsewhere.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sign_bridged(&self, viewer: &UserId, found: &mut QueriedKeys) -> Result<(), DeviceError> {
+        self.sign_for(viewer, found, true).await
+    }
+
     /// Adds to the master keys of others, of this server or not, what `viewer` has signed them with.
     async fn sign_for(
         &self,

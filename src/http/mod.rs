@@ -12,6 +12,7 @@ mod app;
 mod appservices;
 pub mod auth;
 mod bodies;
+mod bridged;
 mod budget;
 mod call;
 mod captcha;

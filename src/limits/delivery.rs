@@ -109,3 +109,9 @@ pub const DOCTOR_LOOK_MAX: Duration = Duration::from_secs(120);
 pub const DOCTOR_BODY_MAX: Duration = Duration::from_secs(60);
 /// Largest body that the doctor sends, in MiB (ours; it is in memory, and more would not be sent in that time).
 pub const DOCTOR_BODY_MIB_MAX: u64 = 64;
+/// Time for an application service to answer when keys are wanted (ours; users send nothing until they have them).
+pub const APPSERVICE_KEYS_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// For how long an application service is not asked for keys again that could not be reached (ours).
+pub const APPSERVICE_KEYS_PAUSE: Duration = Duration::from_secs(30);
+/// The same where it says that it knows no such question (ours).
+pub const APPSERVICE_KEYS_UNKNOWN_PAUSE: Duration = Duration::from_secs(600);

@@ -1,16 +1,21 @@
 //! Requests to application services over the network.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
+use parking_lot::Mutex;
 use ruma::{RoomAliasId, UserId};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{AppserviceTransport, TransportError};
 use crate::{
     appservice::Appservice,
-    limits::{APPSERVICE_ANSWER_BYTES_MAX, APPSERVICE_QUERY_SECONDS_MAX, APPSERVICE_SECONDS_MAX},
+    limits::{
+        APPSERVICE_ANSWER_BYTES_MAX, APPSERVICE_KEYS_PAUSE, APPSERVICE_KEYS_SECONDS_MAX,
+        APPSERVICE_KEYS_UNKNOWN_PAUSE, APPSERVICE_QUERY_SECONDS_MAX, APPSERVICE_SECONDS_MAX,
+    },
     peer::{Bounds, Net, NetError, Purpose},
     store::BoxFuture,
     types::Ports,
@@ -52,13 +57,20 @@ impl From<NetError> for AppserviceError {
 pub struct AppserviceClient {
     net: Arc<dyn Net>,
     ports: Ports,
+    /// Who is not to be asked what until when, by the monotonic clock.
+    resting: Resting,
 }
+
+type Resting = Arc<Mutex<BTreeMap<(String, &'static str), Duration>>>;
+
+const CLAIM: &str = "/_matrix/app/unstable/org.matrix.msc3983/keys/claim";
+const QUERY: &str = "/_matrix/app/unstable/org.matrix.msc3984/keys/query";
 
 impl AppserviceClient {
     /// Speaks through `net`.
     #[must_use]
     pub fn new(net: Arc<dyn Net>, ports: Ports) -> Self {
-        Self { net, ports }
+        Self { net, ports, resting: Resting::default() }
     }
 
     /// How long it takes to answer.
@@ -102,6 +114,61 @@ impl AppserviceClient {
     pub async fn third_party(&self, to: &Appservice, path: &str) -> Result<Value, AppserviceError> {
         let answer = self.get(to, &format!("/_matrix/app/v1/thirdparty/{path}")).await?;
         serde_json::from_slice(answer.body()).map_err(|error| AppserviceError::Unreachable(error.to_string()))
+    }
+
+    /// One-time keys of its users, in the form of `claim`; none, whatever goes wrong.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3983>
+    pub async fn claim_keys<T: DeserializeOwned>(
+        &self,
+        to: &Appservice,
+        claim: &impl Serialize,
+    ) -> Option<T> {
+        self.ask_for_keys(to, CLAIM, claim).await
+    }
+
+    /// Device keys of its users, in the form of `query`; none, whatever goes wrong.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/3984>
+    pub async fn query_keys<T: DeserializeOwned>(
+        &self,
+        to: &Appservice,
+        query: &impl Serialize,
+    ) -> Option<T> {
+        self.ask_for_keys(to, QUERY, query).await
+    }
+
+    /// Asks, unless it has just failed to answer.
+    async fn ask_for_keys<T: DeserializeOwned>(
+        &self,
+        to: &Appservice,
+        path: &'static str,
+        question: &impl Serialize,
+    ) -> Option<T> {
+        let key = (to.registration.id.clone(), path);
+        let now = self.ports.clock.monotonic();
+        if self.resting.lock().get(&key).is_some_and(|until| now < *until) {
+            return None;
+        }
+        let bounds = Bounds::new(APPSERVICE_KEYS_SECONDS_MAX, APPSERVICE_ANSWER_BYTES_MAX);
+        let body = Bytes::from(serde_json::to_vec(question).ok()?);
+        let error = match self.ask(to, (Method::POST, path), body, bounds).await {
+            Ok(answer) => match serde_json::from_slice(answer.body()) {
+                Ok(answer) => {
+                    self.resting.lock().remove(&key);
+                    return Some(answer);
+                }
+                Err(error) => AppserviceError::Unreachable(error.to_string()),
+            },
+            Err(error) => error,
+        };
+        let pause = match &error {
+            AppserviceError::Status { status: 404 | 405, .. } => APPSERVICE_KEYS_UNKNOWN_PAUSE,
+            _ => APPSERVICE_KEYS_PAUSE,
+        };
+        tracing::warn!(%error, appservice = %key.0, "an application service gives no keys");
+        self.resting.lock().insert(key, self.ports.clock.monotonic() + pause);
+        None
     }
 
     async fn get(&self, to: &Appservice, path: &str) -> Result<Response<Bytes>, AppserviceError> {

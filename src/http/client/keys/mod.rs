@@ -33,4 +33,6 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 #[cfg(test)]
+mod bridged_tests;
+#[cfg(test)]
 mod tests;

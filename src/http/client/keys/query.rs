@@ -17,7 +17,7 @@ use ruma::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::http::{App, Call, Failure, call::Given};
+use crate::http::{App, Call, Failure, bridged, call::Given};
 
 type CrossSigningKeys = BTreeMap<OwnedUserId, Raw<CrossSigningKey>>;
 
@@ -36,6 +36,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let Given { caller, request, .. } = call.decode::<v3::Request>()?;
     let caller = caller.ok_or_else(Failure::missing_token)?;
     let mut found = app.devices.query_keys(Some(&caller.user_id), &request.device_keys).await?;
+    bridged::query(&app, Some(&caller.user_id), (&request.device_keys, &mut found)).await?;
     let others = (&app.peers, &app.history);
     let into = (request.timeout, &mut found);
     app.devices.query_others(others, &caller.user_id, &request.device_keys, into).await?;

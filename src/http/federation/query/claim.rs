@@ -4,8 +4,9 @@
 
 use ruma::api::federation::keys::claim_keys::v1::{Request, Response};
 
-use crate::http::{App, Failure, federation::Origin};
+use crate::http::{App, Failure, bridged, federation::Origin};
 
 pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
-    Ok(Response::new(app.federation.claim_keys(request.one_time_keys).await?.keys))
+    let wanted = app.federation.claims(request.one_time_keys)?;
+    Ok(Response::new(bridged::claim(&app, &wanted).await?.keys))
 }

@@ -7,10 +7,12 @@ use ruma::{
     assign,
 };
 
-use crate::http::{App, Failure, federation::Origin};
+use crate::http::{App, Failure, bridged, federation::Origin};
 
 pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result<Response, Failure> {
-    let found = app.federation.keys(&origin, request.device_keys).await?;
+    let wanted = request.device_keys;
+    let mut found = app.federation.keys(&origin, wanted.clone()).await?;
+    bridged::query(&app, None, (&wanted, &mut found)).await?;
     Ok(assign!(Response::new(found.device_keys), {
         master_keys: found.master_keys,
         self_signing_keys: found.self_signing_keys,
