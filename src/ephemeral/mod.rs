@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use presence::{Said, Seen};
-pub use receipt::{Markers, Thread};
+pub use receipt::{Markers, Moves, Thread};
 pub use remote::{RemotePresence, RemoteReceipt};
 pub use subscription::{Subscription, SubscriptionPage};
 

@@ -3,6 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#receipts>
 
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, UserId};
+use serde::Deserialize;
 use serde_json::{json, value::to_raw_value};
 
 use super::{Ephemeral, EphemeralError};
@@ -37,11 +38,25 @@ impl Thread {
     }
 }
 
+/// Where the fully-read marker may be moved to. Receipts only ever move forward.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4446>
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moves {
+    /// Forward: a client that lags behind does not move it back.
+    #[default]
+    Forward,
+    /// Wherever the user wants it.
+    Anywhere,
+}
+
 /// How far a user has read, as one request says it.
 #[derive(Clone, Debug, Default)]
 pub struct Markers {
     /// `m.fully_read`.
     pub fully_read: Option<OwnedEventId>,
+    /// Where that may be moved to.
+    pub moves: Moves,
     /// `m.read`.
     pub read: Option<OwnedEventId>,
     /// `m.read.private`.
@@ -51,7 +66,7 @@ pub struct Markers {
 }
 
 impl Ephemeral {
-    /// Moves a user's receipts and fully-read marker, all in one commit. A receipt that would move back
+    /// Moves a user's receipts and fully-read marker, all in one commit. What would move back and may not
     /// stays where it is.
     ///
     /// # Errors
@@ -71,8 +86,8 @@ impl Ephemeral {
         for _ in 0..RECEIPT_ATTEMPTS_MAX {
             let mut commit = Commit::new();
             if let Some(event_id) = &markers.fully_read {
-                self.event_of(room, event_id).await?;
-                self.put_fully_read(&mut commit, room, user, event_id)?;
+                let event = self.event_of(room, event_id).await?;
+                self.put_fully_read(&mut commit, user, (&event, markers.moves)).await?;
             }
             for (kind, event_id) in &receipts {
                 if let Some(event_id) = event_id {
@@ -166,16 +181,41 @@ impl Ephemeral {
         Ok(())
     }
 
-    fn put_fully_read(
+    async fn put_fully_read(
         &self,
         commit: &mut Commit,
-        room: &RoomId,
         user: &UserId,
-        event_id: &EventId,
+        (event, moves): (&StoredEvent, Moves),
     ) -> Result<(), EphemeralError> {
-        let content = to_raw_value(&json!({ "event_id": event_id })).map_err(StoreError::engine)?;
-        let change =
-            DataChange { room_id: Some(room.to_owned()), event_type: String::from("m.fully_read"), content };
+        let (room, event_type) = (event.pdu.room_id(), String::from("m.fully_read"));
+        let lane = Lane::Account(user.to_owned());
+        let fact = Fact::AccountData { room_id: Some(room.to_owned()), event_type: event_type.clone() };
+        let Retention::Register(key) = fact.retention() else { return Ok(()) };
+        // Read before the marker itself: whatever changes in between is noticed.
+        let at = self.0.log.register(&lane, &key).await?.map(|(at, _)| at);
+        let stands = self.0.accounts.data(user, Some(room), &event_type).await?;
+        let stands = stands.and_then(|content| serde_json::from_str::<FullyRead>(content.get()).ok());
+        if let Some(FullyRead { event_id }) = stands
+            && let Some(old) = self.0.history.event(&event_id).await?
+        {
+            let may_move = match moves {
+                Moves::Forward => self.0.history.place(&old).await? < self.0.history.place(event).await?,
+                Moves::Anywhere => old.pdu.event_id() != event.pdu.event_id(),
+            };
+            if !may_move {
+                return Ok(());
+            }
+        }
+        let content = json!({ "event_id": event.pdu.event_id() });
+        let content = to_raw_value(&content).map_err(StoreError::engine)?;
+        commit.expect_register(&lane, &key, at);
+        let change = DataChange { room_id: Some(room.to_owned()), event_type, content };
         Ok(self.0.accounts.put_data(commit, user, change)?)
     }
+}
+
+/// The content of `m.fully_read`.
+#[derive(Deserialize)]
+struct FullyRead {
+    event_id: OwnedEventId,
 }

@@ -4,10 +4,11 @@
 
 use ruma::api::client::read_marker::set_read_marker::v3::{Request, Response};
 
+use super::Backward;
 use crate::{
     account::Caller,
     ephemeral::{Markers, Thread},
-    http::{App, Failure, Routes},
+    http::{App, Body, Failure, Routes},
 };
 
 /// Adds the endpoint.
@@ -15,9 +16,10 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add::<Request, _>(handle);
 }
 
-async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
+async fn handle(app: App, caller: Caller, body: Body, request: Request) -> Result<Response, Failure> {
     let markers = Markers {
         fully_read: request.fully_read,
+        moves: body.json::<Backward>()?.moves(),
         read: request.read_receipt,
         read_private: request.private_read_receipt,
         thread: Thread::Unthreaded,

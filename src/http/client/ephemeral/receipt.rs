@@ -10,9 +10,10 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
+use super::Backward;
 use crate::{
     account::Caller,
-    ephemeral::{Markers, Thread},
+    ephemeral::{Markers, Moves, Thread},
     http::{Access, App, Call, Failure, Routes},
 };
 
@@ -39,19 +40,23 @@ async fn answer(app: App, call: Call) -> Result<axum::response::Response, Failur
         return Err(Failure::invalid_param("`thread_id` must be a string that is not empty"));
     }
     let given = call.decode::<Request>()?;
+    let moves = given.body.json::<Backward>()?.moves();
     let caller = given.caller.ok_or_else(Failure::missing_token)?;
-    handle(app, caller, given.request).await?;
+    handle(app, caller, (given.request, moves)).await?;
     Ok(axum::Json(json!({})).into_response())
 }
 
-async fn handle(app: App, caller: Caller, request: Request) -> Result<(), Failure> {
+async fn handle(app: App, caller: Caller, (request, moves): (Request, Moves)) -> Result<(), Failure> {
+    if moves == Moves::Anywhere && request.receipt_type != ReceiptType::FullyRead {
+        return Err(Failure::invalid_param("Only `m.fully_read` can be moved back"));
+    }
     let thread = match request.thread {
         ReceiptThread::Unthreaded => Thread::Unthreaded,
         ReceiptThread::Main => Thread::Main,
         ReceiptThread::Thread(root) => Thread::Root(root),
         _ => return Err(Failure::invalid_param("`thread_id` is neither `main` nor an event id")),
     };
-    let mut markers = Markers { thread, ..Markers::default() };
+    let mut markers = Markers { thread, moves, ..Markers::default() };
     let place = match request.receipt_type {
         ReceiptType::Read => &mut markers.read,
         ReceiptType::ReadPrivate => &mut markers.read_private,

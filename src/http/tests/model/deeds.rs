@@ -293,16 +293,22 @@ impl Town {
             return;
         }
         let len = here.events.len();
-        let (first, second) = (self.below(len), self.below(len));
+        let (first, second, may_go_back) = (self.below(len), self.below(len), self.chance(1, 3));
         let here = &self.rooms[room];
         let (id, first_id, second_id) = (&here.id, &here.events[first].id, &here.events[second].id);
-        let body = json!({ "m.fully_read": first_id, "m.read": first_id, "m.read.private": second_id });
+        let body = json!({
+            "m.fully_read": first_id, "m.read": first_id, "m.read.private": second_id,
+            "com.beeper.allow_backward": may_go_back,
+        });
         let request = format!("POST /rooms/{id}/read_markers");
         let (status, answer) = self.ask(who, &request, body).await;
         assert_eq!(status, 200, "{request}: {answer}");
         let data = (user.clone(), id.clone(), String::from("m.fully_read"));
         let content = json!({ "event_id": first_id });
-        self.data.insert(data, content);
+        let stands = self.data.get(&data).and_then(|content| here.place(content["event_id"].as_str()?));
+        if may_go_back || stands.is_none_or(|stands| stands < first) {
+            self.data.insert(data, content);
+        }
         self.note_receipt(room, (user.clone(), false, String::new()), first);
         self.note_receipt(room, (user, true, String::new()), second);
     }
