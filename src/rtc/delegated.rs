@@ -75,7 +75,7 @@ pub(super) async fn run(inner: Weak<Inner>, stopping: CancellationToken) {
     loop {
         let Some(service) = inner.upgrade().map(Rtc) else { return };
         service.look().await;
-        let is_idle = service.0.watched.lock().calls.is_empty();
+        let is_idle = service.0.watched.lock().calls.is_empty() && service.0.seats.lock().is_empty();
         tokio::select! {
             () = stopping.cancelled() => return,
             () = service.0.sooner.notified(), if is_idle => {}
@@ -162,16 +162,21 @@ impl Rtc {
         Ok(())
     }
 
-    /// Asks the SFU about every call in which somebody is whose leave waits for that, and does what follows.
+    /// Asks the SFU about every call to which somebody was let in, or in which somebody is whose leave waits for that, and
+    /// does what follows.
     pub async fn look(&self) {
-        let calls: Vec<String> = self.0.watched.lock().calls.keys().cloned().collect();
+        let mut calls: BTreeSet<String> = self.0.watched.lock().calls.keys().cloned().collect();
+        calls.extend(self.0.seats.lock().calls().cloned());
         stream::iter(&calls).for_each_concurrent(SFU_LOOKS_AT_ONCE, |call| self.look_at(call)).await;
     }
 
     /// Asks the SFU about one call, and does what follows.
     async fn look_at(&self, call: &str) {
         // Taken before it is asked: somebody who comes meanwhile is not taken for somebody who has gone.
-        let Some(members) = self.0.watched.lock().calls.get(call).cloned() else { return };
+        let members = self.0.watched.lock().calls.get(call).cloned().unwrap_or_default();
+        if members.is_empty() && !self.0.seats.lock().calls().any(|known| known == call) {
+            return;
+        }
         let there = match self.0.sfu.participants(call).await {
             Ok(there) => there,
             Err(RtcError::Sfu(error)) => {
@@ -183,6 +188,9 @@ impl Rtc {
                 return;
             }
         };
+        if let Err(error) = self.clear(call, &there).await {
+            tracing::warn!(%error, "cannot put out of a call yet who has left the room");
+        }
         for (member, row) in members {
             let place = (call.to_owned(), member);
             if let Err(error) = self.follow(&place, row, &there).await {

@@ -1,14 +1,15 @@
 //! Calls of many, which a LiveKit server (an SFU) carries: who is let into them, and who is not in them any more.
 //!
 //! Owns: the table `DelegatedLeave`, tokens for the SFU, and what is asked of it. May use: `types`, `limits`, `store`,
-//! `log`, `peer`, `history` and `room`. Start reading at [`Rtc`], then [`delegated`]. Invariants: a token is given to
-//! whoever is in the room and to nobody else; a leave is sent for somebody only who was seen in the call.
+//! `log`, `peer`, `history` and `room`. Start reading at [`Rtc`], then [`delegated`] and [`seats`]. Invariants: a token is given to
+//! whoever is in the room and to nobody else, and who has left the room is put out of its calls; a leave is sent for somebody only who was seen in the call.
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/4195>
 
 mod delegated;
 mod error;
 mod seat;
+mod seats;
 mod sfu;
 mod token;
 
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{delegated::Watched, sfu::Sfu};
+use self::{delegated::Watched, seats::Seats, sfu::Sfu};
 use crate::{
     history::History,
     peer::Net,
@@ -63,6 +64,7 @@ struct Inner {
     delayed: Delayed,
     ports: Ports,
     watched: Mutex<Watched>,
+    seats: Mutex<Seats>,
     /// Told when there is something to watch for.
     sooner: Notify,
 }
@@ -86,8 +88,8 @@ impl Rtc {
     ) -> Result<Self, StoreError> {
         let url = settings.url.trim_end_matches('/').to_owned();
         let sfu = Sfu::new(settings, net, ports.clone());
-        let (watched, sooner) = (Mutex::default(), Notify::new());
-        let this = Self(Arc::new(Inner { url, sfu, history, rooms, delayed, ports, watched, sooner }));
+        let (watched, seats, sooner) = (Mutex::default(), Mutex::default(), Notify::new());
+        let this = Self(Arc::new(Inner { url, sfu, history, rooms, delayed, ports, watched, seats, sooner }));
         this.load().await?;
         tasks.spawn(delegated::run(Arc::downgrade(&this.0), stopping));
         Ok(this)
@@ -115,7 +117,7 @@ impl Rtc {
         let room = seat.room_name();
         // Nobody else may make one: who may can also end it for all.
         self.0.sfu.create_room(&room).await?;
-        Ok(self.0.sfu.join_token(&room, &seat.identity(), grant))
+        Ok(self.let_in(seat, (&room, &seat.identity()), grant))
     }
 
     /// As [`Self::token`] for clients that know nothing of slots, and that go by the names of users and devices at the
@@ -130,7 +132,12 @@ impl Rtc {
         if makes_room {
             self.0.sfu.create_room(&room).await?;
         }
-        Ok(self.0.sfu.join_token(&room, &seat.plain_identity(), Grant::Publish))
+        Ok(self.let_in(seat, (&room, &seat.plain_identity()), Grant::Publish))
+    }
+
+    fn let_in(&self, seat: &Seat, (call, identity): (&str, &str), grant: Grant) -> String {
+        self.hold(call, identity, seat);
+        self.0.sfu.join_token(call, identity, grant)
     }
 
     /// Refuses whoever is not in the room, or comes from another server while this one is not there.

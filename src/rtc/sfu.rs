@@ -86,6 +86,12 @@ impl Sfu {
         Ok(there.map(|participant| participant.identity).collect())
     }
 
+    /// Has `identity` put out of `room`, if they are in it.
+    pub(super) async fn remove(&self, room: &str, identity: &str) -> Result<(), RtcError> {
+        let video = Video { room: Some(room), room_admin: true, ..Video::default() };
+        self.ask("RemoveParticipant", &json!({ "room": room, "identity": identity }), video).await.map(drop)
+    }
+
     /// A token that lets `identity` into `room`.
     pub(super) fn join_token(&self, room: &str, identity: &str, grant: Grant) -> String {
         let video = Video {

@@ -408,3 +408,28 @@ async fn older_clients_are_let_in_by_an_openid_token() {
     assert!(world.is_sent(&second).await);
     server.check("", "GET /_matrix/livekit/jwt/healthz", (Value::Null, json!({}))).await;
 }
+
+#[tokio::test]
+async fn who_leaves_the_room_is_put_out_of_its_calls() {
+    let world = World::new().await;
+    let (server, sfu) = (&world.server, &world.sfu);
+    let path = format!("/rooms/{}", world.room);
+    server.met(&world.bob, &format!("POST {path}/join"), json!({})).await;
+    let alice = world.enter("a").await;
+    let token = server.met(&world.bob, TOKEN, world.seat("b")).await["jwt"].as_str().unwrap().to_owned();
+    let bob = sfu.connect(&token);
+    world.look().await;
+    assert!(sfu.is_there(&alice) && sfu.is_there(&bob));
+    server.met(&world.alice, &format!("POST {path}/kick"), json!({ "user_id": "@bob:localhost" })).await;
+    assert_eq!(world.hear(&bob.0, vouch).await, 200);
+    assert!(sfu.is_there(&alice) && !sfu.is_there(&bob));
+    // The token is good for a while yet; so is one that the SFU has given to whoever was connected.
+    world.clock.advance(Duration::from_secs(599));
+    sfu.connect(&token);
+    world.look().await;
+    assert!(sfu.is_there(&alice) && !sfu.is_there(&bob));
+    server.met(&world.bob, &format!("POST {path}/join"), json!({})).await;
+    sfu.connect(&token);
+    world.look().await;
+    assert!(sfu.is_there(&bob));
+}

@@ -61,6 +61,10 @@ impl FakeSfu {
         Self { wire: wire.clone(), ..Self::default() }
     }
 
+    pub(in crate::http) fn is_there(&self, place: &(String, String)) -> bool {
+        self.there.lock().contains(place)
+    }
+
     /// Lets whoever bears `token` in, if its call was made.
     pub(in crate::http) fn connect(&self, token: &str) -> (String, String) {
         let claims = claims(token);
@@ -96,6 +100,14 @@ impl FakeSfu {
                 let there = there.map(|(_, who)| json!({ "identity": who, "state": "ACTIVE" }));
                 let gone = json!({ "identity": "gone", "state": "DISCONNECTED" });
                 (200, json!({ "participants": there.chain([gone]).collect::<Vec<_>>() }))
+            }
+            "http://sfu:7880/twirp/livekit.RoomService/RemoveParticipant" => {
+                assert_eq!((&video["roomAdmin"], &video["room"]), (&json!(true), &body["room"]));
+                let text = |name: &str| body[name].as_str().unwrap().to_owned();
+                match self.there.lock().remove(&(text("room"), text("identity"))) {
+                    true => (200, json!({})),
+                    false => (404, json!({ "code": "not_found", "msg": "participant not found" })),
+                }
             }
             other => panic!("{other}"),
         }
