@@ -162,7 +162,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("lettre", &["mail"]),
     ("maud", &["http"]),
-    ("jsonwebtoken", &["oauth", "rtc"]),
+    // The tests of `http` have a LiveKit server.
+    ("jsonwebtoken", &["http", "oauth", "rtc"]),
     ("argon2", &["account"]),
     ("serde_saphyr", &["appservice"]),
     ("regex", &["appservice"]),
