@@ -9,6 +9,7 @@ mod finding;
 mod kept;
 mod media;
 mod oauth;
+mod profiles;
 mod told;
 mod unjudged;
 mod waits;
@@ -22,6 +23,7 @@ pub use finding::*;
 pub use kept::*;
 pub use media::*;
 pub use oauth::*;
+pub use profiles::*;
 pub use told::*;
 pub use unjudged::*;
 pub use waits::*;
@@ -149,10 +151,6 @@ pub const LAST_SEEN_MAX: usize = 50_000;
 pub const LAST_SEEN_KEEP_MS: u64 = 10 * 60 * 1_000;
 /// Attempts at a change of an account's rows before it is given up (ours).
 pub const ACCOUNT_ATTEMPTS_MAX: usize = 16;
-/// Largest profile of a user, in bytes of JSON (client-server API, "Profiles").
-pub const PROFILE_BYTES_MAX: usize = 65_536;
-/// Longest name of a profile field, in bytes (client-server API, "Profiles").
-pub const PROFILE_KEY_BYTES_MAX: usize = 255;
 /// Largest account data of one type, in bytes of JSON (ours; `m.direct` of 5,000 conversations fits).
 pub const ACCOUNT_DATA_BYTES_MAX: usize = 512 * 1_024;
 /// Largest set of push rules of a user, in bytes of JSON (ours; about 4,000 rules).
@@ -165,8 +163,6 @@ pub const UIA_SESSIONS_MAX: usize = 10_000;
 pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 /// Times that an account is tried to be made while others use the same registration token or address (ours).
 pub const REGISTRATION_CONFLICTS_MAX: usize = 10;
-/// Users for whom it is looked up one by one whether they share a room (ours; beyond it, all at once).
-pub const DEVICE_CHANGES_LOOKED_UP_MAX: usize = 16;
 /// Joins of one user that are followed back to find out whether they have left meanwhile (ours; beyond it, they may have).
 pub const DEVICE_JOINS_LOOKED_AT: usize = 16;
 /// How often a change of a room begins anew because another was faster (ours).

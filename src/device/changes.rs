@@ -9,7 +9,7 @@ use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEvent
 use super::Devices;
 use crate::{
     history::History,
-    limits::{DEVICE_CHANGES_LOOKED_UP_MAX, DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
+    limits::{DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
     log::{Audience, Interval, Subscriptions},
     store::StoreError,
     types::{Fact, Lane, Membership, Position},
@@ -25,6 +25,19 @@ pub struct ListChanges {
     pub changed: BTreeSet<OwnedUserId>,
     /// Users with whom the user shares no room any more.
     pub left: BTreeSet<OwnedUserId>,
+    /// Of those in `changed`, those who came into a room in which the user was already, or who were in a room when the user
+    /// left it and when they came back.
+    pub came: BTreeSet<OwnedUserId>,
+    /// Of those in `changed`, those who were in a room into which the user came.
+    pub found: BTreeSet<OwnedUserId>,
+}
+
+/// Whom a user met, and from whom they parted, in some rooms.
+#[derive(Default)]
+struct Met {
+    came: BTreeSet<OwnedUserId>,
+    found: BTreeSet<OwnedUserId>,
+    parted: BTreeSet<OwnedUserId>,
 }
 
 impl Devices {
@@ -41,27 +54,29 @@ impl Devices {
         rooms: Option<&[OwnedRoomId]>,
     ) -> Result<ListChanges, StoreError> {
         let subscriptions = self.log.subscriptions(&Audience::Account(user.to_owned())).await?;
-        let mut met = BTreeSet::new();
-        let mut parted = BTreeSet::new();
+        let mut met = Met::default();
         for (lane, _) in subscriptions.latest() {
             let Lane::Room(room) = lane else { continue };
             if rooms.is_none_or(|rooms| rooms.contains(room)) {
                 let intervals = subscriptions.intervals(lane);
-                room_changes(history, room, (intervals, span), (&mut met, &mut parted)).await?;
+                room_changes(history, room, (intervals, span), &mut met).await?;
             }
         }
         // Where the user has come into a room they are among those met: their other devices may not know yet
         // that there is somebody to share keys with.
+        let Met { mut came, mut found, mut parted } = met;
         parted.remove(user);
         // What the user's own keys signed of others concerns nobody else, so it is told to them alone.
         let mut changed = self.told(&Lane::Account(user.to_owned()), span).await?;
         let told = self.told(&Lane::People, span).await?;
-        changed.extend(sharing(history, user, &told).await?);
-        changed.extend(met);
+        changed.extend(history.sharing(user, &told).await?);
+        changed.extend(came.iter().chain(&found).cloned());
         let still = still_sharing(history, &subscriptions, &parted, (rooms, span.1)).await?;
         let left: BTreeSet<OwnedUserId> = parted.difference(&still).cloned().collect();
-        changed.retain(|other| !left.contains(other));
-        Ok(ListChanges { changed, left })
+        [&mut changed, &mut came, &mut found]
+            .into_iter()
+            .for_each(|met| met.retain(|other| !left.contains(other)));
+        Ok(ListChanges { changed, left, came, found })
     }
 
     /// Whose devices a lane says to have changed.
@@ -81,25 +96,6 @@ impl Devices {
             }
         }
     }
-}
-
-/// Those of `others` with whom `user` shares a room now.
-async fn sharing(
-    history: &History,
-    user: &UserId,
-    others: &BTreeSet<OwnedUserId>,
-) -> Result<BTreeSet<OwnedUserId>, StoreError> {
-    if others.len() > DEVICE_CHANGES_LOOKED_UP_MAX {
-        let companions = history.companions(user).await?;
-        return Ok(others.intersection(&companions).cloned().collect());
-    }
-    let mut found = BTreeSet::new();
-    for other in others {
-        if history.shares_room(user, other).await? {
-            found.insert(other.clone());
-        }
-    }
-    Ok(found)
 }
 
 /// Those of `parted` with whom a user is in another room at `to`. What is known of present members may be a
@@ -130,19 +126,22 @@ async fn room_changes(
     history: &History,
     room: &RoomId,
     (intervals, (from, to)): (&[Interval], Span),
-    (met, parted): (&mut BTreeSet<OwnedUserId>, &mut BTreeSet<OwnedUserId>),
+    met: &mut Met,
 ) -> Result<(), StoreError> {
+    let Met { came, found, parted } = met;
     let stay = |at: Position| {
         intervals.iter().position(|one| one.opened <= at && one.closed.is_none_or(|closed| closed > at))
     };
     match (stay(from), stay(to)) {
         (None, None) => {}
-        (None, Some(_)) => met.extend(joined(history, room, to).await?),
+        (None, Some(_)) => found.extend(joined(history, room, to).await?),
         (Some(_), None) => parted.extend(joined(history, room, from).await?),
         // Of what changed in between nobody had to be told.
         (Some(before), Some(after)) if before != after => {
-            met.extend(joined(history, room, to).await?);
-            parted.extend(joined(history, room, from).await?);
+            let (before, after) = (joined(history, room, from).await?, joined(history, room, to).await?);
+            came.extend(after.iter().filter(|other| before.contains(*other)).cloned());
+            found.extend(after);
+            parted.extend(before);
         }
         (Some(_), Some(_)) => {
             let before = history.state_at_position(room, from).await?;
@@ -169,7 +168,7 @@ async fn room_changes(
                     }
                     (None, None) => false,
                 };
-                met.extend(has_met.then_some(other));
+                came.extend(has_met.then_some(other));
             }
         }
     }
@@ -201,7 +200,7 @@ async fn is_unbroken(
     Ok(false)
 }
 
-async fn joined(history: &History, room: &RoomId, at: Position) -> Result<Vec<OwnedUserId>, StoreError> {
+async fn joined(history: &History, room: &RoomId, at: Position) -> Result<BTreeSet<OwnedUserId>, StoreError> {
     let state = history.state_at_position(room, at).await?;
     let members = history.members(room, state).await?;
     Ok(members.with(Membership::Join).cloned().collect())

@@ -6,7 +6,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{History, tables::FORGOTTEN};
 use crate::{
-    limits::SCAN_ROWS_MAX,
+    limits::{SCAN_ROWS_MAX, SHARING_LOCALS_LOOKED_UP_MAX, SHARING_LOOKED_UP_MAX},
     log::Audience,
     store::StoreError,
     types::{Fact, Lane, Membership, Position, Retention},
@@ -132,6 +132,29 @@ impl History {
             }
         }
         Ok(false)
+    }
+
+    /// Those of `others` with whom a local user is in some room. Of themselves it is true.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sharing(
+        &self,
+        user: &UserId,
+        others: &BTreeSet<OwnedUserId>,
+    ) -> Result<BTreeSet<OwnedUserId>, StoreError> {
+        let locals = others.iter().filter(|other| self.is_local(other)).count();
+        if others.len() - locals > SHARING_LOOKED_UP_MAX || locals > SHARING_LOCALS_LOOKED_UP_MAX {
+            let companions = self.companions(user).await?;
+            return Ok(others.intersection(&companions).cloned().collect());
+        }
+        let mut found = BTreeSet::new();
+        for other in others {
+            if self.shares_room(user, other).await? {
+                found.insert(other.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// The rooms in which both users are joined, by id. `local` is of this server.
