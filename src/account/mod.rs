@@ -3,7 +3,7 @@
 //!
 //! Owns: the tables `User`, `Token`, `RefreshToken`, `TokenFamily`, `OpenIdToken`, `LoginToken`, `ProviderLink`, `ThirdParty`, `UserThirdParty`, `AddressProof`,
 //! `UserLink`, `Device` (its row; its keys belong
-//! to `device`), `DeviceSeen`, `Profile`, `UserWord`, `AccountData` and `Filter`. May use: `types`, `limits`,
+//! to `device`), `DeviceSeen`, `Profile`, `ProfileChange`, `UserWord`, `AccountData` and `Filter`. May use: `types`, `limits`,
 //! `config`, `store`, `log`. Start reading at [`Accounts`]. Invariants: passwords and tokens are stored only as hashes; a token is
 //! looked up in the store at every request, so that one that was removed is out at once; account data
 //! and the fact that announces it are one commit.
@@ -27,6 +27,7 @@ mod openid;
 mod password;
 mod policy;
 mod profile;
+mod profile_news;
 mod push_rules;
 mod register;
 mod registration_token;
@@ -50,7 +51,8 @@ pub use inheritance::Inheritance;
 pub use invites::{INVITE_PERMISSION, InvitePermission, Verdict};
 pub use link::Identity;
 pub use list_change::{DEVICE_CHANGES, ListChange, read_change, tell_people};
-pub use profile::ProfileField;
+pub use profile::{Profile, ProfileField};
+pub use profile_news::ProfileNews;
 pub use push_rules::check_push_rule;
 pub use register::{NewUser, Shown};
 pub use registration_token::RegistrationToken;

@@ -5,7 +5,7 @@ use ruma::UserId;
 
 use super::{
     AccountError, Accounts, Proved, User, address::forget_addresses, data::ACCOUNT_DATA, filter::FILTERS,
-    profile::PROFILES, user::USERS, words::drop_words,
+    profile::PROFILES, profile_news::PROFILE_CHANGES, user::USERS, words::drop_words,
 };
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PASSWORD_BYTES_MAX},
@@ -133,6 +133,7 @@ impl Accounts {
             Self::forget_identities(commit, user, &identities);
             let user = (user.to_owned(),);
             commit.delete(&PROFILES, &user);
+            commit.delete_prefix(&PROFILE_CHANGES, &user);
             commit.delete_prefix(&ACCOUNT_DATA, &user);
             commit.delete_prefix(&FILTERS, &user);
         };

@@ -14,7 +14,10 @@ use crate::{
     store::table::{Rows, TableId},
 };
 
-pub(super) const PROFILES: Rows<(OwnedUserId,), BTreeMap<String, Value>> = Rows::new(TableId::Profile);
+/// The fields of a profile by name.
+pub type Profile = BTreeMap<String, Value>;
+
+pub(super) const PROFILES: Rows<(OwnedUserId,), Profile> = Rows::new(TableId::Profile);
 
 /// One field of a profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +33,7 @@ impl Accounts {
     ///
     /// # Errors
     /// When there is no such user.
-    pub async fn profile(&self, user: &UserId) -> Result<BTreeMap<String, Value>, AccountError> {
+    pub async fn profile(&self, user: &UserId) -> Result<Profile, AccountError> {
         if !self.is_active(user).await? {
             return Err(AccountError::NotFound("user"));
         }
@@ -57,10 +60,9 @@ impl Accounts {
     ) -> Result<Vec<(Option<String>, Option<String>)>, AccountError> {
         let keys: Vec<_> = users.iter().map(|user| (user.clone(),)).collect();
         let profiles = self.log.db().rows(&PROFILES, &keys).await?;
-        let text = |profile: &BTreeMap<String, Value>, name: &str| {
-            profile.get(name).and_then(Value::as_str).map(str::to_owned)
-        };
-        let display = |profile: Option<BTreeMap<String, Value>>| {
+        let text =
+            |profile: &Profile, name: &str| profile.get(name).and_then(Value::as_str).map(str::to_owned);
+        let display = |profile: Option<Profile>| {
             let profile = profile.unwrap_or_default();
             (text(&profile, "displayname"), text(&profile, "avatar_url"))
         };
@@ -77,34 +79,80 @@ impl Accounts {
         name: &str,
         value: Option<Value>,
     ) -> Result<(), AccountError> {
-        // Clients remove a name or an avatar by setting it to nothing.
-        let emptied = |value: &Value| ["displayname", "avatar_url"].contains(&name) && value == "";
-        let value = value.filter(|value| !emptied(value));
+        let value = value.filter(|value| !is_emptied(name, value));
         check_field(name, value.as_ref())?;
+        let change = |profile: &mut Profile| match &value {
+            Some(value) => drop(profile.insert(name.to_owned(), value.clone())),
+            None => drop(profile.remove(name)),
+        };
+        self.change_profile(user, change).await.map(drop)
+    }
+
+    /// Gives a user the profile that is `fields` and nothing else; says what it was and is.
+    ///
+    /// # Errors
+    /// As for [`Self::set_profile_field`], of the first field that is at fault; then nothing is changed.
+    pub async fn replace_profile(
+        &self,
+        user: &UserId,
+        fields: Profile,
+    ) -> Result<(Profile, Profile), AccountError> {
+        let mut fields = fields;
+        fields.retain(|name, value| !is_emptied(name, value));
+        fields.iter().try_for_each(|(name, value)| check_field(name, Some(value)))?;
+        self.change_profile(user, |profile| profile.clone_from(&fields)).await
+    }
+
+    /// Sets all of `fields` in a user's profile and leaves the others as they are; says what it was and is.
+    ///
+    /// # Errors
+    /// As for [`Self::replace_profile`].
+    pub async fn merge_profile(
+        &self,
+        user: &UserId,
+        fields: Profile,
+    ) -> Result<(Profile, Profile), AccountError> {
+        for (name, value) in &fields {
+            check_field(name, Some(value).filter(|value| !is_emptied(name, value)))?;
+        }
+        let change = |profile: &mut Profile| {
+            profile.extend(fields.clone());
+            profile.retain(|name, value| !is_emptied(name, value));
+        };
+        self.change_profile(user, change).await
+    }
+
+    /// Changes a profile and tells those who share rooms with the user; says what it was and is.
+    async fn change_profile(
+        &self,
+        user: &UserId,
+        change: impl Fn(&mut Profile),
+    ) -> Result<(Profile, Profile), AccountError> {
         let key = (user.to_owned(),);
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
-            let before = self.log.db().row(&PROFILES, &key).await?;
-            let mut after = before.clone().unwrap_or_default();
-            match &value {
-                Some(value) => drop(after.insert(name.to_owned(), value.clone())),
-                None => drop(after.remove(name)),
+            let row = self.log.db().row(&PROFILES, &key).await?;
+            let before = row.clone().unwrap_or_default();
+            let mut after = before.clone();
+            change(&mut after);
+            if after == before {
+                return Ok((before, after));
             }
             if PROFILES.encode(&after).len() > PROFILE_BYTES_MAX {
                 return Err(AccountError::ProfileTooLarge);
             }
             let mut commit = Commit::new();
-            match &before {
+            match &row {
                 Some(before) => commit.expect_equals(&PROFILES, &key, before),
                 None => commit.expect_absent(&PROFILES, &key),
             }
             commit.put(&PROFILES, &key, &after);
-            if name == "displayname" {
-                let before = before.unwrap_or_default();
+            if name_in(&before) != name_in(&after) {
                 rename(&mut commit, user, (name_in(&before), name_in(&after)));
             }
+            self.tell_profile(&mut commit, user, (&before, &after)).await?;
             match self.log.commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}
-                other => return Ok(other.map(|_| ())?),
+                other => return Ok(other.map(|_| (before, after))?),
             }
         }
         Err(AccountError::Contended)
@@ -119,8 +167,13 @@ impl Accounts {
 }
 
 /// The display name in a profile.
-pub(super) fn name_in(profile: &BTreeMap<String, Value>) -> Option<&str> {
+pub(super) fn name_in(profile: &Profile) -> Option<&str> {
     profile.get("displayname").and_then(Value::as_str)
+}
+
+/// Whether a value stands for none: clients remove a name or an avatar by setting it to nothing.
+fn is_emptied(name: &str, value: &Value) -> bool {
+    ["displayname", "avatar_url"].contains(&name) && value == ""
 }
 
 fn check_field(name: &str, value: Option<&Value>) -> Result<(), AccountError> {

@@ -95,7 +95,7 @@ impl CommitError {
 pub(super) struct Touch {
     pub(super) lane: Lane,
     pub(super) slot: u32,
-    /// Whose devices or presence changed, on the `People` lane.
+    /// Whose devices or presence changed, on the `People` lane, or whose profile, on `Profiles`.
     pub(super) person: Option<ruma::OwnedUserId>,
 }
 
@@ -255,7 +255,7 @@ impl Commit {
         }
         let slot = self.stamp_slot();
         let person = match &fact {
-            Fact::Devices { user_id } => Some(user_id.clone()),
+            Fact::Devices { user_id } | Fact::Profile { user_id } => Some(user_id.clone()),
             _ => None,
         };
         let class = class_of(&retention).unwrap_or(Class::Append);

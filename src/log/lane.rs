@@ -41,6 +41,7 @@ fn write_lane(writer: &mut KeyWriter, lane: &Lane) {
             server.write(writer);
         }
         Lane::People => writer.raw(&[5]),
+        Lane::Profiles => writer.raw(&[6]),
     }
 }
 
@@ -52,6 +53,7 @@ fn read_lane(reader: &mut KeyReader<'_>) -> Option<Lane> {
         3 => Lane::Inbox(OwnedUserId::read(reader)?, Field::read(reader)?),
         4 => Lane::Outbox(OwnedServerName::read(reader)?),
         5 => Lane::People,
+        6 => Lane::Profiles,
         _ => return None,
     })
 }

@@ -127,6 +127,7 @@ async fn parts(
 ) -> Result<Vec<Part>, StoreError> {
     let subscriptions = log.subscriptions(&Audience::Account(user.clone())).await?;
     let plain = |lane: Lane| Part { lane, from, to, opened: None, closed: None, gap: false };
+    // What changed of profiles is looked up beside the page, by those who ask for it.
     let mut parts: Vec<Part> = [Lane::Account(user.clone()), Lane::People]
         .into_iter()
         .filter(|lane| log.may_have(lane, from))

@@ -174,7 +174,7 @@ impl Readers {
         let heads = &state.heads;
         heads.may_have(&Lane::Inbox(user.clone(), device.clone()), seen.queue)
             || heads.may_have(&Lane::Account(user.clone()), seen.log)
-            || heads.may_have(&Lane::People, seen.log)
+            || [Lane::People, Lane::Profiles].iter().any(|lane| heads.may_have(lane, seen.log))
             || heads.beyond(seen.log, subscriptions).iter().any(|lane| {
                 let last = subscriptions.intervals(lane).last();
                 last.is_some_and(|last| last.closed.is_none_or(|closed| closed > seen.log))
@@ -306,7 +306,7 @@ impl State {
             Lane::Room(room) => waiters.of_room(room, to_wake),
             Lane::Account(user) => waiters.of_user(user, None, to_wake),
             Lane::Inbox(user, device) => waiters.of_user(user, Some(device), to_wake),
-            Lane::People => match &touch.person {
+            Lane::People | Lane::Profiles => match &touch.person {
                 Some(person) => {
                     let rooms = match subscriptions.get(&Audience::Account(person.clone())) {
                         Some(rooms) => Some(rooms.open_rooms().collect()),

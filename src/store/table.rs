@@ -102,6 +102,8 @@ pub enum TableId {
     UiaSession = 0x43,
     /// Profile fields.
     Profile = 0x44,
+    /// When each field of a profile last changed.
+    ProfileChange = 0x5D,
     /// Account data by user, room and type.
     AccountData = 0x45,
     /// Filters by user and id.

@@ -52,7 +52,8 @@ impl Cut {
                 Lane::Account(_) => slice.facts.into_iter().for_each(|(at, fact)| cut.account(at, fact)),
                 Lane::People => cut.people.extend(slice.facts.into_iter().map(|(_, fact)| fact)),
                 Lane::Inbox(..) => cut.inbox.extend(slice.facts.into_iter().map(|(_, fact)| fact)),
-                Lane::Egress(_) | Lane::Outbox(_) => {}
+                // Profiles are looked up by where they changed last: see `account::profile_news`.
+                Lane::Profiles | Lane::Egress(_) | Lane::Outbox(_) => {}
             }
         }
         cut

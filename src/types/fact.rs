@@ -18,6 +18,8 @@ pub enum Lane {
     Outbox(OwnedServerName),
     /// Changes to users' device lists and cross-signing keys, and presence, local and remote.
     People,
+    /// Changes to the profiles of local users.
+    Profiles,
 }
 
 /// A membership as the specification names it.
@@ -168,6 +170,11 @@ pub enum Fact {
         /// Its id.
         state: [u8; 16],
     },
+    /// A local user's profile changed; which fields of it, and what they are, is read from tables.
+    Profile {
+        /// The user.
+        user_id: OwnedUserId,
+    },
 }
 
 /// Within a lane, names the register that a fact overwrites.
@@ -245,6 +252,7 @@ impl Fact {
                 Retention::Register(RegisterKey::account_data(room, event_type))
             }
             Self::Devices { user_id } => Retention::Register(RegisterKey::devices(user_id)),
+            Self::Profile { user_id } => Retention::Register(key(&["f", user_id.as_str()])),
             Self::KeyCounts => Retention::Register(key(&["k"])),
             Self::ThreadSubscription { room_id, thread_root, .. } => {
                 Retention::Register(RegisterKey::thread_subscription(room_id, thread_root))

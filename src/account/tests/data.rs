@@ -14,7 +14,7 @@ use super::{
 use crate::{
     limits::{
         ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, ACCOUNT_DATA_TYPES_MAX, FILTER_BYTES_MAX,
-        FILTERS_MAX, FILTERS_TOTAL_BYTES_MAX,
+        FILTERS_MAX, FILTERS_TOTAL_BYTES_MAX, PROFILE_REMOVALS_KEPT,
     },
     types::{Fact, Lane, Position},
 };
@@ -309,4 +309,44 @@ async fn fields_set_at_the_same_time_are_all_kept() {
         result.unwrap();
     }
     assert_eq!(world.accounts.profile(&alice).await.unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn what_changed_of_a_profile_is_known_by_position() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    let set = async |name: &str, value: Option<Value>| {
+        let before = world.log.head();
+        world.accounts.set_profile_field(&alice, name, value).await.unwrap();
+        before
+    };
+    let told = async |since: Option<Position>| -> String {
+        let news = world.accounts.profile_news(&[(alice.clone(), since)]).await.unwrap().remove(0);
+        let updated = news.updated.iter().map(|(name, value)| format!("{name}={value}"));
+        updated.chain(news.removed.iter().map(|name| format!("-{name}"))).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told(None).await, "displayname=\"alice\"", "as it began");
+    let first = set("org.x.a", Some(json!(1))).await;
+    let second = set("org.x.b", Some(json!(2))).await;
+    // The fact has moved on since; what it told of is found all the same.
+    assert_eq!(world.accounts.profiles_changed(first).await.unwrap(), [alice.clone()].into());
+    assert_eq!(told(Some(first)).await, "org.x.a=1 org.x.b=2");
+    assert_eq!(told(Some(second)).await, "org.x.b=2");
+    let third = set("org.x.a", None).await;
+    assert_eq!(
+        (told(Some(second)).await, told(Some(third)).await),
+        ("org.x.b=2 -org.x.a".into(), "-org.x.a".into())
+    );
+    let same = set("org.x.b", Some(json!(2))).await;
+    assert_eq!(world.log.head(), same, "what changes nothing is told to nobody");
+    assert!(world.accounts.profiles_changed(same).await.unwrap().is_empty());
+    for number in 0..PROFILE_REMOVALS_KEPT {
+        set(&format!("a.{number}"), Some(json!(1))).await;
+        set(&format!("a.{number}"), None).await;
+    }
+    let news = world.accounts.profile_news(&[(alice.clone(), None)]).await.unwrap().remove(0);
+    assert_eq!(news.removed.len(), PROFILE_REMOVALS_KEPT);
+    assert!(!news.removed.contains("org.x.a"), "the oldest is forgotten");
+    world.accounts.deactivate(&alice, false).await.unwrap();
+    assert_eq!(told(None).await, "");
 }
