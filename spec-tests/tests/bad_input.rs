@@ -395,7 +395,9 @@ async fn unknown_paths_and_methods_are_unrecognized() -> Outcome<()> {
         let answer = shared.user.ask(Method::GET, path, None).await?;
         complaints.extend(judge(&answer, &[(404, "M_UNRECOGNIZED")]).map(|why| format!("{path}: {why}")));
     }
-    for endpoint in endpoints() {
+    let all = endpoints();
+    let is_patched = |path| all.iter().any(|other| other.method == Method::PATCH && other.path == path);
+    for endpoint in all.iter().filter(|endpoint| !is_patched(endpoint.path)) {
         let path = endpoint.path(&shared, None);
         let answer = shared.by.ask(Method::PATCH, &path, Some(&json!({}))).await?;
         let complaint = judge(&answer, &[(405, "M_UNRECOGNIZED")]);

@@ -11,7 +11,7 @@ use crate::account::{AccountError, Caller, Standing};
 /// What a suspended user is refused: the method and the end of the path's template, without the names of
 /// its variables. The specification leaves the list to servers; it is the one that it recommends, with
 /// what else would let somebody speak, come in, or put others out.
-const REFUSED: [(Method, &str); 29] = [
+const REFUSED: [(Method, &str); 31] = [
     (Method::POST, "/createRoom"),
     (Method::POST, "/media/r0/upload"),
     (Method::POST, "/media/v1/create"),
@@ -40,6 +40,8 @@ const REFUSED: [(Method, &str); 29] = [
     (Method::PUT, "/presence/{}/status"),
     (Method::PUT, "/profile/{}/{}"),
     (Method::DELETE, "/profile/{}/{}"),
+    (Method::PUT, "/profile/{}"),
+    (Method::PATCH, "/profile/{}"),
     // Nobody could be written to any more.
     (Method::POST, "/account/3pid/delete"),
 ];

@@ -81,7 +81,8 @@ fn what_is_served_is_given_nonsense() {
 }
 
 /// What is claimed whatever the configuration.
-const FEATURES: [&str; 22] = [
+const FEATURES: [&str; 23] = [
+    "com.beeper.msc4437",
     "com.beeper.msc4446",
     "org.matrix.msc1763",
     "org.matrix.msc3391",

@@ -4,14 +4,23 @@ mod delete_field;
 mod get_field;
 mod get_profile;
 mod set_field;
+mod set_profile;
 
+use http::Method;
 use ruma::UserId;
 use serde_json::Value;
 
 use crate::{
-    account::Caller,
-    http::{App, Failure, Routes},
+    account::{Caller, Profile},
+    http::{Access, App, Failure, Routes},
 };
+
+/// A whole profile: where the proposal has it, and where matrix-js-sdk asks for it, of servers of version 1.16 and of older ones.
+const WHOLE: [&str; 3] = [
+    "/_matrix/client/unstable/com.beeper.msc4437/profile/{user_id}",
+    "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}",
+    "/_matrix/client/v3/profile/{user_id}",
+];
 
 /// Adds the endpoints of this area.
 pub(super) fn routes(routes: &mut Routes) {
@@ -19,6 +28,11 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.add(get_field::handle);
     routes.add(get_profile::handle);
     routes.add(set_field::handle);
+    for path in WHOLE {
+        routes.raw(Method::PUT, path, Access::Required, set_profile::replace);
+        routes.raw(Method::PATCH, path, Access::Required, set_profile::merge);
+    }
+    routes.feature("com.beeper.msc4437");
     // Fields of any name, under the path of the proposal and that of the specification.
     routes.feature("uk.tcpip.msc4133");
     routes.feature("uk.tcpip.msc4133.stable");
@@ -45,3 +59,14 @@ pub(in crate::http) async fn change(
     }
     Ok(())
 }
+
+/// Shows what a profile has become in the rooms of its user, if that shows there; one event for each room.
+async fn show(app: &App, user_id: &UserId, (before, after): (&Profile, &Profile)) -> Result<(), Failure> {
+    if ["displayname", "avatar_url"].iter().any(|name| before.get(*name) != after.get(*name)) {
+        app.rooms.update_member_profile(user_id).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
