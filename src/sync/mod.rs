@@ -11,6 +11,7 @@ mod fields;
 mod filter;
 mod lazy;
 mod person;
+mod profiles;
 mod relation_filter;
 mod request;
 mod response;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use filter::wants;
+pub use profiles::ProfileFields;
 pub use relation_filter::{RelationFilter, TooManyRelations};
 pub use request::{StateDialect, SyncRequest};
 pub use response::SyncResponse;

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     account::Caller,
+    device::ListChanges,
     log::{Page, Slice},
     push::decides_counts,
     store::StoreError,
@@ -127,7 +128,9 @@ impl Sync {
     ) -> Result<(), SyncError> {
         self.add_account_data(caller, request, cut, response).await?;
         add_inbox(cut, response)?;
-        self.add_device_lists(caller, (cut, moved), response).await?;
+        let changes = self.list_changes(caller, (cut, moved)).await?;
+        self.add_profiles(caller, request, (cut, moved, &changes), response).await?;
+        self.add_device_lists((cut, moved), changes, response).await?;
         self.add_presence(caller, request, cut, response).await?;
         let counts = self.devices.key_counts(&caller.user_id, &caller.device_id).await?;
         response.device_one_time_keys_count = counts.one_time;
@@ -212,22 +215,29 @@ impl Sync {
         Ok(())
     }
 
-    async fn add_device_lists(
+    /// Whom the user met, from whom they parted, and whose devices changed.
+    async fn list_changes(
         &self,
         caller: &Caller,
         (cut, moved): (&Cut, &Moved),
+    ) -> Result<ListChanges, SyncError> {
+        let told = cut.own_lists || cut.people.iter().any(|fact| matches!(fact, Fact::Devices { .. }));
+        if cut.is_initial() || (!told && moved.rooms.is_empty()) {
+            return Ok(ListChanges::default());
+        }
+        let span = (cut.from.log, cut.to.log);
+        Ok(self.devices.list_changes(&self.history, &caller.user_id, span, Some(&moved.rooms)).await?)
+    }
+
+    async fn add_device_lists(
+        &self,
+        (cut, moved): (&Cut, &Moved),
+        changes: ListChanges,
         response: &mut SyncResponse,
     ) -> Result<(), SyncError> {
         if cut.is_initial() {
             return Ok(());
         }
-        let told = cut.own_lists || cut.people.iter().any(|fact| matches!(fact, Fact::Devices { .. }));
-        if !told && moved.rooms.is_empty() && moved.revealed.is_empty() {
-            return Ok(());
-        }
-        let span = (cut.from.log, cut.to.log);
-        let changes =
-            self.devices.list_changes(&self.history, &caller.user_id, span, Some(&moved.rooms)).await?;
         response.device_lists.changed = changes.changed;
         response.device_lists.left = changes.left;
         for room in &moved.revealed {

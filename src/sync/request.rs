@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ruma::{api::client::filter::FilterDefinition, presence::PresenceState};
 
-use super::RelationFilter;
+use super::{ProfileFields, RelationFilter};
 use crate::types::Cursor;
 
 /// Where state goes in the answer, and under which name.
@@ -26,6 +26,8 @@ pub struct SyncRequest {
     pub filter: FilterDefinition,
     /// What it says of relations of the events of timelines.
     pub relations: RelationFilter,
+    /// Fields of profiles that are told.
+    pub profile_fields: ProfileFields,
     /// The token.
     pub since: Option<Cursor>,
     /// Nothing is acknowledged: what is on its way to the device stays there.

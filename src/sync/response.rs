@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::types::{Cursor, Position};
 
@@ -38,6 +38,8 @@ pub struct SyncResponse {
     pub(super) to_device: Events,
     #[serde(skip_serializing_if = "DeviceLists::is_empty")]
     pub(super) device_lists: DeviceLists,
+    #[serde(rename = "org.matrix.msc4429.users", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) users: BTreeMap<OwnedUserId, UserUpdate>,
     pub(super) device_one_time_keys_count: BTreeMap<String, u64>,
     pub(super) device_unused_fallback_key_types: BTreeSet<String>,
     #[serde(rename = "org.matrix.msc2732.device_unused_fallback_key_types")]
@@ -56,6 +58,7 @@ impl SyncResponse {
             account_data: Events::default(),
             to_device: Events::default(),
             device_lists: DeviceLists::default(),
+            users: BTreeMap::new(),
             device_one_time_keys_count: BTreeMap::new(),
             device_unused_fallback_key_types: BTreeSet::new(),
             unstable_fallback_key_types: BTreeSet::new(),
@@ -76,12 +79,27 @@ impl SyncResponse {
             && self.account_data.is_empty()
             && self.to_device.is_empty()
             && self.device_lists.is_empty()
+            && self.users.is_empty()
             && !self.keys_changed
     }
 }
 
 fn as_text<S: Serializer>(cursor: &Cursor, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(cursor)
+}
+
+/// What changed of a user, whatever the room.
+#[derive(Debug, Serialize)]
+pub(super) struct UserUpdate {
+    /// Fields of the profile, those that are gone as `null`; `null` itself when the client may forget all of them.
+    pub(super) profile_updates: Option<BTreeMap<String, Value>>,
+}
+
+impl UserUpdate {
+    /// Whether a client would learn nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.profile_updates.as_ref().is_some_and(BTreeMap::is_empty)
+    }
 }
 
 /// Whose devices have to be looked up anew.

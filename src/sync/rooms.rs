@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::{EventId, OwnedRoomId, RoomId, UserId};
+use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tracing::error;
 
 use super::{
@@ -37,6 +37,8 @@ pub(super) struct Scene<'a> {
     pub(super) channel: &'a str,
     /// Members that go out with the answer, to be noted when it does.
     pub(super) members: Sendings,
+    /// Those whose member events the client may meet in a timeline for the first time.
+    pub(super) shown: BTreeSet<OwnedUserId>,
 }
 
 /// One room, and what the page says of it.
@@ -80,6 +82,8 @@ pub(super) struct Moved {
     pub(super) rooms: Vec<OwnedRoomId>,
     /// Those that were kept from the client until now, as not all of their members were known.
     pub(super) revealed: Vec<OwnedRoomId>,
+    /// Whom a client that loads members lazily may see for the first time.
+    pub(super) introduced: BTreeSet<OwnedUserId>,
 }
 
 impl Sync {
@@ -98,7 +102,7 @@ impl Sync {
         // Whoever does not want to see a room shares it all the same.
         unwanted.retain(|room| cut.rooms.contains_key(room));
         if touched.is_empty() {
-            return Ok(Moved { rooms: unwanted, revealed: Vec::new() });
+            return Ok(Moved { rooms: unwanted, ..Moved::default() });
         }
         let person = self.push.person(&caller.user_id).await?;
         let viewer = self.history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
@@ -111,6 +115,7 @@ impl Sync {
             lanes,
             channel: "",
             members: Sendings::new(),
+            shown: BTreeSet::new(),
         };
         let mut places = Vec::with_capacity(touched.len());
         let mut held_back = unwanted;
@@ -130,7 +135,7 @@ impl Sync {
                 _ => {}
             }
         }
-        let mut moved = Moved { rooms: held_back, revealed: Vec::new() };
+        let mut moved = Moved { rooms: held_back, ..Moved::default() };
         for (place, update, members_moved) in self.all_updates(&mut scene, &places).await? {
             moved.rooms.extend(members_moved.then(|| place.room.clone()));
             moved.revealed.extend(place.is_revealed().then(|| place.room.clone()));
@@ -141,6 +146,8 @@ impl Sync {
             };
             rooms.insert(place.room.clone(), update);
         }
+        let members = scene.members.iter().flat_map(|(_, members)| members);
+        moved.introduced = members.map(|(user, _)| user.clone()).chain(scene.shown).collect();
         self.lazy.note((caller, ""), scene.members, (cut.to.log, 0));
         Ok(moved)
     }

@@ -51,6 +51,8 @@ struct Choice {
     ids: Vec<OwnedEventId>,
     /// Members that are sent only because the client may not have them.
     lazy: Vec<(OwnedUserId, OwnedEventId)>,
+    /// Those who are needed and whose member events are in the timeline itself.
+    shown: Vec<OwnedUserId>,
     members_moved: bool,
     name_moved: bool,
 }
@@ -78,6 +80,7 @@ impl Sync {
             let events: Vec<_> = events.by_ref().take(choice.ids.len()).flatten().collect();
             let events = self.render_state(scene, place, events).await?;
             scene.members.push((place.room.clone(), choice.lazy));
+            scene.shown.extend(choice.shown);
             let Choice { members_moved, name_moved, .. } = choice;
             parts.push(StatePart { events, members_moved, name_moved });
         }
@@ -261,7 +264,10 @@ impl Sync {
             }
         }
         for ((user, key), value) in needed.into_iter().zip(keys).zip(found) {
-            let Some(value) = value else { continue };
+            let Some(value) = value else {
+                choice.shown.push(user);
+                continue;
+            };
             let knows = !whole
                 && !is_redundant(&scene.request.filter.room)
                 && self.lazy.has((scene.caller, ""), &place.room, (&user, &value.event_id), place.from);

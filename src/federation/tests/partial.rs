@@ -291,6 +291,7 @@ async fn sync(d: &Node, room: &RoomId, lazy: bool, since: Option<&str>) -> (Opti
         since: since.map(|since| since.parse().unwrap()),
         keeps_inbox: false,
         relations: Default::default(),
+        profile_fields: Default::default(),
         full_state: false,
         dialect: Default::default(),
         timeout: Duration::ZERO,

@@ -81,7 +81,7 @@ fn what_is_served_is_given_nonsense() {
 }
 
 /// What is claimed whatever the configuration.
-const FEATURES: [&str; 23] = [
+const FEATURES: [&str; 25] = [
     "com.beeper.msc4437",
     "com.beeper.msc4446",
     "org.matrix.msc1763",
@@ -97,9 +97,11 @@ const FEATURES: [&str; 23] = [
     "org.matrix.msc4140",
     "org.matrix.msc4155",
     "org.matrix.msc4222",
+    "org.matrix.msc4262",
     "org.matrix.msc4354",
     "org.matrix.msc4380",
     "org.matrix.msc4380.stable",
+    "org.matrix.msc4429",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",

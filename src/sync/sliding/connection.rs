@@ -22,7 +22,7 @@ use crate::{
         KeyFields, Scan, StoreError,
         table::{Rows, TableId},
     },
-    sync::SyncError,
+    sync::{ProfileFields, SyncError},
     types::Position,
 };
 
@@ -62,6 +62,27 @@ impl Mark {
     }
 }
 
+/// How much the client has of the profiles of a room's members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Faces {
+    /// Nothing for certain.
+    #[default]
+    None,
+    /// Those of the members whom it has been sent.
+    Shown,
+    /// All.
+    All,
+}
+
+/// What the client has of the profiles of users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ProfilesSent {
+    /// Up to where it has been told of changes.
+    pub(super) mark: Mark,
+    /// What it wanted last.
+    pub(super) fields: ProfileFields,
+}
+
 /// What the client has of a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
@@ -77,6 +98,7 @@ pub(super) struct Sent {
     pub(super) have: usize,
     /// What it was told of whether this is a direct chat.
     pub(super) is_dm: bool,
+    pub(super) faces: Faces,
 }
 
 /// What the client of a connection has been sent.
@@ -88,6 +110,7 @@ pub(super) struct State {
     pub(super) global_data: Mark,
     pub(super) threads: Mark,
     pub(super) device_lists: Mark,
+    pub(super) profiles: ProfilesSent,
 }
 
 /// A state as it is stored: configurations once each.
@@ -97,6 +120,15 @@ struct Stored {
     configs: Vec<RoomConfig>,
     rooms: Vec<StoredRoom>,
     globals: [Mark; 3],
+}
+
+/// What follows a state if the client has ever wanted profiles.
+#[derive(Serialize, Deserialize)]
+struct StoredProfiles {
+    mark: Mark,
+    fields: ProfileFields,
+    /// Of each room, in order.
+    faces: Vec<Faces>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,22 +167,36 @@ impl State {
         let globals = [self.global_data, self.threads, self.device_lists];
         let stored = Stored { serial: self.serial, configs, rooms, globals };
         // Plain data; postcard fails only on types that it cannot represent.
-        postcard::to_stdvec(&stored).expect("a state serializes")
+        let mut bytes = postcard::to_stdvec(&stored).expect("a state serializes");
+        if self.profiles.mark != Mark::Never {
+            let ProfilesSent { mark, fields } = self.profiles.clone();
+            let faces = self.rooms.values().map(|sent| sent.faces).collect();
+            let profiles = StoredProfiles { mark, fields, faces };
+            bytes.extend(postcard::to_stdvec(&profiles).expect("a state serializes"));
+        }
+        bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let wrong = |what: &str| StoreError::Corrupt(format!("a connection: {what}"));
-        let stored: Stored = postcard::from_bytes(bytes).map_err(|error| wrong(&error.to_string()))?;
+        let wrong_bytes = |error: postcard::Error| wrong(&error.to_string());
+        let (stored, rest): (Stored, &[u8]) = postcard::take_from_bytes(bytes).map_err(wrong_bytes)?;
         let configs: Vec<Arc<RoomConfig>> = stored.configs.into_iter().map(Arc::new).collect();
         let room = |row: StoredRoom| -> Result<(OwnedRoomId, Sent), StoreError> {
             let config = configs.get(row.config).cloned().ok_or_else(|| wrong("no such configuration"))?;
             let [room, data, receipts, typing] = row.marks;
-            let sent = Sent { room, data, receipts, typing, config, have: row.have, is_dm: row.is_dm };
-            Ok((row.room, sent))
+            let (have, is_dm, faces) = (row.have, row.is_dm, Faces::None);
+            Ok((row.room, Sent { room, data, receipts, typing, config, have, is_dm, faces }))
         };
-        let rooms = stored.rooms.into_iter().map(room).collect::<Result<_, StoreError>>()?;
+        let mut rooms = stored.rooms.into_iter().map(room).collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        let mut profiles = ProfilesSent::default();
+        if !rest.is_empty() {
+            let stored: StoredProfiles = postcard::from_bytes(rest).map_err(wrong_bytes)?;
+            rooms.values_mut().zip(stored.faces).for_each(|(sent, faces)| sent.faces = faces);
+            profiles = ProfilesSent { mark: stored.mark, fields: stored.fields };
+        }
         let [global_data, threads, device_lists] = stored.globals;
-        Ok(Self { serial: stored.serial, rooms, global_data, threads, device_lists })
+        Ok(Self { serial: stored.serial, rooms, global_data, threads, device_lists, profiles })
     }
 }
 
@@ -357,7 +403,10 @@ mod tests {
             ..Sent::default()
         };
         let rooms = [(owned_room_id!("!a:b"), sent(1)), (owned_room_id!("!c:d"), sent(2))].into();
-        let state = State { serial: 3, rooms, threads: Mark::Live, ..State::default() };
+        let mut state = State { serial: 3, rooms, threads: Mark::Live, ..State::default() };
+        assert_eq!(State::decode(&state.encode()).unwrap(), state);
+        state.profiles = ProfilesSent { mark: Mark::Live, fields: ProfileFields::All };
+        state.rooms.values_mut().for_each(|sent| sent.faces = Faces::Shown);
         assert_eq!(State::decode(&state.encode()).unwrap(), state);
         assert!(State::decode(&[1, 2, 3]).is_err());
     }

@@ -2,7 +2,10 @@
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/4508>
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId};
 use serde_json::json;
@@ -21,6 +24,7 @@ use super::{
     roster::Standing,
 };
 use crate::{
+    device::ListChanges,
     limits::SLIDING_TO_DEVICE_MAX,
     store::StoreError,
     sync::{
@@ -82,6 +86,12 @@ impl Sync {
             }
         };
         results.sticky = sound("sticky_events", user, self.sticky_events(turn, shown).await)?.flatten();
+        if wanted.profiles.scope.is_enabled() {
+            results.profiles = sound("profiles", user, self.profiles_of(turn, shown).await)?;
+        }
+        if results.profiles.is_none() {
+            turn.pass_profiles();
+        }
         let threads = sound("thread_subscriptions", user, self.threads_of(turn).await)?.flatten();
         match turn.request.shape {
             Shape::Final => results.thread_subscriptions = threads,
@@ -140,12 +150,10 @@ impl Sync {
         if let Some(from) = mark.upto(turn.from)
             && (turn.has_list_news() || from < turn.from)
         {
-            let rooms: Vec<OwnedRoomId> = turn.moved.iter().cloned().collect();
-            let rooms = (from == turn.from).then_some(&*rooms);
-            let span = (from, turn.to);
-            let changes = self.devices.list_changes(&self.history, &caller.user_id, span, rooms).await?;
+            let changes = self.met(turn, from).await?;
             if !changes.changed.is_empty() || !changes.left.is_empty() {
-                result.device_lists = Some(DeviceLists { changed: changes.changed, left: changes.left });
+                let (changed, left) = (changes.changed.clone(), changes.left.clone());
+                result.device_lists = Some(DeviceLists { changed, left });
             }
         }
         let inbox = Lane::Inbox(caller.user_id.clone(), caller.device_id.clone());
@@ -154,6 +162,25 @@ impl Sync {
             result.keys_changed = facts.iter().any(|(_, fact)| matches!(fact, Fact::KeyCounts));
         }
         Ok(result)
+    }
+
+    /// Whom the user met, from whom they parted, and whose devices changed, after `from`.
+    pub(super) async fn met(
+        &self,
+        turn: &mut Turn<'_>,
+        from: Position,
+    ) -> Result<Arc<ListChanges>, SyncError> {
+        if let Some((since, changes)) = &turn.met
+            && *since == from
+        {
+            return Ok(changes.clone());
+        }
+        let rooms: Vec<OwnedRoomId> = turn.moved.iter().cloned().collect();
+        let rooms = (from == turn.from).then_some(&*rooms);
+        let (user, span) = (&turn.caller.user_id, (from, turn.to));
+        let changes = Arc::new(self.devices.list_changes(&self.history, user, span, rooms).await?);
+        turn.met = Some((from, changes.clone()));
+        Ok(changes)
     }
 
     async fn account_data(&self, turn: &mut Turn<'_>, shown: Shown<'_>) -> Result<DataResult, SyncError> {

@@ -11,6 +11,7 @@
 mod connection;
 mod extensions;
 mod lists;
+mod profiles;
 mod request;
 mod response;
 mod rooms;
@@ -43,6 +44,7 @@ use self::{
 use super::{Sync, SyncError, SyncRequest, lazy::Sendings, person::Cut, rooms::Scene};
 use crate::{
     account::Caller,
+    device::ListChanges,
     limits::SYNC_WAIT_MAX,
     log::Audience,
     types::{Cursor, Lane, Position, Reader},
@@ -74,6 +76,10 @@ struct Turn<'a> {
     moved: BTreeSet<OwnedRoomId>,
     /// Something came of people's devices.
     people_moved: bool,
+    /// Something came of profiles.
+    profiles_moved: bool,
+    /// Whom the user met and from whom they parted since a position, once that was looked up.
+    met: Option<(Position, Arc<ListChanges>)>,
     /// What the client will have been sent.
     draft: State,
     /// Up to where to-device messages have been given.
@@ -215,6 +221,8 @@ impl Sync {
             cut,
             moved,
             people_moved: !is_initial && self.log.may_have(&Lane::People, from),
+            profiles_moved: !is_initial && self.log.may_have(&Lane::Profiles, from),
+            met: None,
             draft: State::clone(base),
             queue: to,
             members: Sendings::new(),
@@ -246,6 +254,7 @@ impl Sync {
                 lanes: self.log.subscriptions(&Audience::Account(user.clone())).await?,
                 channel,
                 members: Sendings::new(),
+                shown: BTreeSet::new(),
             };
             rendered = self.sliding_rooms(&mut scene, (turn, &tasks)).await;
             turn.members = std::mem::take(&mut scene.members);

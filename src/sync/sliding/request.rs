@@ -2,7 +2,12 @@
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md>
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    time::Duration,
+};
 
 use ruma::{OwnedRoomId, UserId, presence::PresenceState};
 use serde::Deserialize;
@@ -10,10 +15,11 @@ use serde::Deserialize;
 use super::wanted::{MEMBER, Pattern, RoomConfig, Wanted};
 use crate::{
     limits::{
-        SLIDING_CONNECTION_ID_BYTES_MAX, SLIDING_LISTS_MAX, SLIDING_PATTERNS_MAX, SLIDING_SUBSCRIPTIONS_MAX,
-        SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX, SYNC_TIMELINE_MAX,
+        PROFILE_KEY_BYTES_MAX, SLIDING_CONNECTION_ID_BYTES_MAX, SLIDING_LISTS_MAX, SLIDING_PATTERNS_MAX,
+        SLIDING_PROFILE_FIELDS_MAX, SLIDING_SUBSCRIPTIONS_MAX, SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX,
+        SYNC_TIMELINE_MAX,
     },
-    sync::SyncError,
+    sync::{ProfileFields, SyncError},
     types::Position,
 };
 
@@ -129,6 +135,8 @@ pub(super) struct Extensions {
     pub(super) thread_subscriptions: Threads,
     #[serde(default, alias = "org.matrix.msc4354.sticky_events")]
     pub(super) sticky: Stream,
+    #[serde(default, rename = "org.matrix.msc4262.profiles")]
+    pub(super) profiles: Profiles,
 }
 
 /// An extension with a token of its own.
@@ -145,6 +153,27 @@ pub(super) struct Threads {
     #[serde(default)]
     pub(super) enabled: Option<bool>,
     pub(super) limit: Option<u64>,
+}
+
+/// The extension for profiles.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Profiles {
+    #[serde(flatten)]
+    pub(super) scope: Scope,
+    /// Without names, all.
+    fields: Option<BTreeSet<String>>,
+}
+
+impl Profiles {
+    pub(super) fn fields(&self) -> ProfileFields {
+        self.fields.clone().map_or(ProfileFields::All, ProfileFields::Named)
+    }
+
+    fn is_too_wide(&self) -> bool {
+        let fields = self.fields.iter().flatten();
+        fields.clone().count() > SLIDING_PROFILE_FIELDS_MAX
+            || fields.clone().any(|name| name.len() > PROFILE_KEY_BYTES_MAX)
+    }
 }
 
 /// An extension, and of which rooms it speaks: of those in the lists and the subscriptions named, and
@@ -228,6 +257,9 @@ impl SlidingRequest {
         }
         if body.room_subscriptions.len() > subscriptions_max {
             return Err(SyncError::Invalid("There are too many room subscriptions"));
+        }
+        if body.extensions.profiles.is_too_wide() {
+            return Err(SyncError::Invalid("There are too many profile fields, or one with too long a name"));
         }
         let conn_id = body.conn_id.unwrap_or_default();
         if conn_id.len() > SLIDING_CONNECTION_ID_BYTES_MAX {
@@ -373,6 +405,8 @@ mod tests {
             json!({ "pos": "x" }),
             json!({ "set_presence": "asleep" }),
             json!({ "conn_id": "x".repeat(300) }),
+            json!({ "extensions": { "org.matrix.msc4262.profiles": {
+                "fields": (0..101).map(|n| n.to_string()).collect::<Vec<_>>() } } }),
         ] {
             assert!(read(Shape::Final, body.clone()).is_err(), "{body}");
         }

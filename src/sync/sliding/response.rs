@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedEventId, OwnedMxcUri, OwnedRoomId, OwnedUserId};
 use serde::Serialize;
 
-use super::{request::Shape, sticky::StickyResult};
+use super::{profiles::ProfilesResult, request::Shape, sticky::StickyResult};
 use crate::sync::response::{Counts, DeviceLists, Json};
 
 /// The answer.
@@ -140,6 +140,8 @@ pub(super) struct ExtensionResults {
     pub(super) unstable_thread_subscriptions: Option<ThreadsResult>,
     #[serde(rename = "org.matrix.msc4354.sticky_events", skip_serializing_if = "Option::is_none")]
     pub(super) sticky: Option<StickyResult>,
+    #[serde(rename = "org.matrix.msc4262.profiles", skip_serializing_if = "Option::is_none")]
+    pub(super) profiles: Option<ProfilesResult>,
 }
 
 impl ExtensionResults {
@@ -153,6 +155,7 @@ impl ExtensionResults {
             && self.thread_subscriptions.is_none()
             && self.unstable_thread_subscriptions.is_none()
             && self.sticky.as_ref().is_none_or(StickyResult::is_empty)
+            && self.profiles.as_ref().is_none_or(ProfilesResult::is_empty)
     }
 }
 

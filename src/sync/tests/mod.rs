@@ -3,6 +3,7 @@
 mod cases;
 mod kept;
 mod model;
+mod profiles;
 mod sliding;
 mod sliding_model;
 mod threads;
@@ -13,7 +14,9 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
 use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{SlidingBody, SlidingRequest, SlidingShape, StateDialect, Sync, SyncError, SyncRequest};
+use super::{
+    ProfileFields, SlidingBody, SlidingRequest, SlidingShape, StateDialect, Sync, SyncError, SyncRequest,
+};
 use crate::{
     account::{Accounts, Caller},
     device::Devices,
@@ -112,12 +115,14 @@ impl World {
             Value::Null => Default::default(),
             filter => serde_json::from_value(filter.clone()).unwrap(),
         };
+        let profile_fields = ProfileFields::of_filter(&ask.filter.to_string());
         let since = ask.since.as_ref().map(|token| token.parse().map_err(|_| SyncError::BadToken));
         let request = SyncRequest {
             filter,
             since: since.transpose()?,
             keeps_inbox: false,
             relations: Default::default(),
+            profile_fields,
             full_state: ask.full_state,
             dialect: ask.dialect,
             timeout: ask.timeout,
@@ -222,6 +227,11 @@ impl World {
         let fact = Fact::ToDevice { sender: user("eve"), event_type: "m.test".into(), content };
         commit.fact(Lane::Inbox(user(name), device.into()), fact);
         self.log.commit(commit).await.unwrap();
+    }
+
+    async fn set_profile(&self, name: &str, field: &str, value: Value) {
+        let value = Some(value).filter(|value| !value.is_null());
+        self.accounts.set_profile_field(&user(name), field, value).await.unwrap();
     }
 
     async fn set_data(&self, name: &str, room: Option<&RoomId>, event_type: &str, content: Value) {

@@ -7,7 +7,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ruma::{OwnedEventId, OwnedRoomId};
 use serde_json::{Value, json};
 
-use super::{Ask, World, text, user};
+use super::{
+    Ask, World,
+    profiles::{FIELDS, Faces},
+    text, user,
+};
 use crate::{
     dag::StateId,
     ephemeral::Thread,
@@ -38,6 +42,7 @@ struct Client {
     token: Option<String>,
     rooms: BTreeMap<OwnedRoomId, Believed>,
     messages: Vec<u64>,
+    faces: Faces,
 }
 
 struct Model {
@@ -67,7 +72,8 @@ impl Model {
     async fn new(seed: u64) -> Self {
         let client = |name, device, dialect, limit, lazy| {
             let (token, rooms, messages) = (None, BTreeMap::new(), Vec::new());
-            Client { name, device, dialect, limit, lazy, token, rooms, messages }
+            let faces = Faces::default();
+            Client { name, device, dialect, limit, lazy, token, rooms, messages, faces }
         };
         Self {
             world: World::new(false).await,
@@ -93,7 +99,7 @@ impl Model {
             return;
         }
         let room = self.rooms.choose(&mut self.rng).unwrap().clone();
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..13) {
             0 => drop(self.world.join(name, &room).await),
             1 if self.rng.random_ratio(1, 2) => drop(self.world.leave(name, &room).await),
             2 if self.is_in(name, &room).await => {
@@ -110,6 +116,11 @@ impl Model {
                     *next += 1;
                     self.world.to_device(name, device, *next).await;
                 }
+            }
+            12 => {
+                let field = *FIELDS.choose(&mut self.rng).unwrap();
+                let value = self.rng.random_ratio(2, 3).then(|| self.rng.random::<u16>().to_string());
+                self.world.set_profile(name, field, json!(value)).await;
             }
             5..=7 => {
                 let index = self.rng.random_range(0..self.clients.len());
@@ -156,7 +167,7 @@ impl Model {
         let filter = json!({"room": {
             "timeline": {"limit": client.limit, "unread_thread_notifications": true},
             "state": {"lazy_load_members": client.lazy},
-        }});
+        }, "org.matrix.msc4429.profile_fields": {"ids": FIELDS[..2]}});
         let ask = Ask { since: client.token.clone(), filter, dialect: client.dialect, ..Ask::default() };
         let answer = self.world.try_sync(client.name, client.device, &ask).await.unwrap();
         if lost {
@@ -183,6 +194,24 @@ impl Model {
             self.compare_state(client, room, believed).await;
             self.compare_counts(client, room, believed).await;
         }
+        let known = self.must_know(client).await;
+        client.faces.compare(&self.world, client.name, (&FIELDS[..2], &known)).await;
+    }
+
+    /// Whose profiles a client has: those of everybody, or of whoever has spoken.
+    async fn must_know(&self, client: &Client) -> BTreeSet<String> {
+        if !client.lazy {
+            return NAMES.iter().map(|name| user(name).to_string()).collect();
+        }
+        let mut known = BTreeSet::from([user(client.name).to_string()]);
+        for believed in client.rooms.values() {
+            let after = believed.timeline.iter().rposition(|(_, gap)| *gap).unwrap_or_default();
+            for (id, _) in &believed.timeline[after..] {
+                let event = self.world.history().event(id).await.unwrap().unwrap();
+                known.insert(event.pdu.sender().to_string());
+            }
+        }
+        known
     }
 
     /// Every event since the user joined was given once, or lies in a gap.
@@ -292,6 +321,7 @@ impl Model {
 
 impl Client {
     fn take(&mut self, answer: &Value) {
+        self.faces.follow(answer);
         for message in answer["to_device"]["events"].as_array().into_iter().flatten() {
             self.messages.push(message["content"]["n"].as_u64().unwrap());
         }

@@ -8,7 +8,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use ruma::{OwnedEventId, OwnedRoomId};
 use serde_json::{Value, json};
 
-use super::{World, user};
+use super::{
+    World,
+    profiles::{FIELDS, Faces},
+    user,
+};
 use crate::{
     dag::StateId,
     ephemeral::Thread,
@@ -51,6 +55,7 @@ struct Client {
     rooms: BTreeMap<OwnedRoomId, Believed>,
     messages: Vec<u64>,
     data: Value,
+    faces: Faces,
 }
 
 struct Model {
@@ -88,6 +93,7 @@ impl Model {
             rooms: BTreeMap::new(),
             messages: Vec::new(),
             data: Value::Null,
+            faces: Faces::default(),
         };
         Self {
             world: Some(World::new(false).await),
@@ -117,7 +123,7 @@ impl Model {
         }
         let room = self.rooms.choose(&mut self.rng).unwrap().clone();
         let is_in = self.world().history().is_joined(&room, &user(name)).await.unwrap();
-        match self.rng.random_range(0..16) {
+        match self.rng.random_range(0..18) {
             0 => drop(self.world().join(name, &room).await),
             1 if self.rng.random_ratio(1, 2) => drop(self.world().leave(name, &room).await),
             2 if is_in => {
@@ -143,6 +149,11 @@ impl Model {
             7 if self.rng.random_ratio(1, 6) => {
                 let world = self.world.take().unwrap();
                 self.world = Some(world.restart().await);
+            }
+            16..18 => {
+                let field = *FIELDS.choose(&mut self.rng).unwrap();
+                let value = self.rng.random_ratio(2, 3).then(|| self.rng.random::<u16>().to_string());
+                self.world().set_profile(name, field, json!(value)).await;
             }
             8..=11 => {
                 let index = self.rng.random_range(0..self.clients.len());
@@ -220,6 +231,11 @@ impl Model {
             "to_device": {"enabled": true, "limit": 3},
         });
         extensions["to_device"]["since"] = client.since.clone();
+        let mut profiles = on(rng.random_ratio(4, 5));
+        if client.lazy || (!all && rng.random_ratio(1, 4)) {
+            profiles["fields"] = json!(FIELDS[..if all { 2 } else { rng.random_range(1..3) }]);
+        }
+        extensions["org.matrix.msc4262.profiles"] = profiles;
         let mut body = json!({ "conn_id": "c", "lists": {"a": list}, "extensions": extensions });
         body["pos"] = client.pos.clone();
         if !all && rng.random_ratio(1, 3) {
@@ -265,6 +281,25 @@ impl Model {
         let data = self.world().accounts.data(&user(client.name), None, "m.x").await.unwrap();
         let data = data.map_or(Value::Null, |data| serde_json::from_str(data.get()).unwrap());
         assert_eq!(client.data, data, "account data of {}", client.device);
+        let known = self.must_know(client).await;
+        let fields = if client.lazy { &FIELDS[..2] } else { &FIELDS };
+        client.faces.compare(self.world(), client.name, (fields, &known)).await;
+    }
+
+    /// Whose profiles a client has: those of everybody, or of whoever has spoken.
+    async fn must_know(&self, client: &Client) -> BTreeSet<String> {
+        if !client.lazy {
+            return NAMES.iter().map(|name| user(name).to_string()).collect();
+        }
+        let mut known = BTreeSet::from([user(client.name).to_string()]);
+        for believed in client.rooms.values().filter(|room| room.membership == "join") {
+            let after = believed.timeline.iter().rposition(|(_, gap)| *gap).unwrap_or_default();
+            for (id, _) in &believed.timeline[after..] {
+                let event = self.world().history().event(id).await.unwrap().unwrap();
+                known.insert(event.pdu.sender().to_string());
+            }
+        }
+        known
     }
 
     async fn compare_rest(&self, client: &Client, room: &OwnedRoomId, believed: &Believed) {
@@ -408,6 +443,7 @@ impl Client {
     fn take(&mut self, answer: &Value) {
         if self.pos.is_null() {
             self.rooms.clear();
+            self.faces = Faces::default();
         }
         self.pos = answer["pos"].clone();
         let extensions = &answer["extensions"];
@@ -431,6 +467,7 @@ impl Client {
             self.rooms.get_mut(&room).expect("a room begins").take(update, &me, self.lazy);
         }
         self.take_extensions(extensions);
+        self.faces.slide(extensions);
     }
 
     fn take_extensions(&mut self, extensions: &Value) {

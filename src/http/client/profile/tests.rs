@@ -68,3 +68,49 @@ async fn a_whole_profile_makes_one_member_event() {
     assert_eq!(events[0]["content"]["displayname"], "A");
     assert_eq!(events[0]["content"]["avatar_url"], "mxc://localhost/a");
 }
+
+/// By a filter that is kept, as matrix-js-sdk does it, and by an extension, as matrix-rust-sdk does it.
+#[tokio::test]
+async fn clients_that_ask_are_told_of_a_change() {
+    let server = Server::new(Registration::Open).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap();
+    server.met(&bob, &format!("POST /join/{room}"), json!({})).await;
+    let filter = json!({ "org.matrix.msc4429.profile_fields": { "ids": ["m.status"] } });
+    let filter = server.met(&bob, "POST /user/@bob:localhost/filter", filter).await;
+    let sync = format!("GET /sync?filter={}", filter["filter_id"].as_str().unwrap());
+    let slide = "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+    let list =
+        json!({ "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [["m.room.member", "$LAZY"]] });
+    let body = json!({ "lists": { "all": list }, "extensions": { "org.matrix.msc4262.profiles": {
+        "enabled": true, "lists": ["*"], "rooms": ["*"], "fields": ["m.status", "m.call"] } } });
+    let first = server.met(&bob, &sync, Value::Null).await;
+    let slid = server.met(&bob, slide, body.clone()).await;
+    assert!(
+        first["org.matrix.msc4429.users"].is_null()
+            && slid["extensions"].get("org.matrix.msc4262.profiles").is_some_and(|told| told == &json!({})),
+        "{slid}"
+    );
+    let status = json!({ "text": "swims", "emoji": "x" });
+    server.met(&alice, "PUT /profile/@alice:localhost/m.status", json!({ "m.status": status })).await;
+    let next = server
+        .met(&bob, &format!("{sync}&since={}", first["next_batch"].as_str().unwrap()), Value::Null)
+        .await;
+    assert_eq!(
+        next["org.matrix.msc4429.users"],
+        json!({ "@alice:localhost": { "profile_updates": { "m.status": status } } }),
+        "{next}"
+    );
+    let slid =
+        server.met(&bob, &format!("{slide}?pos={}", slid["pos"].as_str().unwrap()), body.clone()).await;
+    assert_eq!(
+        slid["extensions"]["org.matrix.msc4262.profiles"]["users"],
+        json!({ "@alice:localhost": { "updated": { "m.status": status } } }),
+        "{slid}"
+    );
+    server.met(&alice, "DELETE /profile/@alice:localhost/m.status", Value::Null).await;
+    let slid = server.met(&bob, &format!("{slide}?pos={}", slid["pos"].as_str().unwrap()), body).await;
+    let gone = json!({ "@alice:localhost": { "removed": ["m.status"] } });
+    assert_eq!(slid["extensions"]["org.matrix.msc4262.profiles"]["users"], gone, "{slid}");
+}

@@ -24,6 +24,7 @@ struct Parameters {
 
 pub(super) fn route(routes: &mut Routes) {
     routes.feature("org.matrix.simplified_msc3575");
+    routes.feature("org.matrix.msc4262");
     let unstable = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
     routes.raw(Method::POST, unstable, Access::Required, async |app, call: Call| {
         let Query(parameters) = Query::<Parameters>::try_from_uri(&call.parts.uri)

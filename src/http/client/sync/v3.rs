@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     account::Caller,
     http::{Access, App, Call, Failure, Routes},
-    sync::{RelationFilter, StateDialect, SyncRequest},
+    sync::{ProfileFields, RelationFilter, StateDialect, SyncRequest},
 };
 
 /// The query of a sync request.
@@ -34,6 +34,7 @@ struct Parameters {
 
 pub(super) fn route(routes: &mut Routes) {
     routes.feature("org.matrix.msc4222");
+    routes.feature("org.matrix.msc4429");
     for path in ["/_matrix/client/r0/sync", "/_matrix/client/v3/sync"] {
         routes.raw(Method::GET, path, Access::Required, handle);
     }
@@ -63,10 +64,11 @@ async fn read(app: &App, caller: &Caller, parameters: Parameters) -> Result<Sync
         (false, true) => StateDialect::AfterUnstable,
         (false, false) => StateDialect::Before,
     };
-    let (filter, relations) = filter(app, caller, parameters.filter.as_deref()).await?;
+    let (filter, relations, profile_fields) = filter(app, caller, parameters.filter.as_deref()).await?;
     Ok(SyncRequest {
         filter,
         relations,
+        profile_fields,
         since,
         keeps_inbox: false,
         full_state: parameters.full_state,
@@ -76,12 +78,11 @@ async fn read(app: &App, caller: &Caller, parameters: Parameters) -> Result<Sync
     })
 }
 
+/// A filter, with what ruma's type leaves out.
+type Filter = (FilterDefinition, RelationFilter, ProfileFields);
+
 /// The filter: JSON if it begins with a brace, else the id of one that was kept.
-async fn filter(
-    app: &App,
-    caller: &Caller,
-    text: Option<&str>,
-) -> Result<(FilterDefinition, RelationFilter), Failure> {
+async fn filter(app: &App, caller: &Caller, text: Option<&str>) -> Result<Filter, Failure> {
     match text {
         None | Some("") => Ok(Default::default()),
         Some(json) if json.trim_start().starts_with('{') => parse(json),
@@ -92,9 +93,10 @@ async fn filter(
     }
 }
 
-fn parse(json: &str) -> Result<(FilterDefinition, RelationFilter), Failure> {
+fn parse(json: &str) -> Result<Filter, Failure> {
     let filter = serde_json::from_str(json);
     let filter = filter.map_err(|error| Failure::invalid_param(format!("Not a filter: {error}")))?;
     let relations = RelationFilter::of_timelines(json);
-    Ok((filter, relations.map_err(|error| Failure::invalid_param(error.to_string()))?))
+    let relations = relations.map_err(|error| Failure::invalid_param(error.to_string()))?;
+    Ok((filter, relations, ProfileFields::of_filter(json)))
 }
