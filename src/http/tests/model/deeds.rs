@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom;
 use ruma::UserId;
 use serde_json::{Value, json};
 
-use super::town::Town;
+use super::{faces::FIELDS, town::Town};
 
 const VISIBILITIES: [&str; 4] = ["world_readable", "shared", "invited", "joined"];
 
@@ -70,6 +70,7 @@ impl Town {
             23 => self.change_device(who).await,
             24 => self.mark(who, room).await,
             25..=27 => self.react(who, room).await,
+            28..=30 => self.change_profile(who).await,
             _ => self.say(who, room).await,
         }
     }
@@ -358,6 +359,32 @@ impl Town {
         let (status, answer) = self.ask(who, &request, content.clone()).await;
         assert_eq!(status, 200, "{request}: {answer}");
         self.data.insert((user, place.0, String::from(place.1)), content);
+    }
+
+    /// Sets a field of a profile, removes it, or sets two at once.
+    async fn change_profile(&mut self, who: usize) {
+        let (user, number) = (self.people[who].id.clone(), self.txn());
+        let name = FIELDS[self.below(FIELDS.len())];
+        let field = json!({ name: number });
+        let path = format!("/profile/{user}");
+        let profile = self.profiles.entry(user).or_default();
+        let (request, body) = match number % 4 {
+            0 => {
+                profile.remove(name);
+                (format!("DELETE {path}/{name}"), Value::Null)
+            }
+            1 => {
+                let both = FIELDS.map(|name| (name.to_owned(), Value::from(number)));
+                profile.extend(both.clone());
+                (format!("PATCH {path}"), Value::from_iter(both))
+            }
+            _ => {
+                profile.insert(name.to_owned(), number.into());
+                (format!("PUT {path}/{name}"), field)
+            }
+        };
+        let (status, answer) = self.ask(who, &request, body).await;
+        assert_eq!(status, 200, "{request}: {answer}");
     }
 
     /// Sends to one device, or to all of somebody.

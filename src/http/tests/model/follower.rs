@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
+    faces::{FIELDS, Faces},
     known::{Known, compare_data, tally},
     sight::{Look, quoted},
     town::Town,
@@ -31,6 +32,7 @@ pub(super) struct Follower {
     data: BTreeMap<String, Value>,
     /// Whose devices it follows, and as of when.
     devices: BTreeMap<String, u64>,
+    faces: Faces,
     ignored: BTreeSet<String>,
     /// It has gone back to what it had before, or to nothing: messages to the device may come again.
     has_gone_back: bool,
@@ -94,7 +96,7 @@ impl Follower {
             "timeline": { "limit": limit, "unread_thread_notifications": self.by_thread,
                 "not_types": self.unwanted.into_iter().collect::<Vec<_>>() },
             "state": { "lazy_load_members": self.lazy },
-        } });
+        }, "org.matrix.msc4429.profile_fields": { "ids": FIELDS } });
         let mut request = format!("GET /sync?filter={}", quoted(&filter.to_string()));
         request += ["", "&use_state_after=true", "&org.matrix.msc4222.use_state_after=true"][self.dialect];
         if let Some(since) = &self.since {
@@ -141,6 +143,7 @@ impl Follower {
         for event in answer["account_data"]["events"].as_array().into_iter().flatten() {
             self.data.insert(event["type"].as_str().unwrap().to_owned(), event["content"].clone());
         }
+        self.faces.follow(&answer["org.matrix.msc4429.users"]);
         note_devices(town, (user, self.since.is_none()), &answer["device_lists"], &mut self.devices);
         let section = |name: &str| answer["rooms"][name].as_object().cloned().unwrap_or_default();
         for (id, invited) in section("invite") {
@@ -205,6 +208,7 @@ impl Follower {
         assert_eq!(self.messages, wanted, "messages to {device}");
         compare_data(town, (user, ""), &self.data);
         compare_devices(town, user, &self.devices);
+        self.faces.compare(town, user, self.lazy);
         let with = |membership: &str| -> BTreeSet<String> {
             let rooms = town.rooms.iter().filter(|room| room.member(user) == membership);
             rooms.map(|room| room.id.clone()).collect()

@@ -9,6 +9,7 @@
 
 mod abroad;
 mod deeds;
+mod faces;
 mod follower;
 mod glance;
 mod known;

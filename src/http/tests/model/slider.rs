@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
+    faces::{FIELDS, Faces},
     follower::{Fate, compare_devices, is_overlooked, note_devices},
     known::{Known, Piece, compare_data, tally},
     ledger::Room,
@@ -28,6 +29,7 @@ pub(super) struct Slider {
     data: BTreeMap<String, Value>,
     /// Whose devices it follows, from when it first asked for them.
     devices: Option<BTreeMap<String, u64>>,
+    faces: Faces,
     ignored: BTreeSet<String>,
     has_gone_back: bool,
 }
@@ -47,7 +49,8 @@ pub(super) struct Wish {
     narrow: Vec<&'static str>,
 }
 
-const EXTENSIONS: [&str; 4] = ["receipts", "typing", "account_data", "e2ee"];
+const PROFILES: &str = "org.matrix.msc4262.profiles";
+const EXTENSIONS: [&str; 5] = [PROFILES, "receipts", "typing", "account_data", "e2ee"];
 
 impl Wish {
     pub(super) fn any(town: &mut Town) -> Self {
@@ -58,7 +61,7 @@ impl Wish {
             wish.subscription = Some((town.rooms[room].id.clone(), town.below(9)));
         }
         wish.off = EXTENSIONS.into_iter().filter(|_| town.chance(1, 5)).collect();
-        wish.narrow = EXTENSIONS[..3].iter().copied().filter(|_| town.chance(1, 5)).collect();
+        wish.narrow = EXTENSIONS[..4].iter().copied().filter(|_| town.chance(1, 5)).collect();
         wish
     }
 
@@ -91,6 +94,7 @@ impl Slider {
         self.rooms.clear();
         self.data.clear();
         self.devices = None;
+        self.faces = Faces::default();
     }
 
     pub(super) fn go_back(&mut self, before: Self) {
@@ -117,6 +121,9 @@ impl Slider {
             if wish.narrow.contains(&extension) {
                 body["extensions"][extension]["lists"] = json!(["b"]);
             }
+        }
+        if wish.limit % 2 == 0 {
+            body["extensions"][PROFILES]["fields"] = json!(&FIELDS[..1]);
         }
         body["extensions"]["to_device"] = json!({ "enabled": true, "limit": 3 });
         if let Some(since) = &self.since {
@@ -192,6 +199,7 @@ impl Slider {
             let known = self.devices.get_or_insert_default();
             note_devices(town, (user, begins), &extensions["e2ee"]["device_lists"], known);
         }
+        self.faces.slide(&extensions[PROFILES]["users"]);
         for (id, update) in answer["rooms"].as_object().into_iter().flatten() {
             if update["initial"] == true {
                 self.rooms.insert(id.clone(), Known::default());
@@ -221,6 +229,7 @@ impl Slider {
         assert_eq!(self.messages, wanted, "messages to {device}");
         compare_data(town, (user, ""), &self.data);
         compare_devices(town, user, self.devices.as_ref().unwrap());
+        self.faces.compare(town, user, self.lazy);
         let with = |membership: &str| -> BTreeSet<String> {
             let rooms = town.rooms.iter().filter(|room| room.member(user) == membership);
             rooms.map(|room| room.id.clone()).collect()

@@ -10,7 +10,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use ruma::OwnedRoomId;
 use serde_json::Value;
 
-use super::ledger::{Event, Room};
+use super::{
+    faces::Profiles,
+    ledger::{Event, Room},
+};
 use crate::{
     account::{NewDevice, NewSession, NewUser, Registration},
     config::Config,
@@ -71,6 +74,7 @@ pub(super) struct Town {
     pub(super) inbox: BTreeMap<(String, String), Vec<u64>>,
     /// How often the devices of somebody have changed.
     pub(super) versions: BTreeMap<String, u64>,
+    pub(super) profiles: Profiles,
 }
 
 impl Town {
@@ -142,6 +146,7 @@ impl Town {
             data: BTreeMap::new(),
             inbox: BTreeMap::new(),
             versions: BTreeMap::new(),
+            profiles: Profiles::new(),
         }
     }
 
