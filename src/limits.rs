@@ -143,6 +143,12 @@ pub const BACKUP_KEYS_PER_REQUEST_MAX: usize = 10_000;
 pub const DEHYDRATED_BYTES_MAX: usize = 262_144;
 /// Password hashes computed at the same time (ours; each takes 19 MiB and a core).
 pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
+/// Requests that wait for a password to be hashed; the others are told to come again (ours; some seconds of hashing, and
+/// far fewer than the requests that are answered at once).
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 64;
+/// How many times as many logins the networks behind one /48 of IPv6 may make as one of them (ours; a customer is often
+/// given 256 networks, and a site with several customers in it is rare).
+pub const LOGIN_SITE_FACTOR: u32 = 8;
 /// Longest password, in bytes (ours; hashing time grows with it).
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Devices whose last request is remembered (ours; about 150 bytes each).

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     limits::{
-        ACCESS_TOKEN_LIFETIME, ACCOUNT_DATA_USERS_MAX, LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE, SCAN_ROWS_MAX,
+        ACCESS_TOKEN_LIFETIME, ACCOUNT_DATA_USERS_MAX, LAST_SEEN_MAX, PASSWORD_HASHES_AT_ONCE,
+        PASSWORD_HASHES_WAITING_MAX, SCAN_ROWS_MAX,
     },
     log::Log,
     store::Scan,
@@ -103,7 +104,10 @@ pub struct Inner {
     pub(super) ports: Ports,
     pub(super) server_name: OwnedServerName,
     pub(super) settings: Settings,
+    /// Who hashes a password.
     pub(super) hashing: Arc<Semaphore>,
+    /// Who waits to.
+    pub(super) hashing_line: Semaphore,
     pub(super) uia: Uia,
     pub(super) nonces: Nonces,
     pub(super) seen: Cache<(OwnedUserId, OwnedDeviceId), SeenMark>,
@@ -131,6 +135,7 @@ impl Accounts {
             server_name,
             settings,
             hashing: Arc::new(Semaphore::new(PASSWORD_HASHES_AT_ONCE)),
+            hashing_line: Semaphore::new(PASSWORD_HASHES_WAITING_MAX),
             uia: Uia::default(),
             nonces: Nonces::default(),
             seen: Cache::new(LAST_SEEN_MAX),

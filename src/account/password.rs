@@ -180,7 +180,10 @@ impl Accounts {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AccountError> {
+        // Whoever waits holds a share of what the server answers at once.
+        let place = self.hashing_line.try_acquire().map_err(|_| AccountError::Busy)?;
         let turn = self.hashing.clone().acquire_owned().await.map_err(|_| CommitError::Closed)?;
+        drop(place);
         // The work goes on when the request is given up, so the turn goes with it.
         let work = move || {
             let done = work();

@@ -348,6 +348,7 @@ impl From<AccountError> for Failure {
                 Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, message)
             }
             AccountError::Uia(info) => Self::uiaa(*info),
+            AccountError::Busy => Self::limit_exceeded(BUSY_RETRY_AFTER),
             AccountError::Contended => Self::busy(Duration::from_secs(1)),
             AccountError::Commit(error) => error.into(),
             AccountError::Store(error) => error.into(),

@@ -20,6 +20,7 @@ use super::{Failure, Peer};
 use crate::{
     account::Caller,
     config::{Rate, RateLimits},
+    limits::LOGIN_SITE_FACTOR,
     types::Clock,
 };
 
@@ -118,6 +119,7 @@ pub struct Throttle(Option<Buckets>);
 struct Buckets {
     clock: Arc<dyn Clock>,
     login: Bucket,
+    login_sites: Bucket,
     registration: Bucket,
     messages: Bucket,
     joins: Bucket,
@@ -137,6 +139,10 @@ impl Throttle {
         Self(limits.enabled.then(|| Buckets {
             clock: clock.clone(),
             login: bucket(limits.login),
+            login_sites: bucket(Rate {
+                per_second: limits.login.per_second * f64::from(LOGIN_SITE_FACTOR),
+                burst: limits.login.burst.saturating_mul(LOGIN_SITE_FACTOR),
+            }),
             registration: bucket(limits.registration),
             messages: bucket(limits.messages),
             joins: bucket(limits.joins),
@@ -178,7 +184,13 @@ impl Throttle {
         };
         // Nobody can be told from anybody else behind a Unix socket whose proxy names no client.
         let Some(who) = who else { return Ok(()) };
-        buckets.check(bucket, &who)
+        buckets.check(bucket, &who)?;
+        match (class, &who, peer.ip) {
+            (Class::Login, Who::Address(_), Some(IpAddr::V6(ip))) => {
+                buckets.check(&buckets.login_sites, &Who::Address(site(ip)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts an invite of one of our users that another server brings.
@@ -196,8 +208,8 @@ impl Throttle {
         let Some(buckets) = &self.0 else { return };
         let Buckets { clock: _, login, registration, messages, joins, invites, reports, general, .. } =
             buckets;
-        let Buckets { invites_by_server, invites_received, rendezvous, .. } = buckets;
-        let others = [invites, invites_by_server, invites_received, rendezvous];
+        let Buckets { invites_by_server, invites_received, rendezvous, login_sites, .. } = buckets;
+        let others = [invites, invites_by_server, invites_received, rendezvous, login_sites];
         for bucket in others.into_iter().chain([login, registration, messages, joins, reports, general]) {
             bucket.retain_recent();
             bucket.shrink_to_fit();
@@ -233,6 +245,12 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
+}
+
+/// What lies next to each other often belongs to one customer: a /56, or the /48 of a site.
+fn site(ip: Ipv6Addr) -> IpAddr {
+    let [a, b, c, ..] = ip.segments();
+    Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
 }
 
 #[cfg(test)]
@@ -329,6 +347,20 @@ mod tests {
         assert!(throttle.admit(Class::Login, None, &Peer::default()).is_ok());
         let proves = || throttle.admit(Class::Login, Some(&alice()), &peer("1.1.1.1")).is_ok();
         assert_eq!([proves(), proves(), proves()], [true, true, false], "whoever is logged in has their own");
+    }
+
+    /// Whoever has many networks has not as many tries.
+    #[test]
+    fn networks_of_one_site_are_counted_together_for_logins() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(0));
+        let limits = RateLimits { login: Rate { per_second: 1.0, burst: 2 }, ..RateLimits::default() };
+        let throttle = Throttle::new(&limits, &clock);
+        let login = |ip: &str| throttle.admit(Class::Login, None, &peer(ip)).is_ok();
+        let of_site = (0..200).filter(|network| login(&format!("2001:db8:1:{network:x}::1"))).count();
+        assert_eq!(of_site, 16);
+        assert!(login("2001:db8:2::1"), "another site");
+        let of_v4 = (0..200).filter(|host| login(&format!("10.0.0.{host}"))).count();
+        assert_eq!(of_v4, 200, "each is somebody");
     }
 
     #[test]

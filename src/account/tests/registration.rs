@@ -4,10 +4,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use super::{
-    super::SharedSecretUser, Duration, NewDevice, NewUser, Registration, Settings, World, device, outcome,
+    super::SharedSecretUser, Duration, NewDevice, NewSession, NewUser, Registration, Settings, World, device,
+    outcome,
 };
 use crate::{
-    account::DEVICES,
+    account::{DEVICES, Identity},
+    limits::{PASSWORD_HASHES_AT_ONCE, PASSWORD_HASHES_WAITING_MAX},
+    log::Commit,
     store::{Key, Scan, table::TableId},
 };
 
@@ -288,3 +291,25 @@ async fn openid_tokens_end_and_are_cleared_away() {
     let scan = Scan { from: table.clone(), to: table.after_prefix(), reverse: false, limit: 10 };
     assert_eq!(world.store.scan_many(&[scan]).await.unwrap().concat().len(), 1);
 }
+
+/// Whoever makes many wait holds up a bounded part of what the server answers.
+#[tokio::test]
+async fn few_wait_for_a_password_to_be_checked() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    let all = u32::try_from(PASSWORD_HASHES_AT_ONCE).unwrap();
+    let busy = world.accounts.hashing.clone().acquire_many_owned(all).await.unwrap();
+    let check = || Box::pin(world.accounts.check_password(&alice, "wrong"));
+    let mut waiting: Vec<_> = (0..PASSWORD_HASHES_WAITING_MAX).map(|_| check()).collect();
+    for _ in 0..16 {
+        for check in &mut waiting {
+            assert!(futures_util::poll!(check).is_pending());
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(outcome(&check().await), "busy");
+    drop(waiting);
+    drop(busy);
+    assert_eq!(outcome(&check().await), "wrong password", "whoever gives up makes room");
+}
+
