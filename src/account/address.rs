@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::{
-    AccountError, Accounts, User,
+    AccountError, Accounts, User, Verified,
     token::{hash, new_token},
 };
 use crate::{
@@ -270,6 +270,19 @@ impl Accounts {
         match self.log.commit(commit).await {
             Err(CommitError::Conflict(_)) => Err(AccountError::AddressInUse),
             other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Adds an address that was proved, for somebody who has shown who they are: whoever reads what is sent there gets the
+    /// account by it.
+    ///
+    /// # Errors
+    /// As [`Accounts::commit_verified`]; [`AccountError::AddressInUse`] when it is somebody's already.
+    pub async fn add_address_by(&self, verified: &Verified, proved: &Proved) -> Result<(), AccountError> {
+        let plan = |commit: &mut Commit| self.plan_address(commit, verified.user_id(), proved);
+        match self.commit_verified(verified, plan).await {
+            Err(AccountError::Contended) => Err(AccountError::AddressInUse),
+            other => other,
         }
     }
 

@@ -3,7 +3,7 @@
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{AccountError, Accounts, NewUser};
+use super::{AccountError, Accounts, NewUser, Verified};
 use crate::{
     limits::SCAN_ROWS_MAX,
     log::{Commit, CommitError},
@@ -63,24 +63,22 @@ impl Accounts {
         self.commit_user(commit).await.map(|()| user_id)
     }
 
-    /// Has an identity belong to a user, in the same commit as what `also` adds.
+    /// Has an identity belong to somebody who has shown who they are, in the same commit as what `also` adds.
     ///
     /// # Errors
-    /// When the user may not sign in, or the identity belongs to somebody.
+    /// As [`Accounts::commit_verified`]; [`AccountError::Contended`] when the identity belongs to somebody.
     pub async fn link(
         &self,
-        user: &UserId,
+        verified: &Verified,
         identity: &Identity,
         also: impl Fn(&mut Commit),
     ) -> Result<(), AccountError> {
-        let (user_id, _) = self.admitted(user).await?;
-        let mut commit = Commit::new();
-        self.plan_link(&mut commit, identity, &user_id);
-        also(&mut commit);
-        match self.log.commit(commit).await {
-            Err(CommitError::Conflict(_)) => Err(AccountError::Contended),
-            other => Ok(other.map(drop)?),
-        }
+        let user_id = verified.user_id().to_owned();
+        let plan = |commit: &mut Commit| {
+            self.plan_link(commit, identity, &user_id);
+            also(commit);
+        };
+        self.commit_verified(verified, plan).await
     }
 
     /// The identities of a user.

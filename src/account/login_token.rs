@@ -5,7 +5,7 @@
 use ruma::{OwnedUserId, UserId};
 
 use super::{
-    AccountError, Accounts, NewDevice, NewSession, Session,
+    AccountError, Accounts, NewDevice, NewSession, Session, Verified,
     token::{Ticket, TicketKey},
 };
 use crate::{
@@ -27,11 +27,27 @@ impl Accounts {
         let (user_id, _) = self.admitted(user).await?;
         let ticket = Ticket::new(&self.ports, PREFIX, LOGIN_TOKEN_MS);
         let mut commit = Commit::new();
-        let now_ms = self.ports.clock.now_ms();
-        commit.delete_range(LOGIN_TOKENS.prefix(&()), LOGIN_TOKENS.prefix(&(now_ms,)));
-        commit.put(&LOGIN_TOKENS, &ticket.key, &user_id);
+        self.plan_login_token(&mut commit, &ticket, &user_id);
         self.log.commit(commit).await?;
         Ok(ticket.text)
+    }
+
+    /// The same, for somebody who has shown who they are.
+    ///
+    /// # Errors
+    /// As [`Accounts::commit_verified`].
+    pub async fn login_token_by(&self, verified: &Verified) -> Result<String, AccountError> {
+        let ticket = Ticket::new(&self.ports, PREFIX, LOGIN_TOKEN_MS);
+        let user_id = verified.user_id().to_owned();
+        let plan = |commit: &mut Commit| self.plan_login_token(commit, &ticket, &user_id);
+        self.commit_verified(verified, plan).await?;
+        Ok(ticket.text)
+    }
+
+    fn plan_login_token(&self, commit: &mut Commit, ticket: &Ticket, user_id: &OwnedUserId) {
+        let now_ms = self.ports.clock.now_ms();
+        commit.delete_range(LOGIN_TOKENS.prefix(&()), LOGIN_TOKENS.prefix(&(now_ms,)));
+        commit.put(&LOGIN_TOKENS, &ticket.key, user_id);
     }
 
     /// Logs in whom `token` stands for. The token goes in the same commit.

@@ -38,6 +38,7 @@ mod tag;
 mod token;
 mod uia;
 mod user;
+mod verified;
 mod words;
 
 pub use accounts::{Accounts, Registration, RegistrationEmail, Settings};
@@ -61,6 +62,7 @@ pub use shared_secret::SharedSecretUser;
 pub use stage::{Purpose, Stage, Target};
 pub use token::{Ticket, TicketKey, hash as token_hash};
 pub use user::{Acceptance, User};
+pub use verified::Verified;
 pub use words::{Face, USER_WORDS, words_of};
 
 #[cfg(test)]

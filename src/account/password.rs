@@ -4,8 +4,8 @@ use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use ruma::UserId;
 
 use super::{
-    AccountError, Accounts, Proved, User, address::forget_addresses, data::ACCOUNT_DATA, filter::FILTERS,
-    profile::PROFILES, profile_news::PROFILE_CHANGES, user::USERS, words::drop_words,
+    AccountError, Accounts, Proved, User, Verified, address::forget_addresses, data::ACCOUNT_DATA,
+    filter::FILTERS, profile::PROFILES, profile_news::PROFILE_CHANGES, user::USERS, words::drop_words,
 };
 use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PASSWORD_BYTES_MAX},
@@ -36,11 +36,12 @@ impl Accounts {
         .map_err(|error| AccountError::Store(StoreError::engine(error.to_string())))
     }
 
-    /// Whether `password` is the one of `user`. Takes as long when there is no such user.
+    /// Whether `password` is the one of `user`. Takes as long when there is no such user. What is done by it names what
+    /// comes of this, since the user may have got another password meanwhile.
     ///
     /// # Errors
-    /// [`AccountError::WrongPassword`] when it is not.
-    pub async fn check_password(&self, user: &UserId, password: &str) -> Result<User, AccountError> {
+    /// [`AccountError::WrongPassword`] when it is not; [`AccountError::Busy`] when too many are being checked.
+    pub async fn check_password(&self, user: &UserId, password: &str) -> Result<Verified, AccountError> {
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(AccountError::WrongPassword);
         }
@@ -56,7 +57,7 @@ impl Accounts {
             .await?;
         match row {
             Some(row) if row.deactivated => Err(AccountError::Deactivated),
-            Some(row) if known && right => Ok(row),
+            Some(row) if known && right => Ok(Verified::of(user, &row)),
             _ => Err(AccountError::WrongPassword),
         }
     }
@@ -83,6 +84,29 @@ impl Accounts {
             }
         })
         .await
+    }
+
+    /// Gives somebody another password who has shown who they are; what they have then.
+    ///
+    /// # Errors
+    /// [`AccountError::WrongPassword`] when what they have shown does not hold any more; when the password is empty or too
+    /// long.
+    pub async fn replace_password(
+        &self,
+        verified: &Verified,
+        password: &str,
+    ) -> Result<Verified, AccountError> {
+        let hash = self.hash_password(password).await?;
+        let signed_out_ms = self.ports.clock.now_ms();
+        let change = |row: &mut User| {
+            verified.check(row)?;
+            row.password_hash = Some(hash.clone());
+            row.signed_out_ms = signed_out_ms;
+            Ok(())
+        };
+        self.change_user_with(verified.user_id(), change, |_| ()).await?;
+        let row = User { password_hash: Some(hash), signed_out_ms, ..User::default() };
+        Ok(Verified::of(verified.user_id(), &row))
     }
 
     /// Gives `user` another password because they have proved an address; the proof is used up in the same commit, and

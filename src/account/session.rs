@@ -12,7 +12,7 @@ use std::time::Duration;
 use ruma::{OwnedDeviceId, OwnedUserId};
 
 use super::{
-    AccountError, Accounts, Caller,
+    AccountError, Accounts, Caller, User, Verified,
     device::{DEVICES, Device, DeviceClient, Family},
     list_change::{ListChange, tell_people},
     password::new_device_id,
@@ -68,6 +68,29 @@ pub struct Session {
     pub expires_in: Option<Duration>,
 }
 
+/// What has let somebody in.
+#[derive(Clone, Copy)]
+pub(super) enum Allowed<'a> {
+    /// Another user of the server, or a program, whose word it is.
+    Always,
+    /// The user, at a moment, in milliseconds since the epoch.
+    At(u64),
+    /// What they have shown.
+    By(&'a Verified),
+}
+
+impl Allowed<'_> {
+    /// Whether it lets in the user whose row this is now.
+    fn check(self, user: &User) -> Result<(), AccountError> {
+        match self {
+            Self::Always => Ok(()),
+            Self::At(ms) if ms < user.signed_out_ms => Err(AccountError::WrongLoginToken),
+            Self::At(_) => Ok(()),
+            Self::By(verified) => verified.check(user),
+        }
+    }
+}
+
 /// What tells one way of issuing tokens from another.
 #[derive(Clone)]
 struct Terms {
@@ -92,7 +115,22 @@ impl Accounts {
     /// # Errors
     /// When the account is not in use, or the id or name of the device is too long.
     pub async fn start_session(&self, new: NewSession) -> Result<Session, AccountError> {
-        self.start_session_with((new, u64::MAX), |_| ()).await
+        self.session((new, Allowed::Always), |_| ()).await
+    }
+
+    /// Logs in somebody who has shown their password.
+    ///
+    /// # Errors
+    /// As [`Accounts::start_session`]; [`AccountError::WrongPassword`] when they have another one by now.
+    pub async fn start_session_by(
+        &self,
+        verified: &Verified,
+        device: NewDevice,
+    ) -> Result<Session, AccountError> {
+        let NewDevice { device_id, display_name, refreshes } = device;
+        let user_id = verified.user_id().to_owned();
+        let new = NewSession { user_id, device_id, display_name, refreshes, client: None };
+        self.session((new, Allowed::By(verified)), |_| ()).await
     }
 
     /// Logs in whom somebody has let in at a moment, in milliseconds since the epoch, in the same commit as what `also`
@@ -106,6 +144,14 @@ impl Accounts {
         (new, allowed_ms): (NewSession, u64),
         also: impl Fn(&mut Commit),
     ) -> Result<Session, AccountError> {
+        self.session((new, Allowed::At(allowed_ms)), also).await
+    }
+
+    async fn session(
+        &self,
+        (new, allowed): (NewSession, Allowed<'_>),
+        also: impl Fn(&mut Commit),
+    ) -> Result<Session, AccountError> {
         let NewSession { user_id, device_id, display_name, refreshes, client } = new;
         let new = self.check_device(NewDevice { device_id, display_name, refreshes })?;
         let device_id = new.device_id.unwrap_or_else(|| new_device_id(&*self.ports.rng).into());
@@ -113,9 +159,7 @@ impl Accounts {
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let user = self.user(&account.0).await?.ok_or(AccountError::NotFound("user"))?;
             user.admit()?;
-            if allowed_ms < user.signed_out_ms {
-                return Err(AccountError::WrongLoginToken);
-            }
+            allowed.check(&user)?;
             let before = self.log.db().row(&DEVICES, &owner).await?;
             let mut commit = Commit::new();
             also(&mut commit);

@@ -14,8 +14,8 @@ use ruma::{
 };
 
 use super::{
-    AccountError, Accounts, Caller, ProofOf, Proved, Purpose, Shown, Stage, Target, device::DEVICES,
-    stage::params,
+    AccountError, Accounts, Caller, ProofOf, Proved, Purpose, Shown, Stage, Target, Verified,
+    device::DEVICES, stage::params,
 };
 use crate::{
     limits::{UIA_SESSION_MS, UIA_SESSIONS_MAX},
@@ -36,6 +36,8 @@ struct Attempt {
     token: Option<String>,
     /// The session of the proof of an address, and its secret.
     proof: Option<(String, String)>,
+    /// What somebody has shown who has an account.
+    verified: Option<Verified>,
     started_ms: u64,
 }
 
@@ -97,7 +99,8 @@ impl Accounts {
         let stages = self.flows(&attempt.purpose).await?;
         let is_asked = is_theirs && stages.iter().flatten().any(|stage| *stage == Stage::Sso);
         if is_asked {
-            self.note(session, &Stage::Sso, |_| ());
+            let verified = self.verified_now(user).await?;
+            self.note(session, &Stage::Sso, |attempt| attempt.verified = Some(verified));
         }
         Ok(is_asked)
     }
@@ -113,16 +116,18 @@ impl Accounts {
         let Some(stage) = stages.find(|stage| stage.is_tried_by(auth)) else {
             return Ok(Err("The stage is not part of any flow"));
         };
-        let outcome = self.pass(&attempt.purpose, auth).await?;
-        if outcome.is_ok() {
-            self.note_passed(session, &stage, auth);
-        }
-        Ok(outcome)
+        Ok(match self.pass(&attempt.purpose, auth).await? {
+            Ok(verified) => {
+                self.note_passed(session, &stage, (auth, verified));
+                Ok(())
+            }
+            Err(message) => Err(message),
+        })
     }
 
     /// As [`Accounts::authorize`], for an operation of somebody who is logged in. Whoever was logged in by the
     /// OAuth 2.0 API shows no password to a client: the account page of the server, which begins with `account_page`,
-    /// is where they allow it.
+    /// is where they allow it. What comes of it is what they have shown, which what they do by it should name.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#oauth-authentication>
     ///
@@ -134,17 +139,19 @@ impl Accounts {
         caller: &Caller,
         auth: Option<&AuthData>,
         account_page: Option<&str>,
-    ) -> Result<(), AccountError> {
+    ) -> Result<Verified, AccountError> {
         let purpose = Purpose::Operation(operation, caller.user_id.clone(), target);
-        if !self.is_oauth_session(caller).await? {
-            return self.authorize(&purpose, auth).await;
-        }
-        match (operation, account_page) {
-            (CROSS_SIGNING, Some(page)) => {
-                let stage = Stage::Oauth { url: format!("{page}?action=org.matrix.cross_signing_reset") };
-                self.authorize_by(&[vec![stage]], &purpose, auth).await.map(drop)
+        let flows = match (self.is_oauth_session(caller).await?, operation, account_page) {
+            (false, ..) => self.flows(&purpose).await?,
+            (true, CROSS_SIGNING, Some(page)) => {
+                vec![vec![Stage::Oauth { url: format!("{page}?action=org.matrix.cross_signing_reset") }]]
             }
-            _ => Err(AccountError::AccountPage),
+            (true, ..) => return Err(AccountError::AccountPage),
+        };
+        let attempt = self.authorize_by(&flows, &purpose, auth).await?;
+        match attempt.verified {
+            Some(verified) => Ok(verified),
+            None => self.verified_now(&caller.user_id).await,
         }
     }
 
@@ -206,15 +213,18 @@ impl Accounts {
             let error = (ErrorKind::Unrecognized, "The stage is not part of any flow");
             return Err(self.incomplete(flows, session, passed, Some(error)));
         };
-        if let Err(message) = self.pass(purpose, auth).await? {
-            let kind = match stage {
-                Stage::RegistrationToken => ErrorKind::Unauthorized,
-                Stage::Captcha => ErrorKind::CaptchaInvalid,
-                _ => ErrorKind::Forbidden,
-            };
-            return Err(self.incomplete(flows, session, passed, Some((kind, message))));
-        }
-        let passed = self.note_passed(&session, &stage, auth);
+        let verified = match self.pass(purpose, auth).await? {
+            Ok(verified) => verified,
+            Err(message) => {
+                let kind = match stage {
+                    Stage::RegistrationToken => ErrorKind::Unauthorized,
+                    Stage::Captcha => ErrorKind::CaptchaInvalid,
+                    _ => ErrorKind::Forbidden,
+                };
+                return Err(self.incomplete(flows, session, passed, Some((kind, message))));
+            }
+        };
+        let passed = self.note_passed(&session, &stage, (auth, verified));
         self.conclude(flows, session, passed)
     }
 
@@ -237,14 +247,24 @@ impl Accounts {
     }
 
     /// Notes in a session that a stage has been passed; all that have been.
-    fn note_passed(&self, session: &str, stage: &Stage, auth: &AuthData) -> Vec<Stage> {
-        self.note(session, stage, |attempt| match auth {
-            AuthData::RegistrationToken(given) => attempt.token = Some(given.token.clone()),
-            AuthData::EmailIdentity(given) => {
-                let creds = &given.thirdparty_id_creds;
-                attempt.proof = Some((creds.sid.to_string(), creds.client_secret.to_string()));
+    fn note_passed(
+        &self,
+        session: &str,
+        stage: &Stage,
+        (auth, verified): (&AuthData, Option<Verified>),
+    ) -> Vec<Stage> {
+        self.note(session, stage, |attempt| {
+            if verified.is_some() {
+                attempt.verified = verified;
             }
-            _ => {}
+            match auth {
+                AuthData::RegistrationToken(given) => attempt.token = Some(given.token.clone()),
+                AuthData::EmailIdentity(given) => {
+                    let creds = &given.thirdparty_id_creds;
+                    attempt.proof = Some((creds.sid.to_string(), creds.client_secret.to_string()));
+                }
+                _ => {}
+            }
         })
     }
 
@@ -270,8 +290,27 @@ impl Accounts {
         })
     }
 
-    /// Whether one stage is passed; the text says why not.
+    /// Whether one stage is passed, and what somebody who has an account has shown by it; the text says why not.
     async fn pass(
+        &self,
+        purpose: &Purpose,
+        auth: &AuthData,
+    ) -> Result<Result<Option<Verified>, &'static str>, AccountError> {
+        if let (AuthData::Password(given), Purpose::Operation(_, user, _)) = (auth, purpose) {
+            if !self.names(&given.identifier, user) {
+                return Err(AccountError::NotTheCaller);
+            }
+            return match self.check_password(user, &given.password).await {
+                Ok(verified) => Ok(Ok(Some(verified))),
+                Err(AccountError::WrongPassword) => Ok(Err("Invalid password")),
+                Err(error) => Err(error),
+            };
+        }
+        Ok(self.pass_otherwise(purpose, auth).await?.map(|()| None))
+    }
+
+    /// The same, for a stage that shows no password.
+    async fn pass_otherwise(
         &self,
         purpose: &Purpose,
         auth: &AuthData,
@@ -302,16 +341,6 @@ impl Accounts {
                 match self.proved_by(&given.thirdparty_id_creds).await? {
                     Some(_) => Ok(Ok(())),
                     None => Ok(Err("The address has not been proved")),
-                }
-            }
-            (AuthData::Password(given), Purpose::Operation(_, user, _)) => {
-                if !self.names(&given.identifier, user) {
-                    return Err(AccountError::NotTheCaller);
-                }
-                match self.check_password(user, &given.password).await {
-                    Ok(_) => Ok(Ok(())),
-                    Err(AccountError::WrongPassword) => Ok(Err("Invalid password")),
-                    Err(error) => Err(error),
                 }
             }
             (AuthData::OAuth(_) | AuthData::FallbackAcknowledgement(_), Purpose::Operation(_, user, _)) => {
@@ -363,7 +392,8 @@ impl Accounts {
             }
         }
         let purpose = purpose.clone();
-        let attempt = Attempt { purpose, passed: Vec::new(), token: None, proof: None, started_ms };
+        let (passed, token, proof, verified) = (Vec::new(), None, None, None);
+        let attempt = Attempt { purpose, passed, token, proof, verified, started_ms };
         attempts.insert(session.clone(), attempt);
         session
     }

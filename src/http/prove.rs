@@ -5,10 +5,11 @@
 use ruma::api::client::uiaa::AuthData;
 
 use super::{App, Failure, Peer, throttle::Class};
-use crate::account::{Caller, Target};
+use crate::account::{Caller, Target, Verified};
 
 /// Passes when `auth` completes what `operation` asks of its caller. `target` is what else the request says: what has
-/// been proved for one request is not proved for another.
+/// been proved for one request is not proved for another. What comes of it is what the caller has shown; whatever would
+/// undo another password that the user gets at this moment names it.
 ///
 /// # Errors
 /// 401 with what is missing; 429 after too many passwords; 403 for what sessions of the OAuth 2.0 API leave to the
@@ -17,7 +18,7 @@ pub(super) async fn prove(
     app: &App,
     (operation, caller): (&'static str, &Caller),
     (auth, target): (Option<&AuthData>, Target),
-) -> Result<(), Failure> {
+) -> Result<Verified, Failure> {
     if let Some(AuthData::Password(_)) = auth {
         // Guesses are not cheaper here than at the login.
         app.throttle.admit(Class::Login, Some(caller), &Peer::default())?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Oauth, OauthError};
 use crate::{
-    account::{Ticket, TicketKey},
+    account::{AccountError, Ticket, TicketKey, Verified},
     limits::{BROWSER_PROOF_MS, BROWSER_SESSION_MS},
     log::Commit,
     store::table::{Rows, TableId},
@@ -39,12 +39,27 @@ impl Oauth {
     pub async fn sign_in(&self, user: &UserId) -> Result<String, OauthError> {
         let (user_id, _) = self.accounts.admitted(user).await?;
         let ticket = Ticket::new(&self.ports, PREFIX, BROWSER_SESSION_MS);
-        let proved_ms = self.ports.clock.now_ms();
         let mut commit = Commit::new();
-        commit.delete_range(BROWSERS.prefix(&()), BROWSERS.prefix(&(proved_ms,)));
-        commit.put(&BROWSERS, &ticket.key, &BrowserRow { user_id, proved_ms });
+        self.plan_sign_in(&mut commit, &ticket, user_id);
         self.log.commit(commit).await?;
         Ok(ticket.text)
+    }
+
+    /// The same, for somebody who has shown their password.
+    ///
+    /// # Errors
+    /// As [`crate::account::Accounts::commit_verified`].
+    pub async fn sign_in_by(&self, verified: &Verified) -> Result<String, AccountError> {
+        let ticket = Ticket::new(&self.ports, PREFIX, BROWSER_SESSION_MS);
+        let plan = |commit: &mut Commit| self.plan_sign_in(commit, &ticket, verified.user_id().to_owned());
+        self.accounts.commit_verified(verified, plan).await?;
+        Ok(ticket.text)
+    }
+
+    fn plan_sign_in(&self, commit: &mut Commit, ticket: &Ticket, user_id: OwnedUserId) {
+        let proved_ms = self.ports.clock.now_ms();
+        commit.delete_range(BROWSERS.prefix(&()), BROWSERS.prefix(&(proved_ms,)));
+        commit.put(&BROWSERS, &ticket.key, &BrowserRow { user_id, proved_ms });
     }
 
     /// Who is signed in with this cookie; nobody, when they may not sign in any more.

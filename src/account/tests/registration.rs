@@ -313,3 +313,30 @@ async fn few_wait_for_a_password_to_be_checked() {
     assert_eq!(outcome(&check().await), "wrong password", "whoever gives up makes room");
 }
 
+/// While a check of the old password waits, its owner gets another one and shuts everybody out.
+#[tokio::test]
+async fn what_was_shown_before_another_password_is_good_for_nothing() {
+    let world = World::new().await;
+    let new = NewUser {
+        username: Some("alice".to_owned()),
+        password: Some("old".to_owned()),
+        ..NewUser::default()
+    };
+    let alice = world.accounts.create_user(new).await.unwrap();
+    let shown = world.accounts.check_password(&alice, "old").await.unwrap();
+    assert_eq!(outcome(&world.accounts.login_token_by(&shown).await), "ok");
+    assert_eq!(outcome(&world.accounts.start_session_by(&shown, NewDevice::default()).await), "ok");
+    let newer = world.accounts.replace_password(&shown, "new").await.unwrap();
+    let accounts = &world.accounts;
+    assert_eq!(outcome(&accounts.start_session_by(&shown, NewDevice::default()).await), "wrong password");
+    assert_eq!(outcome(&accounts.login_token_by(&shown).await), "wrong password");
+    assert_eq!(outcome(&accounts.replace_password(&shown, "stolen").await), "wrong password");
+    let identity = Identity { provider: "p".to_owned(), subject: "mallory".to_owned() };
+    assert_eq!(outcome(&accounts.link(&shown, &identity, |_| ()).await), "wrong password");
+    assert!(accounts.identities(&alice).await.unwrap().is_empty());
+    assert_eq!(outcome(&accounts.check_password(&alice, "new").await), "ok");
+    assert_eq!(outcome(&accounts.start_session_by(&newer, NewDevice::default()).await), "ok");
+    world.change(&alice, |user| user.locked = true).await;
+    assert_eq!(outcome(&accounts.start_session_by(&newer, NewDevice::default()).await), "locked");
+}
+

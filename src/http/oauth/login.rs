@@ -50,16 +50,14 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     visitor.check(&csrf)?;
     let wrong = || AccountError::WrongPassword;
     let checked = match user_id(&app, &username).map_err(|_| wrong()) {
-        Ok(user) => {
-            app.accounts.check_password(&user, &password).await.and_then(|row| row.admit()).map(|()| user)
-        }
+        Ok(user) => match app.accounts.check_password(&user, &password).await {
+            Ok(verified) => app.oauth.sign_in_by(&verified).await,
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     let error = match checked {
-        Ok(user) => {
-            let cookie = app.oauth.sign_in(&user).await?;
-            return visitor.sign_in(&cookie, &visitor.onwards(&next));
-        }
+        Ok(cookie) => return visitor.sign_in(&cookie, &visitor.onwards(&next)),
         Err(error @ (AccountError::WrongPassword | AccountError::Deactivated | AccountError::Locked)) => {
             error
         }

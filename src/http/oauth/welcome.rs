@@ -94,19 +94,19 @@ async fn connect(app: App, call: Call) -> Result<Response, Failure> {
         Err(error) => return failed(&visitor, error),
     };
     let checked = match user_id(&app, &given.username) {
-        Ok(user) => app.accounts.check_password(&user, &given.password).await.map(|_| user),
+        Ok(user) => app.accounts.check_password(&user, &given.password).await,
         Err(_) => Err(AccountError::WrongPassword),
     };
-    let user = match checked {
-        Ok(user) => user,
+    let verified = match checked {
+        Ok(verified) => verified,
         Err(error @ (AccountError::WrongPassword | AccountError::Deactivated)) => {
             let page = page(&app, &visitor, &newcomer, Some(&format!("{error}.")));
             return Ok(visitor.show(page.with_status(StatusCode::FORBIDDEN)));
         }
         Err(error) => return Err(error.into()),
     };
-    match app.oauth.connect((&given.ticket, visitor.cookie()), &user).await {
-        Ok(()) => visitor.sign_in(&app.oauth.sign_in(&user).await?, &visitor.onwards(&newcomer.next)),
+    match app.oauth.connect((&given.ticket, visitor.cookie()), &verified).await {
+        Ok(()) => visitor.sign_in(&app.oauth.sign_in_by(&verified).await?, &visitor.onwards(&newcomer.next)),
         Err(error) => failed(&visitor, error),
     }
 }

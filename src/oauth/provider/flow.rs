@@ -1,7 +1,7 @@
 //! A browser goes to a provider and comes back.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ruma::{OwnedUserId, UserId};
+use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use super::{
     remote::Redeemed,
 };
 use crate::{
-    account::{Identity, NewUser, Ticket, TicketKey, token_hash},
+    account::{Identity, NewUser, Ticket, TicketKey, Verified, token_hash},
     limits::{PROVIDER_AWAY_MS, PROVIDER_NEWCOMER_MS},
     log::Commit,
     oauth::{Oauth, OauthError},
@@ -232,10 +232,14 @@ impl Oauth {
     ///
     /// # Errors
     /// When the user may not sign in.
-    pub async fn connect(&self, (ticket, cookie): (&str, &str), user: &UserId) -> Result<(), ProviderError> {
+    pub async fn connect(
+        &self,
+        (ticket, cookie): (&str, &str),
+        verified: &Verified,
+    ) -> Result<(), ProviderError> {
         let (key, row) = self.newcomer_row(ticket, cookie).await?;
         let also = |commit: &mut Commit| commit.delete(&NEWCOMERS, &key);
-        Ok(self.accounts.link(user, &row.identity, also).await?)
+        Ok(self.accounts.link(verified, &row.identity, also).await?)
     }
 }
 

@@ -211,7 +211,8 @@ async fn whoever_has_an_account_connects_it() {
         refused,
         Err(ProviderError::Failed(OauthError::Account(AccountError::RegistrationRefused(_))))
     ));
-    world.oauth.connect((&ticket, COOKIE), &alice).await.unwrap();
+    let verified = world.accounts.without_password(&alice).await.unwrap().unwrap();
+    world.oauth.connect((&ticket, COOKIE), &verified).await.unwrap();
     assert!(matches!(world.returns(&provider).await, Ok(Returned::User(user, _)) if user == alice));
 }
 

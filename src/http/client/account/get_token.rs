@@ -14,7 +14,8 @@ use crate::{
 
 /// Lets another device of the caller log in, once the caller has proved who they are.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    prove(&app, ("login/get_token", &caller), (request.auth.as_ref(), Target::default())).await?;
-    let token = app.accounts.login_token(&caller.user_id).await?;
+    let auth = (request.auth.as_ref(), Target::default());
+    let verified = prove(&app, ("login/get_token", &caller), auth).await?;
+    let token = app.accounts.login_token_by(&verified).await?;
     Ok(Response::new(Duration::from_millis(LOGIN_TOKEN_MS), token))
 }

@@ -62,8 +62,9 @@ async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Fail
                 identifier => named(identifier, given.user)?,
             };
             let user_id = user_id(&app, &named)?;
-            app.accounts.check_password(&user_id, &given.password).await?;
-            user_id
+            let verified = app.accounts.check_password(&user_id, &given.password).await?;
+            let session = app.accounts.start_session_by(&verified, device).await?;
+            return Ok(respond(&app, &peer, session));
         }
         LoginInfo::ApplicationService(given) => {
             let appservice = peer.appservice.as_deref().ok_or_else(Failure::missing_token)?;

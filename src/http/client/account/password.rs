@@ -15,8 +15,8 @@ pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -
     let user_id = match &caller {
         Some(caller) => {
             let target = Target::of((password, request.logout_devices));
-            prove(&app, ("account/password", caller), (auth, target)).await?;
-            app.accounts.set_password(&caller.user_id, password).await?;
+            let verified = prove(&app, ("account/password", caller), (auth, target)).await?;
+            app.accounts.replace_password(&verified, password).await?;
             caller.user_id.clone()
         }
         None if app.post.is_none() => return Err(Failure::missing_token()),

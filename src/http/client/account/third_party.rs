@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    account::{AccountError, AddressRow, Begun, Caller, NewProof, ProofOf, Target},
+    account::{AccountError, AddressRow, Begun, Caller, NewProof, ProofOf, Target, Verified},
     http::{Access, Anonymous, App, Call, Failure, Routes, prove},
     mail::Letter,
 };
@@ -99,8 +99,9 @@ async fn add_old(app: App, call: Call) -> Result<axum::response::Response, Failu
     if app.post.is_none() {
         return Err(unchangeable());
     }
-    prove(&app, (ADD, &caller), (auth.as_ref(), Target::of(&three_pid_creds.sid))).await?;
-    keep(&app, &caller, (&three_pid_creds.sid, &three_pid_creds.client_secret)).await?;
+    let auth = (auth.as_ref(), Target::of(&three_pid_creds.sid));
+    let verified = prove(&app, (ADD, &caller), auth).await?;
+    keep(&app, &verified, (&three_pid_creds.sid, &three_pid_creds.client_secret)).await?;
     Ok(axum::Json(json!({})).into_response())
 }
 
@@ -109,18 +110,19 @@ async fn add(
     caller: Caller,
     request: add_3pid::v3::Request,
 ) -> Result<add_3pid::v3::Response, Failure> {
-    prove(&app, (ADD, &caller), (request.auth.as_ref(), Target::of(&request.sid))).await?;
-    keep(&app, &caller, (request.sid.as_str(), request.client_secret.as_str())).await?;
+    let auth = (request.auth.as_ref(), Target::of(&request.sid));
+    let verified = prove(&app, (ADD, &caller), auth).await?;
+    keep(&app, &verified, (request.sid.as_str(), request.client_secret.as_str())).await?;
     Ok(add_3pid::v3::Response::new())
 }
 
-async fn keep(app: &App, caller: &Caller, creds: (&str, &str)) -> Result<(), Failure> {
+async fn keep(app: &App, verified: &Verified, creds: (&str, &str)) -> Result<(), Failure> {
     if app.post.is_none() {
         return Err(unchangeable());
     }
     let proved = app.accounts.proved(ProofOf::Account, creds).await?;
     let proved = proved.ok_or(AccountError::AddressNotProved)?;
-    Ok(app.accounts.add_address(&caller.user_id, &proved).await?)
+    Ok(app.accounts.add_address_by(verified, &proved).await?)
 }
 
 async fn delete(

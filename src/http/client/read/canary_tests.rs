@@ -287,7 +287,8 @@ async fn erasure_takes_what_was_noted_elsewhere() {
         answer
     };
     let subject = Identity { provider: "p".to_owned(), subject: CANARY.to_owned() };
-    app.accounts.link(alice, &subject, |_| ()).await.unwrap();
+    let shown = app.accounts.check_password(alice, "secret").await.unwrap();
+    app.accounts.link(&shown, &subject, |_| ()).await.unwrap();
     let name = json!({ "displayname": CANARY });
     met(&scene.alice, "PUT /profile/@alice:localhost/displayname", name).await;
     for (host, guest) in [(&scene.admin, "@alice:localhost"), (&scene.alice, "@bob:localhost")] {
@@ -328,7 +329,8 @@ async fn erasure_takes_what_was_noted_elsewhere() {
     let invites = met(&bob, "GET /sync", Value::Null).await["rooms"]["invite"].to_string();
     assert!(invites.contains("@alice:localhost"), "still invited: {invites}");
     // Whoever is known by that identity may have another account.
-    app.accounts.link(ruma::user_id!("@bob:localhost"), &subject, |_| ()).await.unwrap();
+    let shown = app.accounts.check_password(ruma::user_id!("@bob:localhost"), "secret").await.unwrap();
+    app.accounts.link(&shown, &subject, |_| ()).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Owner, overview::home};
 use crate::{
-    account::AccountError,
+    account::{AccountError, Verified},
     http::{
         App, Call, Failure, Routes,
         oauth::{
@@ -42,39 +42,41 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Ok(owner) => owner,
         Err(response) => return Ok(response),
     };
-    let wrong = match change(&app, &owner, &given).await {
-        Ok(()) => None,
+    let verified = match change(&app, &owner, &given).await {
+        Ok(verified) => Ok(verified),
         Err(error @ (AccountError::WrongPassword | AccountError::Invalid(_) | AccountError::TooLarge(_))) => {
-            Some(match error {
+            Err(match error {
                 AccountError::WrongPassword => String::from("The present password is wrong."),
                 error => format!("{error}."),
             })
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(wrong) = wrong {
-        let page = page(&app, &owner, Some(&wrong)).await?.with_status(StatusCode::FORBIDDEN);
-        return Ok(page.into_response());
-    }
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(wrong) => {
+            let page = page(&app, &owner, Some(&wrong)).await?.with_status(StatusCode::FORBIDDEN);
+            return Ok(page.into_response());
+        }
+    };
     if given.logout.is_some() {
         app.devices.remove_all(&owner.user_id, None).await?;
     }
     // The change has signed out every browser, this one too.
-    let cookie = app.oauth.sign_in(&owner.user_id).await?;
+    let cookie = app.oauth.sign_in_by(&verified).await?;
     owner.visitor.sign_in(&cookie, &owner.visitor.site.url("account"))
 }
 
-async fn change(app: &App, owner: &Owner, given: &Form) -> Result<(), AccountError> {
-    let has_password = app.accounts.has_password(&owner.user_id).await?;
-    if has_password {
-        app.accounts.check_password(&owner.user_id, &given.current).await?;
-    } else if !owner.is_fresh {
-        return Err(AccountError::Invalid(String::from("Please sign in again first")));
-    }
+async fn change(app: &App, owner: &Owner, given: &Form) -> Result<Verified, AccountError> {
+    let verified = match app.accounts.without_password(&owner.user_id).await? {
+        None => app.accounts.check_password(&owner.user_id, &given.current).await?,
+        Some(verified) if owner.is_fresh => verified,
+        Some(_) => return Err(AccountError::Invalid(String::from("Please sign in again first"))),
+    };
     if given.password != given.again {
         return Err(AccountError::Invalid(String::from("The two passwords differ")));
     }
-    app.accounts.set_password(&owner.user_id, &given.password).await
+    app.accounts.replace_password(&verified, &given.password).await
 }
 
 /// Shows it.
