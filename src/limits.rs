@@ -86,7 +86,8 @@ pub const STORE_PENDING_ROWS_MAX: usize = 400_000;
 pub const STORE_RESERVE_BLOCK: u64 = 65_536;
 /// Bytes that commits leave free on the disk of the embedded store (ours; what a checkpoint may need).
 pub const STORE_FREE_BYTES_MIN: u64 = 8 << 20;
-/// Devices of one user, present and past, whose changes are looked at for other servers (ours).
+/// Changes of one user's devices of which other servers are told one by one; when there are more since they were last
+/// told, they are made to ask (ours). Also how many are read at a time.
 pub const DEVICE_CHANGES_READ_MAX: usize = 5_000;
 /// How long a user of another server types without another word, in milliseconds (ours).
 pub const TYPING_REMOTE_MS: u64 = 60_000;
@@ -122,6 +123,10 @@ pub const DEVICE_ATTEMPTS_MAX: usize = 64;
 pub const KEY_OBJECT_BYTES_MAX: usize = 65_536;
 /// One-time keys of one device and algorithm that the server keeps (ours; clients keep about 50).
 pub const ONE_TIME_KEYS_MAX: u64 = 5_000;
+/// Devices that are removed in one commit (ours; each is about ten rows).
+pub const DEVICES_REMOVED_AT_ONCE: usize = 500;
+/// Devices that one request may have removed (ours; each is a read, whether or not it exists).
+pub const DEVICES_NAMED_MAX: usize = 5_000;
 /// Devices that one account may have in answers and in `*` (ours; keeps a scan's memory bounded).
 pub const DEVICES_MAX: usize = 10_000;
 /// Largest content of a to-device message, in bytes of JSON (ours; as events).

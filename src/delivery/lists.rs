@@ -97,7 +97,8 @@ impl Courier<'_> {
         for user in strangers.into_keys() {
             let introduced = self.couriers.0.devices.introduction(&user, span.1).await;
             let introduced = self.undamaged(introduced, format_args!("the devices of {user}"))?;
-            let updates = ListUpdates { devices: introduced.into_iter().collect(), cross_signing: None };
+            let devices = introduced.into_iter().collect();
+            let updates = ListUpdates { devices, ..ListUpdates::default() };
             self.add_updates(parcel, user, updates).await?;
         }
         Ok(())
@@ -179,7 +180,8 @@ impl Courier<'_> {
         updates: ListUpdates,
     ) -> Result<(), DeliveryError> {
         let told = self.couriers.log().db().row(&TOLD, &(self.server.clone(), user.clone())).await?;
-        let mut before = told;
+        // One of which the server has never heard: it misses something, and asks for all devices.
+        let mut before = updates.left_out.map(|left_out| left_out.0).or(told);
         for DeviceUpdate { device_id, at, is_gone, display_name, keys } in updates.devices {
             let mut content = json!({
                 "user_id": user,

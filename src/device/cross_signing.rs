@@ -2,6 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#cross-signing>
 
+use std::collections::BTreeSet;
+
 use ruma::{
     CanonicalJsonObject, DeviceId, OwnedUserId, UserId,
     encryption::{CrossSigningKey, KeyUsage},
@@ -137,7 +139,7 @@ impl Devices {
                 None => commit.delete(&CROSS_SIGNING_KEYS, &key),
             }
             if let Some((id, public)) = before.as_ref().and_then(only_key) {
-                self.drop_signatures_by(&mut commit, &user, id).await?;
+                self.drop_signatures_by(&mut commit, &user, &BTreeSet::from([id.to_owned()])).await?;
                 self.drop_all_signatures_on(&mut commit, &user, public).await?;
             }
         }

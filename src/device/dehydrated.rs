@@ -66,7 +66,7 @@ impl Devices {
                 None => commit.expect_absent(&DEHYDRATED, &owner),
             }
             if let Some(row) = &before {
-                self.plan_removal(&mut commit, user, &row.device_id).await?;
+                self.plan_removal(&mut commit, user, &[&row.device_id]).await?;
             }
             let key = (user.to_owned(), device.to_owned());
             if !is_same && self.log.db().row(&DEVICES, &key).await?.is_some() {

@@ -2,10 +2,10 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#device-management>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
-    OwnedDeviceId, UserId,
+    OwnedDeviceId, OwnedUserId, UserId,
     encryption::{CrossSigningKey, DeviceKeys},
     serde::Raw,
 };
@@ -25,6 +25,9 @@ pub struct ListUpdates {
     pub devices: Vec<DeviceUpdate>,
     /// The cross-signing keys that others see, if one or a signature on it changed.
     pub cross_signing: Option<PublicCrossSigning>,
+    /// When more changed than is told one by one: the last change that is left out, all of which are earlier. Whoever is
+    /// told that there was one has to ask for all devices.
+    pub left_out: Option<Position>,
 }
 
 impl ListUpdates {
@@ -59,6 +62,26 @@ pub struct DeviceUpdate {
     pub keys: Option<Raw<DeviceKeys>>,
 }
 
+/// The changes of one user's devices, and whether each is gone, in the order of their positions.
+#[derive(Default)]
+struct Changed {
+    devices: BTreeSet<(Position, OwnedDeviceId, bool)>,
+    has_crossed: bool,
+    left_out: Option<Position>,
+}
+
+impl Changed {
+    /// Adds one; when there are too many, the earliest goes.
+    fn add(&mut self, change: (Position, OwnedDeviceId, bool)) {
+        self.devices.insert(change);
+        if self.devices.len() > DEVICE_CHANGES_READ_MAX
+            && let Some((at, ..)) = self.devices.pop_first()
+        {
+            self.left_out = self.left_out.max(Some(at));
+        }
+    }
+}
+
 impl Devices {
     /// What of the local user's devices changed within `(from, to]`.
     ///
@@ -70,21 +93,7 @@ impl Devices {
         (from, to): (Position, Position),
     ) -> Result<ListUpdates, DeviceError> {
         let owner = user.to_owned();
-        let first = DEVICE_CHANGES.prefix(&(owner.clone(),));
-        let scan =
-            Scan { to: first.after_prefix(), from: first, reverse: false, limit: DEVICE_CHANGES_READ_MAX };
-        let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
-        let (mut changed, mut has_crossed) = (Vec::new(), false);
-        for (key, value) in rows {
-            let (_, device) = DEVICE_CHANGES.decode_key(&key)?;
-            let (at, is_gone) = read_change(&value)?;
-            match at > from && at <= to {
-                true if device.as_str().is_empty() => has_crossed = true,
-                true => changed.push((at, device, is_gone)),
-                false => {}
-            }
-        }
-        changed.sort();
+        let Changed { devices: changed, has_crossed, left_out } = self.changed(&owner, (from, to)).await?;
         let wanted: Vec<OwnedDeviceId> = changed.iter().map(|(_, device, _)| device.clone()).collect();
         let wanted = match wanted.is_empty() && !has_crossed {
             true => return Ok(ListUpdates::default()),
@@ -109,7 +118,36 @@ impl Devices {
             master: queried.master_keys.remove(&owner),
             self_signing: queried.self_signing_keys.remove(&owner),
         });
-        Ok(ListUpdates { devices, cross_signing })
+        Ok(ListUpdates { devices, cross_signing, left_out })
+    }
+
+    /// What changed within `(from, to]`. Rows are in the order of device ids, and stay when a device is gone: all of them
+    /// are read, and the latest changes kept.
+    async fn changed(
+        &self,
+        user: &OwnedUserId,
+        (from, to): (Position, Position),
+    ) -> Result<Changed, DeviceError> {
+        let all = DEVICE_CHANGES.prefix(&(user.clone(),));
+        let (mut next, end) = (all.clone(), all.after_prefix());
+        let mut changed = Changed::default();
+        loop {
+            let scan = Scan { from: next, to: end.clone(), reverse: false, limit: DEVICE_CHANGES_READ_MAX };
+            let rows = self.log.db().scan_many(&[scan]).await?.pop().unwrap_or_default();
+            for (key, value) in &rows {
+                let (_, device) = DEVICE_CHANGES.decode_key(key)?;
+                let (at, is_gone) = read_change(value)?;
+                match at > from && at <= to {
+                    true if device.as_str().is_empty() => changed.has_crossed = true,
+                    true => changed.add((at, device, is_gone)),
+                    false => {}
+                }
+            }
+            match rows.last() {
+                Some((last, _)) if rows.len() == DEVICE_CHANGES_READ_MAX => next = last.successor(),
+                _ => return Ok(changed),
+            }
+        }
     }
 
     /// An update that has a server ask for all devices of the local user, if it needs them: that of the device which

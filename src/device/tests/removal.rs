@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use ruma::to_device::DeviceIdOrAllDevices;
+use ruma::{OwnedDeviceId, to_device::DeviceIdOrAllDevices};
 use serde_json::{json, value::to_raw_value};
 
 use super::{Identity, Signer, World, one_time_keys, raw, upload, user};
 use crate::{
-    account::{Accounts, DataChange},
+    account::{Accounts, DEVICES, DataChange, Device, ListChange, tell_people},
     device::{CrossSigningKeys, NewDehydrated, Sending},
+    limits::{DEVICE_CHANGES_READ_MAX, DEVICES_MAX},
     log::Commit,
     store::{Key, Scan, table::TableId},
-    types::{Fact, Lane},
+    types::{Fact, Lane, Position},
 };
 
 /// All rows whose key or value names `needle`, but for the one that lets other servers be told that it is gone.
@@ -192,4 +193,60 @@ async fn what_was_said_of_its_notifications_goes_with_it() {
     let is_told =
         |fact: &Fact| matches!(fact, Fact::AccountData { event_type, .. } if *event_type == kinds[0]);
     assert!(told.iter().any(|(_, fact)| is_told(fact)));
+}
+
+/// Whoever makes names up has nothing written by them.
+#[tokio::test]
+async fn nobody_is_told_of_devices_that_never_were() {
+    let world = World::new().await;
+    let (bob, phone) = world.log_in("bob", "PHONE").await;
+    let (phone, never) = (phone, OwnedDeviceId::from("NEVER"));
+    let from = world.log.head();
+    world.devices.remove(&bob, &[phone.clone(), never.clone(), phone.clone(), never]).await.unwrap();
+    let told = world.devices.list_updates(&bob, (from, world.log.head())).await.unwrap();
+    let told: Vec<_> = told.devices.into_iter().map(|update| (update.device_id, update.is_gone)).collect();
+    assert_eq!(told, [(phone, true)]);
+}
+
+/// Other servers are told of every device, however many there were whose ids come before.
+#[tokio::test]
+async fn changes_behind_very_many_devices_that_are_gone_are_told() {
+    let world = World::new().await;
+    let bob = user("bob");
+    let gone: Vec<_> =
+        (0..DEVICE_CHANGES_READ_MAX + 10).map(|n| OwnedDeviceId::from(format!("A{n:05}"))).collect();
+    let mut commit = Commit::new();
+    tell_people(&mut commit, &bob, gone.iter().map(|device| ListChange::Gone(device)));
+    world.log.commit(commit).await.unwrap();
+    let at = world.log.head();
+    world.log_in("bob", "PHONE").await;
+    let head = world.log.head();
+    let told = world.devices.list_updates(&bob, (at, head)).await.unwrap();
+    let ids: Vec<_> = told.devices.iter().map(|update| update.device_id.as_str()).collect();
+    assert_eq!((ids, told.left_out), (vec!["PHONE"], None));
+    // Who has missed more than is told one by one is told that something is missing.
+    let all = world.devices.list_updates(&bob, (Position::ZERO, head)).await.unwrap();
+    assert_eq!((all.devices.len(), all.left_out), (DEVICE_CHANGES_READ_MAX, Some(all.devices[0].at)));
+    assert_eq!(all.devices.last().unwrap().device_id, "PHONE");
+}
+
+/// However many there are.
+#[tokio::test]
+async fn the_devices_of_an_account_go_to_the_last_one() {
+    let world = World::new().await;
+    let (bob, _) = world.log_in("bob", "PHONE").await;
+    let many = async || {
+        let mut commit = Commit::new();
+        for n in 0..=DEVICES_MAX {
+            commit.put(&DEVICES, &(bob.clone(), format!("D{n}").into()), &Device::default());
+        }
+        world.log.commit(commit).await.unwrap();
+    };
+    many().await;
+    world.devices.remove_all(&bob, Some("PHONE".into())).await.unwrap();
+    let left = world.devices.list(&bob).await.unwrap().into_iter().map(|(device, _)| device);
+    assert_eq!(left.collect::<Vec<_>>(), ["PHONE"]);
+    many().await;
+    world.devices.retire(&bob).await.unwrap();
+    assert_eq!(world.devices.list(&bob).await.unwrap().len(), 0);
 }

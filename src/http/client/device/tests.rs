@@ -10,7 +10,7 @@ use tower::ServiceExt;
 use crate::{
     account::{NewSession, NewUser},
     http::{App, Routes, client, tests::services},
-    limits::BACKUP_KEYS_PAGE,
+    limits::{BACKUP_KEYS_PAGE, DEVICES_NAMED_MAX},
 };
 
 const BASE: &str = "/_matrix/client/v3";
@@ -110,6 +110,14 @@ async fn devices_are_listed_renamed_and_removed() {
     let (status, _) = phone.ask("POST /delete_devices", body).await;
     assert_eq!(status, 200);
     phone.check("GET /devices", Value::Null, (401, json!("M_UNKNOWN_TOKEN"))).await;
+}
+
+#[tokio::test]
+async fn one_request_names_so_many_devices_at_most() {
+    let [phone] = Client::new(&["PHONE"]).await.try_into().ok().unwrap();
+    let names: Vec<_> = (0..=DEVICES_NAMED_MAX).map(|n| n.to_string()).collect();
+    let body = json!({ "devices": names, "auth": password(&Value::Null) });
+    phone.check("POST /delete_devices", body, (400, json!("M_INVALID_PARAM"))).await;
 }
 
 #[tokio::test]
