@@ -1,5 +1,7 @@
 //! The row of a device: what its sessions are. Its keys belong to the `device` module.
 
+use std::collections::BTreeMap;
+
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +12,25 @@ use super::{
 use crate::{
     limits::LAST_SEEN_KEEP_MS,
     log::Commit,
-    store::table::{Rows, TableId},
+    store::{
+        Expect,
+        table::{Rows, TableId},
+    },
 };
 
 /// Devices by user.
 pub const DEVICES: Rows<(OwnedUserId, OwnedDeviceId), Device> = Rows::new(TableId::Device);
+
+/// The rows belong to `device`, which stands above; here only that no device is called like one of these keys.
+const CROSS_SIGNING_KEYS: Rows<(OwnedUserId, String), KeyNames> = Rows::new(TableId::CrossSigningKey);
+/// What cross-signing keys are for.
+const USAGES: [&str; 3] = ["master", "self_signing", "user_signing"];
+
+/// The part of a cross-signing key that says what it is called.
+#[derive(Deserialize, Serialize)]
+struct KeyNames {
+    keys: BTreeMap<String, String>,
+}
 
 /// Apart from [`DEVICES`], so that it can be written without regard to who else changes a device.
 const SEEN: Rows<(OwnedUserId, OwnedDeviceId), Seen> = Rows::new(TableId::DeviceSeen);
@@ -116,6 +132,32 @@ impl Device {
 }
 
 impl Accounts {
+    /// Refuses a new device that has the name of a cross-signing key of its user, in the end by what `commit` expects:
+    /// keys and devices are looked up by one name.
+    pub(super) async fn refuse_key_names(
+        &self,
+        commit: &mut Commit,
+        (user, device): &(OwnedUserId, OwnedDeviceId),
+    ) -> Result<(), AccountError> {
+        // A public key is 32 bytes in base64; nothing has to be read for other names.
+        if !(43..=44).contains(&device.as_str().len()) {
+            return Ok(());
+        }
+        for usage in USAGES {
+            let key = CROSS_SIGNING_KEYS.key(&(user.clone(), usage.to_owned()));
+            let Some(found) = self.log.db().raw(&key).await? else {
+                commit.expect_raw(Expect::Absent(key));
+                continue;
+            };
+            let names = CROSS_SIGNING_KEYS.decode(&found)?;
+            if names.keys.values().any(|public| public == device.as_str()) {
+                return Err(AccountError::NameOfKey);
+            }
+            commit.expect_raw(Expect::Equals(key, found));
+        }
+        Ok(())
+    }
+
     /// When and from where devices of `user` were last heard of, in the order asked for.
     ///
     /// # Errors

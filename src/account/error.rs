@@ -81,6 +81,12 @@ pub enum AccountError {
     /// More authentication is needed; here is what.
     #[error("More authentication is needed")]
     Uia(Box<UiaaInfo>),
+    /// A cross-signing key of the user has the name that a device is to have; the two are looked up by one name.
+    #[error("A cross-signing key has the name of this device")]
+    NameOfKey,
+    /// More passwords are to be hashed than the server takes on.
+    #[error("Too many passwords are being checked")]
+    Busy,
     /// Others kept changing the same rows.
     #[error("The account is being changed by others")]
     Contended,

@@ -170,7 +170,10 @@ impl Accounts {
                     commit.expect_equals(&DEVICES, &owner, before);
                     before.forget_tokens(&mut commit);
                 }
-                None => commit.expect_absent(&DEVICES, &owner),
+                None => {
+                    commit.expect_absent(&DEVICES, &owner);
+                    self.refuse_key_names(&mut commit, &owner).await?;
+                }
             }
             let is_new = before.is_none();
             let created_ms = self.ports.clock.now_ms();
@@ -222,6 +225,7 @@ impl Accounts {
         let mut commit = Commit::new();
         commit.expect_equals(&USERS, &(user_id.clone(),), &user);
         commit.expect_absent(&DEVICES, &owner);
+        self.refuse_key_names(&mut commit, &owner).await?;
         commit.put(&DEVICES, &owner, &Device { created_ms, display_name, ..Device::default() });
         tell_people(&mut commit, user_id, [ListChange::Device(device_id)]);
         self.log.commit(commit).await.map(drop).map_err(Into::into)

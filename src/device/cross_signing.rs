@@ -134,6 +134,10 @@ impl Devices {
                 continue;
             }
             is_news = true;
+            if let Some((_, public)) = after.as_ref().and_then(only_key) {
+                // Whoever logs in at this moment does not get a device of this name.
+                commit.expect_absent(&DEVICES, &(user.clone(), <&DeviceId>::from(public).to_owned()));
+            }
             match after {
                 Some(after) => commit.put(&CROSS_SIGNING_KEYS, &key, after),
                 None => commit.delete(&CROSS_SIGNING_KEYS, &key),
@@ -199,6 +203,16 @@ impl Devices {
             }
         }
         Ok(())
+    }
+
+    /// The same from the other side: no device gets the name of a key.
+    pub(super) async fn refuse_key_ids(&self, user: &UserId, device: &DeviceId) -> Result<(), DeviceError> {
+        let StoredKeys { master, self_signing, user_signing } = self.cross_signing_keys(user).await?;
+        let mut keys = [&master, &self_signing, &user_signing].into_iter().flatten().filter_map(only_key);
+        match keys.any(|(_, public)| public == device.as_str()) {
+            true => Err(DeviceError::Forbidden("a cross-signing key has the name of this device")),
+            false => Ok(()),
+        }
     }
 
     /// Removes what anybody signed of the key `target` of `user`.

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     account::{DEVICES, Device},
-    limits::{DEHYDRATED_BYTES_MAX, DEVICE_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, TO_DEVICE_PAGE_MAX},
+    limits::{
+        DEHYDRATED_BYTES_MAX, DEVICE_ATTEMPTS_MAX, DEVICE_NAME_BYTES_MAX, ID_BYTES_MAX, TO_DEVICE_PAGE_MAX,
+    },
     log::Commit,
     types::{Fact, Lane, Position},
 };
@@ -51,6 +53,9 @@ impl Devices {
         {
             return Err(DeviceError::TooLarge);
         }
+        if device.as_str().is_empty() || device.as_str().len() > ID_BYTES_MAX {
+            return Err(DeviceError::Invalid("the device id is empty or too long".into()));
+        }
         if new.keys.device_keys.is_none() {
             return Err(DeviceError::Missing("device_keys are missing"));
         }
@@ -72,6 +77,7 @@ impl Devices {
             if !is_same && self.log.db().row(&DEVICES, &key).await?.is_some() {
                 return Err(DeviceError::Invalid("an ordinary device has this id".into()));
             }
+            self.refuse_key_ids(user, device).await?;
             let held = self.held_for_new(user, device, is_same).await?;
             let row = Device {
                 display_name: new.display_name.clone(),

@@ -325,6 +325,7 @@ impl From<AccountError> for Failure {
             AccountError::RegistrationRefused(_)
             | AccountError::WrongPassword
             | AccountError::WrongLoginToken
+            | AccountError::NameOfKey
             | AccountError::NotTheCaller => Self::forbidden(message),
             AccountError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, message)

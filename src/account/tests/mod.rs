@@ -113,6 +113,8 @@ fn refusal(error: &AccountError) -> &'static str {
         AccountError::ProfileTooLarge => "profile too large",
         AccountError::ManagedType => "managed",
         AccountError::Uia(_) => "uia",
+        AccountError::Busy => "busy",
+        AccountError::NameOfKey => "name of a key",
         AccountError::Contended => "contended",
         AccountError::Commit(_) => "commit",
         AccountError::Store(_) => "store",

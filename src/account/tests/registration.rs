@@ -340,3 +340,27 @@ async fn what_was_shown_before_another_password_is_good_for_nothing() {
     assert_eq!(outcome(&accounts.start_session_by(&newer, NewDevice::default()).await), "locked");
 }
 
+/// Keys and devices are looked up by one name: see `device`, which refuses it from the other side.
+#[tokio::test]
+async fn no_device_gets_the_name_of_a_cross_signing_key() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    let key = "A".repeat(43);
+    let row = serde_json::json!({ "keys": { format!("ed25519:{key}"): key }, "usage": ["master"] });
+    let mut commit = Commit::new();
+    let place = Key::new(TableId::CrossSigningKey, &(alice.clone(), "master".to_owned()));
+    commit.put_raw(place, serde_json::to_vec(&row).unwrap());
+    world.log.commit(commit).await.unwrap();
+    for (name, expected) in [(key, "name of a key"), ("B".repeat(43), "ok")] {
+        let new = NewSession {
+            user_id: alice.clone(),
+            device_id: Some(device(&name)),
+            display_name: None,
+            refreshes: false,
+            client: None,
+        };
+        assert_eq!(outcome(&world.accounts.start_session(new).await), expected);
+        let other = device(&name.replace('B', "C"));
+        assert_eq!(outcome(&world.accounts.make_device(&alice, &other, None).await), expected);
+    }
+}

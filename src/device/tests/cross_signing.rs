@@ -6,7 +6,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 use super::{Identity, Signer, World, object, raw, user};
 use crate::{
-    device::{CrossSigningKeys, DeviceError, object::signatures_by},
+    device::{CrossSigningKeys, DeviceError, NewDehydrated, object::signatures_by},
     types::Lane,
 };
 
@@ -244,4 +244,37 @@ async fn the_user_signing_key_is_for_its_owner_alone() {
         assert_eq!(found.user_signing_keys.len(), expected, "{viewer}");
         assert_eq!(found.self_signing_keys.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn dehydrated_devices_have_ids_like_others() {
+    let world = World::new().await;
+    world.log_in("a", "DEV").await;
+    for (id, expected) in [(String::new(), false), ("x".repeat(256), false), ("x".repeat(255), true)] {
+        let asleep = Identity::with_seed("a", &id, "asleep");
+        let new = NewDehydrated {
+            device_id: asleep.device.clone(),
+            device_data: json!({}),
+            display_name: None,
+            keys: super::upload(&json!({ "device_keys": asleep.device_keys() })),
+        };
+        assert_eq!(world.devices.dehydrate(&user("a"), &new).await.is_ok(), expected, "{}", id.len());
+    }
+}
+
+/// From the other side than `a_key_named_like_a_device`: see also `account`, where clients log in.
+#[tokio::test]
+async fn a_dehydrated_device_does_not_get_the_name_of_a_key() {
+    let world = World::new().await;
+    world.log_in("a", "DEV").await;
+    let own = Cross::new("a", "1");
+    publish(&world, "a", &own.all()).await.unwrap();
+    let asleep = Identity::with_seed("a", &own.self_signing.public(), "asleep");
+    let new = NewDehydrated {
+        device_id: asleep.device.clone(),
+        device_data: json!({}),
+        display_name: None,
+        keys: super::upload(&json!({ "device_keys": asleep.device_keys() })),
+    };
+    assert!(matches!(world.devices.dehydrate(&user("a"), &new).await, Err(DeviceError::Forbidden(_))));
 }
