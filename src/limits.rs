@@ -127,6 +127,8 @@ pub const ONE_TIME_KEYS_MAX: u64 = 5_000;
 pub const DEVICES_REMOVED_AT_ONCE: usize = 500;
 /// Devices that one request may have removed (ours; each is a read, whether or not it exists).
 pub const DEVICES_NAMED_MAX: usize = 5_000;
+/// Algorithms of which a device may have one-time or fallback keys (ours; clients use one).
+pub const KEY_ALGORITHMS_MAX: usize = 16;
 /// Devices that one account may have in answers and in `*` (ours; keeps a scan's memory bounded).
 pub const DEVICES_MAX: usize = 10_000;
 /// Largest content of a to-device message, in bytes of JSON (ours; as events).

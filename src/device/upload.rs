@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     account::{ListChange, tell_people},
-    limits::{DEVICE_ATTEMPTS_MAX, ID_BYTES_MAX, ONE_TIME_KEYS_MAX},
+    limits::{DEVICE_ATTEMPTS_MAX, ID_BYTES_MAX, KEY_ALGORITHMS_MAX, ONE_TIME_KEYS_MAX, SCAN_ROWS_MAX},
     log::Commit,
     store::StoreError,
 };
@@ -60,7 +60,7 @@ pub(super) struct Held {
     device_keys: Option<CanonicalJsonObject>,
     /// By key id.
     one_time: BTreeMap<String, CanonicalJsonValue>,
-    /// By algorithm.
+    /// By algorithm, all that the device has when it uploads one.
     fallback: BTreeMap<String, FallbackKeyRow>,
     self_signing: Option<CanonicalJsonObject>,
     self_signature: Option<String>,
@@ -167,11 +167,11 @@ impl Devices {
             .collect();
         let rows = db.rows(&ONE_TIME_KEYS, &known).await?;
         held.one_time = rows.into_iter().flatten().map(|row| (row.key_id, row.key)).collect();
-        let algorithms: Vec<_> =
-            upload.fallback.iter().map(|key| (user.clone(), device.clone(), key.algorithm.clone())).collect();
-        let rows = db.rows(&FALLBACK_KEYS, &algorithms).await?;
-        held.fallback =
-            algorithms.into_iter().zip(rows).filter_map(|((.., name), row)| Some((name, row?))).collect();
+        if !upload.fallback.is_empty() {
+            // There may be more from before there was a limit.
+            let rows = db.range(&FALLBACK_KEYS, &(user, device), SCAN_ROWS_MAX).await?;
+            held.fallback = rows.into_iter().map(|((.., algorithm), row)| (algorithm, row)).collect();
+        }
         Ok(held)
     }
 }
@@ -195,6 +195,9 @@ impl CheckedUpload {
         if held.is_fresh {
             counts = KeyCounts { next: counts.next, ..KeyCounts::default() };
         }
+        if !self.one_time.is_empty() {
+            counts.one_time.retain(|_, count| *count > 0);
+        }
         for named in &self.one_time {
             match held.one_time.get(&named.key_id) {
                 Some(known) if *known == named.key => continue,
@@ -210,8 +213,12 @@ impl CheckedUpload {
             if known.is_some_and(|row| row.key_id == named.key_id && row.key == named.key) {
                 continue;
             }
+            if known.is_none() && held.fallback.len() >= KEY_ALGORITHMS_MAX {
+                return Err(DeviceError::Invalid("the device has keys of too many algorithms".into()));
+            }
             let row = FallbackKeyRow { key_id: named.key_id.clone(), key: named.key.clone(), used: false };
             commit.put(&FALLBACK_KEYS, &(owner.0.clone(), owner.1.clone(), named.algorithm.clone()), &row);
+            held.fallback.insert(named.algorithm.clone(), row);
             counts.unused_fallback.insert(named.algorithm.clone());
         }
         if before.as_ref() != Some(&counts) || held.is_fresh {
@@ -266,6 +273,9 @@ fn write_one_time_key(
     named: &NamedKey,
     counts: &mut KeyCounts,
 ) -> Result<(), DeviceError> {
+    if counts.one_time.len() >= KEY_ALGORITHMS_MAX && !counts.one_time.contains_key(&named.algorithm) {
+        return Err(DeviceError::Invalid("the device has keys of too many algorithms".into()));
+    }
     let count = counts.one_time.entry(named.algorithm.clone()).or_default();
     if *count >= ONE_TIME_KEYS_MAX {
         return Err(DeviceError::Invalid("the device has too many one-time keys".into()));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Identity, World, one_time_keys, user};
 use crate::{
     account::NewSession,
-    limits::KEYS_CLAIMED_AT_ONCE,
+    limits::{KEY_ALGORITHMS_MAX, KEYS_CLAIMED_AT_ONCE},
     types::{Cursor, Fact, Lane, Position, Reader},
 };
 
@@ -276,4 +276,27 @@ async fn many_devices_get_their_keys_in_one_request() {
     }
     let claimed = world.devices.claim_keys(&BTreeMap::from([(user("alice"), wanted)])).await.unwrap();
     assert_eq!(claimed.keys[&user("alice")].len(), KEYS_CLAIMED_AT_ONCE + 5);
+}
+
+#[tokio::test]
+async fn a_device_has_keys_of_few_algorithms() {
+    let world = World::new().await;
+    let phone = world.log_in_with_keys("bob", "PHONE").await;
+    let keys = |kind: &str, names: std::ops::Range<usize>| {
+        let keys = names.map(|n| (format!("alg{n}:k"), json!({ "key": "x" })));
+        json!({ kind: keys.collect::<serde_json::Map<_, _>>() })
+    };
+    for kind in ["one_time_keys", "fallback_keys"] {
+        let refused = world.upload(&phone, keys(kind, 0..KEY_ALGORITHMS_MAX + 1)).await;
+        assert!(refused.unwrap_err().contains("too many algorithms"), "{kind}");
+        world.upload(&phone, keys(kind, 0..KEY_ALGORITHMS_MAX)).await.unwrap();
+        let more = keys(kind, KEY_ALGORITHMS_MAX..KEY_ALGORITHMS_MAX + 1);
+        assert!(world.upload(&phone, more).await.is_err(), "{kind}");
+        world.upload(&phone, keys(kind, 3..4)).await.unwrap();
+    }
+    // What has run out makes room for another.
+    let wanted = [(phone.user.clone(), [(phone.device.clone(), "alg3".into())].into())].into();
+    world.devices.claim_keys(&wanted).await.unwrap();
+    let counts = world.upload(&phone, keys("one_time_keys", 90..91)).await.unwrap();
+    assert!(counts.contains_key("alg90") && !counts.contains_key("alg3"), "{counts:?}");
 }
