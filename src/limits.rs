@@ -148,6 +148,9 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 400;
 pub const BACKUP_KEYS_PER_REQUEST_MAX: usize = 10_000;
 /// Largest secret part of a dehydrated device, in bytes of JSON (ours; clients write about 10 KiB).
 pub const DEHYDRATED_BYTES_MAX: usize = 262_144;
+/// When a body took longer than this, whoever sends it is looked at again before it is answered (ours; they may have been
+/// logged out meanwhile).
+pub const BODY_REJUDGED_AFTER: Duration = Duration::from_secs(1);
 /// Password hashes computed at the same time (ours; each takes 19 MiB and a core).
 pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
 /// Requests that wait for a password to be hashed; the others are told to come again (ours; some seconds of hashing, and

@@ -29,9 +29,13 @@ use super::{
     oauth, standing,
     throttle::Class,
 };
-use crate::limits::{
-    BODY_BYTES_MAX, BUSY_RETRY_AFTER, FEDERATION_BODY_BYTES_MAX, FEDERATION_SECONDS_MAX, FEDERATION_WAIT_MAX,
-    MEDIA_UPLOAD_SECONDS_MAX,
+use crate::{
+    account::Caller,
+    appservice::Appservice,
+    limits::{
+        BODY_BYTES_MAX, BODY_REJUDGED_AFTER, BUSY_RETRY_AFTER, FEDERATION_BODY_BYTES_MAX,
+        FEDERATION_SECONDS_MAX, FEDERATION_WAIT_MAX, MEDIA_UPLOAD_SECONDS_MAX,
+    },
 };
 
 /// An answer to come.
@@ -225,13 +229,7 @@ impl Definition {
         let services = app.clone();
         let share = self.share(&services.budget)?;
         peer.appservice = appservice_of(&app.appservices, self.access, &parts);
-        let caller = match identify(&app, self.access, (&parts, peer.appservice.as_deref())).await? {
-            Some((caller, standing)) => {
-                standing::judge(standing, &parts.method, (self.path, &path))?;
-                Some(caller)
-            }
-            None => None,
-        };
+        let caller = self.caller(&app, (&parts, &path), peer.appservice.as_deref()).await?;
         app.throttle.admit(self.class, caller.as_ref(), &peer)?;
         let mut call = Call { parts, path, caller, origin: None, peer, body: Bytes::new() };
         match &self.run {
@@ -247,8 +245,14 @@ impl Definition {
             Answering::Whole(run) => {
                 // Who sends slowly, or not at all, keeps nobody from being served.
                 drop(share);
+                let began = services.ports.clock.monotonic();
                 call.body = Box::pin(self.read(&services, body, &call)).await?;
                 let _share = self.share(&services.budget)?;
+                if services.ports.clock.monotonic().saturating_sub(began) > BODY_REJUDGED_AFTER {
+                    let appservice = call.peer.appservice.clone();
+                    let again = self.caller(&services, (&call.parts, &call.path), appservice.as_deref());
+                    call.caller = Box::pin(again).await?;
+                }
                 run(app, call).await
             }
             Answering::Streamed(run) => {
@@ -257,6 +261,22 @@ impl Definition {
                 let answering = tokio::time::timeout(MEDIA_UPLOAD_SECONDS_MAX, run(app, call, body));
                 Box::pin(answering).await.map_err(|_| Failure::not_json("The body took too long"))?
             }
+        }
+    }
+
+    /// Who calls, if they may.
+    async fn caller(
+        &self,
+        app: &App,
+        (parts, path): (&http::request::Parts, &[String]),
+        appservice: Option<&Appservice>,
+    ) -> Result<Option<Caller>, Failure> {
+        match identify(app, self.access, (parts, appservice)).await? {
+            Some((caller, standing)) => {
+                standing::judge(standing, &parts.method, (self.path, path))?;
+                Ok(Some(caller))
+            }
+            None => Ok(None),
         }
     }
 

@@ -58,6 +58,19 @@ impl Authenticate for OneToken {
     }
 }
 
+/// Knows one token until it is shut.
+#[derive(Default)]
+struct Door(std::sync::atomic::AtomicBool);
+
+impl Authenticate for Door {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<(Caller, Standing), Failure>> {
+        match self.0.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Box::pin(async { Err(Failure::unknown_token(false)) }),
+            false => OneToken.authenticate(token),
+        }
+    }
+}
+
 async fn app() -> App {
     let mut services = services().await;
     services.gate = Arc::new(OneToken);
@@ -238,6 +251,29 @@ fn an_optional_token_must_be_valid() {
 #[test]
 fn the_token_is_judged_before_the_body() {
     check("PUT /_matrix/client/v3/rooms/!a:b/send/m.room.message/t1", "{", "401 M_MISSING_TOKEN");
+}
+
+/// Who was let in and let the body wait is not who asks by then.
+#[tokio::test]
+async fn callers_are_judged_again_after_a_body_that_took_long() {
+    for (waits, shut_out, expected) in [(0, true, 403), (2, false, 403), (2, true, 401)] {
+        let clock = Arc::new(ManualClock::at(0));
+        let gate = Arc::new(Door::default());
+        let mut services = services_at(Config::default(), clock.clone()).await;
+        services.gate = gate.clone();
+        let mut routes = Routes::default();
+        routes.add::<create_room::v3::Request, _>(create);
+        let router = routes.into_router(App::new(services));
+        let body = futures_util::stream::once(async move {
+            clock.advance(std::time::Duration::from_secs(waits));
+            gate.0.store(shut_out, std::sync::atomic::Ordering::SeqCst);
+            Ok::<_, std::io::Error>("{}")
+        });
+        let request = http::Request::builder().method("POST").uri("/_matrix/client/v3/createRoom");
+        let request = request.header("authorization", "Bearer good").body(Body::from_stream(body)).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), expected, "{waits} {shut_out}");
+    }
 }
 
 #[test]
