@@ -193,10 +193,15 @@ impl Accounts {
         let hash = hash(token);
         let unknown = || AccountError::UnknownToken { soft: false };
         let row = self.log.db().row(&TOKENS, &(hash.clone(),)).await?.ok_or_else(unknown)?;
-        if row.expires_ms.is_some_and(|expires| expires <= self.ports.clock.now_ms()) {
-            return Err(AccountError::UnknownToken { soft: true });
-        }
         let user = self.user(&row.user_id).await?.filter(|user| !user.deactivated).ok_or_else(unknown)?;
+        if row.expires_ms.is_some_and(|expires| expires <= self.ports.clock.now_ms()) {
+            // A lock does not end the session: the client is not to take it for an end.
+            return Err(if user.locked {
+                AccountError::Locked
+            } else {
+                AccountError::UnknownToken { soft: true }
+            });
+        }
         if row.renewed {
             self.settle(&hash, &row).await?;
         }

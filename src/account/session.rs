@@ -265,8 +265,8 @@ impl Accounts {
             };
             let owner = (row.user_id, row.device_id);
             let before = db.row(&DEVICES, &owner).await?.ok_or_else(unknown)?;
-            let user = self.user(&owner.0).await?.filter(|user| !user.deactivated).ok_or_else(unknown)?;
-            user.admit()?;
+            // Whoever is locked keeps the session, and is told of the lock by whatever they do with the new token.
+            self.user(&owner.0).await?.filter(|user| !user.deactivated).ok_or_else(unknown)?;
             let is_own = before.client.as_ref().map(|client| client.id.as_str()) == client;
             if !is_own || !before.refresh_tokens.contains(&used) {
                 return Err(unknown());

@@ -53,7 +53,12 @@ async fn whether_an_account_is_in_use_decides_every_way_in() {
     world.change(&alice, |user| user.locked = true).await;
     assert_eq!(world.meets(&session.access_token).await, "locked");
     assert!(world.accounts.recognize(&session.access_token).await.unwrap().1.locked, "may log out");
-    assert_eq!(outcome(&world.accounts.refresh(refresh_token(&session), None).await), "locked");
+    // The session goes on: a client that refreshes is told of the lock, and of no end.
+    let renewed = world.accounts.refresh(refresh_token(&session), None).await.unwrap();
+    assert_eq!(world.meets(&renewed.access_token).await, "locked");
+    world.clock.advance(Duration::from_secs(301));
+    assert_eq!(outcome(&world.accounts.recognize(&renewed.access_token).await), "locked");
+    let session = world.accounts.refresh(refresh_token(&renewed), None).await.unwrap();
     let login = NewSession {
         user_id: alice.clone(),
         device_id: None,

@@ -104,7 +104,6 @@ async fn row_7_5_cve_2023_32682_standing_of_the_account_on_every_way_in() {
             client: None,
         };
         for (way, came_in) in [
-            ("refresh", world.renew(&client, refresh_token(&session)).await.is_ok()),
             ("code", world.oauth.token(&redemption(&client, &code)).await.is_ok()),
             ("device code", world.oauth.token(&poll).await.is_ok()),
             ("cookie", world.oauth.browser(&cookie).await.unwrap().is_some()),
@@ -115,6 +114,9 @@ async fn row_7_5_cve_2023_32682_standing_of_the_account_on_every_way_in() {
         ] {
             assert_eq!(came_in, may, "{standing}, by {way}");
         }
+        // Whoever is locked stays logged in, and can do nothing with it.
+        let renewed = world.renew(&client, refresh_token(&session)).await.is_ok();
+        assert_eq!(renewed, standing != "deactivated", "{standing}");
     }
 }
 
