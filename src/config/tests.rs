@@ -139,6 +139,14 @@ fn wrong_values_are_told_with_their_source() {
     mistaken("", &[], &[("listen", "nowhere")], &["-O listen", "nowhere"]);
     mistaken("public_base_url = 'matrix.org'", &[], &[], &["public_base_url"]);
     mistaken("rate_limits.login = { per_second = 0, burst = 1 }", &[], &[], &["rate_limits.login"]);
+    let provider = |issuer: &str| {
+        format!("[[sso.providers]]\nid = 'p'\nname = 'P'\nissuer = '{issuer}'\nclient_id = 'us'")
+    };
+    mistaken(&provider("http://id.example.org/"), &[], &[], &["sso.providers", "issuer"]);
+    mistaken(&provider("id.example.org"), &[], &[], &["sso.providers", "issuer"]);
+    for issuer in ["https://id.example.org/", "http://localhost:8080/", "http://127.0.0.1/"] {
+        assert!(load(&provider(issuer), &[], &[]).is_ok(), "{issuer}");
+    }
     mistaken("a = [", &[], &[], &["lockstep.toml"]);
     let missing = Sources { file: Some("/nowhere/x.toml".into()), ..Sources::default() };
     assert!(missing.load().unwrap_err().to_string().contains("/nowhere/x.toml"));

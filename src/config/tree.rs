@@ -189,9 +189,9 @@ sections! {
     /// Signing in by other providers of identities, on the pages of this server: it takes what `oauth` takes.
     Sso {
         /// The providers (OpenID Connect), each a table `[[sso.providers]]` with `id` (part of addresses: `a-z`, `0-9`,
-        /// `-`, `_`), `name` (for people), `issuer`, `client_id`, and as needed `client_secret` or
-        /// `client_secret_file`, `scopes` (`["openid", "profile", "email"]`) and `localpart` (the user name that is
-        /// proposed, with claims in braces: `"{preferred_username}"`). The redirect URI to register there is
+        /// `-`, `_`), `name` (for people), `issuer` (`https`, or `http` on the same machine), `client_id`, and as needed
+        /// `client_secret` or `client_secret_file`, `scopes` (`["openid", "profile", "email"]`) and `localpart` (the user
+        /// name that is proposed, with claims in braces: `"{preferred_username}"`). The redirect URI to register there is
         /// `PUBLIC_BASE_URL/_matrix/oauth2/callback/ID`.
         providers: Vec<Provider> = Vec::new(),
         /// Whether somebody whom a provider knows gets an account here at the first sign-in, whatever `registration`

@@ -30,6 +30,12 @@ pub(super) struct Metadata {
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
+/// The keys of a provider, among which may be some of kinds that are not known here (RFC 7517, 5).
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<Value>,
+}
+
 /// What is known of a provider for a while.
 #[derive(Clone)]
 pub(super) struct Known {
@@ -71,10 +77,13 @@ impl Oauth {
         if metadata.issuer != *issuer {
             return Err(ProviderError::wrong("its metadata are those of another issuer"));
         }
-        for url in [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri] {
+        let endpoints = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
+        for url in endpoints.into_iter().chain(&metadata.userinfo_endpoint) {
             check_safe(url, issuer)?;
         }
-        let keys = self.fetch(get(&metadata.jwks_uri)?).await?;
+        let Keys { keys } = self.fetch(get(&metadata.jwks_uri)?).await?;
+        let keys =
+            JwkSet { keys: keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect() };
         let known = Known { metadata: Arc::new(metadata), keys: Arc::new(keys), asked_ms: now_ms };
         *provider.known.lock() = Some(known.clone());
         Ok(known)

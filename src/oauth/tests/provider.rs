@@ -38,6 +38,7 @@ struct Said {
     brought: BTreeMap<String, String>,
     by_other_key: bool,
     userinfo: Value,
+    userinfo_endpoint: &'static str,
 }
 
 impl Provider {
@@ -51,6 +52,7 @@ impl Provider {
             brought: BTreeMap::new(),
             by_other_key: false,
             userinfo: json!({}),
+            userinfo_endpoint: "https://id.example.org/userinfo",
         };
         Arc::new(Self { key: key(), other_key: key(), said: Mutex::new(said) })
     }
@@ -77,13 +79,18 @@ impl Provider {
             "/.well-known/openid-configuration" => json!({
                 "issuer": ISSUER, "authorization_endpoint": "https://id.example.org/authorize",
                 "token_endpoint": "https://id.example.org/token", "jwks_uri": "https://id.example.org/keys",
-                "userinfo_endpoint": "https://id.example.org/userinfo",
+                "userinfo_endpoint": said.userinfo_endpoint,
             }),
             "/keys" => {
                 let point = self.key.public_key_raw();
                 let part = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
-                json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "one", "alg": "ES256",
-                    "x": part(&point[1..33]), "y": part(&point[33..65]) }] })
+                // What it says of keys of other kinds is no reason not to believe it.
+                json!({ "keys": [
+                    { "kty": "EC", "crv": "secp256k1", "kid": "two", "alg": "ES256K", "x": "AA", "y": "AA" },
+                    { "kty": "AKP", "kid": "three", "alg": "ML-DSA-44", "pub": "AA" },
+                    { "kty": "EC", "crv": "P-256", "kid": "one", "alg": "ES256",
+                    "x": part(&point[1..33]), "y": part(&point[33..65]) },
+                ] })
             }
             "/userinfo" => {
                 assert_eq!(request.headers()["authorization"], "Bearer its token");
@@ -226,6 +233,15 @@ async fn the_userinfo_endpoint_is_asked_for_what_the_token_does_not_say() {
         let ticket = world.newcomer(&provider).await;
         assert_eq!(world.oauth.newcomer(&ticket, COOKIE).await.unwrap().localpart, expected);
     }
+}
+
+/// The access token goes there.
+#[tokio::test]
+async fn the_userinfo_endpoint_has_to_be_safe() {
+    let provider = Provider::new();
+    let world = world(&provider, true).await;
+    provider.change(|said| said.userinfo_endpoint = "http://id.example.org/userinfo");
+    assert!(matches!(world.oauth.leave("id", COOKIE, "/next").await, Err(ProviderError::Wrong(_))));
 }
 
 /// Row 7.3 (tuwunel 1.5.1, audit of single sign-on): state, browser, provider and ID token are held against what was
