@@ -102,7 +102,7 @@ pub struct Registration {
     /// Whether it wants to know of devices and keys, for encryption.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "org.matrix.msc3202")]
     pub msc3202: Option<bool>,
-    /// Whether it makes devices by itself, without a login.
+    /// Whether it makes devices by itself, and no login is to go by.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "io.element.msc4190")]
     pub msc4190: Option<bool>,
     /// Whether it gives out one-time keys of its users itself, where this server has none.
@@ -200,7 +200,7 @@ impl Registration {
         self.rate_limited.unwrap_or(true)
     }
 
-    /// Whether it makes devices by itself.
+    /// Whether it makes devices by itself, so that it is refused to log its users in. Any other may make devices too.
     #[must_use]
     pub fn makes_devices(&self) -> bool {
         self.msc4190.unwrap_or(false)

@@ -396,7 +396,10 @@ async fn devices_are_made_and_used_without_a_login() {
     server.met("as_new", "POST /register", quiet).await;
     let named = "user_id=@new_bob:localhost";
     let device = json!({ "display_name": "bridge" });
-    server.check("as_new", &format!("PUT /devices/BRIDGE?{named}"), (device, json!({}))).await;
+    let made = server.ask("as_new", &format!("PUT /devices/BRIDGE?{named}"), device.clone()).await;
+    assert_eq!(made, (201, json!({})));
+    let renamed = server.ask("as_new", &format!("PUT /devices/BRIDGE?{named}"), device).await;
+    assert_eq!(renamed, (200, json!({})));
     for device in ["device_id", "org.matrix.msc3202.device_id"] {
         let who = format!("GET /account/whoami?{named}&{device}=BRIDGE");
         let me = server.met("as_new", &who, Value::Null).await;
@@ -408,8 +411,10 @@ async fn devices_are_made_and_used_without_a_login() {
     server.check("as_new", &format!("DELETE /devices/BRIDGE?{named}"), (json!({}), json!({}))).await;
     let list = server.met("as_new", &format!("GET /devices?{named}"), Value::Null).await;
     assert_eq!(list["devices"], json!([]));
-    // One that has not asked for it makes none.
-    server.check("as_irc", "PUT /devices/BRIDGE", (json!({}), json!("404 M_NOT_FOUND"))).await;
+    // One that logs its users in may make them too; nobody else does.
+    assert_eq!(server.ask("as_irc", "PUT /devices/BRIDGE", json!({})).await.0, 201);
+    let alice = server.register("alice").await;
+    server.check(&alice, "PUT /devices/BRIDGE", (json!({}), json!("404 M_NOT_FOUND"))).await;
 }
 
 #[tokio::test]

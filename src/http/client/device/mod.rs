@@ -19,7 +19,7 @@ mod update_device;
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(get_devices::handle);
     routes.add(get_device::handle);
-    routes.add(update_device::handle);
+    update_device::route(routes);
     routes.add(delete_device::handle);
     routes.add(delete_devices::handle);
     routes.add(send_to_device::handle);

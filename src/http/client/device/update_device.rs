@@ -2,29 +2,33 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3devicesdeviceid>
 
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode};
 use ruma::api::client::device::update_device::v3;
+use serde_json::json;
 
-use crate::{
-    account::Caller,
-    http::{App, Failure, Peer},
-};
+use crate::http::{Access, App, Call, Failure, Routes};
+
+/// Adds the endpoint. ruma has no status 201.
+pub(super) fn route(routes: &mut Routes) {
+    for path in ["/_matrix/client/r0/devices/{device_id}", "/_matrix/client/v3/devices/{device_id}"] {
+        routes.raw(Method::PUT, path, Access::Required, handle);
+    }
+}
 
 /// Renames one of the caller's devices. An application service may make one like this.
-pub(super) async fn handle(
-    app: App,
-    caller: Caller,
-    peer: Peer,
-    request: v3::Request,
-) -> Result<v3::Response, Failure> {
-    let makes = peer.appservice.is_some_and(|appservice| appservice.registration.makes_devices());
-    if makes && app.devices.device(&caller.user_id, &request.device_id).await.is_err() {
-        // MSC4190
-        app.accounts.make_device(&caller.user_id, &request.device_id, request.display_name).await?;
-        return Ok(v3::Response::new());
+async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let caller = call.caller.clone().ok_or_else(Failure::missing_token)?;
+    let given = call.decode::<v3::Request>()?;
+    let (user_id, v3::Request { device_id, display_name, .. }) = (&caller.user_id, given.request);
+    // <https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions>
+    if given.peer.appservice.is_some() && app.devices.device(user_id, &device_id).await.is_err() {
+        app.accounts.make_device(user_id, &device_id, display_name).await?;
+        return Ok((StatusCode::CREATED, axum::Json(json!({}))).into_response());
     }
-    match &request.display_name {
-        Some(name) => app.devices.rename(&caller.user_id, &request.device_id, name).await?,
-        None => drop(app.devices.device(&caller.user_id, &request.device_id).await?),
+    match &display_name {
+        Some(name) => app.devices.rename(user_id, &device_id, name).await?,
+        None => drop(app.devices.device(user_id, &device_id).await?),
     }
-    Ok(v3::Response::new())
+    Ok(axum::Json(json!({})).into_response())
 }
