@@ -3,9 +3,9 @@
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{AccountError, Accounts, NewUser, Verified};
+use super::{AccountError, Accounts, NewUser, User, Verified, user::USERS};
 use crate::{
-    limits::SCAN_ROWS_MAX,
+    limits::{ACCOUNT_ATTEMPTS_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
     store::table::{Rows, TableId},
 };
@@ -44,6 +44,19 @@ impl Accounts {
     pub async fn linked_user(&self, identity: &Identity) -> Result<Option<OwnedUserId>, AccountError> {
         let row = self.log.db().row(&LINKS, &identity.key()).await?;
         Ok(row.map(|row| row.user_id))
+    }
+
+    /// Whom an identity belongs to, as somebody who has shown who they are: what they do by it holds only as long as the
+    /// identity is theirs.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn verified_by(&self, identity: &Identity) -> Result<Option<Verified>, AccountError> {
+        let Some(user) = self.linked_user(identity).await? else { return Ok(None) };
+        let verified = self.verified_now(&user).await?;
+        // When it is unlinked after this, that signs the user out, and nothing holds that was shown before.
+        let is_linked = self.linked_user(identity).await?.as_ref() == Some(&user);
+        Ok(is_linked.then_some(verified))
     }
 
     /// Makes an account for an identity that has none, in the same commit as what `also` adds. Its owner has accepted
@@ -88,6 +101,61 @@ impl Accounts {
     pub async fn identities(&self, user: &UserId) -> Result<Vec<Identity>, AccountError> {
         let rows = self.log.db().range(&OWN_LINKS, &(user.to_owned(),), SCAN_ROWS_MAX).await?;
         Ok(rows.into_iter().map(|((_, provider, subject), ())| Identity { provider, subject }).collect())
+    }
+
+    /// Has an identity of `user` belong to nobody, and signs out every browser of theirs, since somebody may have come in
+    /// by it. `leads_in` says whether somebody can still sign in by another one.
+    ///
+    /// # Errors
+    /// When it is not theirs; [`AccountError::Invalid`] when nobody could sign in to the account any more.
+    pub async fn unlink(
+        &self,
+        user: &UserId,
+        identity: &Identity,
+        leads_in: impl Fn(&Identity) -> bool,
+    ) -> Result<(), AccountError> {
+        let owner = (user.to_owned(),);
+        let own_key = |identity: &Identity| {
+            let (provider, subject) = identity.key();
+            (user.to_owned(), provider, subject)
+        };
+        for _ in 0..ACCOUNT_ATTEMPTS_MAX {
+            let before = self.user(user).await?.ok_or(AccountError::NotFound("user"))?;
+            let identities = self.identities(user).await?;
+            if !identities.contains(identity) {
+                return Err(AccountError::NotFound("identity"));
+            }
+            let mut commit = Commit::new();
+            if before.password_hash.is_none() {
+                let other = identities.iter().find(|other| *other != identity && leads_in(other));
+                let other = other.ok_or_else(|| {
+                    AccountError::Invalid("Set a password first, or nobody could sign in any more".to_owned())
+                })?;
+                commit.expect_equals(&OWN_LINKS, &own_key(other), &());
+            }
+            let after = User { signed_out_ms: self.ports.clock.now_ms(), ..before.clone() };
+            commit.expect_equals(&USERS, &owner, &before);
+            commit.put(&USERS, &owner, &after);
+            commit.delete(&LINKS, &identity.key());
+            commit.delete(&OWN_LINKS, &own_key(identity));
+            match self.log.commit(commit).await {
+                Err(CommitError::Conflict(_)) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
+        Err(AccountError::Contended)
+    }
+
+    /// Has every identity of `user` belong to nobody. They have just got a password, by which they sign in; nobody who
+    /// knows an older one can link another meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unlink_all(&self, user: &UserId) -> Result<(), AccountError> {
+        let identities = self.identities(user).await?;
+        let mut commit = Commit::new();
+        Self::forget_identities(&mut commit, user, &identities);
+        Ok(self.log.commit(commit).await.map(drop)?)
     }
 
     /// Has `commit` forget which identities belonged to a user: whoever has one may have another account with it.

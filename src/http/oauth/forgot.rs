@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Visitor, letter,
-    page::{Page, complaint, hidden, sorry, sorry_but},
+    page::{Page, complaint, hidden, sorry, sorry_but, unlinking},
     reply::{page_form, query},
 };
 use crate::{
@@ -43,6 +43,8 @@ struct Given {
     again: String,
     #[serde(default)]
     logout: Option<String>,
+    #[serde(default)]
+    unlink: Option<String>,
 }
 
 /// Adds the pages.
@@ -88,7 +90,7 @@ async fn choose(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let given: Given = query(&call)?;
     Ok(visitor.show(match proved(&app, &given).await? {
-        Some(_) => Page::new("New password", password_form(&visitor, &given, None)),
+        Some(_) => Page::new("New password", password_form((&app, &visitor), &given, None)),
         None => too_old(&visitor),
     }))
 }
@@ -108,7 +110,7 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
     match changed {
         Ok(()) => {}
         Err(error @ (AccountError::Invalid(_) | AccountError::TooLarge(_))) => {
-            let body = password_form(&visitor, &given, Some(&format!("{error}.")));
+            let body = password_form((&app, &visitor), &given, Some(&format!("{error}.")));
             return Ok(visitor.show(Page::new("New password", body).with_status(StatusCode::BAD_REQUEST)));
         }
         // Somebody has used the letter at this moment.
@@ -117,6 +119,9 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
     }
     if given.logout.is_some() {
         app.devices.remove_all(&user, None).await?;
+    }
+    if given.unlink.is_some() {
+        app.accounts.unlink_all(&user).await?;
     }
     match app.accounts.admitted(&user).await {
         Ok(_) => visitor.sign_in(&app.oauth.sign_in(&user).await?, &visitor.onwards(&given.next)),
@@ -153,7 +158,7 @@ fn address_form(visitor: &Visitor, given: &Asked, wrong: Option<&str>) -> Markup
     }
 }
 
-fn password_form(visitor: &Visitor, given: &Given, wrong: Option<&str>) -> Markup {
+fn password_form((app, visitor): (&App, &Visitor), given: &Given, wrong: Option<&str>) -> Markup {
     html! {
         (complaint(wrong))
         form method="post" action=(visitor.site.url("reset")) {
@@ -166,6 +171,7 @@ fn password_form(visitor: &Visitor, given: &Given, wrong: Option<&str>) -> Marku
             label for="again" { "New password again" }
             input type="password" id="again" name="again" autocomplete="new-password" required;
             label.box { input type="checkbox" name="logout" value="all" checked; " Sign out all devices" }
+            @if app.oauth.providers().next().is_some() { (unlinking()) }
             button type="submit" { "Set the password" }
         }
     }

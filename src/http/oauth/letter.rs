@@ -10,6 +10,8 @@ use crate::{
 
 /// The action of the account page to which the letters of its users lead.
 pub(super) const CONFIRM_ADDRESS: &str = "confirm_address";
+/// Addresses of a user to which news of their account go.
+const LETTERS_OF_NEWS_MAX: usize = 5;
 /// One letter to an address in so long, in milliseconds.
 const PERIOD_MS: u64 = 60 * 1_000;
 
@@ -76,6 +78,32 @@ pub(super) fn send_to_owner(app: &App, user: &UserId, address: String) {
 /// is led to the page by a letter that somebody else has asked for adds nothing.
 pub(super) fn secret_of(app: &App, user: &UserId) -> String {
     token_hash(&format!("address of {user} {}", app.registration_secret))
+}
+
+/// Tells `user` by letters that somebody who is known at a provider called `provider` signs in to their account from now on.
+pub(super) fn tell_linked(app: &App, user: &UserId, provider: String) {
+    let (services, user) = (app.clone(), user.to_owned());
+    app.tasks.spawn(async move {
+        if let Err(failure) = write_linked(&services, &user, &provider).await {
+            tracing::warn!("a letter could not be sent: {}", failure.message());
+        }
+    });
+}
+
+async fn write_linked(app: &App, user: &UserId, provider: &str) -> Result<(), Failure> {
+    let (Some(post), Some(site)) = (&app.post, app.oauth.site()) else { return Ok(()) };
+    let name = &app.server_name;
+    let text = format!(
+        "Somebody, hopefully you, has connected the account {user} with one at {provider}, and can sign in by it.\n\n\
+         If it was not you, set a new password, and disconnect it here:\n\n{}?action=identities\n",
+        site.url("account")
+    );
+    for (to, _) in app.accounts.addresses(user).await?.into_iter().take(LETTERS_OF_NEWS_MAX) {
+        let subject = format!("Another way to sign in to {name}");
+        let letter = Letter { to, subject, text: text.clone(), unsubscribe: None };
+        post.send(letter).await.map_err(Failure::internal)?;
+    }
+    Ok(())
 }
 
 async fn write_to_owner(app: &App, user: &UserId, address: String) -> Result<(), Failure> {

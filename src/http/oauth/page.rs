@@ -15,6 +15,13 @@ use crate::{
     oauth::PAGES,
 };
 
+/// The box by which whoever sets a password shuts out those who come in by other providers.
+pub(super) fn unlinking() -> Markup {
+    html! {
+        label.box { input type="checkbox" name="unlink" value="all"; " Disconnect the accounts at other providers" }
+    }
+}
+
 /// A page for people.
 pub(in crate::http) struct Page {
     /// What it is about.

@@ -50,7 +50,7 @@ async fn come_back(app: App, call: Call) -> Result<Response, Failure> {
     let Answer { state, code, error } = query(&call)?;
     let code = code.as_deref().ok_or(error.as_deref().unwrap_or("there is no code"));
     match app.oauth.come_back((provider(&call)?, visitor.cookie()), &state, code).await {
-        Ok(Returned::User(user, next)) => match app.oauth.sign_in(&user).await {
+        Ok(Returned::User(verified, next)) => match app.oauth.sign_in_by(&verified).await {
             Ok(cookie) => visitor.sign_in(&cookie, &visitor.onwards(&next)),
             Err(error) => failed(&visitor, error.into()),
         },

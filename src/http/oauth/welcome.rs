@@ -7,7 +7,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    Visitor,
+    Visitor, letter,
     page::{Page, accepting, complaint, hidden},
     reply::{page_form, query},
     upstream::failed,
@@ -106,7 +106,10 @@ async fn connect(app: App, call: Call) -> Result<Response, Failure> {
         Err(error) => return Err(error.into()),
     };
     match app.oauth.connect((&given.ticket, visitor.cookie()), &verified).await {
-        Ok(()) => visitor.sign_in(&app.oauth.sign_in_by(&verified).await?, &visitor.onwards(&newcomer.next)),
+        Ok(()) => {
+            letter::tell_linked(&app, verified.user_id(), newcomer.provider);
+            visitor.sign_in(&app.oauth.sign_in_by(&verified).await?, &visitor.onwards(&newcomer.next))
+        }
         Err(error) => failed(&visitor, error),
     }
 }

@@ -68,7 +68,7 @@ pub struct Newcomer {
 #[derive(Debug)]
 pub enum Returned {
     /// A user of this server, and where the browser goes.
-    User(OwnedUserId, String),
+    User(Verified, String),
     /// Nobody yet: the ticket for the page that asks.
     Newcomer(String),
 }
@@ -144,8 +144,8 @@ impl Oauth {
         self.log.commit(commit).await.map_err(|_| ProviderError::Stale)?;
         let code = code.map_err(|error| ProviderError::Denied(error.chars().take(64).collect()))?;
         let (identity, localpart) = self.identify(self.provider(id)?, code, &row).await?;
-        if let Some(user) = self.accounts.linked_user(&identity).await? {
-            return Ok(Returned::User(user, row.next));
+        if let Some(verified) = self.accounts.verified_by(&identity).await? {
+            return Ok(Returned::User(verified, row.next));
         }
         let ticket = Ticket::new(&self.ports, NEWCOMER_PREFIX, PROVIDER_NEWCOMER_MS);
         let newcomer = NewcomerRow { identity, localpart, next: row.next, cookie: row.cookie };

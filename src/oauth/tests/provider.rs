@@ -179,7 +179,7 @@ impl World {
     async fn newcomer(&self, provider: &Provider) -> String {
         match self.returns(provider).await.unwrap() {
             Returned::Newcomer(ticket) => ticket,
-            Returned::User(user, _) => panic!("{user}"),
+            Returned::User(user, _) => panic!("{user:?}"),
         }
     }
 }
@@ -201,7 +201,7 @@ async fn a_newcomer_gets_an_account_and_finds_it_again() {
     let alice = world.oauth.welcome((&ticket, COOKIE), "alice2").await.unwrap();
     assert!(matches!(world.oauth.welcome((&ticket, COOKIE), "alice3").await, Err(ProviderError::Stale)));
     match world.returns(&provider).await.unwrap() {
-        Returned::User(user, next) => assert_eq!((user, &*next), (alice.clone(), "/next")),
+        Returned::User(shown, next) => assert_eq!((shown.user_id(), &*next), (&*alice, "/next")),
         Returned::Newcomer(_) => panic!("not found again"),
     }
     assert_eq!(world.accounts.identities(&alice).await.unwrap().len(), 1);
@@ -220,7 +220,32 @@ async fn whoever_has_an_account_connects_it() {
     ));
     let verified = world.accounts.without_password(&alice).await.unwrap().unwrap();
     world.oauth.connect((&ticket, COOKIE), &verified).await.unwrap();
-    assert!(matches!(world.returns(&provider).await, Ok(Returned::User(user, _)) if user == alice));
+    assert!(
+        matches!(world.returns(&provider).await, Ok(Returned::User(shown, _)) if shown.user_id() == alice)
+    );
+}
+
+/// Whose identity it was is out, and nobody is shut out of their own account.
+#[tokio::test]
+async fn an_identity_is_disconnected_unless_it_is_the_last_way_in() {
+    let provider = Provider::new();
+    let world = world(&provider, true).await;
+    let ticket = world.newcomer(&provider).await;
+    let alice = world.oauth.welcome((&ticket, COOKIE), "alice").await.unwrap();
+    let Ok(Returned::User(shown, _)) = world.returns(&provider).await else { panic!("not found again") };
+    let cookie = world.oauth.sign_in_by(&shown).await.unwrap();
+    let [identity] = <[_; 1]>::try_from(world.accounts.identities(&alice).await.unwrap()).unwrap();
+    let unlink = async || world.accounts.unlink(&alice, &identity, |_| true).await;
+    assert!(matches!(unlink().await, Err(AccountError::Invalid(_))), "it is the only way in");
+    world.accounts.set_password(&alice, "secret").await.unwrap();
+    let Ok(Returned::User(shown, _)) = world.returns(&provider).await else { panic!("not found again") };
+    world.clock.advance(Duration::from_secs(1));
+    unlink().await.unwrap();
+    assert!(matches!(unlink().await, Err(AccountError::NotFound(_))));
+    assert!(world.oauth.browser(&cookie).await.unwrap().is_none());
+    let late = world.oauth.sign_in_by(&shown).await;
+    assert!(matches!(late, Err(AccountError::WrongPassword)), "who came back at that moment is not let in");
+    assert!(matches!(world.returns(&provider).await, Ok(Returned::Newcomer(_))));
 }
 
 #[tokio::test]

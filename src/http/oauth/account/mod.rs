@@ -6,6 +6,7 @@ mod address;
 mod cross_signing;
 mod deactivate;
 mod device;
+mod identity;
 mod overview;
 mod password;
 mod profile;
@@ -26,6 +27,7 @@ pub(super) fn routes(routes: &mut Routes) {
     address::route(routes);
     device::route(routes);
     password::route(routes);
+    identity::route(routes);
     cross_signing::route(routes);
     deactivate::route(routes);
 }

@@ -7,7 +7,7 @@ use http::Method;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{Owner, PATH, address, cross_signing, deactivate, device, password, profile};
+use super::{Owner, PATH, address, cross_signing, deactivate, device, identity, password, profile};
 use crate::http::{
     App, Call, Failure, Routes,
     oauth::{Visitor, letter, page::Page, reply::query, visitor::here},
@@ -48,6 +48,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         address::ACTION => address::page(&app, &owner, None).await?,
         letter::CONFIRM_ADDRESS => address::confirm(&app, &owner, (&sid, &code)).await?,
         password::ACTION => password::page(&app, &owner, None).await?,
+        identity::ACTION => identity::page(&app, &owner, None).await?,
         cross_signing::ACTION if !owner.is_fresh => return owner.sign_in_again(&action),
         cross_signing::ACTION => cross_signing::page(&owner),
         deactivate::ACTION if !owner.is_fresh => return owner.sign_in_again(&action),
@@ -59,6 +60,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
 
 fn overview(app: &App, owner: &Owner) -> Page {
     let addresses = app.post.is_some().then_some((address::ACTION, "Mail addresses"));
+    let providers = app.oauth.providers().next().map(|_| (identity::ACTION, "Sign-in by other providers"));
     let parts = [
         ("org.matrix.profile", "Profile"),
         ("org.matrix.devices_list", "Devices"),
@@ -69,7 +71,7 @@ fn overview(app: &App, owner: &Owner) -> Page {
     let body = html! {
         p { "You are signed in as " strong { (owner.user_id) } "." }
         ul.rows {
-            @for (action, name) in parts.into_iter().chain(addresses) {
+            @for (action, name) in parts.into_iter().chain(addresses).chain(providers) {
                 li { a href=(link(owner, action)) { (name) } }
             }
         }

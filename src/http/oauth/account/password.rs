@@ -11,7 +11,7 @@ use crate::{
     http::{
         App, Call, Failure, Routes,
         oauth::{
-            page::{Page, complaint},
+            page::{Page, complaint, unlinking},
             reply::page_form,
         },
     },
@@ -29,6 +29,8 @@ struct Form {
     again: String,
     #[serde(default)]
     logout: Option<String>,
+    #[serde(default)]
+    unlink: Option<String>,
 }
 
 /// Adds the page.
@@ -62,6 +64,9 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     if given.logout.is_some() {
         app.devices.remove_all(&owner.user_id, None).await?;
     }
+    if given.unlink.is_some() {
+        app.accounts.unlink_all(&owner.user_id).await?;
+    }
     // The change has signed out every browser, this one too.
     let cookie = app.oauth.sign_in_by(&verified).await?;
     owner.visitor.sign_in(&cookie, &owner.visitor.site.url("account"))
@@ -82,6 +87,7 @@ async fn change(app: &App, owner: &Owner, given: &Form) -> Result<Verified, Acco
 /// Shows it.
 pub(super) async fn page(app: &App, owner: &Owner, wrong: Option<&str>) -> Result<Page, Failure> {
     let has_password = app.accounts.has_password(&owner.user_id).await?;
+    let has_identities = !app.accounts.identities(&owner.user_id).await?.is_empty();
     let body = html! {
         (complaint(wrong))
         form method="post" action=(owner.visitor.site.url("account/password")) {
@@ -95,6 +101,7 @@ pub(super) async fn page(app: &App, owner: &Owner, wrong: Option<&str>) -> Resul
             label for="again" { "New password again" }
             input type="password" id="again" name="again" autocomplete="new-password" required;
             label.box { input type="checkbox" name="logout" value="all"; " Sign out all devices" }
+            @if has_identities { (unlinking()) }
             button type="submit" { "Change" }
         }
         (home(owner))

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Browser, SITE, Scene};
-use crate::config::{Config, RegistrationMode};
+use crate::{
+    account::{Identity, NewProof, ProofOf},
+    config::{Config, RegistrationMode},
+};
 
 fn page(action: &str) -> String {
     format!("/_matrix/oauth2/account?action={action}")
@@ -56,6 +59,56 @@ async fn users_look_after_their_devices() {
         400,
         "an old form is no good"
     );
+}
+
+/// Somebody who has had an identity of theirs connected has another way in, of which the owner is told and which they close.
+#[tokio::test]
+async fn identities_are_shown_told_of_and_disconnected() {
+    let clock = std::sync::Arc::new(crate::types::ManualClock::at(1_000_000));
+    let (scene, letters) = super::mail::scene_at(Config::default(), clock.clone()).await;
+    scene.user("alice").await;
+    let alice = ruma::user_id!("@alice:localhost");
+    let proof = NewProof {
+        of: ProofOf::Account,
+        address: "alice@example.org".to_owned(),
+        client_secret: "hidden".to_owned(),
+        attempt: 1,
+    };
+    let begun = scene.app.accounts.begin_proof(proof).await.unwrap();
+    let letter = (&*begun.sid, &*begun.code.unwrap());
+    let proved = scene.app.accounts.proved_by_letter(ProofOf::Account, letter).await.unwrap().unwrap();
+    scene.app.accounts.add_address(alice, &proved).await.unwrap();
+    let mut browser = Browser::default();
+    browser.sign_in(&scene, "/_matrix/oauth2/login", "alice").await;
+    let link = async |subject: &str| {
+        let shown = scene.app.accounts.check_password(alice, "secret").await.unwrap();
+        let identity = Identity { provider: "p".to_owned(), subject: subject.to_owned() };
+        scene.app.accounts.link(&shown, &identity, |_| ()).await.unwrap();
+    };
+    link("mallory").await;
+    super::super::letter::tell_linked(&scene.app, alice, "Provider".to_owned());
+    assert_eq!(letters.coming().await, format!("{SITE}{}", page("identities")));
+    let shown = browser.get(&scene, &page("identities")).await;
+    assert!(shown.text.contains("mallory"), "{}", shown.text);
+    let fields = [("csrf", &*shown.field("csrf")), ("provider", "p"), ("subject", "mallory")];
+    clock.advance(std::time::Duration::from_secs(3_600));
+    let again = browser.post(&scene, "account/identity", &fields).await;
+    assert!(again.location().contains("login"), "who signed in long ago proves again that it is them");
+    assert_eq!(scene.app.accounts.identities(alice).await.unwrap().len(), 1);
+    browser.sign_in(&scene, "/_matrix/oauth2/login", "alice").await;
+    let csrf = browser.get(&scene, &page("identities")).await.field("csrf");
+    let fields = [("csrf", &*csrf), fields[1], fields[2]];
+    let done = browser.post(&scene, "account/identity", &fields).await;
+    assert_eq!(done.location(), format!("{SITE}{}", page("identities")));
+    assert!(scene.app.accounts.identities(alice).await.unwrap().is_empty());
+    assert!(!browser.get(&scene, &page("identities")).await.text.contains("mallory"));
+    assert!(!browser.get(&scene, &page("password")).await.text.contains("unlink"));
+    link("mallory").await;
+    let csrf = browser.get(&scene, &page("password")).await.field("csrf");
+    let change = [("csrf", &*csrf), ("current", "secret"), ("password", "new"), ("again", "new")];
+    let change = change.into_iter().chain([("unlink", "all")]).collect::<Vec<_>>();
+    assert_eq!(browser.post(&scene, "account/password", &change).await.status, 303);
+    assert!(scene.app.accounts.identities(alice).await.unwrap().is_empty());
 }
 
 #[tokio::test]
