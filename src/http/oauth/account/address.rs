@@ -50,7 +50,11 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         return Ok(no_letters().into_response());
     }
     match form.change.as_str() {
-        "remove" => app.accounts.remove_address(&owner.user_id, &form.address).await?,
+        "remove" => {
+            // Nobody could be written to any more.
+            owner.refuse_suspended(&app).await?;
+            app.accounts.remove_address(&owner.user_id, &form.address).await?;
+        }
         "add" => match proved(&app, &owner, (&form.sid, &form.code)).await? {
             Some(proved) => match app.accounts.add_address(&owner.user_id, &proved).await {
                 Ok(()) => {}

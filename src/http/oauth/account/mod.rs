@@ -55,6 +55,14 @@ impl Owner {
         }
     }
 
+    /// Refuses somebody who is suspended what the endpoints of clients refuse them too.
+    async fn refuse_suspended(&self, app: &App) -> Result<(), Failure> {
+        match app.accounts.user(&self.user_id).await?.is_some_and(|user| user.suspended) {
+            true => Err(Failure::suspended()),
+            false => Ok(()),
+        }
+    }
+
     /// Back to the part of the page that `action` names.
     fn back(&self, action: &str) -> Result<Response, Failure> {
         go_to(&format!("{}?action={action}", self.visitor.site.url("account")))

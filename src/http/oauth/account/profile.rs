@@ -33,6 +33,7 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Ok(owner) => owner,
         Err(response) => return Ok(response),
     };
+    owner.refuse_suspended(&app).await?;
     let name = Some(displayname.trim().to_owned()).filter(|name| !name.is_empty());
     change(&app, &owner.user_id, "displayname", name.map(Value::from)).await?;
     owner.back("org.matrix.profile")

@@ -111,6 +111,24 @@ async fn identities_are_shown_told_of_and_disconnected() {
     assert!(scene.app.accounts.identities(alice).await.unwrap().is_empty());
 }
 
+/// As by the endpoints of clients.
+#[tokio::test]
+async fn users_who_are_suspended_change_nothing_that_others_see() {
+    let (scene, _) = super::mail::scene_with(Config::default()).await;
+    scene.user("alice").await;
+    let alice = ruma::owned_user_id!("@alice:localhost");
+    let mut browser = Browser::default();
+    browser.sign_in(&scene, "/_matrix/oauth2/login", "alice").await;
+    let csrf = browser.get(&scene, &page("org.matrix.profile")).await.field("csrf");
+    for (suspended, expected) in [(false, 303), (true, 403)] {
+        scene.app.accounts.change_user(&alice, |user| user.suspended = suspended).await.unwrap();
+        let name = [("csrf", &*csrf), ("displayname", "Alice in W.")];
+        assert_eq!(browser.post(&scene, "account/profile", &name).await.status, expected);
+        let gone = [("csrf", &*csrf), ("change", "remove"), ("address", "alice@example.org")];
+        assert_eq!(browser.post(&scene, "account/address", &gone).await.status, expected);
+    }
+}
+
 #[tokio::test]
 async fn a_client_replaces_cross_signing_keys_when_the_user_has_allowed_it() {
     let scene = Scene::new(RegistrationMode::Open).await;
