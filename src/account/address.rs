@@ -166,6 +166,21 @@ impl Accounts {
         }
     }
 
+    /// What a letter proves, and of which address, for whoever has it: they are to know what they confirm.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn purpose_of_letter(
+        &self,
+        (sid, code): (&str, &str),
+    ) -> Result<Option<(ProofOf, String)>, AccountError> {
+        let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
+        let now_ms = self.ports.clock.now_ms();
+        let right = |row: &ProofRow| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()));
+        let row = row.filter(|row| row.ends_ms > now_ms && right(row));
+        Ok(row.map(|row| (row.of, row.address)))
+    }
+
     /// A proof, if the letter has been read and the client is the one that asked for it.
     ///
     /// # Errors

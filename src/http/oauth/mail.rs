@@ -16,7 +16,10 @@ use super::{
     page::{Page, hidden, sorry},
     reply::{page_form, query},
 };
-use crate::http::{App, Call, Failure, Routes};
+use crate::{
+    account::ProofOf,
+    http::{App, Call, Failure, Routes},
+};
 
 const PATH: &str = "/_matrix/oauth2/mail";
 
@@ -37,8 +40,29 @@ pub(super) fn routes(routes: &mut Routes) {
 async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let Proof { sid, code, .. } = query(&call)?;
+    let Some((of, address)) = app.accounts.purpose_of_letter((&sid, &code)).await? else {
+        return Ok(visitor.show(too_old()));
+    };
+    let owner = match of {
+        ProofOf::Password => app.accounts.user_of_address(&address).await?,
+        ProofOf::Account | ProofOf::Registration => None,
+    };
     let body = html! {
-        p { "Somebody, hopefully you, has asked " strong { (app.server_name) } " to confirm this mail address." }
+        p { "Somebody, hopefully you, has asked " strong { (app.server_name) } " to confirm " strong { (address) } "." }
+        p.wrong {
+            @match of {
+                ProofOf::Registration => "They make an account that this address belongs to.",
+                ProofOf::Account => {
+                    "They add this address to their account: whoever reads what is sent there can then set its password."
+                }
+                ProofOf::Password => {
+                    "They set a new password"
+                    @if let Some(owner) = owner { " for your account " strong { (owner) } }
+                    ", and sign in with it."
+                }
+            }
+        }
+        p { "Go on only if it was you, and just now." }
         form method="post" action=(visitor.site.url("mail")) {
             (visitor.csrf())
             (hidden("sid", &sid))
@@ -55,10 +79,11 @@ async fn confirm(app: App, call: Call) -> Result<Response, Failure> {
     visitor.check(&csrf)?;
     Ok(visitor.show(match app.accounts.confirm_proof(&sid, &code).await? {
         true => sorry("Confirmed", "Go back to the application to go on.", StatusCode::OK),
-        false => sorry(
-            "That did not work",
-            "The letter is too old, or another one was sent after it.",
-            StatusCode::BAD_REQUEST,
-        ),
+        false => too_old(),
     }))
+}
+
+fn too_old() -> Page {
+    let text = "The letter is too old, or another one was sent after it.";
+    sorry("That did not work", text, StatusCode::BAD_REQUEST)
 }

@@ -99,9 +99,18 @@ fn ask(address: &str, attempt: u64) -> Value {
     json!({ "client_secret": "hidden", "email": address, "send_attempt": attempt })
 }
 
+/// What the page to which a letter leads says.
+pub(super) async fn asked(scene: &Scene, link: &str) -> (u16, String) {
+    let page = Browser::default().get(scene, link).await;
+    (page.status, page.text)
+}
+
 pub(super) async fn confirm(scene: &Scene, link: &str) -> u16 {
     let mut browser = Browser::default();
     let page = browser.get(scene, link).await;
+    if page.status != 200 {
+        return page.status;
+    }
     let (csrf, sid, code) = (page.field("csrf"), page.field("sid"), page.field("code"));
     browser.post(scene, "mail", &[("csrf", &csrf), ("sid", &sid), ("code", &code)]).await.status
 }
@@ -124,6 +133,13 @@ async fn an_address_is_added_once_its_letter_was_read() {
         400,
         "a letter is not read by being sent"
     );
+    let (status, text) = asked(&scene, &link).await;
+    assert_eq!(status, 200);
+    assert!(
+        text.contains("alice@example.org") && text.contains("add this address to their account"),
+        "{text}"
+    );
+    assert_eq!(asked(&scene, &format!("{link}x")).await.0, 400, "whoever has no letter is told nothing");
     assert_eq!(confirm(&scene, &link).await, 200);
     let mut stolen = add.clone();
     stolen["client_secret"] = json!("guessed");
