@@ -175,6 +175,8 @@ pub const PUSH_RULES_BYTES_MAX: usize = 1 << 20;
 pub const FILTER_BYTES_MAX: usize = 65_536;
 /// Sessions of user-interactive authentication kept at once (ours).
 pub const UIA_SESSIONS_MAX: usize = 10_000;
+/// Such sessions of one user, or of newcomers from one network; the oldest goes (ours; a client has one at a time).
+pub const UIA_SESSIONS_EACH_MAX: usize = 100;
 /// How long such a session lives, in milliseconds (ours).
 pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 /// Times that an account is tried to be made while others use the same registration token or address (ours).

@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api>
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use parking_lot::Mutex;
 use ruma::{
@@ -18,7 +18,7 @@ use super::{
     device::DEVICES, stage::params,
 };
 use crate::{
-    limits::{UIA_SESSION_MS, UIA_SESSIONS_MAX},
+    limits::{UIA_SESSION_MS, UIA_SESSIONS_EACH_MAX, UIA_SESSIONS_MAX},
     types::random_string,
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Uia(Mutex<BTreeMap<String, Attempt>>);
 #[derive(Clone)]
 struct Attempt {
     purpose: Purpose,
+    owner: Owner,
     passed: Vec<Stage>,
     /// The registration token that was shown.
     token: Option<String>,
@@ -41,6 +42,46 @@ struct Attempt {
     started_ms: u64,
 }
 
+/// Whose sessions are counted together, so that nobody's are in the way of anybody else's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    User(OwnedUserId),
+    /// Those who have not said who they are, by where they come from, if that is known.
+    Network(Option<IpAddr>),
+}
+
+impl Owner {
+    fn of(purpose: &Purpose, network: Option<IpAddr>) -> Self {
+        match purpose {
+            Purpose::Operation(_, user, _) => Self::User(user.clone()),
+            Purpose::Register | Purpose::ResetPassword => Self::Network(network),
+        }
+    }
+}
+
+/// Makes room for a session of `owner`. Whoever is asked to begin again loses a moment; memory stays bounded.
+fn make_room(attempts: &mut BTreeMap<String, Attempt>, owner: &Owner) {
+    let own = attempts.values().filter(|attempt| attempt.owner == *owner).count();
+    let crowded = match (own >= UIA_SESSIONS_EACH_MAX, attempts.len() >= UIA_SESSIONS_MAX) {
+        // Many may come from where nothing is known.
+        (true, _) if *owner != Owner::Network(None) => owner.clone(),
+        (_, false) => return,
+        (_, true) => {
+            let mut counts = BTreeMap::<&Owner, usize>::new();
+            for attempt in attempts.values() {
+                *counts.entry(&attempt.owner).or_default() += 1;
+            }
+            let most = counts.into_iter().max_by_key(|(_, count)| *count);
+            most.map_or_else(|| owner.clone(), |(owner, _)| owner.clone())
+        }
+    };
+    let theirs = attempts.iter().filter(|(_, attempt)| attempt.owner == crowded);
+    let oldest = theirs.min_by_key(|(_, attempt)| attempt.started_ms).map(|(session, _)| session.clone());
+    if let Some(oldest) = oldest {
+        attempts.remove(&oldest);
+    }
+}
+
 impl Accounts {
     /// Passes when `auth` completes what `purpose` asks for.
     ///
@@ -48,16 +89,21 @@ impl Accounts {
     /// [`AccountError::Uia`] with what is missing, or what was wrong.
     pub async fn authorize(&self, purpose: &Purpose, auth: Option<&AuthData>) -> Result<(), AccountError> {
         let flows = self.flows(purpose).await?;
-        self.authorize_by(&flows, purpose, auth).await.map(drop)
+        self.authorize_by(&flows, (purpose, None), auth).await.map(drop)
     }
 
-    /// As [`Accounts::authorize`], for somebody who wants an account; what they have shown that is used up by it.
+    /// As [`Accounts::authorize`], for somebody from `network` who wants an account; what they have shown that is used up
+    /// by it.
     ///
     /// # Errors
     /// As [`Accounts::authorize`].
-    pub async fn authorize_newcomer(&self, auth: Option<&AuthData>) -> Result<Shown, AccountError> {
+    pub async fn authorize_newcomer(
+        &self,
+        auth: Option<&AuthData>,
+        network: Option<IpAddr>,
+    ) -> Result<Shown, AccountError> {
         let flows = self.newcomer_flows()?;
-        let attempt = self.authorize_by(&flows, &Purpose::Register, auth).await?;
+        let attempt = self.authorize_by(&flows, (&Purpose::Register, network), auth).await?;
         let Attempt { token, proof, passed, .. } = attempt;
         let address = match proof {
             Some((sid, secret)) => {
@@ -148,7 +194,7 @@ impl Accounts {
             }
             (true, ..) => return Err(AccountError::AccountPage),
         };
-        let attempt = self.authorize_by(&flows, &purpose, auth).await?;
+        let attempt = self.authorize_by(&flows, (&purpose, None), auth).await?;
         match attempt.verified {
             Some(verified) => Ok(verified),
             None => self.verified_now(&caller.user_id).await,
@@ -173,8 +219,10 @@ impl Accounts {
     pub async fn authorize_reset(
         &self,
         auth: Option<&AuthData>,
+        network: Option<IpAddr>,
     ) -> Result<(OwnedUserId, Proved), AccountError> {
-        self.authorize(&Purpose::ResetPassword, auth).await?;
+        let flows = self.flows(&Purpose::ResetPassword).await?;
+        self.authorize_by(&flows, (&Purpose::ResetPassword, network), auth).await?;
         let Some(AuthData::EmailIdentity(given)) = auth else { return Err(AccountError::AddressNotProved) };
         let proved =
             self.proved_by(&given.thirdparty_id_creds).await?.ok_or(AccountError::AddressNotProved)?;
@@ -189,16 +237,17 @@ impl Accounts {
     async fn authorize_by(
         &self,
         flows: &[Vec<Stage>],
-        purpose: &Purpose,
+        (purpose, network): (&Purpose, Option<IpAddr>),
         auth: Option<&AuthData>,
     ) -> Result<Attempt, AccountError> {
+        let owner = Owner::of(purpose, network);
         let Some(auth) = auth else {
-            let session = self.begin(purpose);
+            let session = self.begin(purpose, owner);
             return Err(self.incomplete(flows, session, Vec::new(), None));
         };
         let session = auth.session().map(str::to_owned);
-        let Some((session, passed)) = self.resume(purpose, session.as_deref()) else {
-            let session = self.begin(purpose);
+        let Some((session, passed)) = self.resume((purpose, &owner), session.as_deref()) else {
+            let session = self.begin(purpose, owner);
             let message =
                 "The authentication session is unknown, its time is over, or it is for another request";
             let error = (ErrorKind::Unknown, message);
@@ -379,21 +428,15 @@ impl Accounts {
         }
     }
 
-    fn begin(&self, purpose: &Purpose) -> String {
+    fn begin(&self, purpose: &Purpose, owner: Owner) -> String {
         let session = random_string(&*self.ports.rng, 24);
         let started_ms = self.ports.clock.now_ms();
         let mut attempts = self.uia.0.lock();
         attempts.retain(|_, attempt| attempt.started_ms + UIA_SESSION_MS > started_ms);
-        if attempts.len() >= UIA_SESSIONS_MAX {
-            // Whoever is asked to begin again loses a moment; memory stays bounded.
-            let oldest = attempts.iter().min_by_key(|(_, attempt)| attempt.started_ms);
-            if let Some(oldest) = oldest.map(|(session, _)| session.clone()) {
-                attempts.remove(&oldest);
-            }
-        }
+        make_room(&mut attempts, &owner);
         let purpose = purpose.clone();
         let (passed, token, proof, verified) = (Vec::new(), None, None, None);
-        let attempt = Attempt { purpose, passed, token, proof, verified, started_ms };
+        let attempt = Attempt { purpose, owner, passed, token, proof, verified, started_ms };
         attempts.insert(session.clone(), attempt);
         session
     }
@@ -401,8 +444,12 @@ impl Accounts {
     /// The session and what was passed in it. A client may also complete a flow of one stage without
     /// having asked for a session first. What was passed before is worth nothing for another request than the one for
     /// which it was: whoever allows something on a page has allowed that and nothing else.
-    fn resume(&self, purpose: &Purpose, session: Option<&str>) -> Option<(String, Vec<Stage>)> {
-        let Some(session) = session else { return Some((self.begin(purpose), Vec::new())) };
+    fn resume(
+        &self,
+        (purpose, owner): (&Purpose, &Owner),
+        session: Option<&str>,
+    ) -> Option<(String, Vec<Stage>)> {
+        let Some(session) = session else { return Some((self.begin(purpose, owner.clone()), Vec::new())) };
         let now_ms = self.ports.clock.now_ms();
         let attempts = self.uia.0.lock();
         let attempt = attempts.get(session)?;

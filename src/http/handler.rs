@@ -91,6 +91,20 @@ where
     }
 }
 
+impl<R, F, Answer> Handle<R, fn(App, Option<Caller>, Peer, R)> for F
+where
+    R: IncomingRequest + Send + 'static,
+    R::Authentication: Anonymous,
+    F: Fn(App, Option<Caller>, Peer, R) -> Answer + Clone + Send + Sync + 'static,
+    Answer: Future<Output = Result<R::OutgoingResponse, Failure>> + Send,
+{
+    const ACCESS: Access = Access::Optional;
+
+    async fn handle(self, app: App, given: Given<R>) -> Result<R::OutgoingResponse, Failure> {
+        self(app, given.caller, given.peer, given.request).await
+    }
+}
+
 impl<R, F, Answer> Handle<R, fn(App, Caller, R)> for F
 where
     R: IncomingRequest + Send + 'static,

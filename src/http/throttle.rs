@@ -237,7 +237,7 @@ fn bucket(rate: Rate, clock: &Arc<dyn Clock>) -> Bucket {
 }
 
 /// One customer has a whole /64 of IPv6 addresses.
-pub(super) fn network(ip: IpAddr) -> IpAddr {
+pub(in crate::http) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => {

@@ -10,6 +10,7 @@ use super::{
     super::{AccountError, Purpose, Target},
     Duration, NewUser, Registration, Settings, World,
 };
+use crate::limits::{UIA_SESSIONS_EACH_MAX, UIA_SESSIONS_MAX};
 
 fn auth(value: Value) -> AuthData {
     serde_json::from_value(value).unwrap()
@@ -216,15 +217,29 @@ async fn registering_asks_for_what_the_server_is_set_to() {
     }
 }
 
+/// Whoever begins very many sessions, by whatever way, is in nobody else's; their own make room.
 #[tokio::test]
-async fn sessions_are_bounded_in_number() {
+async fn sessions_are_bounded_in_number_and_nobody_is_pushed_out_of_one_by_others() {
     let (world, alice) = with_alice().await;
     let purpose = Purpose::Operation("x", alice, Target::default());
-    let first = tries(&world, &purpose, None).await.unwrap_err().session;
-    world.clock.advance(Duration::from_millis(1));
-    for _ in 0..crate::limits::UIA_SESSIONS_MAX {
-        world.accounts.authorize(&Purpose::Register, None).await.unwrap_err();
+    let asked = tries(&world, &purpose, None).await.unwrap_err();
+    for (network, count) in [(Some([10, 0, 0, 1].into()), UIA_SESSIONS_EACH_MAX), (None, UIA_SESSIONS_MAX)] {
+        let begin = async |given: Option<Value>| {
+            let met = world.accounts.authorize_newcomer(given.map(auth).as_ref(), network).await;
+            match met {
+                Err(AccountError::Uia(info)) => Err(info),
+                Err(error) => panic!("{error}"),
+                Ok(_) => Ok(()),
+            }
+        };
+        let first = begin(None).await.unwrap_err().session;
+        world.clock.advance(Duration::from_millis(1));
+        for _ in 0..count {
+            begin(None).await.unwrap_err();
+        }
+        let given = json!({ "type": "m.login.dummy", "session": first });
+        assert_eq!(word(&begin(Some(given)).await), "M_UNKNOWN", "the oldest made room");
     }
-    let given = password("alice", "secret", first.as_deref());
-    assert_eq!(word(&tries(&world, &purpose, Some(given)).await), "M_UNKNOWN", "the oldest made room");
+    let session = asked.session.as_deref();
+    assert_eq!(word(&tries(&world, &purpose, Some(password("alice", "secret", session))).await), "ok");
 }

@@ -6,11 +6,16 @@ use ruma::api::client::account::change_password::v3::{Request, Response};
 
 use crate::{
     account::{Caller, Target},
-    http::{App, Failure, prove},
+    http::{App, Failure, Peer, prove, throttle::network},
 };
 
 /// Whoever has forgotten the password is not logged in, and proves an address instead.
-pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    app: App,
+    caller: Option<Caller>,
+    peer: Peer,
+    request: Request,
+) -> Result<Response, Failure> {
     let (auth, password) = (request.auth.as_ref(), &request.new_password);
     let user_id = match &caller {
         Some(caller) => {
@@ -21,7 +26,7 @@ pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -
         }
         None if app.post.is_none() => return Err(Failure::missing_token()),
         None => {
-            let (user_id, proved) = app.accounts.authorize_reset(auth).await?;
+            let (user_id, proved) = app.accounts.authorize_reset(auth, peer.ip.map(network)).await?;
             app.accounts.reset_password(&user_id, password, &proved).await?;
             user_id
         }

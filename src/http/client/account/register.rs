@@ -16,7 +16,7 @@ use ruma::{
 use crate::{
     account::{NewDevice, NewSession, NewUser, Session, Shown},
     appservice::Appservice,
-    http::{App, Failure, Peer},
+    http::{App, Failure, Peer, throttle::network},
 };
 
 pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Response, Failure> {
@@ -32,7 +32,8 @@ pub(super) async fn handle(app: App, peer: Peer, request: Request) -> Result<Res
     match &request.login_type {
         None => {
             let guest = check_newcomer(&app, &request).await?;
-            let shown = app.accounts.authorize_newcomer(request.auth.as_ref()).await?;
+            let from = peer.ip.map(network);
+            let shown = app.accounts.authorize_newcomer(request.auth.as_ref(), from).await?;
             match guest {
                 Some(guest) => upgrade(&app, &guest, (request, &shown)).await,
                 None => make(&app, request, &shown).await,
