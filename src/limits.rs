@@ -151,6 +151,11 @@ pub const DEHYDRATED_BYTES_MAX: usize = 262_144;
 /// When a body took longer than this, whoever sends it is looked at again before it is answered (ours; they may have been
 /// logged out meanwhile).
 pub const BODY_REJUDGED_AFTER: Duration = Duration::from_secs(1);
+/// Letters to one address that can be had at once, whoever asks for them, and how many seconds each takes to be had again
+/// (ours; somebody who waits for one asks a few times).
+pub const LETTERS_TO_ONE_BURST: u32 = 8;
+/// See [`LETTERS_TO_ONE_BURST`].
+pub const LETTERS_TO_ONE_SECONDS: f64 = 300.0;
 /// Password hashes computed at the same time (ours; each takes 19 MiB and a core).
 pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
 /// Requests that wait for a password to be hashed; the others are told to come again (ours; some seconds of hashing, and

@@ -148,6 +148,24 @@ impl Accounts {
         Ok(Begun { sid, address, code: Some(code) })
     }
 
+    /// The letter could not be sent: whoever asks for it again with the same number is sent one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn letter_failed(&self, sid: &str, code: &str) -> Result<(), AccountError> {
+        let key = (sid.to_owned(),);
+        let row = self.log.db().row(&PROOFS, &key).await?;
+        let Some(row) = row.filter(|row| row.code == hash(code)) else { return Ok(()) };
+        let mut commit = Commit::new();
+        commit.expect_equals(&PROOFS, &key, &row);
+        commit.delete(&PROOFS, &key);
+        match self.log.commit(commit).await {
+            // Another one has been begun.
+            Err(CommitError::Conflict(_)) => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
     /// Somebody has read the letter: whether it is one of ours whose time is not over.
     ///
     /// # Errors

@@ -18,9 +18,9 @@ use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 
 use super::{Failure, Peer};
 use crate::{
-    account::Caller,
+    account::{Caller, token_hash},
     config::{Rate, RateLimits},
-    limits::LOGIN_SITE_FACTOR,
+    limits::{LETTERS_TO_ONE_BURST, LETTERS_TO_ONE_SECONDS, LOGIN_SITE_FACTOR},
     types::Clock,
 };
 
@@ -97,6 +97,8 @@ enum Who {
     User(OwnedUserId),
     Address(IpAddr),
     Server(OwnedServerName),
+    /// The hash of a mail address.
+    Mailbox(String),
 }
 
 /// The server's clock, for governor.
@@ -129,6 +131,7 @@ struct Buckets {
     reports: Bucket,
     rendezvous: Bucket,
     general: Bucket,
+    letters: Bucket,
 }
 
 impl Throttle {
@@ -152,6 +155,7 @@ impl Throttle {
             reports: bucket(limits.reports),
             rendezvous: bucket(limits.rendezvous),
             general: bucket(limits.general),
+            letters: bucket(Rate { per_second: 1.0 / LETTERS_TO_ONE_SECONDS, burst: LETTERS_TO_ONE_BURST }),
         }))
     }
 
@@ -203,13 +207,22 @@ impl Throttle {
         buckets.check(&buckets.invites_received, &Who::User(invited.to_owned()))
     }
 
+    /// Counts a letter to an address, as it is kept.
+    ///
+    /// # Errors
+    /// 429 with the time to wait, when there were too many, whoever has asked for them.
+    pub fn admit_letter(&self, address: &str) -> Result<(), Failure> {
+        let Some(buckets) = &self.0 else { return Ok(()) };
+        buckets.check(&buckets.letters, &Who::Mailbox(token_hash(address)))
+    }
+
     /// Forgets whose buckets are full again; to be called now and then.
     pub fn forget(&self) {
         let Some(buckets) = &self.0 else { return };
         let Buckets { clock: _, login, registration, messages, joins, invites, reports, general, .. } =
             buckets;
-        let Buckets { invites_by_server, invites_received, rendezvous, login_sites, .. } = buckets;
-        let others = [invites, invites_by_server, invites_received, rendezvous, login_sites];
+        let Buckets { invites_by_server, invites_received, rendezvous, login_sites, letters, .. } = buckets;
+        let others = [invites, invites_by_server, invites_received, rendezvous, login_sites, letters];
         for bucket in others.into_iter().chain([login, registration, messages, joins, reports, general]) {
             bucket.retain_recent();
             bucket.shrink_to_fit();

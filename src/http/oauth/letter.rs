@@ -5,7 +5,7 @@ use ruma::UserId;
 use crate::{
     account::{Begun, NewProof, ProofOf, token_hash},
     http::{App, Failure},
-    mail::Letter,
+    mail::{Letter, MailError},
 };
 
 /// The action of the account page to which the letters of its users lead.
@@ -49,9 +49,25 @@ async fn write(
     let new = NewProof { of, address, client_secret, attempt: 1 };
     let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
     let Some(code) = code else { return Ok(()) };
+    if app.throttle.admit_letter(&address).is_err() {
+        tracing::info!("too many letters to one address are asked for");
+        return Ok(());
+    }
     let query = serde_html_form::to_string([("sid", &sid), ("code", &code), ("next", &next)]);
     let link = format!("{}?{}", site.url(page), query.map_err(Failure::internal)?);
-    post.send(letter(app, address, (subject, what), &link)).await.map_err(Failure::internal)
+    let sent = post.send(letter(app, address, (subject, what), &link)).await;
+    settle(app, sent, (&sid, &code)).await
+}
+
+/// What was not sent is sent when it is asked for again.
+async fn settle(app: &App, sent: Result<(), MailError>, (sid, code): (&str, &str)) -> Result<(), Failure> {
+    match sent {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            app.accounts.letter_failed(sid, code).await?;
+            Err(Failure::internal(error))
+        }
+    }
 }
 
 fn letter(app: &App, to: String, (subject, what): (&str, &str), link: &str) -> Letter {
@@ -116,9 +132,14 @@ async fn write_to_owner(app: &App, user: &UserId, address: String) -> Result<(),
     let new = NewProof { of: ProofOf::Account, address, client_secret: secret_of(app, user), attempt };
     let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
     let Some(code) = code else { return Ok(()) };
+    if app.throttle.admit_letter(&address).is_err() {
+        tracing::info!("too many letters to one address are asked for");
+        return Ok(());
+    }
     let query = [("action", CONFIRM_ADDRESS), ("sid", &*sid), ("code", &*code)];
     let query = serde_html_form::to_string(query).map_err(Failure::internal)?;
     let link = format!("{}?{query}", site.url("account"));
     let what = ("Confirm your address for", "add this address to an account");
-    post.send(letter(app, address, what, &link)).await.map_err(Failure::internal)
+    let sent = post.send(letter(app, address, what, &link)).await;
+    settle(app, sent, (&sid, &code)).await
 }

@@ -188,6 +188,10 @@ async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
     };
     let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
     if let Some(code) = code {
+        if let Err(early) = app.throttle.admit_letter(&address) {
+            app.accounts.letter_failed(&sid, &code).await?;
+            return Err(early);
+        }
         let name = &app.server_name;
         let link = format!("{}?sid={sid}&code={code}", site.url("mail"));
         let text = format!(
@@ -196,7 +200,10 @@ async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
         );
         let subject = format!("Confirm your address for {name}");
         let letter = Letter { to: address, subject, text, unsubscribe: None };
-        post.send(letter).await.map_err(Failure::internal)?;
+        if let Err(error) = post.send(letter).await {
+            app.accounts.letter_failed(&sid, &code).await?;
+            return Err(Failure::internal(error));
+        }
     }
     OwnedSessionId::try_from(sid).map_err(Failure::internal)
 }

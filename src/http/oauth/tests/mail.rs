@@ -1,6 +1,9 @@
 //! Addresses, and passwords that were forgotten.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -8,13 +11,14 @@ use tokio::sync::Notify;
 
 use super::{Browser, SITE, Scene, authorize, parameter, redemption};
 use crate::{
-    config::Config,
+    config::{Config, RateLimits},
     http::{
         App, Services,
         client::testing::stored,
         endpoints,
         tests::{Lines, services_at, services_with},
     },
+    limits::LETTERS_TO_ONE_BURST,
     mail::{Letter, MailError, Post},
     peer::Isolated,
     store::BoxFuture,
@@ -23,10 +27,13 @@ use crate::{
 
 /// Keeps what is sent.
 #[derive(Default)]
-pub(super) struct Letterbox(Mutex<Vec<Letter>>, Notify);
+pub(super) struct Letterbox(Mutex<Vec<Letter>>, Notify, AtomicBool);
 
 impl Post for Letterbox {
     fn send<'a>(&'a self, letter: Letter) -> BoxFuture<'a, Result<(), MailError>> {
+        if self.2.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(MailError::Timeout) });
+        }
         self.0.lock().push(letter);
         self.1.notify_one();
         Box::pin(async { Ok(()) })
@@ -153,6 +160,35 @@ async fn an_address_is_added_once_its_letter_was_read() {
     let by_mail = json!({ "type": "m.login.password", "password": "secret",
         "identifier": { "type": "m.id.thirdparty", "medium": "email", "address": "ALICE@example.org" } });
     assert_eq!(scene.json("POST /_matrix/client/v3/login", ("", by_mail)).await.status, 200);
+}
+
+/// What a client asks for again is what it has not got.
+#[tokio::test]
+async fn a_letter_that_could_not_be_sent_is_sent_when_it_is_asked_for_again() {
+    let (scene, letters, _) = scene().await;
+    let request = format!("{ACCOUNT}/3pid/email/requestToken");
+    letters.2.store(true, Ordering::SeqCst);
+    assert_eq!(scene.json(&request, ("", ask("alice@example.org", 1))).await.status, 500);
+    letters.2.store(false, Ordering::SeqCst);
+    assert_eq!(scene.json(&request, ("", ask("alice@example.org", 1))).await.status, 200);
+    assert_eq!(letters.0.lock().len(), 1);
+}
+
+/// However many ask, from wherever, nobody's mail is flooded.
+#[tokio::test]
+async fn letters_to_one_address_are_counted() {
+    let config = Config { rate_limits: RateLimits::default(), ..Config::default() };
+    let (scene, letters) = scene_with(config).await;
+    let request = format!("{ACCOUNT}/3pid/email/requestToken");
+    let mut refused = 0;
+    for n in 0..LETTERS_TO_ONE_BURST + 5 {
+        let body =
+            json!({ "client_secret": format!("s{n}"), "email": "Alice@example.org", "send_attempt": 1 });
+        refused += u32::from(scene.json(&request, ("", body)).await.status == 429);
+    }
+    assert_eq!((refused, letters.0.lock().len()), (5, LETTERS_TO_ONE_BURST as usize));
+    let other = json!({ "client_secret": "s", "email": "bob@example.org", "send_attempt": 1 });
+    assert_eq!(scene.json(&request, ("", other)).await.status, 200);
 }
 
 /// The page sends its form by `POST`, after which no `next_link` is followed; so nobody is led anywhere by a letter of
