@@ -110,8 +110,18 @@ impl Ticket {
     /// The key of a ticket's row, unless its time is over or it is none.
     #[must_use]
     pub fn key_of(ports: &Ports, prefix: &str, text: &str) -> Option<TicketKey> {
-        let ends_ms = text.strip_prefix(prefix)?.split('_').nth(1)?.parse::<u64>().ok()?;
+        let ends_ms = Self::end_of(prefix, text)?;
         (ends_ms > ports.clock.now_ms()).then(|| (ends_ms, hash(text)))
+    }
+
+    /// Whether it is one by its looks, and its time is over.
+    #[must_use]
+    pub fn is_over(ports: &Ports, prefix: &str, text: &str) -> bool {
+        Self::end_of(prefix, text).is_some_and(|ends_ms| ends_ms <= ports.clock.now_ms())
+    }
+
+    fn end_of(prefix: &str, text: &str) -> Option<u64> {
+        text.strip_prefix(prefix)?.split('_').nth(1)?.parse().ok()
     }
 }
 

@@ -111,6 +111,12 @@ impl Authorization {
     pub fn login_required(&self) -> String {
         self.back.error(Code::LoginRequired, "The user is not signed in")
     }
+
+    /// The URL that tells the client that the user would have to be asked.
+    #[must_use]
+    pub fn interaction_required(&self) -> String {
+        self.back.error(Code::InteractionRequired, "The user has to agree")
+    }
 }
 
 impl Oauth {

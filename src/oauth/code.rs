@@ -80,7 +80,7 @@ impl Oauth {
     /// # Errors
     /// When the code is not good, or not for this client.
     pub(super) async fn redeem(&self, given: Redemption<'_>) -> Result<Granted, OauthError> {
-        let client = self.client_row(given.client_id).await?.ok_or_else(OauthError::invalid_grant)?;
+        let client = self.client_row(given.client_id).await?.ok_or_else(OauthError::invalid_client)?;
         let key = Ticket::key_of(&self.ports, PREFIX, given.code).ok_or_else(OauthError::invalid_grant)?;
         for _ in 0..2 {
             let row = self.log.db().row(&CODES, &key).await?.filter(|row| row.is_for(given));

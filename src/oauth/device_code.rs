@@ -158,8 +158,12 @@ impl Oauth {
         device_code: &str,
         client_id: &str,
     ) -> Result<Granted, OauthError> {
-        let expired = || OauthError::refused(Code::ExpiredToken, "The time of the device code is over");
-        let key = Ticket::key_of(&self.ports, PREFIX, device_code).ok_or_else(expired)?;
+        let client = self.client_row(client_id).await?.ok_or_else(OauthError::invalid_client)?;
+        let bad = || match Ticket::is_over(&self.ports, PREFIX, device_code) {
+            true => OauthError::refused(Code::ExpiredToken, "The time of the device code is over"),
+            false => OauthError::invalid_grant(),
+        };
+        let key = Ticket::key_of(&self.ports, PREFIX, device_code).ok_or_else(bad)?;
         let row = self.log.db().row(&DEVICE_CODES, &key).await?.filter(|row| row.client_id == client_id);
         let row = row.ok_or_else(OauthError::invalid_grant)?;
         let user_id = match &row.decision {
@@ -167,7 +171,6 @@ impl Oauth {
             Decision::Denied => return Err(OauthError::refused(Code::AccessDenied, "The user has refused")),
             Decision::Granted(user_id) => user_id.clone(),
         };
-        let client = self.client_row(client_id).await?.ok_or_else(OauthError::invalid_grant)?;
         let new = NewSession {
             user_id,
             device_id: Some(row.device_id.clone()),

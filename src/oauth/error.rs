@@ -35,6 +35,8 @@ pub enum Code {
     ExpiredToken,
     /// OpenID Connect Core 1.0, 3.1.2.6
     LoginRequired,
+    /// OpenID Connect Core 1.0, 3.1.2.6
+    InteractionRequired,
 }
 
 impl Code {
@@ -56,6 +58,7 @@ impl Code {
             Self::SlowDown => "slow_down",
             Self::ExpiredToken => "expired_token",
             Self::LoginRequired => "login_required",
+            Self::InteractionRequired => "interaction_required",
         }
     }
 }
@@ -84,6 +87,11 @@ impl OauthError {
     /// A refusal.
     pub(super) fn refused(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
         Self::Refused(code, text.into())
+    }
+
+    /// Nobody is known by the `client_id`.
+    pub(super) fn invalid_client() -> Self {
+        Self::refused(Code::InvalidClient, "There is no such client")
     }
 
     /// The code or token does not stand for what the request says.

@@ -44,6 +44,7 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let user = visitor.browser.as_ref();
     match (asked.prompt, user) {
         (Some(Prompt::None), None) => go_to(&asked.login_required()),
+        (Some(Prompt::None), Some(_)) => go_to(&asked.interaction_required()),
         (Some(Prompt::Create), None) => go_to(&visitor.register_url(&here(&call))),
         (Some(Prompt::Login), Some(browser)) if !browser.is_fresh => go_to(&visitor.login_url(&here(&call))),
         (_, None) => go_to(&visitor.login_url(&here(&call))),

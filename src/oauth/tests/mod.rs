@@ -262,6 +262,7 @@ async fn a_device_code_waits_for_its_user() {
     world.clock.advance(Duration::from_secs(900));
     assert!(world.oauth.device_code(&late.user_code).await.unwrap().is_none());
     assert_eq!(word(&world.oauth.token(&poll(&late.device_code)).await), "expired_token");
+    assert_eq!(word(&world.oauth.token(&poll("made up")).await), "invalid_grant");
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn a_client_gets_access_by_way_of_the_pages() {
     let code = parameter(allowed.location(), "code");
 
     let wrong = scene.form("token", &redemption("other", &code)).await;
-    assert_eq!((wrong.status, &wrong.json()["error"]), (400, &json!("invalid_grant")));
+    assert_eq!((wrong.status, &wrong.json()["error"]), (401, &json!("invalid_client")));
     let granted = scene.form("token", &redemption(&client, &code)).await;
     assert_eq!(granted.headers["cache-control"], "no-store");
     let granted = granted.json();
@@ -117,6 +117,8 @@ async fn prompts_say_what_the_user_sees_first() {
     let made = browser.post(&scene, "register", &fields).await;
     let consent = browser.get(&scene, made.location()).await;
     assert!(consent.text.contains("@alice:localhost"), "{}", consent.text);
+    let silent = browser.get(&scene, &authorize(&client, "PHONE", "&prompt=none")).await;
+    assert_eq!(parameter(silent.location(), "error"), "interaction_required", "nobody agrees unasked");
     let fresh = browser.get(&scene, &authorize(&client, "PHONE", "&prompt=login")).await;
     assert_eq!(fresh.status, 200, "who has just signed in need not do so again");
     let closed = Scene::new(RegistrationMode::Closed).await;
