@@ -129,8 +129,15 @@ impl Accounts {
 
     /// Has `commit` count that an account is made with a token.
     pub(super) async fn spend(&self, commit: &mut Commit, token: &str) -> Result<(), AccountError> {
-        // A token of the configuration is good for any number.
-        let Some(before) = self.registration_token(token).await? else { return Ok(()) };
+        let Some(before) = self.registration_token(token).await? else {
+            // A token of the configuration is good for any number; another one has been removed since it was shown.
+            return match self.settings.registration_tokens.iter().any(|known| known == token) {
+                true => Ok(()),
+                false => {
+                    Err(AccountError::RegistrationRefused("The registration token is not valid any more"))
+                }
+            };
+        };
         if !before.is_valid(self.ports.clock.now_ms()) {
             return Err(AccountError::RegistrationRefused("The registration token is used up"));
         }

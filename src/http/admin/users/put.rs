@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{admit, get, user};
 use crate::{
     account::NewUser,
-    http::{App, Call, Failure, client::profile},
+    http::{
+        App, Call, Failure,
+        client::{account::deactivate::deactivate, profile},
+    },
 };
 
 /// What is to be so; what is not said stays as it is.
@@ -79,10 +82,7 @@ async fn change(app: &App, user: &ruma::UserId, asked: &Asked) -> Result<(), Fai
         app.accounts.change_user(user, change).await?;
     }
     if asked.deactivated == Some(true) {
-        // Whoever hangs up now does not stop it halfway.
-        let (purge, user, erase) = (app.purge.clone(), user.to_owned(), asked.erase);
-        let ending = app.tasks.spawn(async move { purge.end_account(&user, erase).await });
-        ending.await.map_err(Failure::internal)??;
+        deactivate(app, user.to_owned(), asked.erase).await?;
     }
     Ok(())
 }

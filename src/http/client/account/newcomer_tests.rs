@@ -117,10 +117,16 @@ async fn a_registration_token_is_good_as_often_as_it_says() {
     let changed = server.met(&admin, &format!("PUT {one}"), json!({ "uses_allowed": null })).await;
     assert_eq!((&changed["completed"], &changed["uses_allowed"]), (&json!(1), &Value::Null));
     assert_eq!(server.met("", validity, Value::Null).await, json!({ "valid": true }));
+    // One that is removed is worth nothing to who has shown it before.
+    let (_, asked) = server.ask("", "POST /register", json!({})).await;
+    let auth = json!({ "type": "m.login.registration_token", "token": "once", "session": asked["session"] });
+    server.ask("", "POST /register", json!({ "auth": auth })).await;
     let listed = server.met(&admin, &format!("GET {TOKENS}?valid=true"), Value::Null).await;
     assert_eq!(listed["registration_tokens"].as_array().map(Vec::len), Some(1));
     server.met(&admin, &format!("DELETE {one}"), Value::Null).await;
     server.check(&admin, &format!("GET {one}"), (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let late = (finish("carol", &asked["session"]), json!("403 M_FORBIDDEN"));
+    server.check("", "POST /register", late).await;
     assert_eq!(server.met("", validity, Value::Null).await, json!({ "valid": false }));
 }
 

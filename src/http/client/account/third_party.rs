@@ -133,6 +133,10 @@ async fn delete(
     if app.post.is_none() || request.medium != Medium::Email {
         return Err(unchangeable());
     }
+    // As the capability `m.3pid_changes` says.
+    if app.accounts.is_oauth_session(&caller).await? {
+        return Err(AccountError::AccountPage.into());
+    }
     app.accounts.remove_address(&caller.user_id, &request.address).await?;
     // It is bound at no identity server, which the specification calls a success.
     Ok(delete_3pid::v3::Response::new(ThirdPartyIdRemovalStatus::Success))

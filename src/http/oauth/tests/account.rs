@@ -217,6 +217,9 @@ async fn clients_are_told_what_their_session_may_not_change() {
             assert_eq!(told["capabilities"][name]["enabled"], expected, "{name}");
         }
         assert_eq!(told["capabilities"]["m.set_displayname"]["enabled"], true);
+        let address = json!({ "medium": "email", "address": "alice@example.org" });
+        let gone = scene.json("POST /_matrix/client/v3/account/3pid/delete", (token, address)).await;
+        assert_eq!(gone.status, if expected { 200 } else { 403 }, "{}", gone.text);
     }
 }
 
