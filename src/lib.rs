@@ -22,6 +22,8 @@ pub mod mail;
 
 pub mod peer;
 
+pub mod identity;
+
 pub mod history;
 
 pub mod appservice;

@@ -17,16 +17,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dag", &["config", "store"]),
     ("mail", &["config", "log", "keys", "dag"]),
     ("peer", &["config", "dag", "mail"]),
-    ("history", &["mail", "config", "peer"]),
-    ("appservice", &["mail", "config", "store", "log", "keys", "dag", "peer", "history"]),
-    ("account", &["mail", "dag", "peer", "appservice"]),
-    ("device", &["mail", "dag", "appservice"]),
-    ("oauth", &["mail", "config", "keys", "dag", "history", "appservice"]),
-    ("ephemeral", &["mail", "dag", "device", "oauth", "peer", "appservice"]),
-    ("push", &["mail", "device", "oauth", "ephemeral", "peer", "appservice"]),
+    ("identity", &["config", "dag", "mail"]),
+    ("history", &["mail", "config", "peer", "identity"]),
+    ("appservice", &["mail", "identity", "config", "store", "log", "keys", "dag", "peer", "history"]),
+    ("account", &["mail", "identity", "dag", "peer", "appservice"]),
+    ("device", &["mail", "identity", "dag", "appservice"]),
+    ("oauth", &["mail", "identity", "config", "keys", "dag", "history", "appservice"]),
+    ("ephemeral", &["mail", "identity", "dag", "device", "oauth", "peer", "appservice"]),
+    ("push", &["mail", "identity", "device", "oauth", "ephemeral", "peer", "appservice"]),
     (
         "media",
         &[
+            "identity",
             "oauth",
             "config",
             "keys",
@@ -41,11 +43,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "search",
-        &["mail", "oauth", "config", "keys", "peer", "appservice", "device", "ephemeral", "push", "media"],
+        &[
+            "identity",
+            "mail",
+            "oauth",
+            "config",
+            "keys",
+            "peer",
+            "appservice",
+            "device",
+            "ephemeral",
+            "push",
+            "media",
+        ],
     ),
     (
         "report",
         &[
+            "identity",
             "oauth",
             "config",
             "keys",
@@ -59,7 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "search",
         ],
     ),
-    ("delivery", &["mail", "oauth", "config", "ephemeral", "media", "search", "report"]),
+    ("delivery", &["mail", "identity", "oauth", "config", "ephemeral", "media", "search", "report"]),
     ("room", &["mail", "oauth", "push", "media", "search", "report", "delivery", "appservice"]),
     (
         "rtc",
@@ -83,6 +98,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "notice",
         &[
+            "identity",
             "oauth",
             "config",
             "keys",
@@ -102,6 +118,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "purge",
         &[
+            "identity",
             "mail",
             "oauth",
             "config",
@@ -125,6 +142,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "sync",
         &[
+            "identity",
             "oauth",
             "peer",
             "media",

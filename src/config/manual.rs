@@ -1,7 +1,7 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Captcha, Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
+    Captcha, Config, Email, Federation, Identity, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
     Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
 };
 
@@ -32,6 +32,7 @@ pub fn manual() -> String {
     page::<Oauth>(&mut text, "oauth", defaults.as_ref());
     page::<Sso>(&mut text, "sso", defaults.as_ref());
     page::<Email>(&mut text, "email", defaults.as_ref());
+    page::<Identity>(&mut text, "identity", defaults.as_ref());
     page::<Storage>(&mut text, "store", defaults.as_ref());
     page::<RateLimits>(&mut text, "rate_limits", defaults.as_ref());
     page::<Limits>(&mut text, "limits", defaults.as_ref());

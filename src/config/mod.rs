@@ -20,7 +20,7 @@ pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Captcha, Config, Email, Federation, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
+    Captcha, Config, Email, Federation, Identity, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
     Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
 };
 pub use values::{

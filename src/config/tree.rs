@@ -62,6 +62,8 @@ sections! {
         sso: Sso = Sso::default(),
         /// Letters to users: whoever has added a mail address can get a new password by it.
         email: Email = Email::default(),
+        /// Identity servers, which know whose an address is.
+        identity: Identity = Identity::default(),
         /// Where everything is kept.
         store: Storage = Storage::default(),
         /// How often one client may ask for the same kind of thing.
@@ -220,6 +222,18 @@ sections! {
         password_file: Option<PathBuf> = None,
         /// Whom letters come from, for example `Lockstep <lockstep@example.org>`.
         from: Option<String> = None,
+    }
+
+    /// Identity servers: they know which user has a mail address or a telephone number. Users name one and bring a token
+    /// for it, and this server asks it for them: to invite whoever has an address, and to bind addresses of their own
+    /// there, by which others find them. Each learns who invites whom.
+    Identity {
+        /// The identity servers that may be asked, such as `vector.im` or `id.example.org:8448`, at that name and by HTTPS.
+        /// Without an entry none is, and nobody is invited by an address.
+        servers: Vec<OwnedServerName> = Vec::new(),
+        /// Ranges of addresses (`ADDRESS/BITS`) in which they may lie though they are private or special. Without an entry no
+        /// name leads there.
+        allow_ranges: Vec<IpRange> = Vec::new(),
     }
 
     /// Where everything is kept. In short: `store = "memory"` sets `engine`.

@@ -73,6 +73,8 @@ pub struct Reach {
     pub pages: Gate,
     /// Which addresses those may have that judge solutions of puzzles.
     pub captcha: Gate,
+    /// Which addresses identity servers may have.
+    pub identity: Gate,
 }
 
 type HttpClient = Client<Connector, Full<Bytes>>;
@@ -82,8 +84,8 @@ pub struct Internet {
     locator: Arc<Locator>,
     discovery: Discovery,
     client: HttpClient,
-    /// For push gateways, for whoever the operator has named, for puzzles, and for pages.
-    web: [HttpClient; 4],
+    /// For push gateways, for whoever the operator has named, for puzzles, for identity servers, and for pages.
+    web: [HttpClient; 5],
     tls: Arc<ClientConfig>,
     all: Arc<Semaphore>,
     each: Slots,
@@ -113,7 +115,7 @@ impl Internet {
         let dns: Arc<dyn Dns> = Arc::new(Patient::new(dns, &ports.clock));
         let locate = |gate| Arc::new(Locator::new(dns.clone(), gate, ports.rng.clone()));
         let locator = locate(reach.gate);
-        let web_locators = [reach.push, Gate::open(), reach.captcha, reach.pages].map(locate);
+        let web_locators = [reach.push, Gate::open(), reach.captcha, reach.identity, reach.pages].map(locate);
         let closing = CancellationToken::new();
         let executor = Tracked { tasks, closing: closing.clone() };
         let client = |mode, locator: &Arc<Locator>, idle_max| {
@@ -130,8 +132,8 @@ impl Internet {
         let each = Slots::new(PEER_EXCHANGES_EACH_MAX);
         let [push, others @ ..] = &web_locators;
         let others = others.each_ref().map(|locator| client(Mode::Web, locator, PEER_IDLE_EACH_MAX));
-        let [appservice, captcha, pages] = others;
-        let web = [client(Mode::Web, push, PUSH_IDLE_EACH_MAX), appservice, captcha, pages];
+        let [appservice, captcha, identity, pages] = others;
+        let web = [client(Mode::Web, push, PUSH_IDLE_EACH_MAX), appservice, captcha, identity, pages];
         let client = client(Mode::Peer, &locator, PEER_IDLE_EACH_MAX);
         Ok(Self { client, web, locator, discovery, tls, all, each, closing })
     }
@@ -234,11 +236,12 @@ impl Net for Internet {
         request: Request<Bytes>,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
-        let [push, appservice, captcha, pages] = &self.web;
+        let [push, appservice, captcha, identity, pages] = &self.web;
         let client = match purpose {
             Purpose::Push => push,
             Purpose::Appservice | Purpose::Provider | Purpose::Sfu => appservice,
             Purpose::Captcha => captcha,
+            Purpose::Identity => identity,
             Purpose::Page => pages,
         };
         Box::pin(within(bounds.timeout, async move {

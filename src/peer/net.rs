@@ -64,6 +64,8 @@ pub enum Purpose {
     Captcha,
     /// To let users into calls: the operator has named it, so it may lie anywhere.
     Sfu,
+    /// To ask an identity server: the operator has named it, mostly without a thought of the network.
+    Identity,
     /// To look at a page: a user, or a stranger, has named it.
     Page,
 }

@@ -18,6 +18,10 @@ use crate::{
 
 /// The scheme's name.
 const SCHEME: &str = "X-Matrix";
+/// What says in the text that is signed whom a request is for.
+const DESTINATION: &str = "destination";
+/// The same for identity servers: so Sydent has it, and Synapse.
+const DESTINATION_IS: &str = "destination_is";
 
 /// Why a request does not prove where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,13 +69,31 @@ impl XMatrix {
         key: &SigningKey,
         destination: &ServerName,
     ) -> Result<Self, BadProof> {
-        let text = signed_text(request, key.server(), destination)?;
-        Ok(Self {
+        let text = signed_text(request, key.server(), (DESTINATION, destination))?;
+        Ok(Self::by(key, destination, &text))
+    }
+
+    /// As [`Self::sign`], for an identity server: what it wants signed names it by another word, so that no homeserver
+    /// takes it for a request to itself.
+    ///
+    /// # Errors
+    /// When the body is no JSON object.
+    pub fn sign_for_identity<B: AsRef<[u8]>>(
+        request: &Request<B>,
+        key: &SigningKey,
+        server: &ServerName,
+    ) -> Result<Self, BadProof> {
+        let text = signed_text(request, key.server(), (DESTINATION_IS, server))?;
+        Ok(Self::by(key, server, &text))
+    }
+
+    fn by(key: &SigningKey, destination: &ServerName, text: &str) -> Self {
+        Self {
             origin: key.server().to_owned(),
             destination: Some(destination.to_owned()),
             key: key.key_id().to_owned(),
             signature: key.sign_text(text.as_bytes()),
-        })
+        }
     }
 
     /// The header's value.
@@ -149,7 +171,7 @@ impl XMatrix {
         }
         let known = keys.get(self.origin.as_str()).and_then(|known| known.get(self.key.as_str()));
         let known = known.ok_or(BadProof::UnknownKey)?;
-        let text = signed_text(request, &self.origin, us)?;
+        let text = signed_text(request, &self.origin, (DESTINATION, us))?;
         verify_text(known, &self.signature, text.as_bytes()).map_err(|_| BadProof::WrongSignature)
     }
 }
@@ -212,7 +234,7 @@ fn quoted(text: &str) -> Result<(Cow<'_, str>, &str), BadProof> {
 fn signed_text<B: AsRef<[u8]>>(
     request: &Request<B>,
     origin: &ServerName,
-    destination: &ServerName,
+    (name, destination): (&str, &ServerName),
 ) -> Result<String, BadProof> {
     let body = request.body().as_ref();
     let uri = request.uri().path_and_query().map_or("/", |target| target.as_str());
@@ -224,7 +246,7 @@ fn signed_text<B: AsRef<[u8]>>(
         text.push(',');
     }
     text.push_str(&format!(
-        "\"destination\":{},\"method\":{},\"origin\":{},\"uri\":{}}}",
+        "\"{name}\":{},\"method\":{},\"origin\":{},\"uri\":{}}}",
         quote(destination.as_str()),
         quote(request.method().as_str()),
         quote(origin.as_str()),

@@ -131,7 +131,9 @@ pub fn internet(
     let allow = config.media.url_preview_allow_ranges.clone();
     let pages = Gate { allow, deny: federation.deny_ranges.clone() };
     let captcha = Gate { allow: config.captcha.allow_ranges.clone(), deny: federation.deny_ranges.clone() };
-    let reach = Reach { gate, roots: federation.roots.clone(), push, pages, captcha };
+    let allow = config.identity.allow_ranges.clone();
+    let identity = Gate { allow, deny: federation.deny_ranges.clone() };
+    let reach = Reach { gate, roots: federation.roots.clone(), push, pages, captcha, identity };
     let dns = match dns {
         Some(dns) => dns,
         None => Arc::new(SystemDns::open()?),

@@ -152,6 +152,8 @@ pub enum TableId {
     UserThirdParty = 0x5B,
     /// Addresses that are being proved.
     AddressProof = 0x5C,
+    /// At which identity servers addresses of users are bound.
+    BoundAddress = 0x5D,
     /// Devices by user.
     Device = 0x60,
     /// Device keys.
