@@ -14,8 +14,10 @@ mod server;
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add::<own::Request, _>(server::handle);
-    // Servers of old ask for one key by its id; the answer is the same.
-    routes.raw(Method::GET, "/_matrix/key/v2/server/{key_id}", Access::Open, server::with_id);
+    // Servers of old ask for one key by its id, and identity servers for one by none; the answer is the same.
+    for path in ["/_matrix/key/v2/server/{key_id}", "/_matrix/key/v2/server/"] {
+        routes.raw(Method::GET, path, Access::Open, server::with_id);
+    }
     routes.add::<query_one::Request, _>(query::handle);
     routes.add::<query_many::Request, _>(query_batch::handle);
 }

@@ -137,7 +137,7 @@ async fn a_body_with_fractions_can_be_signed() {
 async fn keys_are_published_and_notarised() {
     let front = front(Config::default()).await;
     let get = |path: &str| Request::builder().uri(path).body(String::new()).unwrap();
-    for path in ["/_matrix/key/v2/server", "/_matrix/key/v2/server/ed25519:1"] {
+    for path in ["/_matrix/key/v2/server", "/_matrix/key/v2/server/", "/_matrix/key/v2/server/ed25519:1"] {
         let (status, body) = answer(&front, get(path)).await;
         assert_eq!(status, 200);
         assert_eq!(body["server_name"], "localhost");
