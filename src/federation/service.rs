@@ -4,8 +4,8 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use super::transaction::Turns;
 use crate::{
-    account::Accounts, device::Devices, ephemeral::Ephemeral, history::History, log::Log, peer::Peers,
-    room::Rooms, types::Ports,
+    account::Accounts, device::Devices, ephemeral::Ephemeral, history::History, identity::Identity, log::Log,
+    peer::Peers, room::Rooms, types::Ports,
 };
 
 /// The services that [`Federation`] uses.
@@ -24,6 +24,8 @@ pub struct Neighbours {
     pub devices: Devices,
     /// Typing, receipts and presence.
     pub ephemeral: Ephemeral,
+    /// Identity servers.
+    pub identity: Identity,
     /// The verbs of rooms.
     pub rooms: Rooms,
 }

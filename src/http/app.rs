@@ -28,6 +28,7 @@ use crate::{
     ephemeral::Ephemeral,
     federation::{Federation, Neighbours},
     history::History,
+    identity::Identity,
     keys::SigningKey,
     limits::{
         APPSERVICE_FIRST_PAUSE, APPSERVICE_LONGEST_PAUSE, COURIER_ANSWER_SECONDS_MAX, COURIER_FIRST_PAUSE,
@@ -118,6 +119,8 @@ pub struct Services {
     pub oauth: Oauth,
     /// Typing, receipts and presence.
     pub ephemeral: Ephemeral,
+    /// Identity servers.
+    pub identity: Identity,
     /// The read side of rooms.
     pub history: History,
     /// Files.
@@ -168,6 +171,7 @@ impl Services {
         let (net, appservices, tasks) = (foundation.net, foundation.appservices, foundation.tasks);
         let peers = open_peers(&config, (&net, &log), &ports, (&signing_key, old_keys));
         let name = config.server_name.clone();
+        let identity = open_identity(&config, (&net, &log), &signing_key);
         let people = account::Settings { captcha: captcha(&config, &net)?, ..account_settings(&config) };
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), people);
         let history = History::open(log.clone(), ports.clone(), name.clone()).await?;
@@ -202,7 +206,7 @@ impl Services {
         let users = (&history, &accounts, &devices);
         let sync =
             Sync::new(history.clone(), accounts.clone(), devices.clone(), push.clone(), ephemeral.clone());
-        let federation = open_federation(&log, (&ports, &peers), users, (&ephemeral, &rooms));
+        let federation = open_federation((&log, &identity), (&ports, &peers), users, (&ephemeral, &rooms));
         Ok(Self {
             peers,
             couriers,
@@ -214,6 +218,7 @@ impl Services {
             sync,
             push,
             ephemeral,
+            identity,
             delayed,
             rtc,
             devices,
@@ -257,6 +262,10 @@ fn open_peers(
     Peers::new(net.clone(), log.clone(), ports.clone(), key.clone(), others)
 }
 
+fn open_identity(config: &Config, (net, log): (&Arc<dyn Net>, &Log), key: &Arc<SigningKey>) -> Identity {
+    Identity::new(net.clone(), log.clone(), key.clone(), config.identity.servers.clone())
+}
+
 fn start_rooms(
     (history, peers): (History, Peers),
     accounts: &Accounts,
@@ -282,7 +291,7 @@ async fn start_rtc(
 }
 
 fn open_federation(
-    log: &Log,
+    (log, identity): (&Log, &Identity),
     (ports, peers): (&Ports, &Peers),
     (history, accounts, devices): (&History, &Accounts, &Devices),
     (ephemeral, rooms): (&Ephemeral, &Rooms),
@@ -295,6 +304,7 @@ fn open_federation(
         accounts: accounts.clone(),
         devices: devices.clone(),
         ephemeral: ephemeral.clone(),
+        identity: identity.clone(),
         rooms: rooms.clone(),
     })
 }

@@ -26,6 +26,7 @@ use crate::{
     device::DeviceError,
     ephemeral::EphemeralError,
     federation::FederationError,
+    identity::IdentityError,
     limits::BUSY_RETRY_AFTER,
     log::CommitError,
     media::MediaError,
@@ -396,12 +397,33 @@ impl From<RoomError> for Failure {
             RoomError::UnsupportedVersion(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, message),
             RoomError::UnableToGrantJoin => Self::bad_request(ErrorKind::UnableToGrantJoin, message),
             RoomError::TooLarge(_) => Self::too_large(message),
+            RoomError::Identity(error) => error.into(),
             RoomError::Partial => {
                 Self::custom(StatusCode::NOT_FOUND, "M_UNABLE_DUE_TO_PARTIAL_STATE", message)
             }
             RoomError::Conflict => Self::busy(Duration::from_secs(1)),
             RoomError::Closed => Self::busy(Duration::from_secs(5)),
             RoomError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let message = error.to_string();
+        match error {
+            IdentityError::NotTrusted => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::ServerNotTrusted, message)
+            }
+            IdentityError::Invalid(_) => Self::invalid_param(message),
+            IdentityError::Refused { status, errcode, .. } => {
+                super::identity::refused_by_identity(status, &errcode, message)
+            }
+            IdentityError::Unreachable(_) | IdentityError::BadAnswer(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+            }
+            IdentityError::Commit(error) => error.into(),
+            IdentityError::Store(error) => error.into(),
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod federation;
 mod file;
 mod front;
 mod handler;
+mod identity;
 mod metrics;
 mod oauth;
 mod operate;

@@ -5,6 +5,7 @@ use ruma::{RoomVersionId, api::error::ErrorKind};
 
 use crate::{
     dag::{BuildError, Denied, FormatError},
+    identity::IdentityError,
     log::CommitError,
     store::StoreError,
 };
@@ -73,6 +74,9 @@ pub enum RoomError {
     /// No other server that could help was reached, or its answer made no sense.
     #[error("the other server could not help: {0}")]
     Unreachable(String),
+    /// An identity server was of no help.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Not all members of the room are known yet.
     #[error("this server has just joined the room and does not know all of it yet")]
     Partial,

@@ -64,13 +64,33 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
+        let mut said = Map::new();
+        if let Some(reason) = reason {
+            said.insert(String::from("reason"), Value::from(reason));
+        }
+        self.invite_saying(sender, room, user, said).await
+    }
+
+    /// As [`Self::invite`]; `said` goes into the member event.
+    ///
+    /// # Errors
+    /// Why they cannot be invited.
+    pub async fn invite_saying(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        user: &UserId,
+        said: Map<String, Value>,
+    ) -> Result<(), RoomError> {
         self.check_open(room).await?;
         if !self.0.history.is_local(user) {
-            let content = member_content(Membership::Invite, None, reason);
+            let mut content = member_content(Membership::Invite, None, None);
+            content.extend(said);
             return self.invite_remote(sender, room, user, content).await.map(drop);
         }
         let profile = self.0.profiles.profile(user).await?;
-        let content = member_content(Membership::Invite, Some(&profile), reason);
+        let mut content = member_content(Membership::Invite, Some(&profile), None);
+        content.extend(said);
         self.invite_local(sender, room, user, content).await
     }
 

@@ -7,6 +7,7 @@
 //! not allow is never written; memberships, subscriptions and counts of members follow from the
 //! difference of states, in the commit that makes it; a delayed event is sent once.
 
+mod address;
 mod alias;
 mod create;
 mod delayed;

@@ -264,6 +264,13 @@ impl Turn {
 
     /// An event on top of the room as it is by now, if the rules allow it. It is not in the room yet.
     pub(super) async fn build(&self, event: NewEvent) -> Result<Pdu, RoomError> {
+        let (pdu, policy) = self.draft(event).await?;
+        // The policy server is not troubled with what the room does not allow anyway.
+        self.recommended(pdu, policy).await
+    }
+
+    /// As [`Self::build`], but without the word of the room's policy server, whose event comes with it.
+    pub(super) async fn draft(&self, event: NewEvent) -> Result<(Pdu, Option<Pdu>), RoomError> {
         self.check_guest(&event).await?;
         let draft = draft(&self.rooms, Some(self.room_id.clone()), event);
         let mut keys: Vec<StateKey> =
@@ -275,8 +282,7 @@ impl Turn {
         let pdu = build::build(draft, &self.row.build_heads(), state, self.rules, self.rooms.key())?;
         // Its auth events were taken from this very state, so that checking against it says it all.
         auth::check_against(&pdu, &self.rules.authorization, state)?;
-        // The policy server is not troubled with what the room does not allow anyway.
-        self.recommended(pdu, places.get(&policy.event_type, "")).await
+        Ok((pdu, places.get(&policy.event_type, "")))
     }
 
     /// Adds a state event unless its sender has said the same there last.

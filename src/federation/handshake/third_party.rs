@@ -50,7 +50,7 @@ impl Federation {
             return Err(FederationError::Invalid(String::from("The signed user is another one")));
         }
         let Exchange { sender, user, signed } = exchange;
-        Ok(self.rooms.invite_by_address(&sender, room, &user, signed).await?)
+        Ok(self.rooms.invite_by_address(&self.identity, (&sender, room), &user, signed).await?)
     }
 
     /// An identity server says that an address belongs to a user of ours: the invites that waited for it

@@ -52,6 +52,7 @@ use crate::{
     device::Devices,
     ephemeral::Ephemeral,
     history::{History, Status, StoredEvent},
+    identity::Identity,
     keys::{SigningKey, canonical_text, parse_object},
     log::{Direction, Log, PageLimits},
     peer::{Bounds, Net, NetError, Peers, Settings},
@@ -242,6 +243,7 @@ impl Node {
         let history = History::open(log.clone(), ports.clone(), name.clone()).await.unwrap();
         let key = Arc::new(SigningKey::from_seed(name.clone(), "k", [number; 32]).unwrap());
         let net = Arc::new(Port { wire: Arc::downgrade(wire), from: name.clone() });
+        let identity = Identity::new(net.clone(), log.clone(), key.clone(), Vec::new());
         let peers = Peers::new(net, log.clone(), ports.clone(), key.clone(), Settings::default());
         let accounts = Accounts::new(log.clone(), ports.clone(), name.clone(), Default::default());
         let stopping = CancellationToken::new();
@@ -256,6 +258,7 @@ impl Node {
             history,
             accounts,
             ephemeral,
+            identity,
             rooms,
         });
         Self { name, federation, key, cursors: Mutex::default() }

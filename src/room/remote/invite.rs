@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     dag::{Pdu, Signed},
+    identity::Identity,
     limits::HANDSHAKE_MAX,
     peer::{Bounds, PeerError},
     room::{
@@ -54,14 +55,15 @@ impl Rooms {
     }
 
     /// Turns an invite by address, which `sender` has made, into an invite of `user`, to whom the address
-    /// belongs by the word of an identity server. Whether that word is good, the rules of the room say.
+    /// belongs by the word of an identity server, which is asked whether it stands by it. Whether that word is good at all,
+    /// the rules of the room say.
     ///
     /// # Errors
-    /// When there is no such invite, or the room does not allow it.
+    /// When there is no such invite, or the room or the identity server does not allow it.
     pub async fn invite_by_address(
         &self,
-        sender: &UserId,
-        room: &RoomId,
+        identity: &Identity,
+        (sender, room): (&UserId, &RoomId),
         user: &UserId,
         signed: Value,
     ) -> Result<(), RoomError> {
@@ -70,6 +72,9 @@ impl Rooms {
         let invite = self.look_into(room).await?.place("m.room.third_party_invite", token).await?;
         let invite = invite.ok_or_else(|| RoomError::forbidden("There is no such invite"))?;
         let invite: Map<String, Value> = invite.content_as().unwrap_or_default();
+        if !identity.vouches(&invite, &signed).await? {
+            return Err(RoomError::forbidden("The identity server does not stand by it any more"));
+        }
         let name = invite.get("display_name").cloned().unwrap_or_default();
         let mut content = member_content(Membership::Invite, None, None);
         content.insert(String::from("third_party_invite"), json!({ "display_name": name, "signed": signed }));

@@ -174,6 +174,7 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::IncompatibleVersion(_)) => "incompatible",
         Err(RoomError::Refused { .. }) => "refused",
         Err(RoomError::Unreachable(_)) => "unreachable",
+        Err(RoomError::Identity(_)) => "identity server",
         Err(RoomError::Conflict) => "conflict",
         Err(RoomError::Closed) => "closed",
         Err(RoomError::Store(_)) => "store",

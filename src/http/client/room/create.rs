@@ -11,11 +11,16 @@ use ruma::{
     serde::Raw,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     account::Caller,
-    http::{App, Failure, Peer, meet_users},
+    http::{
+        App, Failure, Peer,
+        identity::{check_addresses, invite_address},
+        meet_users,
+    },
+    limits::ADDRESSES_INVITED_MAX,
     room::NewRoom,
 };
 
@@ -33,9 +38,27 @@ pub(super) async fn handle(
         }
     }
     meet_users(&app, &request.invite).await?;
+    let addresses = request.invite_3pid.clone();
+    if !addresses.is_empty() && !app.identity.is_on() {
+        return Err(Failure::forbidden("This server invites by Matrix id only"));
+    }
+    if addresses.len() > ADDRESSES_INVITED_MAX {
+        return Err(Failure::invalid_param("Too many addresses are invited at once"));
+    }
+    check_addresses(&app, &addresses)?;
     let mut room = wanted(request)?;
     room.version.get_or_insert_with(|| app.config.default_room_version.id().clone());
-    Ok(Response::new(app.rooms.create(&caller.user_id, room).await?))
+    let is_direct = room.is_direct;
+    let room_id = app.rooms.create(&caller.user_id, room).await?;
+    for invited in &addresses {
+        let said = is_direct.then(|| (String::from("is_direct"), Value::Bool(true)));
+        let by = (&*caller.user_id, &*room_id);
+        // The room is there; who could not be invited can be invited again.
+        if let Err(error) = invite_address(&app, by, invited, said.into_iter().collect()).await {
+            tracing::info!(room.id = %room_id, ?error, "could not invite an address into {room_id}");
+        }
+    }
+    Ok(Response::new(room_id))
 }
 
 /// A state event as clients give it.
@@ -49,9 +72,6 @@ struct Initial {
 }
 
 fn wanted(request: Request) -> Result<NewRoom, Failure> {
-    if !request.invite_3pid.is_empty() {
-        return Err(Failure::forbidden("This server invites by Matrix id only"));
-    }
     let mut initial_state = Vec::with_capacity(request.initial_state.len());
     for event in &request.initial_state {
         let Initial { event_type, state_key, content } = read(event)?;
