@@ -5,12 +5,12 @@ use std::time::Duration;
 use http::StatusCode;
 use ruma::{
     RoomId, UserId,
-    api::{client::membership::Invite3pid, error::ErrorKind},
+    api::{client::account::ThirdPartyIdRemovalStatus, client::membership::Invite3pid, error::ErrorKind},
 };
 use serde_json::{Map, Value};
 
 use super::{App, Failure, meet_users};
-use crate::identity::{Address, Desk};
+use crate::identity::{Address, Desk, Unbound};
 
 /// When a client may come back to an identity server that has too much to do.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -72,6 +72,14 @@ pub(super) async fn invite_address(
     };
     meet_users(app, std::slice::from_ref(&user)).await?;
     Ok(app.rooms.invite_saying(sender, room, &user, said).await?)
+}
+
+/// As clients are told of it.
+pub(super) fn removal(unbound: Unbound) -> ThirdPartyIdRemovalStatus {
+    match unbound {
+        Unbound::Done => ThirdPartyIdRemovalStatus::Success,
+        Unbound::Unsupported => ThirdPartyIdRemovalStatus::NoSupport,
+    }
 }
 
 #[cfg(test)]

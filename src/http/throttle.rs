@@ -85,6 +85,8 @@ impl Class {
             "PUT" | "POST" if last == "onbind" => Self::General,
             // Anybody may have this server ask others who a token stands for.
             "POST" if has("livekit") && has("jwt") => Self::General,
+            // Each may have an identity server asked.
+            "POST" if has("3pid") => Self::General,
             _ if limited || has("oauth2") => Self::General,
             _ => Self::Free,
         }
@@ -321,6 +323,7 @@ mod tests {
             ("GET", "/_matrix/key/v2/query/{server_name}", Class::General),
             ("GET", "/_matrix/key/v2/server", Class::Free),
             ("PUT", "/_matrix/federation/v1/3pid/onbind", Class::General),
+            ("POST", "/_matrix/client/v3/account/3pid/unbind", Class::General),
             ("POST", "/_matrix/client/unstable/io.element.msc4388/rendezvous", Class::Rendezvous),
             ("POST", "/_matrix/client/unstable/org.matrix.msc4108/rendezvous", Class::Rendezvous),
             ("PUT", "/_matrix/client/unstable/org.matrix.msc4108/rendezvous/{id}", Class::General),

@@ -18,6 +18,6 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
     let Asked { erase } = if call.body.is_empty() { Asked::default() } else { call.json()? };
     let user = active(&app, &call).await?;
-    deactivate(&app, user, erase).await?;
-    Ok(answer(json!({ "id_server_unbind_result": "success" })))
+    let unbound = deactivate(&app, user, erase).await?;
+    Ok(answer(json!({ "id_server_unbind_result": unbound })))
 }

@@ -16,7 +16,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         let (app, user) = (app.clone(), user.clone());
         app.tasks.clone().spawn(async move {
             // Also of an account that has ended: not all of it may have gone then.
-            client::end_account(app.clone(), user.clone(), true).await?;
+            client::end_account(app.clone(), user.clone(), (true, None)).await?;
             Ok::<_, Failure>(app.purge.erase_user(&user).await?)
         })
     };

@@ -1,7 +1,8 @@
 //! Third-party identifiers: `/_matrix/client/v3/account/3pid/…` and every `requestToken`.
 //!
-//! Mail addresses are kept where there is a mail server to prove them by; otherwise, and for telephone numbers and
-//! identity servers, all of these answer the same: no. The capability `m.3pid_changes` says so in advance.
+//! Mail addresses are kept where there is a mail server to prove them by; otherwise, and for telephone numbers, all of
+//! these answer the same: no. The capability `m.3pid_changes` says so in advance. Addresses are bound at those identity
+//! servers only that the operator names.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#adding-account-administrative-contact-information>
 
@@ -30,7 +31,8 @@ use serde_json::json;
 
 use crate::{
     account::{AccountError, AddressRow, Begun, Caller, NewProof, ProofOf, Target, Verified},
-    http::{Access, Anonymous, App, Call, Failure, Routes, prove},
+    http::{Access, Anonymous, App, Call, Failure, Routes, identity::removal, prove},
+    identity::{Address, Desk, Unbound},
     mail::Letter,
 };
 
@@ -48,9 +50,9 @@ pub(super) fn routes(routes: &mut Routes) {
         routes.raw(Method::POST, path, Access::Required, add_old);
     }
     routes.add(add);
-    routes.add(refuse::<bind_3pid::v3::Request>);
+    routes.add(bind);
     routes.add(delete);
-    routes.add(refuse::<unbind_3pid::v3::Request>);
+    routes.add(unbind);
     routes.add(for_account);
     routes.add(refuse_token::<manage_msisdn::v3::Request>);
     routes.add(for_password);
@@ -138,8 +140,53 @@ async fn delete(
         return Err(AccountError::AccountPage.into());
     }
     app.accounts.remove_address(&caller.user_id, &request.address).await?;
-    // It is bound at no identity server, which the specification calls a success.
-    Ok(delete_3pid::v3::Response::new(ThirdPartyIdRemovalStatus::Success))
+    if !app.identity.is_on() {
+        // It is bound at no identity server, which the specification calls a success.
+        return Ok(delete_3pid::v3::Response::new(ThirdPartyIdRemovalStatus::Success));
+    }
+    let address = Address::new(request.medium, &request.address)?;
+    let unbound = app.identity.unbind(&caller.user_id, &address, request.id_server.as_deref()).await;
+    let unbound = unbound.unwrap_or_else(|error| {
+        // The address itself is gone from here, whatever is kept elsewhere.
+        tracing::info!(user.id = %caller.user_id, %error, "a removed address stays bound");
+        Unbound::Unsupported
+    });
+    Ok(delete_3pid::v3::Response::new(removal(unbound)))
+}
+
+async fn bind(
+    app: App,
+    caller: Caller,
+    request: bind_3pid::v3::Request,
+) -> Result<bind_3pid::v3::Response, Failure> {
+    if !app.identity.is_on() {
+        return Err(unchangeable());
+    }
+    // Once it is bound there, that must be remembered here.
+    let binding = app.tasks.spawn({
+        let app = app.clone();
+        async move {
+            let at = &request.identity_server_info;
+            let desk = Desk { server: &at.id_server, token: &at.id_access_token };
+            let session = (request.sid.as_str(), request.client_secret.as_str());
+            app.identity.bind(&caller.user_id, desk, session).await
+        }
+    });
+    binding.await.map_err(Failure::internal)??;
+    Ok(bind_3pid::v3::Response::new())
+}
+
+async fn unbind(
+    app: App,
+    caller: Caller,
+    request: unbind_3pid::v3::Request,
+) -> Result<unbind_3pid::v3::Response, Failure> {
+    if !app.identity.is_on() {
+        return Err(unchangeable());
+    }
+    let address = Address::new(request.medium, &request.address)?;
+    let unbound = app.identity.unbind(&caller.user_id, &address, request.id_server.as_deref()).await?;
+    Ok(unbind_3pid::v3::Response::new(removal(unbound)))
 }
 
 async fn for_account(
@@ -219,10 +266,6 @@ fn no_mail() -> Failure {
 
 fn unchangeable() -> Failure {
     Failure::forbidden("Third-party identifiers cannot be changed on this server")
-}
-
-async fn refuse<R: IncomingRequest>(_: App, _: Caller, _: R) -> Result<R::OutgoingResponse, Failure> {
-    Err(unchangeable())
 }
 
 async fn refuse_token<R>(_: App, _: R) -> Result<R::OutgoingResponse, Failure>

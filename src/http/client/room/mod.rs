@@ -131,6 +131,8 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 #[cfg(test)]
+mod address_tests;
+#[cfg(test)]
 mod redact_tests;
 #[cfg(test)]
 mod tests;
