@@ -63,14 +63,20 @@ impl Federation {
             if exchange.user != user {
                 continue;
             }
-            let sender = exchange.sender.clone();
-            let told = match self.history.is_local(&sender) {
-                true => self.turn_into_invite(&room, exchange).await,
-                false => self.ask_for_invite(&room, exchange).await,
-            };
-            if let Err(error) = told {
+            if let Err(error) = self.redeem(&room, exchange).await {
                 tracing::info!(room.id = %room, user.id = %user, %error, "an invite by address came to nothing");
             }
+        }
+    }
+
+    /// Turns an invite by address into one of a user of ours, here or on the server of whoever has invited.
+    ///
+    /// # Errors
+    /// Why it comes to nothing.
+    pub async fn redeem(&self, room: &RoomId, exchange: Exchange) -> Result<(), FederationError> {
+        match self.history.is_local(&exchange.sender) {
+            true => self.turn_into_invite(room, exchange).await,
+            false => self.ask_for_invite(room, exchange).await,
         }
     }
 

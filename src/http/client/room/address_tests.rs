@@ -149,6 +149,31 @@ async fn an_address_of_nobody_is_invited_until_it_is_bound() {
     assert!(!kept.contains("carol@example.org") && !kept.contains("a-token-there"));
 }
 
+/// A client may bring the word of the identity server itself.
+#[tokio::test]
+async fn whoever_proves_the_address_comes_in() {
+    let scene = Scene::new().await;
+    scene.check(&scene.alice, ("id.test", "carol@example.org"), json!({})).await;
+    let word = |user: &str, token: &str| {
+        scene.signed(&json!({ "mxid": user, "sender": "@alice:localhost", "token": token }))
+    };
+    let mut forged = word("@eve:localhost", "a-token");
+    forged["mxid"] = json!("@bob:localhost");
+    let room = json!({ "room_id": scene.room });
+    for (signed, expected) in [
+        (Value::Null, json!("403 M_FORBIDDEN")),
+        (json!({ "mxid": "@bob:localhost" }), json!("400 M_BAD_JSON")),
+        (forged, json!("403 M_FORBIDDEN")),
+        (word("@eve:localhost", "a-token"), json!("400 M_INVALID_PARAM")),
+        (word("@bob:localhost", "another"), json!("403 M_FORBIDDEN")),
+        (word("@bob:localhost", "a-token"), room.clone()),
+        (word("@bob:localhost", "a-token"), room),
+    ] {
+        let body = json!({ "third_party_signed": signed });
+        scene.server.check(&scene.bob, &scene.path("POST join"), (body, expected)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_the_identity_server_says_is_told() {
     let scene = Scene::new().await;

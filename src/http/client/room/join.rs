@@ -4,7 +4,7 @@
 
 use ruma::api::client::membership::join_room_by_id::v3::{Request, Response};
 
-use super::said;
+use super::{redeem, said};
 use crate::{
     account::Caller,
     http::{App, Body, Failure},
@@ -18,6 +18,7 @@ pub(super) async fn handle(
     request: Request,
 ) -> Result<Response, Failure> {
     let said = (request.reason.as_deref(), said(&body)?);
+    redeem(&app, &caller.user_id, (&request.room_id, &body)).await?;
     app.rooms.enter(&caller.user_id, &request.room_id, &[], said).await?;
     Ok(Response::new(request.room_id))
 }

@@ -7,7 +7,7 @@ use ruma::{
     api::client::membership::join_room_by_id_or_alias::v3::{Request, Response},
 };
 
-use super::said;
+use super::{redeem, said};
 use crate::{
     account::Caller,
     http::{App, Body, Failure, meet_alias},
@@ -24,6 +24,7 @@ pub(super) async fn handle(
         meet_alias(&app, alias).await?;
     }
     let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
+    redeem(&app, &caller.user_id, (&room, &body)).await?;
     app.rooms.enter(&caller.user_id, &room, &via, (request.reason.as_deref(), said(&body)?)).await?;
     Ok(Response::new(room))
 }

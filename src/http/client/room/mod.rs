@@ -27,7 +27,7 @@ mod upgrade;
 use axum::response::Response;
 use http::Method;
 use ruma::{
-    RoomId, UserId,
+    OwnedUserId, RoomId, UserId,
     api::{
         IncomingRequest,
         client::{
@@ -41,6 +41,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     account::Caller,
+    federation::Exchange,
     http::{Access, App, Body, Call, Failure, Routes},
     types::Membership,
 };
@@ -63,6 +64,23 @@ fn said(body: &Body) -> Result<Map<String, Value>, Failure> {
         fields.remove(taken);
     }
     Ok(fields)
+}
+
+/// Has a user invited who brings the word of an identity server that an address which is invited is theirs.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin>
+async fn redeem(app: &App, user: &UserId, (room, body): (&RoomId, &Body)) -> Result<(), Failure> {
+    let fields: Map<String, Value> = body.json()?;
+    let Some(signed) = fields.get("third_party_signed").filter(|signed| !signed.is_null()) else {
+        return Ok(());
+    };
+    if app.history.membership(room, user).await? == Some(Membership::Join) {
+        return Ok(());
+    }
+    let sender = signed.get("sender").and_then(Value::as_str).and_then(|id| OwnedUserId::try_from(id).ok());
+    let sender = sender.ok_or_else(|| Failure::bad_json("third_party_signed names no sender"))?;
+    let exchange = Exchange { sender, user: user.to_owned(), signed: signed.clone() };
+    Ok(app.federation.redeem(room, exchange).await?)
 }
 
 /// Kicks or bans a user, and takes back what they have said if that is wanted, and heeded.
