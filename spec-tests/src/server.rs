@@ -362,7 +362,7 @@ impl Server {
 
 /// A port that nothing listens on. The system hands out those above 32768 to whoever connects to something, so that one
 /// of them may be taken before the server listens on it.
-fn free_port() -> Outcome<u16> {
+pub(crate) fn free_port() -> Outcome<u16> {
     for _ in 0..100 {
         let chance = RandomState::new().build_hasher().finish();
         let port = 20_000 + u16::try_from(chance % 12_000)?;

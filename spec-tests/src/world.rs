@@ -21,7 +21,7 @@ const POLL_MS: u32 = 5_000;
 /// Two servers.
 pub struct World {
     /// Signs the certificates of both.
-    _authority: Authority,
+    pub authority: Authority,
     /// The first server.
     pub here: Server,
     /// The second one.
@@ -34,7 +34,7 @@ impl World {
         let authority = Authority::new()?;
         let here = Server::start_federated(here, &authority).await?;
         let there = Server::start_federated(there, &authority).await?;
-        Ok(Self { _authority: authority, here, there })
+        Ok(Self { authority, here, there })
     }
 
     /// A new user on each server.

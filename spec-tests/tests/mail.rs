@@ -1,55 +1,28 @@
 //! A real mail server, which `clients/setup` installs, takes the letters: those that prove an address, that replace a
 //! forgotten password, and that tell of what was not read.
 
-use std::{fs, net::TcpListener, path::Path, process::Stdio, time::Duration};
-
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 use spec_tests::{
     Outcome,
-    clients::{home, installed},
+    letters::Letters,
     matrix::{Client, PASSWORD},
     server::{Kind, Server},
 };
-use tempfile::TempDir;
-use tokio::process::Child;
 
-/// How often the mail server is looked at before the test gives up.
-const POLLS: u32 = 400;
-/// Between two looks.
-const POLL: Duration = Duration::from_millis(50);
 const ACCOUNT: &str = "/_matrix/client/v3/account";
 const ADDRESS: &str = "alice@example.org";
 
 /// A server and the mail server that takes its letters.
 struct Scene {
     server: Server,
-    _mail: Child,
-    folder: TempDir,
-}
-
-async fn mail_server(port: u16, log: &Path) -> Outcome<Child> {
-    let child = installed(&home().join("smtp/bin/python"))?
-        .args(["-u", "-m", "aiosmtpd", "--nosetuid", "--listen", &format!("127.0.0.1:{port}")])
-        .args(["--class", "aiosmtpd.handlers.Debugging", "stdout"])
-        .stdout(fs::File::create(log)?)
-        .stderr(Stdio::null())
-        .spawn()?;
-    for _ in 0..POLLS {
-        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            return Ok(child);
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err("the mail server did not start".into())
+    letters: Letters,
 }
 
 impl Scene {
     async fn new(extra: &[(&str, &str)]) -> Outcome<Self> {
-        let folder = tempfile::tempdir()?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mail = mail_server(port, &folder.path().join("letters")).await?;
-        let port = port.to_string();
+        let letters = Letters::start().await?;
+        let port = letters.port().to_string();
         let mut settings = vec![
             ("LOCKSTEP_EMAIL__HOST", "127.0.0.1"),
             ("LOCKSTEP_EMAIL__PORT", &*port),
@@ -58,31 +31,12 @@ impl Scene {
         ];
         settings.extend_from_slice(extra);
         let server = Server::start_with(Kind::lockstep()?, &settings).await?;
-        Ok(Self { server, _mail: mail, folder })
-    }
-
-    /// The letters that have come, each without the line ends that mail puts into it.
-    fn letters(&self) -> Outcome<Vec<String>> {
-        let text =
-            fs::read_to_string(self.folder.path().join("letters"))?.replace("=\n", "").replace("=3D", "=");
-        let whole = text.split("MESSAGE FOLLOWS").filter(|letter| letter.contains("END MESSAGE"));
-        Ok(whole.map(str::to_owned).collect())
-    }
-
-    /// The letter of this number, once it has come.
-    async fn letter(&self, number: usize) -> Outcome<String> {
-        for _ in 0..POLLS {
-            if let Some(letter) = self.letters()?.get(number) {
-                return Ok(letter.clone());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err(format!("letter {number} did not come").into())
+        Ok(Self { server, letters })
     }
 
     /// The link in a letter.
     async fn link(&self, number: usize) -> Outcome<String> {
-        let letter = self.letter(number).await?;
+        let letter = self.letters.letter(number).await?;
         let url = self.server.url();
         let link = letter.lines().find(|line| line.trim().starts_with(&url));
         Ok(link.ok_or_else(|| format!("no link in {letter}"))?.trim().to_owned())
@@ -200,7 +154,7 @@ async fn a_letter_tells_of_what_was_not_read() -> Outcome<()> {
     let room = bob.create_room(&json!({ "preset": "public_chat", "name": "Kitchen" })).await?;
     alice.join(&room).await?;
     bob.say(&room, "the soup is ready").await?;
-    let letter = scene.letter(1).await?;
+    let letter = scene.letters.letter(1).await?;
     for part in ["To: alice@example.org", "In Kitchen:", "the soup is ready", "List-Unsubscribe: <http"] {
         assert!(letter.contains(part), "{part} is not in {letter}");
     }
