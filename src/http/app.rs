@@ -183,9 +183,7 @@ impl Services {
         devices.keep_lists((peers.clone(), history.clone()), on());
         let ephemeral =
             Ephemeral::new(history.clone(), accounts.clone(), ports.clone(), config.presence, on());
-        let watched = (history.clone(), peers.clone());
-        let rooms = start_rooms(watched, &accounts, &ports, on());
-        rooms.heed_sweeps(config.redact_on_ban);
+        let rooms = start_rooms(&config, (history.clone(), peers.clone()), &accounts, &ports, on());
         let delayed = Delayed::start(rooms.clone(), accounts.clone(), on()).await?;
         let rtc = start_rtc(&config, &net, (&history, &rooms, &delayed, &ports), on()).await?;
         let watched = (history.clone(), devices.clone());
@@ -267,12 +265,14 @@ fn open_identity(config: &Config, (net, log): (&Arc<dyn Net>, &Log), key: &Arc<S
 }
 
 fn start_rooms(
+    config: &Config,
     (history, peers): (History, Peers),
     accounts: &Accounts,
     ports: &Ports,
     (tasks, stopping): (&TaskTracker, CancellationToken),
 ) -> Rooms {
     let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
+    rooms.heed_sweeps(config.redact_on_ban);
     rooms.keep_judging(stopping.clone());
     rooms.keep_saying_farewell(stopping.clone());
     rooms.keep_guests_out(stopping);

@@ -32,7 +32,7 @@ impl Identity {
     pub async fn vouches(&self, invite: &Map<String, Value>, signed: &Value) -> Result<bool, IdentityError> {
         let mut is_good = true;
         for key in signing(&keys(invite), signed) {
-            is_good = match self.validity(&key) {
+            is_good = match self.validity(key) {
                 Some((server, url)) => self.is_valid(server, &url).await?,
                 None => true,
             };
