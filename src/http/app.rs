@@ -186,14 +186,12 @@ impl Services {
         let rooms = start_rooms(&config, (history.clone(), peers.clone()), &accounts, &ports, on());
         let delayed = Delayed::start(rooms.clone(), accounts.clone(), on()).await?;
         let rtc = start_rtc(&config, &net, (&history, &rooms, &delayed, &ports), on()).await?;
-        let watched = (history.clone(), devices.clone());
-        let couriers = start_couriers(watched, peers.clone(), &ports, on());
+        let couriers = start_couriers((history.clone(), devices.clone()), peers.clone(), &ports, on());
         let push = Push::new(history.clone(), accounts.clone());
-        let watched = (history.clone(), push.clone());
         let post = open_post(&config.email)?;
         let letters = letters(&config, post.as_ref(), &registration_secret);
         let means = (net.clone(), letters, Duration::from_secs(config.push.email_delay_seconds));
-        let pushers = start_pushers(watched, means, &ports, on());
+        let pushers = start_pushers((history.clone(), push.clone()), means, &ports, on());
         let watched = (history.clone(), accounts.clone(), devices.clone());
         let (appservice_client, appservice_couriers) =
             start_appservices((&appservices, net, &name), watched, &ports, on()).await?;

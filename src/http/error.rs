@@ -1,7 +1,7 @@
 //! What a handler answers when it cannot do what was asked, and how it looks on the wire.
 //!
 //! The errors of every layer become a [`Failure`] here and nowhere else, so that status and `errcode`
-//! of the whole server can be reviewed in one place.
+//! of the whole server can be reviewed in one place; those of identity servers stand in `identity.rs`.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
 
@@ -26,7 +26,6 @@ use crate::{
     device::DeviceError,
     ephemeral::EphemeralError,
     federation::FederationError,
-    identity::IdentityError,
     limits::BUSY_RETRY_AFTER,
     log::CommitError,
     media::MediaError,
@@ -404,26 +403,6 @@ impl From<RoomError> for Failure {
             RoomError::Conflict => Self::busy(Duration::from_secs(1)),
             RoomError::Closed => Self::busy(Duration::from_secs(5)),
             RoomError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<IdentityError> for Failure {
-    fn from(error: IdentityError) -> Self {
-        let message = error.to_string();
-        match error {
-            IdentityError::NotTrusted => {
-                Self::new(StatusCode::FORBIDDEN, ErrorKind::ServerNotTrusted, message)
-            }
-            IdentityError::Invalid(_) => Self::invalid_param(message),
-            IdentityError::Refused { status, errcode, .. } => {
-                super::identity::refused_by_identity(status, &errcode, message)
-            }
-            IdentityError::Unreachable(_) | IdentityError::BadAnswer(_) => {
-                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
-            }
-            IdentityError::Commit(error) => error.into(),
-            IdentityError::Store(error) => error.into(),
         }
     }
 }

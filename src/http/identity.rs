@@ -10,7 +10,7 @@ use ruma::{
 use serde_json::{Map, Value};
 
 use super::{App, Failure, meet_users};
-use crate::identity::{Address, Desk, Unbound};
+use crate::identity::{Address, Desk, IdentityError, Unbound};
 
 /// When a client may come back to an identity server that has too much to do.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -28,8 +28,26 @@ const TOLD: [&str; 9] = [
     "M_UNRECOGNIZED",
 ];
 
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let message = error.to_string();
+        match error {
+            IdentityError::NotTrusted => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::ServerNotTrusted, message)
+            }
+            IdentityError::Invalid(_) => Self::invalid_param(message),
+            IdentityError::Refused { status, errcode, .. } => refused_by_identity(status, &errcode, message),
+            IdentityError::Unreachable(_) | IdentityError::BadAnswer(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+            }
+            IdentityError::Commit(error) => error.into(),
+            IdentityError::Store(error) => error.into(),
+        }
+    }
+}
+
 /// What a client is told of the refusal of an identity server.
-pub(super) fn refused_by_identity(status: StatusCode, errcode: &str, message: String) -> Failure {
+fn refused_by_identity(status: StatusCode, errcode: &str, message: String) -> Failure {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Failure::limit_exceeded(RETRY_AFTER);
     }
