@@ -79,6 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "rtc",
         &[
+            "identity",
             "mail",
             "oauth",
             "config",

@@ -111,7 +111,8 @@ async fn services(
         net: net.clone(),
         tasks,
     };
-    Ok((App::new(Services::open(foundation).await?), net))
+    // In a box: it holds every service and all settings.
+    Ok((App::new(Box::pin(Services::open(foundation)).await?), net))
 }
 
 /// The network as `config` wants it used; connections live on `tasks`.
