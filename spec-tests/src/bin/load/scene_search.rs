@@ -15,7 +15,7 @@ use crate::{
 
 const PATH: &str = "/_matrix/client/v3/search";
 /// Who writes, each as many messages in each of the rooms.
-const WRITERS: usize = 16;
+const WRITERS: usize = 4;
 const ROOMS: usize = 10;
 /// Words of a message, and of the language.
 const WORDS_EACH: usize = 10;
