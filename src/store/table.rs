@@ -153,7 +153,7 @@ pub enum TableId {
     /// Addresses that are being proved.
     AddressProof = 0x5C,
     /// At which identity servers addresses of users are bound.
-    BoundAddress = 0x5D,
+    BoundAddress = 0x5E,
     /// Devices by user.
     Device = 0x60,
     /// Device keys.
