@@ -11,6 +11,7 @@ mod kept;
 mod media;
 mod oauth;
 mod profiles;
+mod rooms;
 mod told;
 mod unjudged;
 mod waits;
@@ -26,6 +27,7 @@ pub use kept::*;
 pub use media::*;
 pub use oauth::*;
 pub use profiles::*;
+pub use rooms::*;
 pub use told::*;
 pub use unjudged::*;
 pub use waits::*;
@@ -190,30 +192,10 @@ pub const UIA_SESSION_MS: u64 = 15 * 60 * 1_000;
 pub const REGISTRATION_CONFLICTS_MAX: usize = 10;
 /// Joins of one user that are followed back to find out whether they have left meanwhile (ours; beyond it, they may have).
 pub const DEVICE_JOINS_LOOKED_AT: usize = 16;
-/// How often a change of a room begins anew because another was faster (ours).
-pub const ROOM_CONFLICTS_MAX: usize = 10;
-/// Longest time that an event can be delayed, in milliseconds (ours; MSC4140 wants a limit).
-pub const DELAYED_EVENT_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
-/// Delayed events of one user that wait at the same time (ours; MSC4140 wants a limit).
-pub const DELAYED_EVENTS_PER_USER_MAX: usize = 100;
-/// How long it can be asked what came of a delayed event, in milliseconds (ours).
-pub const DELAYED_EVENT_KEEP_MS: u64 = 24 * 3_600 * 1_000;
-/// When a delayed event is tried again that the server could not send, in milliseconds (ours).
-pub const DELAYED_EVENT_RETRY_MS: u64 = 5_000;
-/// Longest wait for the next delayed event, in case that the machine's clock is set (MSC4140: at most 30 s late).
-pub const DELAYED_EVENT_WAIT_MAX: Duration = Duration::from_secs(15);
-/// Random characters of the id of a delayed event, which is a secret (ours; 190 bits).
-pub const DELAYED_ID_CHARS: usize = 32;
 /// Patterns by which a user sorts invites that are looked at (ours; account data may be a MiB of them).
 pub const INVITE_RULES_MAX: usize = 10_000;
 /// How long a room's policy server may think about an event (ours; the room stands still meanwhile).
 pub const POLICY_SECONDS_MAX: Duration = Duration::from_secs(5);
-/// Longest time for which an event sticks, in milliseconds (MSC4354).
-pub const STICKY_MS_MAX: u64 = 3_600_000;
-/// Sticky events of a room that are looked at (ours; those that end last).
-pub const STICKY_EVENTS_MAX: usize = 1_000;
-/// Sticky events in one answer of sliding sync (MSC4480 leaves it to servers).
-pub const STICKY_EVENTS_PAGE_MAX: usize = 100;
 /// Annotations of an event that are looked at for a double (ours).
 pub const ANNOTATIONS_LOOKED_AT_MAX: usize = 1_000;
 /// Timeline events of a room in one sync page when the client does not say (client-server API, "Filtering").

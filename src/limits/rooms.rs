@@ -1,0 +1,30 @@
+//! Changing rooms, and what is sent later.
+
+use std::time::Duration;
+
+/// How often a change of a room begins anew because another was faster (ours).
+pub const ROOM_CONFLICTS_MAX: usize = 10;
+/// Users who are invited with the making of a room (ours).
+pub const CREATE_INVITES_MAX: usize = 1_000;
+/// Users of other servers who are invited at the same time with the making of a room (ours).
+pub const CREATE_INVITES_AT_ONCE: usize = 16;
+/// Aliases of other servers that one event may add to those by which a room goes (ours; each server is asked).
+pub const CANONICAL_ALIASES_ASKED_MAX: usize = 32;
+/// Longest time that an event can be delayed, in milliseconds (ours; MSC4140 wants a limit).
+pub const DELAYED_EVENT_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
+/// Delayed events of one user that wait at the same time (ours; MSC4140 wants a limit).
+pub const DELAYED_EVENTS_PER_USER_MAX: usize = 100;
+/// How long it can be asked what came of a delayed event, in milliseconds (ours).
+pub const DELAYED_EVENT_KEEP_MS: u64 = 24 * 3_600 * 1_000;
+/// When a delayed event is tried again that the server could not send, in milliseconds (ours).
+pub const DELAYED_EVENT_RETRY_MS: u64 = 5_000;
+/// Longest wait for the next delayed event, in case that the machine's clock is set (MSC4140: at most 30 s late).
+pub const DELAYED_EVENT_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Random characters of the id of a delayed event, which is a secret (ours; 190 bits).
+pub const DELAYED_ID_CHARS: usize = 32;
+/// Longest time for which an event sticks, in milliseconds (MSC4354).
+pub const STICKY_MS_MAX: u64 = 3_600_000;
+/// Sticky events of a room that are looked at (ours; those that end last).
+pub const STICKY_EVENTS_MAX: usize = 1_000;
+/// Sticky events in one answer of sliding sync (MSC4480 leaves it to servers).
+pub const STICKY_EVENTS_PAGE_MAX: usize = 100;
