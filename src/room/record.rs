@@ -56,13 +56,7 @@ impl Turn {
         let memory = self.into_memory();
         let result = match guard {
             Some(guard) if is_plain => memory.pass_on(&rooms, guard, commit).await,
-            // What was rewritten must be forgotten in its older form even if the caller goes away.
-            guard if !memory.rewritten.is_empty() => {
-                let tasks = rooms.0.tasks.clone();
-                let task = tasks.spawn(async move { memory.hold(&rooms, guard, commit).await });
-                task.await.map_err(|_| RoomError::Closed)?
-            }
-            guard => memory.hold(&rooms, guard, commit).await,
+            guard => memory.hold(rooms, guard, commit).await,
         };
         match result {
             Ok(_) => Ok(last),
@@ -82,11 +76,7 @@ impl Turn {
         self.fill(&mut commit);
         let (rooms, guard) = (self.rooms.clone(), self.guard.take());
         let memory = Memory { replaces: true, ..self.into_memory() };
-        // Outliers that become more must be forgotten as such, even if the caller goes away.
-        let tasks = rooms.0.tasks.clone();
-        let task = tasks.spawn(async move { memory.hold(&rooms, guard, commit).await });
-        task.await.map_err(|_| RoomError::Closed)??;
-        Ok(())
+        Ok(memory.hold(rooms, guard, commit).await.map(drop)?)
     }
 
     /// Writes the turns of two rooms in one commit.
@@ -96,15 +86,20 @@ impl Turn {
         other.fill(&mut commit);
         let (rooms, guards) = (self.rooms.clone(), [self.guard.take(), other.guard.take()]);
         let memories = [self.into_memory(), other.into_memory()];
-        let result = rooms.0.history.log().commit(commit).await;
-        for (memory, guard) in memories.into_iter().zip(guards) {
-            let row = memory.row.clone();
-            if result.is_ok() {
-                // Events of two rooms may share positions; the history reads them when it needs them.
-                rooms.0.history.note(&memory.room_id, &row, &[], true);
+        let tasks = rooms.0.tasks.clone();
+        let work = async move {
+            let result = rooms.0.history.log().commit(commit).await;
+            for (memory, guard) in memories.into_iter().zip(guards) {
+                let row = memory.row.clone();
+                if result.is_ok() {
+                    // Events of two rooms may share positions; the history reads them when it needs them.
+                    rooms.0.history.note(&memory.room_id, &row, &[], true);
+                }
+                settle(&rooms, &memory.room_id, guard, result.is_ok().then_some(row)).await;
             }
-            settle(&rooms, &memory.room_id, guard, result.is_ok().then_some(row)).await;
-        }
+            result
+        };
+        let result = Lasting::new(&tasks, work).await;
         Ok(result.map(drop)?)
     }
 
@@ -267,29 +262,34 @@ impl Memory {
         Lasting::new(&rooms.0.tasks, work).await
     }
 
-    /// Has the commit written before anybody else may write.
+    /// Has the commit written before anybody else may write. It goes on if the caller goes away: what is written
+    /// must be remembered, and what it replaces be forgotten.
     async fn hold(
         self,
-        rooms: &Rooms,
+        rooms: Rooms,
         guard: Option<RoomGuard>,
         commit: Commit,
     ) -> Result<Position, CommitError> {
-        let _rewriting = self.replaces.then(|| {
-            let written = self.written.iter().map(|(event, _)| event).chain(&self.rewritten);
-            let ids = written.map(|event| event.pdu.event_id().to_owned()).collect();
-            rooms.0.history.rewriting(ids)
-        });
-        let result = rooms.0.history.log().commit(commit).await;
-        let (room_id, row) = (self.room_id.clone(), self.row.clone());
-        if let Ok(position) = &result {
-            if self.moves_guests {
-                rooms.0.guests.notify_one();
+        let tasks = rooms.0.tasks.clone();
+        let work = async move {
+            let _rewriting = self.replaces.then(|| {
+                let written = self.written.iter().map(|(event, _)| event).chain(&self.rewritten);
+                let ids = written.map(|event| event.pdu.event_id().to_owned()).collect();
+                rooms.0.history.rewriting(ids)
+            });
+            let result = rooms.0.history.log().commit(commit).await;
+            let (room_id, row) = (self.room_id.clone(), self.row.clone());
+            if let Ok(position) = &result {
+                if self.moves_guests {
+                    rooms.0.guests.notify_one();
+                }
+                rooms.0.setbacks.tell(&room_id, &self.setbacks);
+                self.note(&rooms.0.history, *position);
             }
-            rooms.0.setbacks.tell(&room_id, &self.setbacks);
-            self.note(&rooms.0.history, *position);
-        }
-        settle(rooms, &room_id, guard, result.is_ok().then_some(row)).await;
-        result
+            settle(&rooms, &room_id, guard, result.is_ok().then_some(row)).await;
+            result
+        };
+        Lasting::new(&tasks, work).await
     }
 
     /// Tells the history. Each event has a position of its own; `last` is that of the last fact.

@@ -153,6 +153,23 @@ impl World {
     }
 }
 
+/// Looks at a request so many times, each time after others have done what they could, goes away, and lets the others
+/// finish.
+async fn leave_after(looks: usize, request: impl Future) {
+    let mut request = Box::pin(request);
+    for _ in 0..looks {
+        tokio::select! {
+            biased;
+            _ = &mut request => break,
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    drop(request);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A word for what came of something.
 fn word<T>(result: Result<T, RoomError>) -> &'static str {
     match result {

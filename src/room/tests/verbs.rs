@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use ruma::api::client::room::create_room::v3::RoomPreset;
+use ruma::{RoomId, api::client::room::create_room::v3::RoomPreset};
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{NewRoom, World, user, word};
+use super::{NewRoom, World, leave_after, user, word};
 use crate::{
     dag::versions,
-    history::tables::{PARTIAL, Part, PartialRow, RETRIES, RetryRow},
+    history::{
+        History,
+        tables::{PARTIAL, Part, PartialRow, RETRIES, RetryRow},
+    },
     log::Commit,
     types::Membership,
 };
@@ -301,6 +304,31 @@ async fn redactions_take_effect() {
         world.send("bob", &room, "m.room.redaction", json!({"redacts": by_send})).await.unwrap();
         assert_eq!(world.seen("bob", &by_send).await["content"], json!({}));
     }
+}
+
+/// What is in memory of a room is what is stored, however far a request came that nobody waits for any more.
+#[tokio::test]
+async fn who_goes_away_while_it_is_written_leaves_nothing_stale() {
+    let world = World::new().await;
+    for looks in 1..6 {
+        let room = world.room("12").await;
+        let (alice, bob) = (user("alice"), user("bob"));
+        let topic = to_raw_value(&json!({"topic": looks})).unwrap();
+        let place = (&"m.room.topic".into(), "");
+        leave_after(looks, world.rooms.set_state(&alice, &room, place, topic)).await;
+        check_remembered(&world, &room, looks).await;
+        leave_after(looks, world.rooms.invite(&alice, &room, &bob, None)).await;
+        check_remembered(&world, &room, looks).await;
+        leave_after(looks, world.rooms.upgrade(&alice, &room, "11".try_into().unwrap(), &[])).await;
+        check_remembered(&world, &room, looks).await;
+        assert_eq!(word(world.set("alice", &room, "m.room.name", json!({"name": "N"})).await), "ok");
+    }
+}
+
+async fn check_remembered(world: &World, room: &RoomId, looks: usize) {
+    let serial = async |history: &History| history.room(room).await.unwrap().unwrap().serial;
+    let (remembered, stored) = (serial(world.history()).await, serial(&world.cold().await).await);
+    assert_eq!(remembered, stored, "after {looks} looks");
 }
 
 #[tokio::test]
