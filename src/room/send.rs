@@ -65,7 +65,10 @@ impl Rooms {
     ) -> Result<OwnedEventId, RoomError> {
         let mut turn = Turn::begin_as_member(self, room).await?;
         let event = message.event(user);
-        turn.check_relation(&event).await?;
+        if let Err(error) = turn.check_relation(&event).await {
+            // What it doubles may be itself, sent while this waited for the room.
+            return self.answered(once.as_ref()).await?.ok_or(error);
+        }
         turn.add(event).await?;
         turn.finish(once).await
     }
