@@ -44,8 +44,9 @@ impl Slots {
     /// Waits for the room.
     pub(super) async fn lock(self: &Arc<Self>, room: &RoomId) -> RoomGuard {
         let slot = self.0.lock().entry(room.to_owned()).or_default().clone();
-        let ahead = slot.clone().lock_owned().await;
-        let stay = Stay { slots: self.clone(), room: room.to_owned(), slot: Some(slot) };
+        // Made before the wait: whoever goes away meanwhile leaves nothing either.
+        let stay = Stay { slots: self.clone(), room: room.to_owned(), slot: Some(slot.clone()) };
+        let ahead = slot.lock_owned().await;
         RoomGuard { ahead, stay }
     }
 

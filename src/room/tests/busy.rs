@@ -13,6 +13,51 @@ use crate::{limits::COMMIT_GROUP_MAX, room::turn::Turn};
 
 const WAITING: usize = 4_000;
 
+#[tokio::test]
+async fn who_goes_away_while_waiting_leaves_nothing() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let turn = Turn::begin(&world.rooms, &room).await.unwrap();
+    let mut waiting = Box::pin(world.rooms.0.slots.lock(&room));
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("two have the room"),
+        () = tokio::task::yield_now() => {}
+    }
+    drop(turn);
+    drop(waiting);
+    assert!(world.rooms.0.slots.is_empty());
+}
+
+/// The same reaction again, while the first is being written, gets the answer of the first.
+#[tokio::test]
+async fn a_reaction_that_is_sent_again_at_once_is_no_double() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let said = world.say("alice", &room, "x").await.unwrap();
+    let content = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": said, "key": "k" } });
+    let react = || {
+        let txn = Some(Txn { device: "D".into(), id: "t".into() });
+        let content = to_raw_value(&content).unwrap();
+        let message = Message { event_type: "m.reaction".into(), content, txn };
+        let (rooms, room) = (world.rooms.clone(), room.clone());
+        async move { rooms.send(&user("alice"), &room, message).await }
+    };
+    let turn = Turn::begin(&world.rooms, &room).await.unwrap();
+    let first = tokio::spawn(react());
+    tokio::task::yield_now().await;
+    // Between the two somebody else has the room, until the first is written.
+    let (rooms, there) = (world.rooms.clone(), room.clone());
+    let held = tokio::spawn(async move { rooms.0.slots.lock(&there).await });
+    tokio::task::yield_now().await;
+    let second = tokio::spawn(react());
+    tokio::task::yield_now().await;
+    drop(turn);
+    let first = first.await.unwrap().unwrap();
+    drop(held.await.unwrap());
+    assert_eq!(second.await.unwrap().unwrap(), first);
+}
+
 /// A task that counts how often anything of its kind is looked at.
 struct Counted<F> {
     inner: Pin<Box<F>>,
