@@ -53,7 +53,7 @@ pub use pages::{EventPage, Source, Walk};
 pub use past::{Boundary, PastPage, Stroll};
 pub use people::MembershipEntry;
 pub use relations::Related;
-pub use render::{Bundles, Shape, stripped};
+pub use render::{Bundles, DELAY_ID, Shape, stripped};
 pub(crate) use state::node_key;
 pub use sticky::sticky_until_ms;
 pub use summary::{is_open, tellable};

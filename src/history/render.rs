@@ -24,6 +24,11 @@ pub enum Shape {
     Full,
 }
 
+/// How the ids of delayed events begin. One that was sent has such an id as its transaction's, of no device.
+///
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4140>
+pub const DELAY_ID: &str = "lkd_";
+
 /// Aggregated relations (`m.relations`) by the event that they relate to.
 pub type Bundles = HashMap<OwnedEventId, Box<RawValue>>;
 
@@ -32,6 +37,7 @@ pub type Bundles = HashMap<OwnedEventId, Box<RawValue>>;
 struct Unsigned<'a> {
     age: u64,
     transaction_id: Option<&'a str>,
+    delay_id: Option<&'a str>,
     replaced: Option<&'a StoredEvent>,
     redacted_because: Option<String>,
     membership: Option<Membership>,
@@ -72,6 +78,7 @@ impl Viewer {
             let unsigned = Unsigned {
                 age: self.age(event),
                 transaction_id: self.transaction_of(event),
+                delay_id: self.delay_of(event),
                 replaced: replaced.as_ref().and_then(|id| known.get(id)).map(|event| &**event),
                 redacted_because: redaction.map(|redaction| self.redacted_because(&redaction, shape)),
                 membership: Some(self.membership_at(event).await?),
@@ -119,7 +126,12 @@ impl Viewer {
     fn transaction_of<'a>(&self, event: &'a StoredEvent) -> Option<&'a str> {
         let (device, txn) = event.notes.txn.as_ref()?;
         let is_sender = self.device.as_ref().is_some_and(|ours| ours == device.as_str());
-        (is_sender && event.pdu.sender() == self.user).then_some(txn.as_str())
+        (is_sender && event.pdu.sender() == self.user && delay(event).is_none()).then_some(txn.as_str())
+    }
+
+    /// The id by which a delayed event was known before it was sent, for nobody but its sender.
+    fn delay_of<'a>(&self, event: &'a StoredEvent) -> Option<&'a str> {
+        delay(event).filter(|_| event.pdu.sender() == self.user)
     }
 
     fn redacted_because(&self, redaction: &StoredEvent, shape: Shape) -> String {
@@ -241,7 +253,19 @@ fn write_unsigned(out: &mut String, (unsigned, sticky_left_ms): (&Unsigned<'_>, 
         out.push_str(r#","transaction_id":"#);
         string(out, txn);
     }
+    if let Some(delay_id) = unsigned.delay_id {
+        for before in [r#","delay_id":"#, r#","org.matrix.msc4140.delay_id":"#] {
+            out.push_str(before);
+            string(out, delay_id);
+        }
+    }
     out.push('}');
+}
+
+/// The id by which a delayed event was known before it was sent.
+fn delay(event: &StoredEvent) -> Option<&str> {
+    let (device, txn) = event.notes.txn.as_ref()?;
+    (device.is_empty() && txn.starts_with(DELAY_ID)).then_some(txn.as_str())
 }
 
 fn number(out: &mut String, before: &str, value: u64) {

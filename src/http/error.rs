@@ -413,8 +413,8 @@ impl From<DelayedError> for Failure {
         match error {
             DelayedError::NotFound => Self::not_found(message),
             DelayedError::Ended(_) => Self::new(StatusCode::CONFLICT, ErrorKind::Unknown, message),
-            DelayedError::TooLong => Self::invalid_param(message),
-            DelayedError::TooMany => Self::limit_exceeded(Duration::from_secs(60)),
+            DelayedError::TooLong => Self::forbidden(message),
+            DelayedError::TooMany(wait_ms) => Self::limit_exceeded(Duration::from_millis(wait_ms.max(1_000))),
             DelayedError::Room(error) => error.into(),
             DelayedError::Account(error) => error.into(),
             DelayedError::Commit(error) => error.into(),

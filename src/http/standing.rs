@@ -49,7 +49,7 @@ const REFUSED: [(Method, &str); 31] = [
 /// What a guest may ask for, in the same form: the list of the specification, and other paths to the same.
 ///
 /// <https://spec.matrix.org/v1.19/client-server-api/#guest-access>
-const GUESTS: [(Method, &str); 33] = [
+const GUESTS: [(Method, &str); 39] = [
     (Method::GET, "/rooms/{}/state"),
     (Method::GET, "/rooms/{}/context/{}"),
     (Method::GET, "/rooms/{}/event/{}"),
@@ -86,6 +86,13 @@ const GUESTS: [(Method, &str); 33] = [
     (Method::POST, "/logout"),
     // Whoever shows no token is answered too.
     (Method::GET, "/room_summary/{}"),
+    // <https://github.com/matrix-org/matrix-spec-proposals/pull/4140>
+    (Method::GET, "/delayed_events"),
+    (Method::GET, "/delayed_events/{}"),
+    (Method::PUT, "/rooms/{}/delayed_event/{}/{}"),
+    (Method::GET, "/org.matrix.msc4140/delayed_events"),
+    (Method::GET, "/org.matrix.msc4140/delayed_events/{}"),
+    (Method::PUT, "/org.matrix.msc4140/rooms/{}/delayed_event/{}/{}"),
 ];
 /// What the paths of guests begin with, beside the version.
 const CLIENT: &str = "/_matrix/client/";

@@ -51,6 +51,7 @@ impl Rooms {
         if let Some(answer) = self.answered(once.as_ref()).await? {
             return Ok(answer);
         }
+        let once = once.map(|once| (txn, once));
         until_settled!(self.try_set_state(user, room, place, (content, once.clone())))
     }
 
@@ -59,7 +60,7 @@ impl Rooms {
         user: &UserId,
         room: &RoomId,
         (event_type, state_key): (&StateEventType, &str),
-        (content, once): (&RawValue, Option<OnceKey>),
+        (content, once): (&RawValue, Option<(&Txn, OnceKey)>),
     ) -> Result<OwnedEventId, RoomError> {
         if *event_type == StateEventType::RoomCreate {
             return Err(RoomError::invalid("A room is created once"));
@@ -88,11 +89,12 @@ impl Rooms {
         }
         if *event_type == StateEventType::RoomCanonicalAlias {
             turn.check_canonical_alias(&event).await?;
+            txn: once.as_ref().map(|(txn, _)| (txn.device.to_string(), txn.id.clone())),
         }
         let id = turn.add_state(event).await?;
         match turn.written.is_empty() {
             true => Ok(id),
-            false => turn.finish(once).await,
+            false => turn.finish(once.map(|(_, once)| once)).await,
         }
     }
 }

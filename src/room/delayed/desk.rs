@@ -89,6 +89,12 @@ impl Desk {
         self.waiting.get(user).map_or(0, HashSet::len)
     }
 
+    /// When the first of `user` is due that waits; 0 if none does.
+    pub(super) fn next_due_ms(&self, user: &UserId) -> u64 {
+        let ids = self.waiting.get(user).into_iter().flatten();
+        ids.filter_map(|id| Some(self.known.get(id)?.due_ms)).min().unwrap_or_default()
+    }
+
     /// Those of `user` that wait, in the order of their times.
     pub(super) fn of(&self, user: &UserId) -> Vec<String> {
         let ids = self.waiting.get(user).into_iter().flatten();

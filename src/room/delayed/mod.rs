@@ -20,9 +20,10 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::desk::Desk;
-use super::{RoomError, Rooms, Txn};
+use super::{RoomError, Rooms, Txn, guard::Lasting};
 use crate::{
     account::{AccountError, Accounts},
+    history::DELAY_ID,
     limits::{
         DELAYED_EVENT_MS_MAX, DELAYED_EVENTS_PER_USER_MAX, DELAYED_ID_CHARS, EVENT_BYTES_MAX, SCAN_ROWS_MAX,
     },
@@ -34,7 +35,7 @@ use crate::{
     types::{Membership, Ports, random_string},
 };
 
-const DELAYED: Rows<(String,), Row> = Rows::new(TableId::Delayed);
+pub(in crate::room) const DELAYED: Rows<(String,), Row> = Rows::new(TableId::Delayed);
 
 /// Something that is to be sent later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,9 +119,9 @@ pub enum DelayedError {
     /// The delay is too long.
     #[error("events can be delayed by at most {DELAYED_EVENT_MS_MAX} ms")]
     TooLong,
-    /// The user has as many as one may have.
+    /// The user has as many as one may have; the next is due in so many milliseconds.
     #[error("you have as many delayed events as you may have")]
-    TooMany,
+    TooMany(u64),
     /// The room does not take it.
     #[error(transparent)]
     Room(#[from] RoomError),
@@ -215,7 +216,7 @@ impl Delayed {
             return Ok(known);
         }
         self.check(user, &intent).await?;
-        let id = format!("lkd_{}", random_string(&*self.0.ports.rng, DELAYED_ID_CHARS));
+        let id = format!("{DELAY_ID}{}", random_string(&*self.0.ports.rng, DELAYED_ID_CHARS));
         let since_ms = self.now_ms();
         let row = Row { user_id: user.to_owned(), intent, since_ms, end: None };
         let mut commit = match once {
@@ -223,14 +224,11 @@ impl Delayed {
             None => Commit::new(),
         };
         commit.put(&DELAYED, &(id.clone(),), &row);
-        match self.0.rooms.0.history.log().commit(commit).await {
-            Ok(_) => {}
-            Err(CommitError::AlreadyDone(reply)) => return text(&reply),
-            Err(error) => return Err(error.into()),
+        match self.put(id.clone(), row, commit).await {
+            Ok(()) => Ok(id),
+            Err(CommitError::AlreadyDone(reply)) => text(&reply),
+            Err(error) => Err(error.into()),
         }
-        self.0.desk.lock().put(&id, &row);
-        self.0.sooner.notify_one();
-        Ok(id)
     }
 
     /// The id that a transaction was given.
@@ -259,8 +257,12 @@ impl Delayed {
         if intent.content.get().len() > EVENT_BYTES_MAX {
             return Err(RoomError::TooLarge(String::from("The content is too large")).into());
         }
-        if self.0.desk.lock().waiting(user) >= DELAYED_EVENTS_PER_USER_MAX {
-            return Err(DelayedError::TooMany);
+        let full = {
+            let desk = self.0.desk.lock();
+            (desk.waiting(user) >= DELAYED_EVENTS_PER_USER_MAX).then(|| desk.next_due_ms(user))
+        };
+        if let Some(due_ms) = full {
+            return Err(DelayedError::TooMany(due_ms.saturating_sub(self.now_ms())));
         }
         match self.0.rooms.0.history.membership(&intent.room_id, user).await? {
             Some(Membership::Join) => Ok(()),
@@ -309,23 +311,30 @@ impl Delayed {
         }
     }
 
-    /// Does `action`, on nobody's behalf: who knows the id may. Done twice it is done once.
+    /// Does `action`, on nobody's behalf: who knows the id may. Done twice it is done once; and to the end, even if the
+    /// caller goes away.
     ///
     /// # Errors
-    /// When there is none, or it has ended otherwise.
+    /// When there is none, it has ended otherwise, or it cannot be sent; then it goes on waiting.
     pub async fn act(&self, id: &str, action: Action) -> Result<(), DelayedError> {
+        let (this, id) = (self.clone(), String::from(id));
+        Lasting::new(&self.0.tasks, async move { this.try_act(&id, action).await }).await
+    }
+
+    async fn try_act(&self, id: &str, action: Action) -> Result<(), DelayedError> {
         let turn = self.0.desk.lock().turn_of(id).ok_or(DelayedError::NotFound)?;
         let _turn = turn.lock().await;
         let row = self.row(id).await?;
         match (row.end.as_ref().map(|end| &end.outcome), action) {
-            (None, Action::Send) => match self.send(id, row).await? {
-                Outcome::Failed { error, .. } => Err(RoomError::Forbidden(error).into()),
-                _ => Ok(()),
-            },
+            (None, Action::Send) => {
+                // What stands in its way may be gone when it is due.
+                let event = self.try_send(id, &row).await?;
+                self.end(id, row, Outcome::Sent(event)).await
+            }
             (None, Action::Cancel) => self.end(id, row, Outcome::Cancelled).await,
             (None, Action::Restart) => {
                 let row = Row { since_ms: self.now_ms(), ..row };
-                self.write(id, &row).await
+                self.write(id, row).await
             }
             (Some(Outcome::Sent(_)), Action::Send)
             | (Some(Outcome::Cancelled | Outcome::Failed { .. }), Action::Cancel) => Ok(()),
@@ -345,16 +354,26 @@ impl Delayed {
             row.intent.content = RawValue::from_string(String::from("{}")).map_err(StoreError::engine)?;
         }
         let end = Some(End { at_ms: self.now_ms(), outcome });
-        self.write(id, &Row { end, ..row }).await
+        self.write(id, Row { end, ..row }).await
     }
 
-    async fn write(&self, id: &str, row: &Row) -> Result<(), DelayedError> {
+    async fn write(&self, id: &str, row: Row) -> Result<(), DelayedError> {
         let mut commit = Commit::new();
-        commit.put(&DELAYED, &(String::from(id),), row);
-        self.0.rooms.0.history.log().commit(commit).await?;
-        self.0.desk.lock().put(id, row);
-        self.0.sooner.notify_one();
-        Ok(())
+        commit.put(&DELAYED, &(String::from(id),), &row);
+        Ok(self.put(String::from(id), row, commit).await?)
+    }
+
+    /// Writes a row and puts it on the desk, even if the caller goes away: what is not there is not sent before the
+    /// next start.
+    async fn put(&self, id: String, row: Row, commit: Commit) -> Result<(), CommitError> {
+        let this = self.clone();
+        let work = async move {
+            this.0.rooms.0.history.log().commit(commit).await?;
+            this.0.desk.lock().put(&id, &row);
+            this.0.sooner.notify_one();
+            Ok(())
+        };
+        Lasting::new(&self.0.tasks, work).await
     }
 
     fn now_ms(&self) -> u64 {

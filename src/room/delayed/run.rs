@@ -76,15 +76,20 @@ impl Delayed {
             Err(DelayedError::NotFound) => return Ok(()),
             row => row?,
         };
-        // While it stood in the line somebody may have cancelled it, or had it wait again.
-        match row.end.is_none() && row.due_ms() <= self.now_ms() {
-            true => self.send(id, row).await.map(drop),
-            false => Ok(()),
+        // While it stood in the line somebody may have cancelled it, or had it wait again, or set the clock back.
+        if row.end.is_none() && row.due_ms() > self.now_ms() {
+            self.0.desk.lock().put_off(id, row.due_ms());
+            self.0.sooner.notify_one();
+            return Ok(());
+        }
+        match row.end {
+            None => self.send(id, row).await,
+            Some(_) => Ok(()),
         }
     }
 
     /// Sends it and writes down what came of it.
-    pub(super) async fn send(&self, id: &str, row: Row) -> Result<Outcome, DelayedError> {
+    async fn send(&self, id: &str, row: Row) -> Result<(), DelayedError> {
         let outcome = match self.try_send(id, &row).await {
             Ok(event_id) => Outcome::Sent(event_id),
             Err(DelayedError::Room(
@@ -97,8 +102,7 @@ impl Delayed {
             }
             Err(error) => return Err(error),
         };
-        self.end(id, row, outcome.clone()).await?;
-        Ok(outcome)
+        self.end(id, row, outcome).await
     }
 
     pub(in crate::room) async fn try_send(

@@ -6,12 +6,13 @@ use ruma::OwnedRoomId;
 use serde_json::{json, value::to_raw_value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{World, user};
+use super::{RoomError, World, leave_after, user};
 use crate::{
     account::{Accounts, NewUser, Settings},
     limits::{DELAYED_EVENT_KEEP_MS, DELAYED_EVENTS_PER_USER_MAX},
-    room::delayed::{Action, Delayed, DelayedError, Intent, Outcome},
-    store::{Key, table::TableId},
+    log::Commit,
+    room::delayed::{Action, DELAYED, Delayed, DelayedError, Intent, Outcome, Row},
+    store::{Key, Scan, table::TableId},
 };
 
 impl World {
@@ -30,6 +31,11 @@ impl World {
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         (Delayed::idle(self.rooms.clone(), accounts.clone(), (&tasks, stopping)), accounts)
     }
+}
+
+fn scan_all() -> Scan {
+    let from = DELAYED.prefix(&());
+    Scan { to: from.after_prefix(), from, reverse: false, limit: 1_000 }
 }
 
 fn intent(room: &OwnedRoomId, body: &str, delay_ms: u64) -> Intent {
@@ -116,6 +122,66 @@ async fn what_was_sent_is_told_by_its_event_alone() {
     assert_eq!(told().await, "{}");
 }
 
+/// However far a request has come that nobody waits for any more.
+#[tokio::test]
+async fn who_goes_away_while_it_is_written_has_it_sent_all_the_same() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let alice = user("alice");
+    for polls in 1..6 {
+        leave_after(polls, delayed.schedule(&alice, intent(&room, "x", 100), None)).await;
+        let waiting = delayed.of(&alice).await.unwrap();
+        let stored = world.db.scan(&DELAYED, scan_all()).await.unwrap();
+        let stored = stored.into_iter().filter(|(_, row)| row.end.is_none()).count();
+        assert_eq!(waiting.len(), stored, "after {polls} looks");
+        for (id, _) in waiting {
+            leave_after(polls, delayed.act(&id, Action::Restart)).await;
+            leave_after(polls, delayed.act(&id, Action::Cancel)).await;
+        }
+        world.clock.advance(Duration::from_millis(100));
+        delayed.turn_through().await;
+        assert!(delayed.of(&alice).await.unwrap().is_empty(), "after {polls} looks");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_in_the_line_before_its_time_waits_on() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let id = delayed.schedule(&user("alice"), intent(&room, "x", 100), None).await.unwrap();
+    let row = delayed.get(&user("alice"), &id).await.unwrap();
+    let mut commit = Commit::new();
+    commit.put(&DELAYED, &(id.clone(),), &Row { since_ms: row.since_ms + 50, ..row });
+    world.history().log().commit(commit).await.unwrap();
+    world.clock.advance(Duration::from_millis(100));
+    delayed.turn_through().await;
+    assert_eq!(delayed.outcome(&id).await, None);
+    world.clock.advance(Duration::from_millis(50));
+    delayed.turn_through().await;
+    assert!(matches!(delayed.outcome(&id).await, Some(Outcome::Sent(_))));
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_before_its_time_waits_on() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    world.join("bob", &room).await.unwrap();
+    let bob = user("bob");
+    let id = delayed.schedule(&bob, topic(&room, "T", 100), None).await.unwrap();
+    let refused = delayed.act(&id, Action::Send).await;
+    assert!(matches!(refused, Err(DelayedError::Room(RoomError::Forbidden(_)))), "{refused:?}");
+    world
+        .set("alice", &room, "m.room.power_levels", json!({ "users": { bob.as_str(): 100 } }))
+        .await
+        .unwrap();
+    world.clock.advance(Duration::from_millis(100));
+    delayed.turn_through().await;
+    assert_eq!(world.now(&room, "m.room.topic", "").await, json!({ "topic": "T" }));
+}
+
 #[tokio::test]
 async fn a_restarted_one_waits_its_whole_time_again() {
     let world = World::new().await;
@@ -172,7 +238,7 @@ async fn there_is_an_end_to_how_many_may_wait() {
         delayed.schedule(&alice, intent(&room, "x", 100), None).await.unwrap();
     }
     let more = delayed.schedule(&alice, intent(&room, "x", 100), None).await;
-    assert!(matches!(more, Err(DelayedError::TooMany)), "{more:?}");
+    assert!(matches!(more, Err(DelayedError::TooMany(100))), "{more:?}");
     let (first, _) = delayed.of(&alice).await.unwrap().swap_remove(0);
     delayed.act(&first, Action::Cancel).await.unwrap();
     delayed.schedule(&alice, intent(&room, "x", 100), None).await.unwrap();

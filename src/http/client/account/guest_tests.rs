@@ -104,6 +104,10 @@ async fn guests_may_do_little() {
     server.check(&token, &format!("PUT /profile/{id}/displayname"), (name, json!({}))).await;
     assert!(server.met(&token, "GET /sync", Value::Null).await["next_batch"].is_string());
     server.met(&token, "POST /keys/query", json!({ "device_keys": {} })).await;
+    for root in ["v1", "unstable/org.matrix.msc4140"] {
+        let delayed = format!("GET /_matrix/client/{root}/delayed_events");
+        server.check(&token, &delayed, (Value::Null, json!({ "delayed_events": [] }))).await;
+    }
 }
 
 #[tokio::test]

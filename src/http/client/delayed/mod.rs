@@ -93,7 +93,10 @@ fn shown(id: &str, row: DelayedRow) -> Value {
     for name in ["delay", "delay_ms"] {
         shown.insert(name.to_owned(), json!(intent.delay_ms));
     }
-    shown.insert("running_since".to_owned(), json!(row.since_ms));
+    // The second is the name in an earlier draft.
+    for name in ["scheduled_at", "running_since"] {
+        shown.insert(name.to_owned(), json!(row.since_ms));
+    }
     if let Some(end) = row.end {
         shown.insert("finalised_ts".to_owned(), json!(end.at_ms));
         match end.outcome {
