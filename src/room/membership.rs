@@ -122,7 +122,7 @@ impl Rooms {
     /// # Errors
     /// Why the user cannot leave.
     pub async fn leave(&self, user: &UserId, room: &RoomId, reason: Option<&str>) -> Result<(), RoomError> {
-        if !self.is_here(room).await? {
+        if !self.is_here(room).await? || self.stands_outside(user, room).await? {
             return self.leave_outside(user, room, reason).await;
         }
         if self.0.history.membership(room, user).await? == Some(Membership::Leave) {
@@ -130,6 +130,14 @@ impl Rooms {
         }
         let to = (Membership::Leave, (&INSIDE[..], "You are not in the room"));
         self.move_plainly(room, (user, user), to, reason).await
+    }
+
+    /// Whether a user of ours is invited to a room, or knocks at it, and its state here knows nothing of that.
+    pub(super) async fn stands_outside(&self, user: &UserId, room: &RoomId) -> Result<bool, RoomError> {
+        let standing = self.0.history.standing(user, room).await?;
+        let waits = standing
+            .is_some_and(|standing| matches!(standing.membership, Membership::Invite | Membership::Knock));
+        Ok(waits && !INSIDE.contains(&self.0.history.membership(room, user).await?))
     }
 
     /// Puts a user out of the room, or takes back an invite, or turns down a knock.

@@ -13,7 +13,7 @@ use crate::{
         tables::{PARTIAL, Part, PartialRow, RETRIES, RetryRow},
     },
     log::Commit,
-    types::Membership,
+    types::{Fact, Lane, Membership},
 };
 
 #[tokio::test]
@@ -375,6 +375,28 @@ async fn a_room_is_upgraded() {
         let levels = world.set("alice", &new, "m.room.name", json!({"name": "N"})).await;
         assert_eq!(word(levels), "ok", "from {from} to {to}");
     }
+}
+
+/// An invite from before this server came in may be missing from the state that it was given.
+#[tokio::test]
+async fn an_invite_that_the_state_lacks_is_rejected() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (alice, carol) = (user("alice"), user("carol"));
+    world.rooms.invite(&alice, &room, &carol, None).await.unwrap();
+    let invite = world.history().standing(&carol, &room).await.unwrap().unwrap();
+    world.rooms.kick(&alice, &room, &carol, None).await.unwrap();
+    let fact =
+        Fact::Membership { room_id: room.clone(), membership: Membership::Invite, event_id: invite.event_id };
+    let mut commit = Commit::new();
+    commit.fact(Lane::Account(carol.clone()), fact);
+    world.history().log().commit(commit).await.unwrap();
+    let standing =
+        async || world.history().standing(&carol, &room).await.unwrap().map(|standing| standing.membership);
+    assert_eq!(standing().await, Some(Membership::Invite));
+    world.rooms.leave(&carol, &room, None).await.unwrap();
+    assert_eq!(standing().await, Some(Membership::Leave));
+    assert_eq!(world.membership(&room, "carol").await, Some(Membership::Leave));
 }
 
 #[tokio::test]
