@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    RoomError, Rooms,
+    Profile, RoomError, Rooms,
     membership::member_content,
     turn::{NewEvent, Turn},
     until_settled,
@@ -43,7 +43,7 @@ impl Rooms {
     }
 
     /// Joins a room; for somebody who is in it already nothing happens. `extra` goes into the member
-    /// event, where it does not get in the way.
+    /// event; a name or a picture in it goes before that of the profile.
     ///
     /// # Errors
     /// Why the user cannot join.
@@ -56,8 +56,7 @@ impl Rooms {
     ) -> Result<(), RoomError> {
         self.check_open(room).await?;
         let profile = self.0.profiles.profile(user).await?;
-        let mut content = extra;
-        content.extend(member_content(Membership::Join, Some(&profile), reason));
+        let content = join_content(extra, &profile, reason);
         until_settled!(self.try_join(user, room, &content))
     }
 
@@ -108,6 +107,18 @@ impl Rooms {
             None => Ok(()),
         }
     }
+}
+
+/// The content of a join. A name or a picture for this room alone goes before those of the profile.
+pub(super) fn join_content(
+    extra: Map<String, Value>,
+    profile: &Profile,
+    reason: Option<&str>,
+) -> Map<String, Value> {
+    let mut content = member_content(Membership::Join, Some(profile), None);
+    content.extend(extra);
+    content.extend(member_content(Membership::Join, None, reason));
+    content
 }
 
 impl Turn {

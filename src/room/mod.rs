@@ -28,6 +28,7 @@ mod relation;
 mod remote;
 mod remove;
 mod send;
+mod set_member;
 mod setback;
 mod state;
 mod stripped;

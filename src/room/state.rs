@@ -15,7 +15,7 @@ use super::{
     turn::{NewEvent, Turn},
     until_settled,
 };
-use crate::{dag::Pdu, log::OnceKey};
+use crate::{dag::Pdu, log::OnceKey, types::Membership};
 
 impl Rooms {
     /// Sets a state event; answers with its id. Setting what the user has set there last changes
@@ -30,8 +30,8 @@ impl Rooms {
         place: (&StateEventType, &str),
         content: Box<RawValue>,
     ) -> Result<OwnedEventId, RoomError> {
-        if *place.0 == StateEventType::RoomMember && place.1 != user.as_str() {
-            self.whole(room).await?;
+        if *place.0 == StateEventType::RoomMember {
+            return self.set_member(user, room, place.1, &content).await;
         }
         until_settled!(self.try_set_state(user, room, place, (&content, None)))
     }
@@ -55,7 +55,7 @@ impl Rooms {
         until_settled!(self.try_set_state(user, room, place, (content, once.clone())))
     }
 
-    async fn try_set_state(
+    pub(super) async fn try_set_state(
         &self,
         user: &UserId,
         room: &RoomId,
@@ -64,6 +64,9 @@ impl Rooms {
     ) -> Result<OwnedEventId, RoomError> {
         if *event_type == StateEventType::RoomCreate {
             return Err(RoomError::invalid("A room is created once"));
+        }
+        if *event_type == StateEventType::RoomMember {
+            self.check_place(room, (user, state_key), content).await?;
         }
         if let Some(invited) = self.invites_remote((event_type, state_key), content) {
             let content: Map<String, Value> =
@@ -82,6 +85,7 @@ impl Rooms {
         };
         let event = NewEvent {
             state_key: Some(String::from(state_key)),
+            txn: once.as_ref().map(|(txn, _)| (txn.device.to_string(), txn.id.clone())),
             ..NewEvent::message(user, TimelineEventType::from(event_type.to_string()), content)
         };
         if *event_type == StateEventType::RoomPowerLevels {
@@ -89,7 +93,6 @@ impl Rooms {
         }
         if *event_type == StateEventType::RoomCanonicalAlias {
             turn.check_canonical_alias(&event).await?;
-            txn: once.as_ref().map(|(txn, _)| (txn.device.to_string(), txn.id.clone())),
         }
         let id = turn.add_state(event).await?;
         match turn.written.is_empty() {
@@ -100,6 +103,23 @@ impl Rooms {
 }
 
 impl Rooms {
+    /// Refuses a membership that is not to be written here: of a room that is blocked, or one's own in a room whose
+    /// events this server does not have.
+    async fn check_place(
+        &self,
+        room: &RoomId,
+        (user, state_key): (&UserId, &str),
+        content: &RawValue,
+    ) -> Result<(), RoomError> {
+        if !matches!(membership(content), Some(Membership::Leave | Membership::Ban)) {
+            self.check_open(room).await?;
+        }
+        match state_key == user.as_str() && !self.is_here(room).await? {
+            true => Err(RoomError::forbidden("You are not in the room")),
+            false => Ok(()),
+        }
+    }
+
     /// The user of another server whom a state event invites; their server must have a say in it.
     fn invites_remote(
         &self,
@@ -154,9 +174,18 @@ impl Turn {
 
 /// Whom the content of an `m.room.member` event at this key invites.
 fn invitee(state_key: &str, content: &RawValue) -> Option<OwnedUserId> {
-    let content: Value = serde_json::from_str(content.get()).ok()?;
-    let is_invite = content.get("membership").and_then(Value::as_str) == Some("invite");
+    let is_invite = membership(content) == Some(Membership::Invite);
     OwnedUserId::try_from(state_key).ok().filter(|_| is_invite)
+}
+
+/// What the content of an `m.room.member` event makes of its user.
+pub(super) fn membership(content: &RawValue) -> Option<Membership> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    let content: Content = serde_json::from_str(content.get()).ok()?;
+    Membership::parse(&content.membership)
 }
 
 /// A content without one of its fields.

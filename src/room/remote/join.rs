@@ -23,10 +23,12 @@ use crate::{
     limits::{JOIN_MAX, PARTIAL_SERVERS_MAX, SEND_JOIN_MAX, STATE_ANSWER_BYTES_MAX},
     peer::{Bounds, Hedge, Validity, Wanted},
     room::{
-        Graft, RoomError, Rooms, join::AUTHORISED_VIA, membership::member_content, template::without_grant,
-        turn::NewEvent, until_settled,
+        Graft, RoomError, Rooms,
+        join::{AUTHORISED_VIA, join_content},
+        template::without_grant,
+        turn::NewEvent,
+        until_settled,
     },
-    types::Membership,
 };
 
 /// Who wants to join what, and what they say with it.
@@ -38,7 +40,7 @@ struct Errand {
 
 impl Rooms {
     /// Joins a room, if need be through one of the servers `via` or another that is known to be in it.
-    /// `extra` goes into the member event, where it does not get in the way.
+    /// `extra` goes into the member event; a name or a picture in it goes before that of the profile.
     ///
     /// # Errors
     /// Why the user cannot join.
@@ -64,8 +66,7 @@ impl Rooms {
             return Err(RoomError::GuestsForbidden);
         }
         let profile = self.0.profiles.profile(user).await?;
-        let mut content = without_grant(extra);
-        content.extend(member_content(Membership::Join, Some(&profile), reason));
+        let content = join_content(without_grant(extra), &profile, reason);
         let servers = self.sources(user, room, via).await?;
         let errand = Errand { user: user.to_owned(), room: room.to_owned(), content };
         // Once the other server has been told, its answer must be kept even if the client goes away.

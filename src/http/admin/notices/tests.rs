@@ -38,7 +38,9 @@ async fn a_notice_cannot_be_rejected_but_its_room_can_be_left() {
     let room = invited(&server, &alice).await;
     let leave = format!("POST /rooms/{room}/leave");
     let refused = json!("403 M_CANNOT_LEAVE_SERVER_NOTICE_ROOM");
-    server.check(&alice, &leave, (json!({}), refused)).await;
+    server.check(&alice, &leave, (json!({}), refused.clone())).await;
+    let by_state = format!("PUT /rooms/{room}/state/m.room.member/@alice:localhost");
+    server.check(&alice, &by_state, (json!({ "membership": "leave" }), refused)).await;
     server.met(&alice, &format!("POST /join/{room}"), json!({})).await;
     let event =
         server.met(&alice, &format!("GET /rooms/{room}/event/{}", told.as_str().unwrap()), Value::Null).await;

@@ -6,11 +6,13 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use ruma::{UserId, api::client::state::send_state_event::v3::Request, events::StateEventType};
-use serde_json::json;
+use ruma::{RoomId, UserId, api::client::state::send_state_event::v3::Request, events::StateEventType};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
 
 use crate::{
-    http::{App, Call, Failure, call::Given, client::delayed},
+    account::Caller,
+    http::{App, Call, Class, Failure, Peer, call::Given, client::delayed, meet_users},
     room::Intent,
     types::Membership,
 };
@@ -22,6 +24,9 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let Given { peer, request, .. } = call.decode::<Request>()?;
     let Request { room_id, event_type, state_key, body, timestamp, .. } = request;
     let content = body.into_json();
+    if event_type == StateEventType::RoomMember {
+        admit(&app, (&caller, &peer), (&room_id, &state_key), &content).await?;
+    }
     if let Some(delay_ms) = delay_ms {
         let (event_type, state_key) = (event_type.to_string(), Some(state_key));
         let intent = Intent { room_id, event_type, state_key, content, delay_ms, sticky_ms: None };
@@ -38,4 +43,33 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         app.ephemeral.note_removal(&room_id, user).await;
     }
     Ok(Json(json!({ "event_id": event_id })).into_response())
+}
+
+/// Asks of a membership what its own endpoint asks.
+async fn admit(
+    app: &App,
+    (caller, peer): (&Caller, &Peer),
+    (room, state_key): (&RoomId, &str),
+    content: &RawValue,
+) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: String,
+    }
+    let (Ok(content), Ok(user)) =
+        (serde_json::from_str::<Content>(content.get()), <&UserId>::try_from(state_key))
+    else {
+        return Ok(());
+    };
+    let limited = |class| app.throttle.admit(class, Some(caller), peer);
+    match (Membership::parse(&content.membership), *user == caller.user_id) {
+        (Some(Membership::Join), true) if !app.history.is_joined(room, user).await? => limited(Class::Join),
+        (Some(Membership::Knock), true) => limited(Class::Join),
+        (Some(Membership::Leave), true) => Ok(app.notices.check_leave(user, room).await?),
+        (Some(Membership::Invite), false) => {
+            limited(Class::Invite)?;
+            meet_users(app, &[user.to_owned()]).await
+        }
+        _ => Ok(()),
+    }
 }
