@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     RoomError, Rooms,
-    power_levels::{closing_levels, default_levels, inherited_levels},
+    power_levels::{Inherited, closing_levels, default_levels, integers},
     turn::{NewEvent, Turn},
     until_settled,
 };
@@ -17,7 +17,7 @@ use crate::{
     types::Membership,
 };
 
-/// State that goes with the room; power levels go last.
+/// State that goes with the room, beside the power levels.
 const CARRIED: [&str; 11] = [
     "m.room.join_rules",
     "m.room.name",
@@ -67,7 +67,8 @@ impl Rooms {
         if old.membership(plan.user).await? != Some(Membership::Join) {
             return Err(RoomError::forbidden("You are not in the room"));
         }
-        let levels = Self::content_of(&old, "m.room.power_levels").await?;
+        let levels = integers(Self::content_of(&old, "m.room.power_levels").await?);
+        let power = old.power().await?.user(plan.user);
         let mut create = old.create_to_carry(plan).await?;
         // A room whose id is the hash of its create event cannot be named before that is made, so the
         // tombstone comes after it; in older versions the create event names the tombstone.
@@ -87,9 +88,13 @@ impl Rooms {
         };
         new.enter(plan.user).await?;
         new.inherit(plan.user, room).await?;
-        new.furnish(plan.user, &old, levels.clone()).await?;
+        let last = new.inherit_levels((plan.user, power), levels.clone()).await?;
+        new.furnish(plan.user, &old).await?;
         let aliases = self.0.history.aliases(room).await?;
         self.move_aliases(&mut old, &mut new, (plan.user, aliases)).await?;
+        if let Some(last) = last {
+            new.add(NewEvent::state(plan.user, "m.room.power_levels", "", &last)?).await?;
+        }
         if self.0.history.published(room).await?.is_some() {
             let (from, to) = (old.room_id.clone(), new.room_id.clone());
             let by = plan.user.to_owned();
@@ -168,17 +173,24 @@ impl Turn {
         self.add(NewEvent::state(user, "m.room.tombstone", "", &content)?).await
     }
 
-    /// Puts the state of `old` into this new room.
-    async fn furnish(
+    /// Gives this new room the levels of the old one, and its founder, who had `power` there, what it takes to furnish
+    /// it; the levels that are to be set after that, if they are others.
+    async fn inherit_levels(
         &mut self,
-        user: &UserId,
-        old: &Turn,
+        (user, power): (&UserId, i64),
         levels: Map<String, Value>,
-    ) -> Result<(), RoomError> {
+    ) -> Result<Option<Map<String, Value>>, RoomError> {
         let creators = self.creators().await?;
-        // With these everything can be set; the inherited ones come last, because they may allow less.
-        let first = default_levels(&creators, &[], 50, self.rules);
-        self.add(NewEvent::state(user, "m.room.power_levels", "", &first)?).await?;
+        let levels = match levels.is_empty() {
+            true => Inherited { first: default_levels(&creators, &[], 50, self.rules), last: None },
+            false => Inherited::of(levels, &creators, (user, power), self.rules),
+        };
+        self.add(NewEvent::state(user, "m.room.power_levels", "", &levels.first)?).await?;
+        Ok(levels.last)
+    }
+
+    /// Puts the state of `old` into this new room, but for its power levels.
+    async fn furnish(&mut self, user: &UserId, old: &Turn) -> Result<(), RoomError> {
         for event_type in CARRIED {
             if let Some(pdu) = old.place(event_type, "").await? {
                 self.carry(user, &pdu).await?;
@@ -196,10 +208,6 @@ impl Turn {
             if let Some(pdu) = old.place("m.room.member", banned.as_str()).await? {
                 self.carry(user, &pdu).await?;
             }
-        }
-        if !levels.is_empty() {
-            let levels = inherited_levels(levels, &creators, self.rules);
-            self.add_state(NewEvent::state(user, "m.room.power_levels", "", &levels)?).await?;
         }
         Ok(())
     }

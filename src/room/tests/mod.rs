@@ -5,6 +5,7 @@ mod delayed;
 mod model;
 mod reading;
 mod removal;
+mod upgrade;
 mod verbs;
 
 use std::sync::Arc;
