@@ -265,7 +265,7 @@ sections! {
         messages: Rate = Rate { per_second: 10.0, burst: 100 },
         /// Joins and knocks, by user.
         joins: Rate = Rate { per_second: 1.0, burst: 30 },
-        /// Invites, by user.
+        /// Invites, by user. Each of those that come with a new room counts; more than `burst` at once are refused.
         invites: Rate = Rate { per_second: 1.0, burst: 30 },
         /// Invites that another server brings, by server.
         invites_by_server: Rate = Rate { per_second: 1.0, burst: 200 },

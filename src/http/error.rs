@@ -385,6 +385,7 @@ impl From<RoomError> for Failure {
             RoomError::Invalid(_) => Self::invalid_param(message),
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::BadState(_) => Self::bad_request(ErrorKind::BadState, message),
+            RoomError::InvalidState(_) => Self::bad_request(ErrorKind::InvalidRoomState, message),
             RoomError::NotLeft(_) => Self::bad_request(ErrorKind::Unknown, message),
             RoomError::GuestsForbidden => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden, message)

@@ -166,6 +166,21 @@ impl Throttle {
     /// # Errors
     /// 429 with the time to wait, when there were too many.
     pub fn admit(&self, class: Class, caller: Option<&Caller>, peer: &Peer) -> Result<(), Failure> {
+        self.admit_many(class, caller, peer, 1)
+    }
+
+    /// Counts a request that is worth `count` of them.
+    ///
+    /// # Errors
+    /// 429 with the time to wait, when there were too many; 400 when it is more than are ever let through at once.
+    pub fn admit_many(
+        &self,
+        class: Class,
+        caller: Option<&Caller>,
+        peer: &Peer,
+        count: usize,
+    ) -> Result<(), Failure> {
+        let Some(count) = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)) else { return Ok(()) };
         let Some(buckets) = &self.0 else { return Ok(()) };
         // <https://spec.matrix.org/v1.19/application-service-api/#registration>
         if let Some(appservice) = &peer.appservice {
@@ -190,7 +205,7 @@ impl Throttle {
         };
         // Nobody can be told from anybody else behind a Unix socket whose proxy names no client.
         let Some(who) = who else { return Ok(()) };
-        buckets.check(bucket, &who)?;
+        buckets.check_many(bucket, &who, count)?;
         match (class, &who, peer.ip) {
             (Class::Login, Who::Address(_), Some(IpAddr::V6(ip))) => {
                 buckets.check(&buckets.login_sites, &Who::Address(site(ip)))
@@ -234,7 +249,12 @@ impl Throttle {
 
 impl Buckets {
     fn check(&self, bucket: &Bucket, who: &Who) -> Result<(), Failure> {
-        bucket.check_key(who).map_err(|early| {
+        self.check_many(bucket, who, NonZeroU32::MIN)
+    }
+
+    fn check_many(&self, bucket: &Bucket, who: &Who, count: NonZeroU32) -> Result<(), Failure> {
+        let too_many = |_| Failure::invalid_param("That is too many at once");
+        bucket.check_key_n(who, count).map_err(too_many)?.map_err(|early| {
             let now = self.clock.monotonic();
             Failure::limit_exceeded(early.wait_time_from(now).max(Duration::from_millis(1)))
         })
@@ -411,6 +431,19 @@ mod tests {
             assert_eq!([say(&alice()), say(&alice())], [true, !limited], "{setting}");
             assert_eq!([say(&bot), say(&bot), say(&bot)], [true; 3], "{setting}");
         }
+    }
+
+    #[test]
+    fn what_is_worth_many_counts_as_many() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(0));
+        let limits = RateLimits { invites: Rate { per_second: 1.0, burst: 5 }, ..RateLimits::default() };
+        let throttle = Throttle::new(&limits, &clock);
+        let invite = |count: usize| {
+            let admitted = throttle.admit_many(Class::Invite, Some(&alice()), &peer("1.1.1.1"), count);
+            admitted.map_err(|failure| failure.status().as_u16())
+        };
+        assert_eq!([invite(0), invite(6), invite(3), invite(3)], [Ok(()), Err(400), Ok(()), Err(429)]);
+        assert_eq!([invite(2), invite(1)], [Ok(()), Err(429)]);
     }
 
     #[test]

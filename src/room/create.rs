@@ -4,23 +4,26 @@
 
 use std::collections::HashSet;
 
+use futures_util::{StreamExt, stream};
 use ruma::{
-    CanonicalJsonObject, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomVersionId, UserId,
-    api::client::room::create_room::v3::RoomPreset, room_version_rules::RoomVersionRules,
+    CanonicalJsonObject, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomVersionId,
+    UserId, api::client::room::create_room::v3::RoomPreset, room_version_rules::RoomVersionRules,
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     Profile, RoomError, Rooms,
     membership::member_content,
-    power_levels::default_levels,
-    state::aliases,
+    power_levels::{TOMBSTONE, default_levels},
+    state::{aliases, membership},
     turn::{NewEvent, Turn},
     until_settled,
 };
 use crate::{
     dag::{build::create_content, versions},
     history::tables::{ALIASES, AliasRow, PUBLISHED, PublishedRow, ROOM_ALIASES},
+    limits::CREATE_INVITES_AT_ONCE,
+    store::BoxFuture,
     types::{Membership, random_string},
 };
 
@@ -97,17 +100,26 @@ impl Rooms {
     ///
     /// # Errors
     /// Why it cannot be founded.
-    pub async fn create(&self, creator: &UserId, room: NewRoom) -> Result<OwnedRoomId, RoomError> {
+    pub async fn create(&self, creator: &UserId, mut room: NewRoom) -> Result<OwnedRoomId, RoomError> {
         let alias = room.alias_name.as_deref().map(|name| self.local_alias(name)).transpose()?;
+        let mut named = HashSet::from([creator.to_owned()]);
+        room.invite.retain(|user| named.insert(user.clone()));
         let room_id = until_settled!(self.try_create(creator, &room, alias.clone()))?;
-        for user in room.invite.iter().filter(|user| !self.0.history.is_local(user)) {
+        self.invite_others(creator, &room_id, &room).await;
+        Ok(room_id)
+    }
+
+    /// Invites the users of other servers. The room is there; whom it could not be told to can be invited again.
+    async fn invite_others(&self, creator: &UserId, room_id: &RoomId, room: &NewRoom) {
+        let others = room.invite.iter().filter(|user| !self.0.history.is_local(user));
+        let invites = others.map(|user| async move {
             let content = invite_content(None, room.is_direct);
-            // The room is there; whom it could not be told to can be invited again.
-            if let Err(error) = self.invite_remote(creator, &room_id, user, content).await {
+            if let Err(error) = self.invite_remote(creator, room_id, user, content).await {
                 tracing::info!(room.id = %room_id, user.id = %user, %error, "could not invite {user}");
             }
-        }
-        Ok(room_id)
+        });
+        let invites: Vec<_> = invites.map(|invite| Box::pin(invite) as BoxFuture<'_, ()>).collect();
+        stream::iter(invites).buffer_unordered(CREATE_INVITES_AT_ONCE).collect::<()>().await;
     }
 
     async fn try_create(
@@ -133,10 +145,11 @@ impl Rooms {
             room.add_creators(creator, &mut extra);
         }
         let mut turn = self.found_room(creator, version, extra).await?;
-        turn.enter(creator).await?;
-        turn.set_levels(creator, room, &preset).await?;
-        turn.set_nature(creator, room, (&preset, alias.as_deref())).await?;
-        turn.invite_all(creator, room).await?;
+        turn.fill_new(creator, room, (&preset, alias.as_deref())).await.map_err(|error| match error {
+            // What the creator wants does not go together.
+            RoomError::Forbidden(why) => RoomError::InvalidState(why),
+            error => error,
+        })?;
         if let Some(alias) = alias {
             let creator = creator.to_owned();
             let row = AliasRow { room_id: turn.room_id.clone(), creator };
@@ -216,6 +229,19 @@ fn invite_content(profile: Option<&Profile>, is_direct: bool) -> Map<String, Val
 }
 
 impl Turn {
+    /// Puts everything into a room that has nothing but its create event.
+    async fn fill_new(
+        &mut self,
+        creator: &UserId,
+        room: &NewRoom,
+        (preset, alias): (&Rules, Option<&RoomAliasId>),
+    ) -> Result<(), RoomError> {
+        self.enter(creator).await?;
+        self.set_levels(creator, room, preset).await?;
+        self.set_nature(creator, room, (preset, alias)).await?;
+        self.invite_all(creator, room).await
+    }
+
     /// The creator comes in.
     pub(super) async fn enter(&mut self, creator: &UserId) -> Result<(), RoomError> {
         let profile = self.rooms.0.profiles.profile(creator).await?;
@@ -245,6 +271,12 @@ impl Turn {
         let equals = if preset.trusts { room.invite.as_slice() } else { &[] };
         let mut levels = default_levels(&creators, equals, preset.invite, self.rules);
         levels.extend(room.power_levels.clone());
+        if self.rules.authorization.explicitly_privilege_room_creators
+            && let Some(Value::Object(events)) = levels.get_mut("events")
+        {
+            // Who says nothing of it does not want others to replace the room.
+            events.entry("m.room.tombstone").or_insert_with(|| Value::from(TOMBSTONE));
+        }
         let names_creator = levels
             .get("users")
             .and_then(Value::as_object)
@@ -283,6 +315,9 @@ impl Turn {
             if event_type == "m.room.power_levels" && key.is_empty() {
                 continue;
             }
+            if event_type == "m.room.member" && membership(content) == Some(Membership::Invite) {
+                return Err(RoomError::invalid("Users are invited by `invite`"));
+            }
             if event_type == "m.room.canonical_alias"
                 && aliases(content)?.iter().any(|found| Some(&**found) != alias)
             {
@@ -301,9 +336,8 @@ impl Turn {
     }
 
     async fn invite_all(&mut self, creator: &UserId, room: &NewRoom) -> Result<(), RoomError> {
-        let mut invited = HashSet::from([creator.to_owned()]);
         for user in &room.invite {
-            if !self.rooms.0.history.is_local(user) || !invited.insert(user.clone()) {
+            if !self.rooms.0.history.is_local(user) {
                 continue;
             }
             let profile = self.rooms.0.profiles.profile(user).await?;

@@ -28,6 +28,9 @@ pub enum RoomError {
     /// The room's present state does not go with it.
     #[error("{0}")]
     BadState(String),
+    /// A new room would be one that its creator may not make as they want it.
+    #[error("{0}")]
+    InvalidState(String),
     /// The user has not left the room, or never was there.
     #[error("{0}")]
     NotLeft(&'static str),

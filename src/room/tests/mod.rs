@@ -180,6 +180,7 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::Invalid(_)) => "invalid",
         Err(RoomError::BadJson(_)) => "bad json",
         Err(RoomError::BadState(_)) => "bad state",
+        Err(RoomError::InvalidState(_)) => "invalid state",
         Err(RoomError::NotLeft(_)) => "not left",
         Err(RoomError::InviteBlocked) => "blocked",
         Err(RoomError::AliasInUse) => "in use",

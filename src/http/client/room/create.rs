@@ -2,6 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
 
+use std::collections::HashSet;
+
 use ruma::{
     RoomAliasId,
     api::client::room::{
@@ -16,11 +18,11 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     account::Caller,
     http::{
-        App, Failure, Peer,
+        App, Class, Failure, Peer,
         identity::{check_addresses, invite_address},
         meet_users,
     },
-    limits::ADDRESSES_INVITED_MAX,
+    limits::{ADDRESSES_INVITED_MAX, CREATE_INVITES_MAX},
     room::NewRoom,
 };
 
@@ -37,7 +39,6 @@ pub(super) async fn handle(
             return Err(Failure::exclusive());
         }
     }
-    meet_users(&app, &request.invite).await?;
     let addresses = request.invite_3pid.clone();
     if !addresses.is_empty() && !app.identity.is_on() {
         return Err(Failure::forbidden("This server invites by Matrix id only"));
@@ -47,6 +48,13 @@ pub(super) async fn handle(
     }
     check_addresses(&app, &addresses)?;
     let mut room = wanted(request)?;
+    let mut named = HashSet::from([caller.user_id.clone()]);
+    room.invite.retain(|user| named.insert(user.clone()));
+    app.throttle.admit_many(Class::Invite, Some(&caller), &peer, room.invite.len())?;
+    if room.invite.len() > CREATE_INVITES_MAX {
+        return Err(Failure::invalid_param("Too many users are invited at once"));
+    }
+    meet_users(&app, &room.invite).await?;
     room.version.get_or_insert_with(|| app.config.default_room_version.id().clone());
     let is_direct = room.is_direct;
     let room_id = app.rooms.create(&caller.user_id, room).await?;

@@ -151,6 +151,8 @@ pub(super) fn routes(routes: &mut Routes) {
 #[cfg(test)]
 mod address_tests;
 #[cfg(test)]
+mod member_tests;
+#[cfg(test)]
 mod redact_tests;
 #[cfg(test)]
 mod tests;
