@@ -394,7 +394,9 @@ impl From<RoomError> for Failure {
             RoomError::AliasInUse => Self::bad_request(ErrorKind::RoomInUse, message),
             RoomError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, message),
             RoomError::DuplicateAnnotation => Self::bad_request(ErrorKind::DuplicateAnnotation, message),
-            RoomError::UnsupportedVersion(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, message),
+            RoomError::UnsupportedVersion(_) | RoomError::UnsupportedByInvited(_) => {
+                Self::bad_request(ErrorKind::UnsupportedRoomVersion, message)
+            }
             RoomError::UnableToGrantJoin => Self::bad_request(ErrorKind::UnableToGrantJoin, message),
             RoomError::TooLarge(_) => Self::too_large(message),
             RoomError::Identity(error) => error.into(),

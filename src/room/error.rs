@@ -52,6 +52,9 @@ pub enum RoomError {
     /// This server does not know the room version.
     #[error("this server does not support room version {0}")]
     UnsupportedVersion(RoomVersionId),
+    /// The server of an invited user does not know the room's version.
+    #[error("the server of the user does not support room version {0}")]
+    UnsupportedByInvited(RoomVersionId),
     /// The user may join by the room's rules, but nobody here has the power to let them in.
     #[error("no user of this server can let you into the room")]
     UnableToGrantJoin,

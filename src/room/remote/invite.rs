@@ -110,7 +110,7 @@ impl Rooms {
         let request = create_invite::v2::Request::new(
             room.clone(),
             id.clone(),
-            version,
+            version.clone(),
             event.json().to_owned(),
             state,
         );
@@ -119,6 +119,10 @@ impl Rooms {
                 status, errcode: ErrorKind::Unrecognized | ErrorKind::Unknown, ..
             }) if is_old && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
                 self.invite_by_first_version(server, (&event, &told), bounds).await?
+            }
+            // <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidinvite>
+            Err(PeerError::Refused { errcode: ErrorKind::IncompatibleRoomVersion(_), .. }) => {
+                return Err(RoomError::UnsupportedByInvited(version));
             }
             answer => answer?.event,
         };

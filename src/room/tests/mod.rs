@@ -186,7 +186,7 @@ fn word<T>(result: Result<T, RoomError>) -> &'static str {
         Err(RoomError::AliasInUse) => "in use",
         Err(RoomError::BadAlias(_)) => "bad alias",
         Err(RoomError::DuplicateAnnotation) => "duplicate",
-        Err(RoomError::UnsupportedVersion(_)) => "unsupported",
+        Err(RoomError::UnsupportedVersion(_) | RoomError::UnsupportedByInvited(_)) => "unsupported",
         Err(RoomError::UnableToGrantJoin) => "unable to grant",
         Err(RoomError::TooLarge(_)) => "too large",
         Err(RoomError::UnableToAuthoriseJoin) => "unable to authorise",
