@@ -1,18 +1,23 @@
 //! Room aliases, and the public directory.
 
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 use ruma::{OwnedRoomAliasId, RoomAliasId, RoomId, UserId};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     RoomError, Rooms,
     power_levels::into_map,
+    state::aliases,
     turn::{NewEvent, Turn},
 };
 use crate::{
     dag::StateId,
     history::tables::{ALIASES, AliasRow, PUBLISHED, PUBLISHED_IN, PublishedRow, ROOM_ALIASES},
-    limits::{ALIASES_PER_ROOM_MAX, ID_BYTES_MAX},
+    limits::{ALIASES_PER_ROOM_MAX, CANONICAL_ALIASES_ASKED_MAX, ID_BYTES_MAX},
     log::{Commit, CommitError},
+    store::BoxFuture,
 };
 
 const CANONICAL: &str = "m.room.canonical_alias";
@@ -189,6 +194,44 @@ impl Rooms {
         }
         let power = Turn::begin(self, room).await?.power().await?;
         Ok(power.user(user) >= power.to_send(&CANONICAL.into(), Some("")))
+    }
+
+    /// Which aliases of other servers that a room is to go by from now on point to it, by the word of those servers.
+    pub(super) async fn confirmed(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        content: &RawValue,
+    ) -> Result<BTreeSet<OwnedRoomAliasId>, RoomError> {
+        let (history, mut wanted) = (&self.0.history, aliases(content)?);
+        wanted.retain(|alias| alias.server_name() != history.server());
+        if wanted.is_empty() {
+            return Ok(wanted);
+        }
+        // Nobody else has other servers asked.
+        if !history.is_joined(room, user).await? {
+            return Err(RoomError::forbidden("You are not in the room"));
+        }
+        if let Some(state) = history.current_state(room).await?
+            && let Some(present) = history.state_event(state, CANONICAL.into(), "").await?
+        {
+            let present = aliases(present.pdu.content()).unwrap_or_default();
+            wanted.retain(|alias| !present.contains(alias));
+        }
+        if wanted.len() > CANONICAL_ALIASES_ASKED_MAX {
+            return Err(RoomError::BadAlias(String::from("These are too many aliases of other servers")));
+        }
+        let asking = wanted.into_iter().map(|alias| async move {
+            match self.alias(&alias).await {
+                Ok((found, _)) => Ok((found == *room).then_some(alias)),
+                Err(RoomError::NotFound(_) | RoomError::Refused { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let asking: Vec<_> =
+            asking.map(|asking| Box::pin(asking) as BoxFuture<'_, Result<_, RoomError>>).collect();
+        let found: Vec<_> = stream::iter(asking).buffered(CANONICAL_ALIASES_ASKED_MAX).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// The content of a state event as it is now, as a map; empty if there is none.

@@ -78,6 +78,10 @@ impl Rooms {
         {
             self.check_invitable(&invited, user).await?;
         }
+        let confirmed = match event_type {
+            StateEventType::RoomCanonicalAlias => self.confirmed(user, room, content).await?,
+            _ => BTreeSet::new(),
+        };
         let mut turn = Turn::begin_as_member(self, room).await?;
         let content = match event_type {
             StateEventType::RoomMember => without(content, AUTHORISED_VIA)?,
@@ -92,7 +96,7 @@ impl Rooms {
             turn.check_power_levels(&event).await?;
         }
         if *event_type == StateEventType::RoomCanonicalAlias {
-            turn.check_canonical_alias(&event).await?;
+            turn.check_canonical_alias(&event, &confirmed).await?;
         }
         let id = turn.add_state(event).await?;
         match turn.written.is_empty() {
@@ -155,14 +159,18 @@ impl Turn {
         }
     }
 
-    /// Every alias that is new must be one of this room.
+    /// Every alias that is new must be one of this room; of those of other servers it is known which are.
     ///
     /// <https://spec.matrix.org/v1.19/client-server-api/#mroomcanonical_alias>
-    pub(super) async fn check_canonical_alias(&self, event: &NewEvent) -> Result<(), RoomError> {
+    async fn check_canonical_alias(
+        &self,
+        event: &NewEvent,
+        confirmed: &BTreeSet<OwnedRoomAliasId>,
+    ) -> Result<(), RoomError> {
         let wanted = aliases(&event.content)?;
         let present = self.place("m.room.canonical_alias", "").await?;
         let present = present.map(|pdu: Pdu| aliases(pdu.content()).unwrap_or_default()).unwrap_or_default();
-        for alias in wanted.difference(&present) {
+        for alias in wanted.difference(&present).filter(|alias| !confirmed.contains(*alias)) {
             let row = self.rooms.0.history.alias(alias).await?;
             if row.is_none_or(|row| row.room_id != self.room_id) {
                 return Err(RoomError::BadAlias(format!("{alias} does not point to this room")));

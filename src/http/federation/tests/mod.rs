@@ -1,5 +1,6 @@
 //! Several servers on one wire.
 
+mod abroad;
 mod calls;
 mod edus;
 mod entrance;
