@@ -248,6 +248,10 @@ pub const RELATED_SENDERS_MAX: usize = 100;
 /// Relating events that are looked at to tell whether a user takes part in a thread, or named as
 /// references of an event (ours).
 pub const RELATIONS_BUNDLED_MAX: usize = 200;
+/// Further events that claim to edit another one in which an edit by its sender is looked for (ours).
+pub const EDITS_LOOKED_AT_MAX: usize = 2_000;
+/// Further replies in a thread that are looked at for whether a user has a part in it (ours).
+pub const THREAD_REPLIES_LOOKED_AT_MAX: usize = 10_000;
 /// Rooms in one page of the public directory or of a space's hierarchy (ours).
 pub const ROOM_LIST_MAX: usize = 100;
 /// Levels of a space's hierarchy that are walked (ours).

@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#aggregations-of-child-events>
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use ruma::{EventId, OwnedEventId, OwnedUserId, events::TimelineEventType};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
@@ -10,11 +10,12 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     Boundary, Bundles, Shape, StoredEvent, Viewer,
+    erasure::hidden,
     tables::{RELATIONS, RelationRow, THREADS},
 };
 use crate::{
     dag::relates,
-    limits::RELATIONS_BUNDLED_MAX,
+    limits::{EDITS_LOOKED_AT_MAX, RELATIONS_BUNDLED_MAX, THREAD_REPLIES_LOOKED_AT_MAX},
     store::{Key, Scan, StoreError},
 };
 
@@ -64,7 +65,9 @@ impl Viewer {
     }
 
     /// Those of `roots` in whose threads there is a reply that the user gets, and has a part if that is wanted; with
-    /// what [`Self::bundles`] has of them.
+    /// what [`Self::bundles`] has of them. What was said by who is ignored is left out of the roots.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads>
     ///
     /// # Errors
     /// When the store fails.
@@ -76,9 +79,13 @@ impl Viewer {
         let rows = self.relating_rows(&roots).await?;
         let known = self.fetch_first(&rows).await?;
         let (mut found, mut of_found) = (Vec::new(), Vec::new());
-        for (root, rows) in roots.into_iter().zip(rows) {
-            let has_part = root.pdu.sender() == self.user || includes(&rows[2], &self.user);
-            if (has_part || !participated) && self.latest(&root, &rows[2], &known).await?.is_some() {
+        for (mut root, mut rows) in roots.into_iter().zip(rows) {
+            let is_wanted = !participated || self.has_part(&root, &rows[2]).await?;
+            if is_wanted && self.latest(&root, &rows[2], &known).await?.is_some() {
+                if root.pdu.state_key().is_none() && self.ignored.contains(root.pdu.sender()) {
+                    root = hidden(&root)?;
+                    rows[1].clear();
+                }
                 found.push(root);
                 of_found.push(rows);
             }
@@ -158,10 +165,10 @@ impl Viewer {
         Ok((!chunk.is_empty()).then_some(References { chunk }))
     }
 
-    /// The newest edit that counts: by the sender of the event, of its type, with something new, and not of
-    /// a state event or another edit.
+    /// The latest edit that counts: by the sender of the event, of its type, with something new, and not of
+    /// a state event or another edit. The latest is the one that says so itself.
     ///
-    /// <https://spec.matrix.org/v1.19/client-server-api/#validity-of-replacement-events>
+    /// <https://spec.matrix.org/v1.19/client-server-api/#server-side-aggregation-of-mreplace-relationships>
     async fn replacement(
         &mut self,
         event: &StoredEvent,
@@ -172,12 +179,8 @@ impl Viewer {
         if event.pdu.state_key().is_some() || event.notes.redacted_by.is_some() || is_edit() {
             return Ok(None);
         }
-        let event_type = event.pdu.event_type().to_string();
-        for (_, row) in rows {
-            if row.sender == event.pdu.sender()
-                && row.event_type == event_type
-                && let Some(edit) = self.read(&row.event_id, known).await?
-                && edit.pdu.state_key().is_none()
+        for edit in self.edits(event, rows, known).await? {
+            if edit.pdu.state_key().is_none()
                 && edit.pdu.room_id() == event.pdu.room_id()
                 && has_new_content(&edit)
                 && !self.is_kept_from(&edit)
@@ -187,6 +190,59 @@ impl Viewer {
             }
         }
         Ok(None)
+    }
+
+    /// The edits of an event by its sender, the latest first. However many others claim to have edited it, and to a
+    /// bound, these are found behind theirs.
+    async fn edits(
+        &self,
+        event: &StoredEvent,
+        rows: &Relating,
+        known: &Known,
+    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+        let event_type = event.pdu.event_type().to_string();
+        let is_own = |row: &RelationRow| row.sender == event.pdu.sender() && row.event_type == event_type;
+        let own = |(_, row): &(_, RelationRow)| is_own(row).then(|| row.event_id.clone());
+        let mut ids: Vec<OwnedEventId> = rows.iter().filter_map(own).collect();
+        if ids.len() < rows.len() {
+            ids.extend(
+                self.older(event, KINDS[1], (rows, EDITS_LOOKED_AT_MAX)).await?.iter().filter_map(own),
+            );
+            ids.truncate(RELATIONS_BUNDLED_MAX);
+        }
+        let mut edits = match &ids[..] {
+            [id] => self.read(id, known).await?.into_iter().collect(),
+            ids => self.history.events(ids).await?.into_iter().flatten().collect::<Vec<_>>(),
+        };
+        let when =
+            |edit: &Arc<StoredEvent>| Reverse((edit.pdu.origin_server_ts(), edit.pdu.event_id().to_owned()));
+        edits.sort_by_cached_key(when);
+        Ok(edits)
+    }
+
+    /// What relates to an event in one way and is older than `rows`, which are the newest, newest first.
+    async fn older(
+        &self,
+        event: &StoredEvent,
+        kind: &str,
+        (rows, limit): (&Relating, usize),
+    ) -> Result<Relating, StoreError> {
+        let Some((last, _)) = rows.last().filter(|_| rows.len() >= RELATIONS_BUNDLED_MAX) else {
+            return Ok(Vec::new());
+        };
+        let to = RELATIONS.key(&(event.pdu.event_id().to_owned(), String::from(kind), *last));
+        let scan = Scan { to, limit, ..newest(event, kind) };
+        let found = self.history.log().db().scan(&RELATIONS, scan).await?;
+        Ok(found.into_iter().map(|((_, _, place), row)| (place, row)).collect())
+    }
+
+    /// Whether the user has begun a thread or said something in it; `rows` are its newest replies.
+    async fn has_part(&self, root: &StoredEvent, rows: &Relating) -> Result<bool, StoreError> {
+        if root.pdu.sender() == self.user || includes(rows, &self.user) {
+            return Ok(true);
+        }
+        let older = self.older(root, KINDS[2], (rows, THREAD_REPLIES_LOOKED_AT_MAX)).await?;
+        Ok(includes(&older, &self.user))
     }
 
     /// Of each root, the newest reply in its thread of somebody who is not ignored, and how many there are. However
@@ -213,11 +269,15 @@ impl Viewer {
                 Some(_) => self.latest(root, replies, known).await?,
                 None => None,
             };
-            threads.push(row.filter(|_| latest.is_some()).map(|row| {
-                let ignored = replies.iter().filter(|(_, row)| self.ignored.contains(&row.sender)).count();
-                let has_part = root.pdu.sender() == self.user || includes(replies, &self.user);
-                (row.count.saturating_sub(ignored as u64), has_part)
-            }));
+            threads.push(match row.filter(|_| latest.is_some()) {
+                Some(row) => {
+                    let is_ignored = |(_, row): &&(_, RelationRow)| self.ignored.contains(&row.sender);
+                    let ignored = replies.iter().filter(is_ignored).count();
+                    let has_part = self.has_part(root, replies).await?;
+                    Some((row.count.saturating_sub(ignored as u64), has_part))
+                }
+                None => None,
+            });
             shown.extend(latest);
         }
         let mut shown = self.render_latest(&shown).await?.into_iter();

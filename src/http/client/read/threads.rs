@@ -3,17 +3,14 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads>
 
 use ruma::{
-    api::client::{
-        filter::RoomEventFilter,
-        threads::get_threads::v1::{IncludeThreads, Request, Response},
-    },
+    api::client::threads::get_threads::v1::{IncludeThreads, Request, Response},
     assign,
 };
 
 use super::scene::{Scene, page_limit, place, place_token};
 use crate::{
     account::Caller,
-    history::{Boundary, Source, Walk},
+    history::{Boundary, Source, StoredEvent, Walk},
     http::{App, Failure},
     log::Direction,
 };
@@ -33,8 +30,8 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         direction,
         limit: page_limit(request.limit, DEFAULT),
     };
-    let (passes, room) = (scene.wanted(RoomEventFilter::default()), request.room_id.clone());
-    let wanted = |event: &crate::history::StoredEvent| event.pdu.room_id() == room && passes(event);
+    let room = request.room_id.clone();
+    let wanted = |event: &StoredEvent| event.pdu.room_id() == room;
     let page = scene.viewer.page(&Source::Threads(&request.room_id), walk, &wanted).await?;
     let next_batch = page.next().map(place_token);
     let participated = request.include == IncludeThreads::Participated;
