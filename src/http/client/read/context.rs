@@ -2,6 +2,8 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidcontexteventid>
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -54,16 +56,12 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let forward = Stroll { from: after, to, direction: Direction::Forward, limit: limit - limit / 2 };
     let later = stroll(&app, &mut scene, room, forward, wanted()).await?;
 
-    let mut events: Vec<_> =
-        earlier.events.iter().rev().chain([&event]).chain(&later.events).cloned().collect();
-    let state = match lazy {
-        true => scene.senders(&events).await?,
-        false => {
-            let last = events.pop().and_then(|last| last.states);
-            let state = last.map_or(scene.reach.state, |states| states.current);
-            app.history.state_events(state, None).await?
-        }
-    };
+    let events = || earlier.events.iter().rev().chain([&event]).chain(&later.events);
+    let last = events().last().and_then(|last| last.states);
+    let state = last.map_or(scene.reach.state, |states| states.current);
+    let senders = lazy.then(|| events().map(|event| event.pdu.sender()).collect::<BTreeSet<_>>());
+    let mut state = scene.state(state, senders.as_ref()).await?;
+    state.retain(|event| passes(event));
     let answer = Answer {
         start: place_token(earlier.reached),
         end: place_token(later.reached),

@@ -81,6 +81,8 @@ pub(super) fn routes(routes: &mut Routes) {
 }
 
 #[cfg(test)]
+mod bundle_tests;
+#[cfg(test)]
 mod canary_tests;
 #[cfg(test)]
 mod directory_tests;

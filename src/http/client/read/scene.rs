@@ -3,22 +3,25 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use ruma::{
+    EventId, OwnedUserId, RoomId, UInt, UserId,
+    api::{
+        Direction as ApiDirection,
+        client::filter::{LazyLoadOptions, RoomEventFilter},
+    },
+    events::StateEventType,
+    serde::Raw,
+};
+
 use crate::{
     account::Caller,
+    dag::{StateId, tree::Entry},
     history::{Boundary, Bundles, Reach, Shape, StoredEvent, Viewer},
     http::{App, Failure},
     limits::PAGE_EVENTS_MAX,
     log::Direction,
     sync::wants,
     types::{Cursor, Position},
-};
-use ruma::{
-    EventId, OwnedUserId, RoomId, UInt,
-    api::{
-        Direction as ApiDirection,
-        client::filter::{LazyLoadOptions, RoomEventFilter},
-    },
-    serde::Raw,
 };
 
 /// A user who looks into a room.
@@ -37,6 +40,17 @@ impl Scene {
     pub(super) async fn enter(app: &App, caller: &Caller, room: &RoomId) -> Result<Self, Failure> {
         let scene = Self::find(app, caller, room).await?;
         scene.ok_or_else(|| Failure::forbidden("You may not look into the room"))
+    }
+
+    /// As [`Self::enter`], once all members of the room are known. Nobody else waits for that, or learns that there is
+    /// something to wait for.
+    pub(super) async fn enter_whole(app: &App, caller: &Caller, room: &RoomId) -> Result<Self, Failure> {
+        let scene = Self::enter(app, caller, room).await?;
+        if !app.history.is_partial(room).await? {
+            return Ok(scene);
+        }
+        app.rooms.whole(room).await?;
+        Self::enter(app, caller, room).await
     }
 
     /// The room, for those who may look into it.
@@ -105,6 +119,23 @@ impl Scene {
         let newest = events.iter().max_by_key(|event| event.position);
         let state = newest.and_then(|event| event.states).map_or(self.reach.state, |states| states.current);
         Ok(self.app.history.sender_members(state, events).await?)
+    }
+
+    /// The events of a state; of its members those who are `named`, if that is wanted.
+    pub(super) async fn state(
+        &self,
+        state: StateId,
+        named: Option<&BTreeSet<&UserId>>,
+    ) -> Result<Vec<Arc<StoredEvent>>, Failure> {
+        let history = &self.app.history;
+        let Some(named) = named else { return Ok(history.state_events(state, None).await?) };
+        let is_wanted = |entry: &Entry| {
+            entry.key.event_type != StateEventType::RoomMember
+                || named.iter().any(|user| *user == entry.key.state_key.as_str())
+        };
+        let entries = history.state_of(state, None).await?;
+        let ids: Vec<_> = entries.into_iter().filter(is_wanted).map(|entry| entry.value.event_id).collect();
+        Ok(history.events(&ids).await?.into_iter().flatten().collect())
     }
 
     /// The boundary where a walk begins: the one that was given, but not beyond what the user may see.

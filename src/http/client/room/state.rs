@@ -15,10 +15,15 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
-    app.rooms.whole(&request.room_id).await?;
     let history = &app.history;
-    let state = history.readable_state(&caller.user_id, &request.room_id).await?;
-    let state = state.ok_or_else(|| Failure::forbidden("You may not look into the room"))?;
+    let readable = async || {
+        let state = history.readable_state(&caller.user_id, &request.room_id).await?;
+        state.ok_or_else(|| Failure::forbidden("You may not look into the room"))
+    };
+    // Nobody else waits, or learns that there is something to wait for.
+    readable().await?;
+    app.rooms.whole(&request.room_id).await?;
+    let state = readable().await?;
     let events = history.state_events(state, None).await?;
     let mut viewer = history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
     let rendered = viewer.render(&events, Shape::Full, &Bundles::new()).await?;

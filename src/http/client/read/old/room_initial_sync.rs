@@ -38,8 +38,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let [room] = &call.path[..] else { return Err(Failure::unrecognized()) };
     let room = OwnedRoomId::try_from(room.as_str());
     let room = room.map_err(|_| Failure::invalid_param("The path does not name a room"))?;
-    app.rooms.whole(&room).await?;
-    let mut scene = Scene::enter(&app, &caller, &room).await?;
+    let mut scene = Scene::enter_whole(&app, &caller, &room).await?;
     let wanted = scene.wanted(RoomEventFilter::default());
     let from = scene.reach.until;
     let limit = page_limit(parameters.limit, PAGE_EVENTS_DEFAULT);
