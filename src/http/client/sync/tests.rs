@@ -261,7 +261,12 @@ async fn row_2_11_who_is_out_of_a_room_hears_nothing_of_it() {
         let read = format!("POST /rooms/{room}/receipt/m.read/{}", said["event_id"].as_str().unwrap());
         assert_eq!(server.met(&alice, &read, json!({})).await, json!({}));
         let types = format!("PUT /rooms/{room}/typing/@alice:localhost");
-        server.met(&alice, &types, json!({ "typing": true, "timeout": 30_000 })).await;
+        for body in [json!({ "typing": false }), json!({ "typing": true, "timeout": 30_000 })] {
+            server.check(&alice, &types, (body, json!({}))).await;
+        }
+        // Who does not say for how long types for the usual time.
+        server.check(&alice, &types, (json!({ "typing": true }), json!({}))).await;
+        server.check(&alice, &types, (json!({ "typing": 1 }), json!("400 M_BAD_JSON"))).await;
         let mut since = synced["next_batch"].clone();
         for _ in 0..3 {
             let slid = slide(&server, &bob, is_final, (&mut pos, &body)).await;
