@@ -181,6 +181,16 @@ async fn what_belongs_to_others_is_refused_and_what_is_not_kept_is_said() {
             Value::Null,
             json!({ "tags": { "m.favourite": { "order": 0.5 } } }),
         ),
+        (
+            "PUT /user/@alice:localhost/rooms/!r:x/tags/m.favourite",
+            json!({ "order": 0.5, "x": 1 }),
+            json!({}),
+        ),
+        (
+            "GET /user/@alice:localhost/rooms/!r:x/tags",
+            Value::Null,
+            json!({ "tags": { "m.favourite": { "order": 0.5, "x": 1 } } }),
+        ),
         ("DELETE /user/@alice:localhost/rooms/!r:x/tags/m.favourite", Value::Null, json!({})),
         ("GET /user/@alice:localhost/rooms/!r:x/tags", Value::Null, json!({ "tags": {} })),
         ("GET /user/@alice:localhost/filter/none", Value::Null, json!("404 M_NOT_FOUND")),

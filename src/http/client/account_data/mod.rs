@@ -25,7 +25,7 @@ pub(super) fn routes(routes: &mut Routes) {
     get_filter::routes(routes);
     routes.add(get_global::handle);
     routes.add(get_room::handle);
-    routes.add(get_tags::handle);
+    get_tags::routes(routes);
     remove::routes(routes);
     routes.add(set_global::handle);
     routes.add(set_room::handle);
