@@ -436,6 +436,8 @@ async fn aliases_pings_and_networks() {
     server.check(&alice, ask, (Value::Null, json!("404 M_NOT_FOUND"))).await;
     let asked = |what: &str| bridge.0.lock().iter().any(|target| target.contains(what));
     assert!(asked("/_matrix/app/v1/rooms/%23irc_new%3Alocalhost"));
+    server.met(&alice, "POST /knock/%23irc_knock:localhost", json!({})).await;
+    assert!(asked("/_matrix/app/v1/rooms/%23irc_knock%3Alocalhost"));
     server.met(&alice, &format!("POST /rooms/{room}/invite"), json!({ "user_id": "@irc_x:localhost" })).await;
     assert!(asked("/_matrix/app/v1/users/%40irc_x%3Alocalhost"));
 
