@@ -236,7 +236,10 @@ fn unsigned_object(
         let value = CanonicalJsonValue::from(redacts.as_str());
         match rules.redaction.content_field_redacts {
             true => content.insert(String::from("redacts"), value),
-            false => put("redacts", value),
+            false => {
+                content.remove("redacts");
+                put("redacts", value)
+            }
         };
     }
     let implied =

@@ -301,7 +301,12 @@ async fn redactions_take_effect() {
         let elsewhere = world.say("alice", &other, "x").await.unwrap();
         assert_eq!(word(redact("alice", &elsewhere).await), "not found");
         let by_send = world.say("bob", &room, "again").await.unwrap();
-        world.send("bob", &room, "m.room.redaction", json!({"redacts": by_send})).await.unwrap();
+        let redaction =
+            world.send("bob", &room, "m.room.redaction", json!({"redacts": by_send})).await.unwrap();
+        let redaction = world.history().event(&redaction).await.unwrap().unwrap();
+        let in_content = redaction.pdu.content().get().contains("redacts");
+        let is_new = versions::rules(&version).unwrap().redaction.content_field_redacts;
+        assert_eq!(in_content, is_new, "version {version}");
         assert_eq!(world.seen("bob", &by_send).await["content"], json!({}));
     }
 }
