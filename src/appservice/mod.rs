@@ -62,15 +62,22 @@ impl AsRef<Self> for Appservice {
 }
 
 impl Appservice {
-    /// Whether `user`, a local one, is in its namespaces.
+    /// Whether `user` is in its namespaces. Users of other servers are not, whatever its expressions say: they are nobody's here.
+    ///
+    /// <https://spec.matrix.org/v1.19/application-service-api/#definition-namespace>
     #[must_use]
     pub fn owns(&self, user: &UserId) -> bool {
-        user == self.sender || self.namespaces.users.matches(user.as_str())
+        user == self.sender || self.is_local(user) && self.namespaces.users.matches(user.as_str())
     }
 
-    /// Whether it has `user`, a local one, for itself.
-    fn keeps(&self, user: &UserId) -> bool {
-        user == self.sender || self.namespaces.users.keeps(user.as_str())
+    /// Whether it has `user` for itself.
+    #[must_use]
+    pub fn keeps(&self, user: &UserId) -> bool {
+        user == self.sender || self.is_local(user) && self.namespaces.users.keeps(user.as_str())
+    }
+
+    fn is_local(&self, user: &UserId) -> bool {
+        user.server_name() == self.sender.server_name()
     }
 
     /// Whether it has asked for everything of this room.

@@ -66,6 +66,8 @@ fn a_registration_says_who_belongs_to_whom() {
     assert!(second.registration.is_limited());
     let free = user_id!("@free_x:a.org");
     assert!(second.owns(free) && !all.keeps_user(free, None), "the namespace is not exclusive");
+    let wide = user_id!("@free_x:b.org");
+    assert!(!second.owns(wide), "its expression names no server, and only users of this one can be its own");
     assert!(all.keeps_user(user_id!("@second:a.org"), Some(irc)), "its sender is its own");
     assert!(all.keeps_alias(room_alias_id!("#irc_x:a.org"), Some(second)));
     assert!(!all.keeps_alias(room_alias_id!("#x:a.org"), None));
