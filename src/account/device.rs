@@ -44,6 +44,9 @@ pub struct Device {
     /// When it first logged in, in milliseconds since the epoch.
     #[serde(default)]
     pub created_ms: u64,
+    /// An application service has made it, without a login.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_made: bool,
     /// The hashes of its access tokens: the one in use, and perhaps one that a refresh gave out since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenHash>,

@@ -226,7 +226,8 @@ impl Accounts {
         commit.expect_equals(&USERS, &(user_id.clone(),), &user);
         commit.expect_absent(&DEVICES, &owner);
         self.refuse_key_names(&mut commit, &owner).await?;
-        commit.put(&DEVICES, &owner, &Device { created_ms, display_name, ..Device::default() });
+        let device = Device { created_ms, display_name, is_made: true, ..Device::default() };
+        commit.put(&DEVICES, &owner, &device);
         tell_people(&mut commit, user_id, [ListChange::Device(device_id)]);
         self.log.commit(commit).await.map(drop).map_err(Into::into)
     }

@@ -90,7 +90,7 @@ pub struct Registration {
     /// The networks that it connects to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Vec<String>>,
-    /// Whether it wants typing, receipts, presence and to-device messages.
+    /// Whether it wants typing, receipts and presence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receive_ephemeral: Option<bool>,
     /// The same by the name that it had before.
@@ -99,7 +99,7 @@ pub struct Registration {
     /// The same by the name that it had at first.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "de.sorunome.msc2409.push_ephemeral")]
     pub msc2409: Option<bool>,
-    /// Whether it wants to know of devices and keys, for encryption.
+    /// Whether it wants to know of devices and keys and gets what is sent to devices, for encryption.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "org.matrix.msc3202")]
     pub msc3202: Option<bool>,
     /// Whether it makes devices by itself, and no login is to go by.
@@ -188,7 +188,7 @@ impl Registration {
         Ok(Appservice { registration: self, as_token, namespaces, sender, origin: Origin::File })
     }
 
-    /// Whether it wants typing, receipts and to-device messages.
+    /// Whether it wants typing, receipts and presence.
     #[must_use]
     pub fn wants_ephemeral(&self) -> bool {
         [self.receive_ephemeral, self.push_ephemeral, self.msc2409].contains(&Some(true))
@@ -222,6 +222,15 @@ impl Registration {
     #[must_use]
     pub fn wants_devices(&self) -> bool {
         self.msc3202.unwrap_or(false)
+    }
+
+    /// Whether to-device messages come to it in transactions. One that has not said so encrypts with a client that
+    /// syncs, which has to find them there; and those that read them here read them only beside what is ephemeral.
+    ///
+    /// <https://github.com/matrix-org/matrix-spec-proposals/pull/4203>
+    #[must_use]
+    pub fn wants_messages(&self) -> bool {
+        self.wants_ephemeral() && self.wants_devices()
     }
 }
 

@@ -68,6 +68,10 @@ fn a_registration_says_who_belongs_to_whom() {
     assert!(second.owns(free) && !all.keeps_user(free, None), "the namespace is not exclusive");
     let wide = user_id!("@free_x:b.org");
     assert!(!second.owns(wide), "its expression names no server, and only users of this one can be its own");
+    let wants = |registration: &Registration| (registration.wants_ephemeral(), registration.wants_messages());
+    assert_eq!((wants(&irc.registration), wants(&second.registration)), ((true, true), (false, false)));
+    let older = open(&[&IRC.replace("org.matrix.msc3202: true", "")]).unwrap().by_token("as_irc").unwrap();
+    assert_eq!(wants(&older.registration), (true, false), "it syncs them");
     assert!(all.keeps_user(user_id!("@second:a.org"), Some(irc)), "its sender is its own");
     assert!(all.keeps_alias(room_alias_id!("#irc_x:a.org"), Some(second)));
     assert!(!all.keeps_alias(room_alias_id!("#x:a.org"), None));

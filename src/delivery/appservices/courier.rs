@@ -62,6 +62,8 @@ pub(super) struct Courier {
     heard: Arc<Notify>,
     /// Up to where the log has been looked at, which is not written down after every look.
     cursor: Position,
+    /// The same for messages to devices.
+    pub(super) messages: Position,
     /// Inboxes whose messages did not all fit into the last transaction.
     pub(super) left: Vec<(OwnedUserId, OwnedDeviceId)>,
 }
@@ -74,6 +76,7 @@ impl Courier {
             heard,
             interests: Interests::default(),
             cursor: Position::ZERO,
+            messages: Position::ZERO,
             left: Vec::new(),
         }
     }
@@ -104,7 +107,7 @@ impl Courier {
                 Err(error) => {
                     // What has been looked at may lie beyond what has been taken.
                     self.interests = Interests::default();
-                    self.cursor = Position::ZERO;
+                    (self.cursor, self.messages) = (Position::ZERO, Position::ZERO);
                     self.fail(row, &error).await;
                 }
             }
@@ -142,24 +145,28 @@ impl Courier {
                 *row = row::settle(self.couriers.log(), self.id(), row).await?;
             }
             self.cursor = self.cursor.max(row.cursor);
-            let page = self.page(self.cursor).await?;
-            let (to, is_last) = (page.to, page.is_last);
+            self.messages = self.messages.max(row.messages.unwrap_or(row.cursor));
+            let mut page = self.page(self.cursor).await?;
+            self.left = std::mem::take(&mut page.left);
+            let (to, is_last, messages) = (page.to, page.is_last, page.messages);
             let unwritten = to.0.saturating_sub(row.cursor.0) > APPSERVICE_UNWRITTEN_MAX;
             match page.body() {
                 Some(body) => {
                     // The position makes ids of different registrations of the same name differ.
                     let txn_id = format!("{}-{}", row.taken, row.cursor);
-                    row.pending = Some(Pending { txn_id, to, body, inboxes: page.inboxes });
+                    row.pending = Some(Pending { txn_id, to, body, messages, inboxes: page.inboxes });
                     row::keep(self.couriers.log(), self.id(), row).await?;
                     continue;
                 }
                 None if unwritten => {
                     row.cursor = to;
+                    row.messages = messages.or(row.messages);
                     row::keep(self.couriers.log(), self.id(), row).await?;
                 }
                 None => {}
             }
             self.cursor = to;
+            self.messages = messages.unwrap_or(self.messages);
             if is_last && to >= upto {
                 return Ok(());
             }

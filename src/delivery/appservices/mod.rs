@@ -4,7 +4,7 @@
 //! transaction on its way, which is written down before it is sent: whatever happens, it is repeated with
 //! the same id and the same bytes until it is taken, and the next one begins where it ended. Start reading
 //! at [`AppserviceCouriers`], then `courier` (one application service's deliveries), `page` (what of the log
-//! it gets) and `interest` (which events); `registered` has them come and go while the server runs.
+//! it gets), `interest` (which events) and `messages` (what is sent to devices); `registered` has them come and go while the server runs.
 //! [`AppserviceClient`] asks what is not a transaction.
 //!
 //! <https://spec.matrix.org/v1.19/application-service-api/#pushing-events>
@@ -12,6 +12,7 @@
 mod client;
 mod courier;
 mod interest;
+mod messages;
 mod page;
 mod people;
 mod registered;

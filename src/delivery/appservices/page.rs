@@ -12,9 +12,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::courier::{Courier, CourierError};
 use crate::{
     history::{Bundles, Shape, Status, StoredEvent},
-    limits::{
-        APPSERVICE_EVENTS_MAX, APPSERVICE_LANE_EVENTS, APPSERVICE_LANES_AT_ONCE, APPSERVICE_MESSAGES_MAX,
-    },
+    limits::{APPSERVICE_EVENTS_MAX, APPSERVICE_LANE_EVENTS, APPSERVICE_LANES_AT_ONCE},
     log::Direction,
     store::StoreError,
     types::{Fact, Lane, Membership, Position, ReceiptKind},
@@ -27,11 +25,15 @@ pub(super) struct AppservicePage {
     pub(super) to: Position,
     /// Whether that is where the log ends.
     pub(super) is_last: bool,
-    /// The inboxes whose messages are in it, up to which position.
+    /// Up to where messages to devices are in it, if they are wanted.
+    pub(super) messages: Option<Position>,
+    /// The inboxes that nobody else reads of which messages are in it, up to which position.
     pub(super) inboxes: Vec<(OwnedUserId, OwnedDeviceId, Position)>,
+    /// The inboxes of which more waits.
+    pub(super) left: Vec<(OwnedUserId, OwnedDeviceId)>,
     events: Vec<Box<RawValue>>,
     pub(super) ephemeral: Vec<Value>,
-    to_device: Vec<Value>,
+    pub(super) to_device: Vec<Value>,
     /// Users whose devices are to be looked up anew.
     pub(super) changed: BTreeSet<OwnedUserId>,
     /// Users whose devices need not be known any more.
@@ -116,7 +118,10 @@ impl Courier {
     /// to that piece of the log.
     pub(super) async fn page(&mut self, from: Position) -> Result<AppservicePage, CourierError> {
         let head = self.couriers.log().head();
-        let mut touched = self.touched(from).await?;
+        // Where its registration was replaced, nobody remembers what did not fit.
+        let wants_messages = self.appservice.registration.wants_messages();
+        let since = if wants_messages { from.min(self.messages) } else { from };
+        let mut touched = self.touched(since).await?;
         // What did not fit into the last transaction comes now.
         touched.inboxes.extend(std::mem::take(&mut self.left));
         let (mut found, mut to) = self.timelines(&touched.rooms, (from, head)).await?;
@@ -132,10 +137,10 @@ impl Courier {
             for room in &touched.rooms {
                 self.add_ephemeral(&mut page, room, (from, to)).await?;
             }
-            for (user, device) in &touched.inboxes {
-                self.add_messages(&mut page, user, device).await?;
-            }
             self.add_presence(&mut page, &touched, (from, to)).await?;
+        }
+        if wants_messages {
+            self.add_messages(&mut page, &touched.inboxes, head).await?;
         }
         if self.appservice.registration.wants_devices() {
             self.add_devices(&mut page, (&touched, &events), (from, to)).await?;
@@ -289,35 +294,6 @@ impl Courier {
             page.ephemeral.push(json!({ "type": "m.receipt", "room_id": room, "content": receipts }));
         }
         page.ephemeral.extend(typing);
-        Ok(())
-    }
-
-    /// What waits for a device. It is acknowledged with the transaction.
-    async fn add_messages(
-        &mut self,
-        page: &mut AppservicePage,
-        user: &OwnedUserId,
-        device: &OwnedDeviceId,
-    ) -> Result<(), StoreError> {
-        let room = APPSERVICE_MESSAGES_MAX.saturating_sub(page.to_device.len());
-        let inbox = Lane::Inbox(user.clone(), device.clone());
-        let waiting = self.couriers.log().queued(&inbox, Position::ZERO, room).await?;
-        if waiting.len() >= room {
-            self.left.push((user.clone(), device.clone()));
-            page.is_last = false;
-        }
-        if let Some((last, _)) = waiting.last() {
-            page.inboxes.push((user.clone(), device.clone(), *last));
-        }
-        for (_, fact) in waiting {
-            if let Fact::ToDevice { sender, event_type, content } = fact {
-                let content: Value = serde_json::from_str(&content).map_err(StoreError::engine)?;
-                page.to_device.push(json!({
-                    "type": event_type, "sender": sender, "content": content,
-                    "to_user_id": user, "to_device_id": device,
-                }));
-            }
-        }
         Ok(())
     }
 }

@@ -19,6 +19,10 @@ const APPSERVICES: Rows<(String,), AppserviceRow> = Rows::new(TableId::Appservic
 pub struct AppserviceRow {
     /// Up to where it has everything.
     pub cursor: Position,
+    /// Up to where it has what went to devices that sync too; up to the cursor, where nothing is said. What went to
+    /// devices that are its own is removed once it has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Position>,
     /// Transactions that it has taken; the next one's id.
     pub taken: u64,
     /// The transaction on its way.
@@ -38,7 +42,10 @@ pub struct Pending {
     pub to: Position,
     /// Its body.
     pub body: String,
-    /// The inboxes whose messages are in it, up to which position.
+    /// Up to where messages to devices are in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Position>,
+    /// The inboxes that are its own of which messages are in it, up to which position.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inboxes: Vec<(OwnedUserId, OwnedDeviceId, Position)>,
 }
@@ -80,12 +87,13 @@ pub(super) async fn keep(log: &Log, id: &str, row: &AppserviceRow) -> Result<(),
     log.commit(commit).await.map(drop)
 }
 
-/// The transaction has been taken: so it is said durably, and the messages in it wait no more.
+/// The transaction has been taken: so it is said durably, and those messages in it that nobody else reads wait no more.
 pub(super) async fn settle(log: &Log, id: &str, row: &AppserviceRow) -> Result<AppserviceRow, CommitError> {
     let mut commit = Commit::new();
     let mut after = AppserviceRow { pending: None, trouble: None, ..row.clone() };
     if let Some(pending) = &row.pending {
         after.cursor = after.cursor.max(pending.to);
+        after.messages = pending.messages.or(after.messages);
         after.taken += 1;
         for (user, device, upto) in &pending.inboxes {
             commit.drop_queued(&Lane::Inbox(user.clone(), device.clone()), *upto);

@@ -364,6 +364,65 @@ async fn ephemeral_data_and_messages_to_devices_come_along_and_private_receipts_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_goes_to_devices_that_sync_stays_there_and_comes_only_to_whom_encrypts_here() {
+    let world = World::new().await;
+    let (couriers, all) = (&world.couriers, &world.appservices);
+    let text =
+        "{ id: late, url: 'http://localhost:1', as_token: late, hs_token: late, sender_localpart: late_bot,
+        receive_ephemeral: true, namespaces: { users: [{ exclusive: false, regex: '@.*' }] } }";
+    let registered = async |text: &str| {
+        let registration = Registration::parse(text).unwrap();
+        let late = couriers.register(all, registration, server_name!("a.org")).await.unwrap();
+        while couriers.standing(&late).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    registered(text).await;
+    let room = world.room().await;
+    let inbox = |device: &str| Lane::Inbox(user("alice"), device.into());
+    let send = async |device: &str, number: u64| {
+        let (sender, content) = (user("irc_bob"), json!({ "number": number }).to_string());
+        world.fact(inbox(device), Fact::ToDevice { sender, event_type: "m.x".into(), content }).await;
+    };
+    let came = |field: &str, of: fn(&Value) -> Value| -> Vec<Value> {
+        let came = world.bridge.came_late.lock();
+        let found = came.iter().flat_map(|(_, body)| body[field].as_array().cloned().unwrap_or_default());
+        found.map(|it| of(&it["content"])).filter(|it| !it.is_null()).collect()
+    };
+    let said = async |body: &str| {
+        world.say("alice", &room, body).await;
+        let last = || came("events", |content| content["body"].clone()).pop();
+        world.bridge.until(body, || last().is_some_and(|last| last == body)).await;
+        // What comes with it or after it is there.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let numbers = || came("de.sorunome.msc2409.to_device", |content| content["number"].clone());
+    let waiting =
+        async |device| world.log.queued(&inbox(device), Default::default(), 1_000).await.unwrap().len();
+    send("PHONE", 1).await;
+    said("one").await;
+    assert_eq!((numbers(), waiting("PHONE").await), (vec![], 1), "it syncs");
+    registered(&text.replace("receive_", "org.matrix.msc3202: true, receive_")).await;
+    for number in 2..=252 {
+        send("PHONE", number).await;
+    }
+    said("two").await;
+    said("three").await;
+    assert_eq!(numbers(), (2..=252).map(Value::from).collect::<Vec<_>>(), "each of them once and in order");
+    assert_eq!(waiting("PHONE").await, 252, "the phone has not synced");
+    world.accounts.make_device(&user("alice"), &ruma::owned_device_id!("MADE"), None).await.unwrap();
+    send("MADE", 300).await;
+    said("four").await;
+    assert_eq!(numbers().last(), Some(&json!(300)));
+    assert_eq!(
+        (waiting("PHONE").await, waiting("MADE").await),
+        (252, 0),
+        "nobody else reads what is its own"
+    );
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backlog_comes_in_few_transactions_and_at_once_after_a_sign_of_life() {
     let world = World::new().await;
     let room = world.room().await;
