@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/application-service-api/#pushing-events>
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
@@ -17,7 +17,11 @@ use crate::{
 
 /// Who of the namespace is in which room, followed event by event from where a room was first met.
 #[derive(Debug, Default)]
-pub(super) struct Interests(HashMap<OwnedRoomId, Room>);
+pub(super) struct Interests {
+    rooms: HashMap<OwnedRoomId, Room>,
+    /// Rooms whose aliases have been looked at for this page.
+    looked_at: HashSet<OwnedRoomId>,
+}
 
 #[derive(Debug, Default)]
 struct Room {
@@ -28,6 +32,11 @@ struct Room {
 }
 
 impl Interests {
+    /// Another page begins. Aliases are no part of a room's state, so they are looked at for each.
+    pub(super) fn turn_page(&mut self) {
+        self.looked_at.clear();
+    }
+
     /// Whether `event`, the next one of its room, is wanted.
     pub(super) async fn wants(
         &mut self,
@@ -36,20 +45,16 @@ impl Interests {
     ) -> Result<bool, StoreError> {
         let pdu = &event.pdu;
         let room_id = pdu.room_id();
-        if !self.0.contains_key(room_id) {
-            if self.0.len() >= APPSERVICE_ROOMS_CACHED {
-                self.0.clear();
+        if !self.rooms.contains_key(room_id) {
+            if self.rooms.len() >= APPSERVICE_ROOMS_CACHED {
+                self.rooms.clear();
             }
             let state = event.states.map_or(StateId::EMPTY, |states| states.before);
             let room = Room::look((history, to), room_id, state).await?;
-            self.0.insert(room_id.to_owned(), room);
+            self.rooms.insert(room_id.to_owned(), room);
+            self.looked_at.insert(room_id.to_owned());
         }
-        let is_local_alias = pdu.state_key().is_some() && pdu.membership().is_none();
-        let Some(room) = self.0.get_mut(room_id) else { return Ok(false) };
-        if is_local_alias && !room.is_named {
-            // Aliases are no part of the state: they are looked at again now and then.
-            room.is_named = is_named((history, to), room_id).await?;
-        }
+        let Some(room) = self.known((history, to), room_id).await? else { return Ok(false) };
         let target = pdu.state_key().filter(|_| pdu.membership().is_some());
         let target = target.and_then(|key| <&UserId>::try_from(key).ok()).filter(|user| to.owns(user));
         let wanted = room.is_named || !room.joined.is_empty() || target.is_some() || to.owns(pdu.sender());
@@ -69,7 +74,7 @@ impl Interests {
         (history, to): (&History, &Appservice),
         room_id: &RoomId,
     ) -> Result<bool, StoreError> {
-        if let Some(room) = self.0.get(room_id) {
+        if let Some(room) = self.known((history, to), room_id).await? {
             return Ok(room.is_named || !room.joined.is_empty());
         }
         let state = history.current_state(room_id).await?.unwrap_or(StateId::EMPTY);
@@ -78,9 +83,22 @@ impl Interests {
         Ok(room.is_named || !room.joined.is_empty())
     }
 
+    /// What is known of a room, with its aliases as they are in this page.
+    async fn known(
+        &mut self,
+        (history, to): (&History, &Appservice),
+        room_id: &RoomId,
+    ) -> Result<Option<&mut Room>, StoreError> {
+        let Some(room) = self.rooms.get_mut(room_id) else { return Ok(None) };
+        if self.looked_at.insert(room_id.to_owned()) {
+            room.is_named = is_named((history, to), room_id).await?;
+        }
+        Ok(Some(room))
+    }
+
     /// The state of a room has moved by itself: who is in it is looked at again.
     pub(super) fn forget(&mut self, room_id: &RoomId) {
-        self.0.remove(room_id);
+        self.rooms.remove(room_id);
     }
 }
 

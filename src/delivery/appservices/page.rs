@@ -118,6 +118,7 @@ impl Courier {
     /// to that piece of the log.
     pub(super) async fn page(&mut self, from: Position) -> Result<AppservicePage, CourierError> {
         let head = self.couriers.log().head();
+        self.interests.turn_page();
         // Where its registration was replaced, nobody remembers what did not fit.
         let wants_messages = self.appservice.registration.wants_messages();
         let since = if wants_messages { from.min(self.messages) } else { from };

@@ -256,9 +256,11 @@ async fn it_hears_of_the_rooms_that_its_users_are_in_and_only_while_they_are() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let named = ruma::room_alias_id!("#irc_lounge:a.org");
     world.rooms.put_alias(&user("alice"), named, &other).await.unwrap();
-    let topic = to_raw_value(&json!({ "topic": "a portal" })).unwrap();
-    world.rooms.set_state(&user("alice"), &other, (&"m.room.topic".into(), ""), topic).await.unwrap();
     world.say("alice", &other, "named").await;
+    world.bridge.until("named", || world.bodies().last().is_some_and(|last| last == "named")).await;
+    world.rooms.delete_alias(&user("alice"), named).await.unwrap();
+    world.say("alice", &other, "named no more").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     world.rooms.leave(&user("alice"), &room, None).await.unwrap();
     let third = world.room().await;
     world.join("irc_bot", &third).await;
