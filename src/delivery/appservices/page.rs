@@ -207,7 +207,7 @@ impl Courier {
         Ok((found, to))
     }
 
-    /// Invites of its users into rooms that this server is not in.
+    /// Invites of its users into rooms that this server is not in, and how these end.
     async fn add_invites(
         &self,
         users: &[OwnedUserId],
@@ -217,11 +217,14 @@ impl Courier {
         for user in users {
             let lane = Lane::Account(user.clone());
             for (at, fact) in self.couriers.log().registers(&lane, from, head).await? {
-                if let Fact::Membership { room_id, membership: Membership::Invite, event_id } = fact {
-                    let event = self.couriers.0.history.event(&event_id).await?;
-                    if event.is_some_and(|event| event.status == Status::Outlier) {
-                        found.push((at, room_id, Fact::Event { event_id }));
-                    }
+                let Fact::Membership { room_id, membership, event_id } = fact else { continue };
+                if !matches!(membership, Membership::Invite | Membership::Leave | Membership::Ban) {
+                    continue;
+                }
+                // What is in a timeline comes from there.
+                let event = self.couriers.0.history.event(&event_id).await?;
+                if event.is_some_and(|event| event.status == Status::Outlier) {
+                    found.push((at, room_id, Fact::Event { event_id }));
                 }
             }
         }

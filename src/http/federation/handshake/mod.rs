@@ -19,7 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::Origin;
 use crate::{
     federation::HandedOver,
-    http::{Access, App, Call, Failure, Routes},
+    http::{Access, App, Call, Failure, Routes, meet_users},
     room::Invitation,
 };
 
@@ -67,6 +67,7 @@ async fn invite(app: &App, named: &Named, invitation: Invitation) -> Result<Cano
     // What names nobody is refused below.
     if let Ok(event) = serde_json::from_str::<Event>(invitation.event.get()) {
         app.throttle.admit_invite(&named.origin, &event.state_key)?;
+        meet_users(app, std::slice::from_ref(&event.state_key)).await?;
     }
     Ok(app.federation.invite(&named.origin, (&named.room, &named.event_id), invitation).await?)
 }

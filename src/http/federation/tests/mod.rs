@@ -1,6 +1,7 @@
 //! Several servers on one wire.
 
 mod abroad;
+mod bridged;
 mod calls;
 mod edus;
 mod entrance;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::{
+    appservice::Appservices,
     config::{Config, RegistrationMode},
     http::{App, Foundation, Services, Wire, endpoints},
     keys::SigningKey,
@@ -58,6 +60,16 @@ impl Server {
 
     /// One with settings of its own.
     async fn set_up(name: &str, wire: &Wire, net: Arc<dyn Net>, set: impl FnOnce(&mut Config)) -> Self {
+        Self::with(name, wire, (net, Appservices::default()), set).await
+    }
+
+    /// One with application services too, which it reaches through `net`.
+    async fn with(
+        name: &str,
+        wire: &Wire,
+        (net, appservices): (Arc<dyn Net>, Appservices),
+        set: impl FnOnce(&mut Config),
+    ) -> Self {
         let name = OwnedServerName::try_from(name).unwrap();
         let mut config = Config { server_name: name.clone(), ..Config::default() };
         config.registration.mode = RegistrationMode::Open;
@@ -67,7 +79,7 @@ impl Server {
         let seed = name.as_bytes()[0];
         let clock = Arc::new(ManualClock::at(1_700_000_000_000));
         let foundation = Foundation {
-            appservices: Default::default(),
+            appservices,
             signing_key: Arc::new(SigningKey::from_seed(name.clone(), "1", [seed; 32]).unwrap()),
             ports: Ports { clock: clock.clone(), rng: Arc::new(SeededRng::new(seed.into())) },
             registration_secret: String::from("secret"),
