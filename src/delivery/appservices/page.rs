@@ -124,7 +124,7 @@ impl Courier {
         let since = if wants_messages { from.min(self.messages) } else { from };
         let mut touched = self.touched(since).await?;
         // What did not fit into the last transaction comes now.
-        touched.inboxes.extend(std::mem::take(&mut self.left));
+        touched.inboxes.extend(self.left.iter().cloned());
         let (mut found, mut to) = self.timelines(&touched.rooms, (from, head)).await?;
         self.add_invites(&touched.users, (from, head), &mut found).await?;
         found.retain(|(at, ..)| *at <= to);
@@ -137,6 +137,9 @@ impl Courier {
         if self.appservice.registration.wants_ephemeral() {
             for room in &touched.rooms {
                 self.add_ephemeral(&mut page, room, (from, to)).await?;
+            }
+            for user in &touched.users {
+                self.add_private_receipts(&mut page, user, (from, to)).await?;
             }
             self.add_presence(&mut page, &touched, (from, to)).await?;
         }
@@ -262,6 +265,27 @@ impl Courier {
         Ok(wanted)
     }
 
+    /// What a user of its own has read without telling others. Nobody else's private receipts concern it.
+    ///
+    /// <https://spec.matrix.org/v1.19/application-service-api/#pushing-ephemeral-data>
+    async fn add_private_receipts(
+        &self,
+        page: &mut AppservicePage,
+        user: &OwnedUserId,
+        (from, to): (Position, Position),
+    ) -> Result<(), StoreError> {
+        for (_, fact) in self.couriers.log().registers(&Lane::Account(user.clone()), from, to).await? {
+            let Fact::Receipt { kind: ReceiptKind::ReadPrivate, room_id, thread_id, event_id, ts, .. } = fact
+            else {
+                continue;
+            };
+            let data = receipt_data(ts, thread_id);
+            let content = json!({ event_id.as_str(): { "m.read.private": { user.as_str(): data } } });
+            page.ephemeral.push(json!({ "type": "m.receipt", "room_id": room_id, "content": content }));
+        }
+        Ok(())
+    }
+
     /// Typing and receipts of a room; never private ones, which are in no room's lane.
     async fn add_ephemeral(
         &mut self,
@@ -281,10 +305,7 @@ impl Courier {
         for (_, fact) in facts {
             match fact {
                 Fact::Receipt { kind: ReceiptKind::Read, user_id, thread_id, event_id, ts, .. } => {
-                    let mut data = json!({ "ts": ts });
-                    if let Some(thread_id) = thread_id {
-                        data["thread_id"] = thread_id.into();
-                    }
+                    let data = receipt_data(ts, thread_id);
                     receipts[event_id.as_str()]["m.read"][user_id.as_str()] = data;
                 }
                 Fact::Typing { user_ids } => {
@@ -307,4 +328,13 @@ fn event_id(fact: &Fact) -> Option<OwnedEventId> {
         Fact::Event { event_id } => Some(event_id.clone()),
         _ => None,
     }
+}
+
+/// What a receipt says beside whose and of what it is.
+fn receipt_data(ts: u64, thread_id: Option<String>) -> Value {
+    let mut data = json!({ "ts": ts });
+    if let Some(thread_id) = thread_id {
+        data["thread_id"] = thread_id.into();
+    }
+    data
 }

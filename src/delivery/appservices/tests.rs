@@ -327,6 +327,15 @@ async fn ephemeral_data_and_messages_to_devices_come_along_and_private_receipts_
         ts: 5,
     };
     world.fact(Lane::Account(user("alice")), receipt(ReceiptKind::ReadPrivate)).await;
+    let own = Fact::Receipt {
+        kind: ReceiptKind::ReadPrivate,
+        user_id: user("irc_bob"),
+        room_id: room.clone(),
+        thread_id: Some("main".into()),
+        event_id: event_id.clone(),
+        ts: 6,
+    };
+    world.fact(Lane::Account(user("irc_bob")), own).await;
     world.fact(Lane::Room(room.clone()), receipt(ReceiptKind::Read)).await;
     world.fact(Lane::Room(room.clone()), Fact::Typing { user_ids: vec![user("alice")] }).await;
     let device = ruma::device_id!("BRIDGE").to_owned();
@@ -342,8 +351,17 @@ async fn ephemeral_data_and_messages_to_devices_come_along_and_private_receipts_
         let taken = world.bridge.taken().into_iter();
         taken.flat_map(|body| body[field].as_array().cloned().unwrap_or_default()).collect()
     };
+    let (private, others): (Vec<Value>, Vec<Value>) = gather("ephemeral")
+        .into_iter()
+        .partition(|event| event["content"][event_id.as_str()]["m.read.private"].is_object());
     assert_eq!(
-        gather("ephemeral"),
+        private,
+        [json!({ "type": "m.receipt", "room_id": room, "content": {
+            event_id.as_str(): { "m.read.private": { "@irc_bob:a.org": { "ts": 6, "thread_id": "main" } } } } })],
+        "what its own users have read"
+    );
+    assert_eq!(
+        others,
         [
             json!({ "type": "m.receipt", "room_id": room, "content": {
                 event_id.as_str(): { "m.read": { "@alice:a.org": { "ts": 5 } } } } }),
