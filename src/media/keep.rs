@@ -108,7 +108,7 @@ impl Media {
         }
         let Some(stored) = &item.stored else { return Ok(()) };
         let seen = (item.kind.class(), item.seen_ms, server.clone(), id.clone());
-        commit.put(&SEEN, &seen, &stored.size);
+        commit.put(&SEEN, &seen, &stored.size.saturating_add(item.drawn));
         let is_new = before.is_none_or(|before| before.stored.is_none());
         if let Some(owner) = item.owner.as_ref().filter(|_| is_new) {
             commit.delete(&RESERVED, &(owner.clone(), id.clone()));

@@ -19,7 +19,7 @@ pub(super) const OWNED: Rows<(OwnedUserId, u64, String), u64> = Rows::new(TableI
 pub(super) const USAGE: Rows<(OwnedUserId,), Usage> = Rows::new(TableId::MediaUsage);
 /// Addresses that wait for an upload: when they expire.
 pub(super) const RESERVED: Rows<(OwnedUserId, String), u64> = Rows::new(TableId::MediaReserved);
-/// Files in the order in which they were last looked at: the size.
+/// Files in the order in which they were last looked at: the size, with what was drawn of them.
 pub(super) const SEEN: Rows<(String, u64, OwnedServerName, String), u64> = Rows::new(TableId::MediaSeen);
 /// Thumbnails by the hash of the image and the shape.
 pub(super) const THUMBNAILS: Rows<([u8; 32], String), Thumbnail> = Rows::new(TableId::MediaThumbnail);
@@ -112,6 +112,9 @@ pub(super) struct Item {
     pub(super) expires_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stored: Option<Stored>,
+    /// How many bytes the thumbnails have that were drawn of it, if it can be had again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) drawn: u64,
     /// Nobody gets it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) quarantined: bool,
@@ -127,6 +130,7 @@ impl Item {
             seen_ms: now_ms,
             expires_ms: None,
             stored,
+            drawn: 0,
             quarantined: false,
         }
     }

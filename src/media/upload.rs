@@ -66,6 +66,7 @@ impl Media {
             seen_ms: now_ms,
             expires_ms: None,
             stored: Some(stored(&staged, offered, now_ms)),
+            drawn: 0,
             quarantined: false,
         };
         self.finish(staged, address, (None, item)).await?;
@@ -98,6 +99,7 @@ impl Media {
             seen_ms: now_ms,
             expires_ms: Some(expires_ms),
             stored: None,
+            drawn: 0,
             quarantined: false,
         };
         let mut commit = Commit::new();

@@ -5,6 +5,7 @@ mod coming;
 pub(crate) mod federation;
 mod hostile;
 mod media;
+mod media_bound;
 mod world;
 
 use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};

@@ -14,7 +14,8 @@ use super::{
     File, Hash, Media, MediaError, Wanted,
     blobs::{Blobs, Sort},
     find::is_media_id,
-    rows::{CONTENTS, GARBAGE, SUMS, THUMBNAILS, Thumbnail},
+    keep::Address,
+    rows::{CONTENTS, GARBAGE, Item, Kind, SUMS, THUMBNAILS, Thumbnail},
     sums::Sums,
 };
 use crate::{
@@ -84,8 +85,8 @@ impl Media {
         }
         let job = (file.hash, shape);
         let work = || async {
-            let (media, file) = (self.clone(), file.clone());
-            let drawing = self.tasks.spawn(async move { media.draw(&file, shape).await });
+            let (media, address, file) = (self.clone(), address.clone(), file.clone());
+            let drawing = self.tasks.spawn(async move { media.draw(&address, &file, shape).await });
             drawing.await.unwrap_or_else(|error| Err(Refusal::Trouble(error.to_string())))
         };
         self.drawings.join(&job, work).await?;
@@ -104,7 +105,7 @@ impl Media {
         }))
     }
 
-    async fn draw(&self, file: &File, shape: Shape) -> Result<(), Refusal> {
+    async fn draw(&self, address: &Address, file: &File, shape: Shape) -> Result<(), Refusal> {
         let waiting = tokio::time::timeout(MEDIA_THUMBNAIL_WAIT_MAX, self.drawing.acquire()).await;
         let Ok(_share) = waiting else { return Err(Refusal::Busy) };
         let rng = self.ports.rng.as_ref();
@@ -118,7 +119,7 @@ impl Media {
             Drawn::Original => {
                 let content_type = String::new();
                 let row = Thumbnail { name: None, size: file.size, content_type };
-                return Ok(self.keep_thumbnail(file, shape, row, None).await?);
+                return Ok(self.keep_thumbnail(address, (file, shape), row, None).await?);
             }
             Drawn::Smaller(bytes, content_type) => (bytes, String::from(content_type)),
         };
@@ -128,22 +129,27 @@ impl Media {
         let name = Blobs::new_name(Sort::Thumbnail, file.hash, rng);
         self.blobs.put(&mut staged, &name).await?;
         let row = Thumbnail { name: Some(name.clone()), size, content_type };
-        let kept = self.keep_thumbnail(file, shape, row, Some(&staged.sums)).await;
+        let kept = self.keep_thumbnail(address, (file, shape), row, Some(&staged.sums)).await;
         if kept.is_err() {
             self.blobs.remove(&name).await?;
         }
         Ok(kept?)
     }
 
-    /// Writes the row of a thumbnail, as long as there is the image that it shows.
+    /// Writes the row of a thumbnail, as long as there is the image that it shows. Of an image that can be had again it is
+    /// counted with that, so that what other servers have stays within its bound with all that is made of it.
     async fn keep_thumbnail(
         &self,
-        file: &File,
-        shape: Shape,
+        address: &Address,
+        (file, shape): (&File, Shape),
         row: Thumbnail,
         sums: Option<&Sums>,
     ) -> Result<(), MediaError> {
         let (db, key) = (self.log.db(), (file.hash.0,));
+        let is_cached = self.item(address).await?.is_some_and(|item| item.kind == Kind::Cached);
+        if is_cached && sums.is_some() {
+            self.make_room(row.size).await?;
+        }
         for _ in 0..MEDIA_ATTEMPTS_MAX {
             let content = db.row(&CONTENTS, &key).await?.ok_or(MediaError::NotFound)?;
             if content.name.as_ref() != Some(&file.name) {
@@ -152,14 +158,22 @@ impl Media {
             let mut commit = Commit::new();
             commit.expect_equals(&CONTENTS, &key, &content);
             commit.expect_absent(&THUMBNAILS, &(file.hash.0, shape.key()));
+            let mut replaced = 0;
             let others = db.range(&THUMBNAILS, &key, MEDIA_THUMBNAILS_OF_IMAGE_MAX).await?;
             if others.len() == MEDIA_THUMBNAILS_OF_IMAGE_MAX
                 && let Some((key, other)) = others.into_iter().next()
             {
                 commit.delete(&THUMBNAILS, &key);
                 if let Some(name) = other.name {
+                    replaced = other.size;
                     commit.put(&GARBAGE, &(name,), &self.ports.clock.now_ms());
                 }
+            }
+            let item = self.item(address).await?.filter(|item| item.kind == Kind::Cached);
+            if let Some(item) = item.filter(|_| sums.is_some()) {
+                let drawn = item.drawn.saturating_add(row.size).saturating_sub(replaced);
+                let after = Item { drawn, ..item.clone() };
+                self.put_item(&mut commit, address, (Some(&item), &after)).await?;
             }
             if let Some((name, sums)) = row.name.clone().zip(sums) {
                 commit.put(&SUMS, &(name,), sums);
