@@ -120,6 +120,10 @@ pub(super) struct Item {
     pub(super) quarantined: bool,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Item {
     /// One that nobody has uploaded here, and that goes when there is no room.
     pub(super) fn cached(stored: Option<Stored>, now_ms: u64) -> Self {
@@ -180,6 +184,7 @@ pub(super) struct Thumbnail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
     pub(super) size: u64,
+    /// Empty in rows of old where the image itself serves.
     pub(super) content_type: String,
 }
 

@@ -27,8 +27,8 @@ use crate::{
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Drawn {
-    /// The image is no larger than what is asked for.
-    Original,
+    /// The image, of this type, is no larger than what is asked for.
+    Original(&'static str),
     /// A smaller image: its bytes and their type.
     Smaller(Vec<u8>, &'static str),
 }
@@ -79,7 +79,7 @@ pub(super) fn draw(path: &Path, shape: Shape, clock: &dyn Clock) -> Result<Drawn
     let seen = if turned { (height, width) } else { (width, height) };
     let plan = shape.plan(seen);
     if plan.is_none() && (shape.animated || !is_animated) {
-        return Ok(Drawn::Original);
+        return Ok(Drawn::Original(format.to_mime_type()));
     }
     let (part, to) = plan.unwrap_or(([0, 0, seen.0, seen.1], seen));
     if shape.animated

@@ -97,7 +97,9 @@ impl Media {
     async fn drawn(&self, file: &File, shape: Shape) -> Result<Option<File>, MediaError> {
         let row = self.log.db().row(&THUMBNAILS, &(file.hash.0, shape.key())).await?;
         Ok(row.map(|row| match row.name {
-            None => file.clone(),
+            // It is what it is, whatever whoever uploaded it says; rows of old do not know.
+            None if row.content_type.is_empty() => file.clone(),
+            None => File { content_type: Some(row.content_type), ..file.clone() },
             Some(name) => {
                 let content_type = Some(row.content_type);
                 File { content_type, filename: None, size: row.size, hash: file.hash, name }
@@ -116,8 +118,8 @@ impl Media {
         // A decoder that panics has met an image that is none.
         let drawn = drawing.map_err(|error| Refusal::NoThumbnail(error.to_string()))??;
         let (bytes, content_type) = match drawn {
-            Drawn::Original => {
-                let content_type = String::new();
+            Drawn::Original(content_type) => {
+                let content_type = String::from(content_type);
                 let row = Thumbnail { name: None, size: file.size, content_type };
                 return Ok(self.keep_thumbnail(address, (file, shape), row, None).await?);
             }

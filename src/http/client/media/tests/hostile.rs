@@ -159,12 +159,14 @@ async fn row_6_4_headers_do_not_depend_on_how_a_type_is_spelt() {
         let address = server.upload(kind, "", picture(20, 20, ImageFormat::Png)).await;
         let mut answers = Vec::new();
         for door in doors(&address) {
+            let is_small = door.contains("/thumbnail/");
             for headers in [&[][..], &[("range", "bytes=0-5")], &[("if-none-match", "*")]] {
                 let request = format!("GET {door}");
-                answers.push(server.send(&server.alice, &request, (headers, Body::empty())).await);
+                let answer = server.send(&server.alice, &request, (headers, Body::empty())).await;
+                answers.push((if is_small { "inline" } else { expected }, answer));
             }
         }
-        for answer in answers {
+        for (expected, answer) in answers {
             assert!(matches!(answer.status, 200 | 206 | 304), "{kind}: {}", answer.status);
             let disposition = answer.header("content-disposition");
             assert_eq!(disposition.split(';').next(), Some(expected), "{kind}");

@@ -60,7 +60,9 @@ async fn images_become_smaller_and_never_larger() {
     check(picture(40, 40, png), "image/png", "width=96&height=96&method=crop", "image/png 40x40").await;
     check(picture(700, 700, ImageFormat::WebP), "image/webp", "width=640&height=480", "image/jpeg 480x480")
         .await;
-    // What it is called does not matter; what it is does.
+    // What it is called does not matter; what it is does, also where it is small enough as it is.
+    check(picture(40, 40, png), "text/html", "width=96&height=96&method=crop", "image/png 40x40").await;
+    check(picture(40, 40, jpeg), "", "width=96&height=96&method=crop", "image/jpeg 40x40").await;
     check(picture(1000, 500, png), "text/plain", "width=320&height=240", "image/png 320x160").await;
 }
 
