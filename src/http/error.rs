@@ -479,7 +479,9 @@ impl From<MediaError> for Failure {
                 Self::new(StatusCode::CONFLICT, ErrorKind::CannotOverwriteMedia, message)
             }
             MediaError::TooLarge(_) | MediaError::TooManyPixels => Self::too_large(message),
-            MediaError::RemoteTooLarge(_) => gateway(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message),
+            MediaError::RemoteTooLarge(_) | MediaError::RemoteTooManyPixels => {
+                gateway(StatusCode::BAD_GATEWAY, ErrorKind::TooLarge, message)
+            }
             MediaError::Forbidden(message) => Self::forbidden(message),
             MediaError::Invalid(message) => Self::invalid_param(message),
             MediaError::TooMany(pause) => Self::limit_exceeded(pause),

@@ -25,6 +25,9 @@ pub enum MediaError {
     /// The image has more pixels than are looked at.
     #[error("the image is too large for a thumbnail")]
     TooManyPixels,
+    /// The image of another server has more pixels than are looked at.
+    #[error("the other server's image is too large for a thumbnail")]
+    RemoteTooManyPixels,
     /// The user may not.
     #[error("{0}")]
     Forbidden(&'static str),

@@ -77,7 +77,20 @@ impl Media {
             return Ok(file);
         }
         let file = self.find(wanted).await?;
-        if let Some(known) = self.drawn(&file, shape).await? {
+        match self.made(&address, &file, shape).await {
+            Err(MediaError::TooLarge(max)) if !self.is_ours(wanted.server) => {
+                Err(MediaError::RemoteTooLarge(max))
+            }
+            Err(MediaError::TooManyPixels) if !self.is_ours(wanted.server) => {
+                Err(MediaError::RemoteTooManyPixels)
+            }
+            made => made,
+        }
+    }
+
+    /// The thumbnail of a file that is here; it is made if it was not before.
+    async fn made(&self, address: &Address, file: &File, shape: Shape) -> Result<File, MediaError> {
+        if let Some(known) = self.drawn(file, shape).await? {
             return Ok(known);
         }
         if file.size > MEDIA_THUMBNAIL_SOURCE_BYTES_MAX {
@@ -90,7 +103,7 @@ impl Media {
             drawing.await.unwrap_or_else(|error| Err(Refusal::Trouble(error.to_string())))
         };
         self.drawings.join(&job, work).await?;
-        self.drawn(&file, shape).await?.ok_or(MediaError::NotFound)
+        self.drawn(file, shape).await?.ok_or(MediaError::NotFound)
     }
 
     /// The thumbnail, if it has been made.

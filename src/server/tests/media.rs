@@ -108,6 +108,14 @@ async fn files_of_another_server() {
     assert_eq!(get(&b, &bob, "download/nowhere.test/unknown").await.refusal(), "502 M_UNKNOWN");
     let large = upload(&a, &alice, "", vec![1; 2 << 20]).await;
     assert_eq!(get(&b, &bob, &format!("download/{large}")).await.refusal(), "502 M_TOO_LARGE");
+    // Four bytes of a PNG say how wide it is.
+    let mut wide = picture(9, 9);
+    wide[16..20].copy_from_slice(&[0x10, 0, 0, 0]);
+    let crc = crc32fast::hash(&wide[12..29]).to_be_bytes();
+    wide[29..33].copy_from_slice(&crc);
+    let wide = upload(&a, &alice, "", wide).await;
+    let refused = get(&b, &bob, &format!("thumbnail/{wide}?width=9&height=9")).await;
+    assert_eq!(refused.refusal(), "502 M_TOO_LARGE");
     let text = upload(&a, &alice, "", b"no picture".to_vec()).await;
     let refused = get(&b, &bob, &format!("thumbnail/{text}?width=9&height=9")).await;
     assert_eq!(refused.refusal(), "400 M_UNKNOWN");
