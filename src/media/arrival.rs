@@ -149,6 +149,12 @@ impl Arrivals {
         })
     }
 
+    /// Whether something of what is fetched from `address` has come.
+    pub(super) fn have_begun(&self, address: &Address) -> bool {
+        let known = self.0.lock().get(address).and_then(Weak::upgrade);
+        known.is_some_and(|arrival| arrival.0.borrow().begun.is_some())
+    }
+
     /// Ends what somebody still reads along from `address`.
     pub(super) fn cut(&self, address: &Address) {
         let known = self.0.lock().get(address).and_then(Weak::upgrade);

@@ -2,10 +2,14 @@
 //!
 //! <https://spec.matrix.org/v1.19/server-server-api/#content-repository>
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http::{HeaderMap, StatusCode, header};
 use ruma::{api::error::ErrorKind, http_headers::ContentDisposition};
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
@@ -127,20 +131,52 @@ impl Media {
         if self.absent.get(kept_as).is_some_and(|until| now < until) {
             return Err(MediaError::NotFound);
         }
-        let timeout = wanted.timeout.min(MEDIA_WAIT_MAX);
-        let fetching = self.fetches.join(kept_as, || async {
-            let (media, address, kept_as) = (self.clone(), address.clone(), kept_as.clone());
-            let task = async move { media.fetch(&address, (&kept_as, extent), timeout).await };
-            let fetched = self.tasks.spawn(task).await;
-            fetched.unwrap_or_else(|error| Err(Loss::Trouble(error.to_string())))
-        });
-        let fetched = fetching.await;
+        let fetched = self.fetched(address, (kept_as, extent), wanted.timeout.min(MEDIA_WAIT_MAX)).await;
         if let Err(Loss::NotFound) = &fetched {
             self.absent.insert(kept_as.clone(), now + MEDIA_ABSENT_KEEP);
         }
         fetched?;
         let item = self.item(kept_as).await?.ok_or(MediaError::NotFound)?;
         self.present(kept_as, item, wanted.door).await
+    }
+
+    /// Waits for a fetch, or for that of somebody else. Those who join one have not said the same of how long they wait for
+    /// what has not been uploaded: each of them waits as long as they have said.
+    async fn fetched(
+        &self,
+        address: &Address,
+        (kept_as, extent): (&Address, Extent),
+        timeout: Duration,
+    ) -> Result<(), Loss> {
+        let (until, mut left) = (Instant::now() + timeout, timeout);
+        loop {
+            let mine = AtomicBool::new(false);
+            let fetching = self.fetches.join(kept_as, || {
+                mine.store(true, Ordering::Relaxed);
+                async {
+                    let (media, address, kept_as) = (self.clone(), address.clone(), kept_as.clone());
+                    let task = async move { media.fetch(&address, (&kept_as, extent), left).await };
+                    let fetched = self.tasks.spawn(task).await;
+                    fetched.unwrap_or_else(|error| Err(Loss::Trouble(error.to_string())))
+                }
+            });
+            let in_vain = async {
+                tokio::time::sleep(left + MEDIA_FETCH_HEAD_MAX).await;
+                // What is on its way need only arrive.
+                if mine.load(Ordering::Relaxed) || self.arrivals.have_begun(kept_as) {
+                    std::future::pending().await
+                }
+            };
+            let fetched = tokio::select! {
+                fetched = fetching => fetched,
+                () = in_vain => return Err(Loss::NotYetUploaded),
+            };
+            let is_early = matches!(fetched, Err(Loss::NotYetUploaded)) && !mine.load(Ordering::Relaxed);
+            left = until.saturating_duration_since(Instant::now());
+            if !is_early || left.is_zero() {
+                return fetched;
+            }
+        }
     }
 
     /// Fetches a file and keeps it; whoever wants the whole of it reads along.

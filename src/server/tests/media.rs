@@ -126,7 +126,14 @@ async fn files_of_another_server() {
     assert_eq!(early.refusal(), "504 M_NOT_YET_UPLOADED");
     let put = format!("PUT /_matrix/media/v3/upload/{later}");
     let patient = format!("download/{later}?timeout_ms=30000");
-    let (waited, sent) = tokio::join!(get(&b, &bob, &patient), ask(&a, &alice, &put, "there"));
+    // Whoever waits less, and asks first, has nobody else wait less.
+    let brief = format!("download/{later}?timeout_ms=200");
+    let sent = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        ask(&a, &alice, &put, "there").await
+    };
+    let (gone, waited, sent) = tokio::join!(get(&b, &bob, &brief), get(&b, &bob, &patient), sent);
+    assert_eq!(gone.refusal(), "504 M_NOT_YET_UPLOADED");
     assert_eq!((sent.status, waited.status, &waited.bytes[..]), (200, 200, &b"there"[..]));
     a.stop().await.unwrap();
 
