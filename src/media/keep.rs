@@ -130,13 +130,21 @@ impl Media {
         Ok(())
     }
 
-    /// Ends the file at `address`, and its bytes if no other file consists of them. Whether there was one.
+    /// Ends the file at `address`, and its bytes if no other file consists of them. Whether there was one. That nobody is
+    /// to get a file of another server is remembered: it could be fetched again.
     pub(super) async fn end(&self, address: &Address) -> Result<bool, MediaError> {
         for _ in 0..MEDIA_ATTEMPTS_MAX {
             let Some(item) = self.item(address).await? else { return Ok(false) };
+            let stays_out = item.quarantined && !self.is_ours(&address.0);
+            if stays_out && item.stored.is_none() {
+                return Ok(false);
+            }
             let mut commit = Commit::new();
             commit.expect_equals(&MEDIA, address, &item);
-            commit.delete(&MEDIA, address);
+            match stays_out {
+                true => commit.put(&MEDIA, address, &Item { stored: None, drawn: 0, ..item.clone() }),
+                false => commit.delete(&MEDIA, address),
+            }
             if let Some(owner) = &item.owner {
                 commit.delete(&RESERVED, &(owner.clone(), address.1.clone()));
             }

@@ -4,7 +4,7 @@ use ruma::{OwnedUserId, ServerName, UserId};
 
 use super::{
     Media, MediaError,
-    rows::{Kind, OWNED, RESERVED, USAGE},
+    rows::{CONTENTS, Kind, OWNED, RESERVED, USAGE},
 };
 use crate::{limits::SCAN_ROWS_MAX, log::Commit, store::Scan};
 
@@ -93,6 +93,17 @@ impl Media {
     ) -> Result<Option<(OwnedUserId, u64)>, MediaError> {
         let item = self.item(&(server.to_owned(), String::from(id))).await?;
         Ok(item.and_then(|item| Some((item.owner?, item.created_ms))))
+    }
+
+    /// Whether nobody is to get the file at an address, or what consists of the same bytes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_quarantined(&self, server: &ServerName, id: &str) -> Result<bool, MediaError> {
+        let Some(item) = self.item(&(server.to_owned(), String::from(id))).await? else { return Ok(false) };
+        let Some(stored) = item.stored.filter(|_| !item.quarantined) else { return Ok(item.quarantined) };
+        let content = self.log.db().row(&CONTENTS, &(stored.hash.0,)).await?;
+        Ok(content.is_some_and(|content| content.quarantined))
     }
 
     /// Deletes the file at an address, with its bytes if no other file consists of them. Whether there was one.

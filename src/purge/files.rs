@@ -68,6 +68,10 @@ impl Purge {
         sender: &OwnedUserId,
     ) -> Result<bool, PurgeError> {
         let db = self.log().db();
+        // What administrators have taken away they decide about.
+        if self.0.media.is_quarantined(server, id).await? {
+            return Ok(false);
+        }
         if server != self.0.history.server() {
             return Ok(true);
         }

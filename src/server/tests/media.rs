@@ -135,6 +135,9 @@ async fn files_of_another_server() {
     let (gone, waited, sent) = tokio::join!(get(&b, &bob, &brief), get(&b, &bob, &patient), sent);
     assert_eq!(gone.refusal(), "504 M_NOT_YET_UPLOADED");
     assert_eq!((sent.status, waited.status, &waited.bytes[..]), (200, 200, &b"there"[..]));
+    let other = upload(&a, &alice, "", b"something else".to_vec()).await;
+    let other = format!("download/{other}");
+    assert_eq!(get(&b, &bob, &other).await.status, 200);
     a.stop().await.unwrap();
 
     // Row 2.17 of the list of known vulnerabilities: what is quarantined leaves by no door.
@@ -155,8 +158,10 @@ async fn files_of_another_server() {
     for path in &paths {
         assert_eq!(get(&b, &bob, path).await.status, 200, "{path}");
     }
+    let quarantine = other.replace("download", "POST /_synapse/admin/v1/media/quarantine");
+    assert_eq!(ask(&b, &root, &quarantine, Body::empty()).await.status, 200);
     let purge = "POST /_synapse/admin/v1/purge_media_cache?before_ts=99999999999999";
-    assert_eq!(ask(&b, &root, purge, Body::empty()).await.json(), json!({ "deleted": 4 }));
+    assert_eq!(ask(&b, &root, purge, Body::empty()).await.json(), json!({ "deleted": 6 }));
     assert_eq!(get(&b, &bob, &path).await.status, 502, "the other server is down");
     assert_eq!(get(&b, &bob, &other).await.refusal(), "404 M_NOT_FOUND", "it is not to be fetched again");
     assert_eq!(ask(&b, &root, purge, Body::empty()).await.json(), json!({ "deleted": 0 }));
