@@ -8,7 +8,7 @@ use super::{
     rows::{CONTENTS, Item, MEDIA},
 };
 use crate::{
-    limits::{MEDIA_ATTEMPTS_MAX, MEDIA_THUMBNAILS_OF_IMAGE_MAX},
+    limits::{MEDIA_ATTEMPTS_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
     store::Scan,
 };
@@ -94,8 +94,13 @@ impl Media {
         // They are kept as `id?shape`; `@` is what comes after `?`.
         let from = MEDIA.key(&(server.clone(), format!("{id}?")));
         let to = MEDIA.key(&(server.clone(), format!("{id}@")));
-        let scan = Scan { from, to, reverse: false, limit: MEDIA_THUMBNAILS_OF_IMAGE_MAX * 4 };
-        let rows = self.log.db().scan(&MEDIA, scan).await?;
-        Ok(rows.into_iter().map(|(address, _)| address).collect())
+        let (mut from, mut found) = (from, Vec::new());
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: SCAN_ROWS_MAX };
+            let rows = self.log.db().scan(&MEDIA, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            from = MEDIA.key(last).successor();
+            found.extend(rows.into_iter().map(|(address, _)| address));
+        }
     }
 }

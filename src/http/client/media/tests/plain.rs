@@ -5,10 +5,14 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use ruma::{owned_server_name, user_id};
-use serde_json::json;
+use ruma::{OwnedServerName, owned_server_name, user_id};
+use serde_json::{json, value::RawValue};
 
 use super::scene::Server;
+use crate::{
+    log::Commit,
+    store::table::{Rows, TableId},
+};
 
 #[tokio::test]
 async fn what_is_uploaded_comes_down_again() {
@@ -164,4 +168,26 @@ async fn what_a_crash_leaves_is_removed_at_the_start() {
     server.app.media.recover().await.unwrap();
     assert_eq!(server.files(), std::slice::from_ref(kept));
     assert_eq!(server.download(&address).await.bytes, "kept");
+}
+
+/// However many thumbnails another server has made of an image, all of them are quarantined and deleted with it.
+#[tokio::test]
+async fn all_thumbnails_of_another_server_go_the_way_of_their_image() {
+    let server = Server::new().await;
+    // As they are written, byte for byte.
+    let media: Rows<(OwnedServerName, String), Box<RawValue>> = Rows::new(TableId::Media);
+    let item = String::from(r#"{"kind":"cached","created_ms":1,"seen_ms":1}"#);
+    let item = RawValue::from_string(item).unwrap();
+    let (log, name) = (server.app.log.clone(), owned_server_name!("x.org"));
+    let mut commit = Commit::new();
+    for number in 0..300 {
+        commit.put(&media, &(name.clone(), format!("id?{number}x{number}-crop")), &item);
+    }
+    log.commit(commit).await.unwrap();
+    server.app.media.quarantine(&name, "id", true).await.unwrap();
+    let rows = log.db().range(&media, &(name.clone(),), 1_000).await.unwrap();
+    assert_eq!(rows.len(), 301, "the image and its thumbnails");
+    assert!(rows.iter().all(|(_, item)| item.get().ends_with(r#""quarantined":true}"#)));
+    server.app.media.quarantine(&name, "id", false).await.unwrap();
+    assert!(log.db().range(&media, &(name,), 1_000).await.unwrap().is_empty());
 }
