@@ -1,7 +1,7 @@
 //! Which files are used by which events, so that files go with the last event that shows them.
 //!
-//! Of files of this server it is written down who shows them; those of other servers can be had again. A file that
-//! was shown by what is gone is let go: whoever keeps files finds that row, and looks whether it is still used.
+//! It is written down which events show them. A file that was shown by what is gone is let go: whoever keeps files finds
+//! that row, and looks whether it is still used.
 
 use std::collections::BTreeSet;
 
@@ -18,21 +18,19 @@ use crate::log::Commit;
 pub type MediaAddress = (OwnedServerName, String);
 
 impl StoredEvent {
-    /// Has `commit` write down which files of `server` the event shows.
+    /// Has `commit` write down which files the event shows; `server` is this one.
     pub fn use_media(&self, server: &ServerName, commit: &mut Commit) {
         for (of, id) in addresses(self.pdu.content().get()) {
-            if of == *server {
-                commit.put(&MEDIA_USES, &(id, self.pdu.event_id().to_owned()), &());
-            }
+            let key = use_key(server, (&of, &id));
+            commit.put(&MEDIA_USES, &(key, self.pdu.event_id().to_owned()), &());
         }
     }
 
     /// Has `commit` let the files go that the event shows.
     pub fn let_media_go(&self, server: &ServerName, commit: &mut Commit) {
         for (of, id) in addresses(self.pdu.content().get()) {
-            if of == *server {
-                commit.delete(&MEDIA_USES, &(id.clone(), self.pdu.event_id().to_owned()));
-            }
+            let key = use_key(server, (&of, &id));
+            commit.delete(&MEDIA_USES, &(key, self.pdu.event_id().to_owned()));
             commit.put(&MEDIA_LET_GO, &(of, id), &self.pdu.sender().to_owned());
         }
     }
@@ -41,6 +39,15 @@ impl StoredEvent {
     #[must_use]
     pub fn has_media(&self) -> bool {
         !addresses(self.pdu.content().get()).is_empty()
+    }
+}
+
+/// By what uses of a file are found; `server` is this one, whose files are named by their ids alone. No id has a slash in it.
+#[must_use]
+pub fn use_key(server: &ServerName, (of, id): (&ServerName, &str)) -> String {
+    match of == server {
+        true => String::from(id),
+        false => format!("{of}/{id}"),
     }
 }
 

@@ -47,7 +47,7 @@ pub use erasure::without_profile;
 pub use event::{DUMMY_EVENT, EventNotes, States, Status, StoredEvent};
 pub use explain::{Candidate, Explanation};
 pub use handle::History;
-pub use media_use::{MediaAddress, addresses as media_addresses};
+pub use media_use::{MediaAddress, addresses as media_addresses, use_key as media_use_key};
 pub use members::{Member, Members};
 pub use pages::{EventPage, Source, Walk};
 pub use past::{Boundary, PastPage, Stroll};

@@ -45,7 +45,7 @@ pub const FORGOTTEN_TEXTS: Rows<(u64, String), ()> = Rows::new(TableId::Forgotte
 /// Comes before the ids of events in [`FORGOTTEN_TEXTS`] that are not to be forgotten but taken in.
 pub const LATE: &str = "+";
 
-/// Files of this server (their media ids) by the events that show them.
+/// Files by the events that show them: those of this server by their media ids, others by `SERVER/ID`.
 pub const MEDIA_USES: Rows<(String, OwnedEventId), ()> = Rows::new(TableId::MediaUse);
 /// Files that were shown by what is gone, with who sent that.
 pub const MEDIA_LET_GO: Rows<MediaAddress, OwnedUserId> = Rows::new(TableId::MediaLetGo);

@@ -9,7 +9,7 @@ use super::{Purge, PurgeError};
 use crate::{
     account::AccountError,
     history::{
-        MediaAddress, media_addresses,
+        MediaAddress, media_addresses, media_use_key,
         tables::{MEDIA_LET_GO, MEDIA_USES},
     },
     limits::SCAN_ROWS_MAX,
@@ -61,7 +61,8 @@ impl Purge {
         }
     }
 
-    /// Whether nobody needs a file that `sender` has shown. Files of other servers can be had again.
+    /// Whether nobody needs a file that `sender` has shown. Files of other servers can be had again, as long as these
+    /// are there.
     async fn is_useless(
         &self,
         (server, id): &(OwnedServerName, String),
@@ -73,7 +74,9 @@ impl Purge {
             return Ok(false);
         }
         if server != self.0.history.server() {
-            return Ok(true);
+            // Whoever shows what users of another server have uploaded does not decide about it.
+            let key = media_use_key(self.0.history.server(), (server, id));
+            return Ok(sender.server_name() == server && db.range(&MEDIA_USES, &(key,), 1).await?.is_empty());
         }
         let Some((owner, created_ms)) = self.0.media.owner(server, id).await? else { return Ok(false) };
         let begun = db.row(&BEGUN, &begun_key()).await?.unwrap_or(u64::MAX);

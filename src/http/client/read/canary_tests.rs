@@ -5,17 +5,23 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use image::{ImageFormat, RgbImage};
-use ruma::{OwnedEventId, OwnedRoomId};
-use serde_json::{Value, json};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, user_id};
+use serde_json::{
+    Value, json,
+    value::RawValue,
+};
 
 use crate::{
     account::{Identity, Registration},
     config::Config,
-    history::tables::{BACKFILLED, PastRow, RETAINED_PAST},
+    history::tables::{BACKFILLED, MEDIA_LET_GO, MEDIA_USES, PastRow, RETAINED_PAST},
     http::{client::testing::Server, tests::services_at},
     log::Commit,
     media::Offered,
-    store::{Key, Scan, table::TableId},
+    store::{
+        Key, Scan,
+        table::{Rows, TableId},
+    },
     types::{ManualClock, Position},
 };
 
@@ -356,6 +362,53 @@ async fn files_stay_that_the_account_still_shows() {
         scene.server.app().purge.tend().await.unwrap();
         assert!(files(scene.folder.path()) > 0, "{place}");
     }
+}
+
+/// A file of another server goes when nothing is known to show it any more, if whoever took the last of that back may have
+/// uploaded it.
+#[tokio::test]
+async fn files_of_other_servers_go_with_what_their_users_take_back() {
+    let scene = Scene::new().await;
+    let (log, purge) = (scene.server.app().log.clone(), &scene.server.app().purge);
+    // As they are written, byte for byte.
+    let media: Rows<(OwnedServerName, String), Box<RawValue>> = Rows::new(TableId::Media);
+    let address = (OwnedServerName::try_from("x.org").unwrap(), String::from("id"));
+    let hash = "0".repeat(64);
+    let item = |more: &str| {
+        let stored = format!(r#"{{"hash":"{hash}","size":1,"uploaded_ms":1}}"#);
+        let text = format!(r#"{{"kind":"cached","created_ms":1,"seen_ms":1,"stored":{stored}{more}}}"#);
+        RawValue::from_string(text).unwrap()
+    };
+    let (item, quarantined) = (item(""), item(r#","quarantined":true"#));
+    let key = (String::from("x.org/id"), OwnedEventId::try_from("$other").unwrap());
+    for (item, sender, is_used, stays) in [
+        (&item, user_id!("@mallory:localhost"), false, true),
+        (&item, user_id!("@bob:x.org"), true, true),
+        (&quarantined, user_id!("@bob:x.org"), false, true),
+        (&item, user_id!("@bob:x.org"), false, false),
+    ] {
+        let mut commit = Commit::new();
+        commit.put(&media, &address, item);
+        commit.put(&MEDIA_LET_GO, &address, &sender.to_owned());
+        match is_used {
+            true => commit.put(&MEDIA_USES, &key, &()),
+            false => commit.delete(&MEDIA_USES, &key),
+        }
+        log.commit(commit).await.unwrap();
+        purge.tend().await.unwrap();
+        let row = log.db().row(&media, &address).await.unwrap();
+        assert_eq!(row.is_some(), stays, "{item} {sender} {is_used}");
+        assert_eq!(log.db().range(&MEDIA_LET_GO, &(), 1).await.unwrap(), []);
+    }
+    // What a message shows is noted, and no more once it is taken back.
+    let content = json!({ "msgtype": "m.image", "body": "x", "url": "mxc://x.org/id" });
+    let path = format!("PUT /rooms/{}/send/m.room.message/9", scene.room);
+    let said = scene.server.met(&scene.alice, &path, content).await["event_id"].clone();
+    let uses = async || log.db().range(&MEDIA_USES, &(String::from("x.org/id"),), 9).await.unwrap().len();
+    assert_eq!(uses().await, 1);
+    let redact = format!("PUT /rooms/{}/redact/{}/8", scene.room, said.as_str().unwrap());
+    scene.server.met(&scene.alice, &redact, json!({})).await;
+    assert_eq!(uses().await, 0);
 }
 
 #[tokio::test]
