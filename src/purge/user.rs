@@ -80,12 +80,16 @@ impl Purge {
             let ids: Vec<OwnedEventId> = facts.into_iter().filter_map(id).collect();
             count += self.0.rooms.erase(room, &ids, user).await?;
         }
-        let past = self.log().db().range(&BACKFILLED, &(room.clone(),), SCAN_ROWS_MAX).await?;
-        let past: Vec<OwnedEventId> = past.into_iter().map(|(_, id)| id).collect();
-        for ids in past.chunks(RETENTION_PAGE_EVENTS) {
-            count += self.0.rooms.erase(room, ids, user).await?;
+        let all = BACKFILLED.prefix(&(room.clone(),));
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: RETENTION_PAGE_EVENTS };
+            let rows = self.log().db().scan(&BACKFILLED, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(count) };
+            from = BACKFILLED.key(last).successor();
+            let ids: Vec<OwnedEventId> = rows.into_iter().map(|(_, id)| id).collect();
+            count += self.0.rooms.erase(room, &ids, user).await?;
         }
-        Ok(count)
     }
 }
 

@@ -16,13 +16,14 @@ use crate::{
     config::Config,
     history::tables::{BACKFILLED, MEDIA_LET_GO, MEDIA_USES, PastRow, RETAINED_PAST},
     http::{client::testing::Server, tests::services_at},
-    log::Commit,
+    limits::SCAN_ROWS_MAX,
+    log::{Commit, Log},
     media::Offered,
     store::{
         Key, Scan,
         table::{Rows, TableId},
     },
-    types::{ManualClock, Position},
+    types::{Lane, ManualClock, Position},
 };
 
 const CANARY: &str = "tweetytweety";
@@ -277,6 +278,29 @@ async fn the_past_is_looked_at_when_something_is_over() {
     assert_eq!(known().await.oldest_ms, 1_700_000_002_000, "it is believed");
     scene.clock.advance(Duration::from_secs(62));
     assert_eq!(known().await.oldest_ms, u64::MAX, "there is nothing left");
+    assert!(!scene.is_stored().await);
+}
+
+/// However much was filled in of a room's past, what an erased user has said in it goes.
+#[tokio::test]
+async fn erasure_reaches_the_end_of_the_past() {
+    let scene = Scene::new().await;
+    let event = scene.sing().await;
+    let (log, room) = (scene.server.app().log.clone(), OwnedRoomId::try_from(scene.room.as_str()).unwrap());
+    let mut commit = Commit::new();
+    // As if all of it had come later.
+    for (from, to) in Log::lane_rows(&Lane::Room(room.clone())) {
+        commit.delete_range(from, to);
+    }
+    for number in 1..=SCAN_ROWS_MAX as u64 {
+        let id = OwnedEventId::try_from(format!("$nothing{number}")).unwrap();
+        commit.put(&BACKFILLED, &(room.clone(), Position(1), number), &id);
+    }
+    let id = OwnedEventId::try_from(event.as_str()).unwrap();
+    commit.put(&BACKFILLED, &(room.clone(), Position(2), 1), &id);
+    log.commit(commit).await.unwrap();
+    let erase = "POST /_lockstep/admin/v1/users/@alice:localhost/erase";
+    scene.server.met(&scene.admin, erase, json!({})).await;
     assert!(!scene.is_stored().await);
 }
 
