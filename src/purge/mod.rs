@@ -16,11 +16,16 @@ mod user;
 pub use redact::{UserRedaction, UserRedactionStatus};
 pub use room::{Removal, RemovalBegun, RemovalStatus, Successor};
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use parking_lot::Mutex;
+use ruma::OwnedRoomId;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,7 +38,7 @@ use crate::{
     media::{Media, MediaError},
     room::{Delayed, DelayedError, RoomError, Rooms},
     store::StoreError,
-    types::Ports,
+    types::{Ports, Position},
 };
 
 /// How long messages are kept; see the `retention` part of the configuration. Times are in milliseconds.
@@ -72,6 +77,9 @@ struct Inner {
     ports: Ports,
     settings: Settings,
     redactions: redact::UserRedactions,
+    /// Up to where rooms have been looked at in which messages are over behind others that are not; by the next start
+    /// they are looked at from the beginning.
+    retained_ahead: Mutex<HashMap<OwnedRoomId, Position>>,
     /// When all guests have been looked at, in milliseconds since the epoch.
     guests_seen_ms: AtomicU64,
     /// When it was looked at last what other servers have brought, in milliseconds since the epoch.
@@ -132,6 +140,7 @@ impl Purge {
             ports,
             settings,
             redactions: redact::UserRedactions::default(),
+            retained_ahead: Mutex::default(),
             guests_seen_ms,
             received_seen_ms,
             wanted,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Purge, PurgeError, Retention};
 use crate::{
     history::tables::{BACKFILLED, PastRow, RETAINED, RETAINED_PAST},
-    limits::RETENTION_PAGE_EVENTS,
+    limits::{RETENTION_PAGE_EVENTS, RETENTION_PAGES_AHEAD},
     log::{Commit, CommitError, Direction},
     store::Scan,
     types::{Fact, Position},
@@ -63,6 +63,8 @@ impl Purge {
         let begun = self.log().db().row(&RETAINED, &key).await?.unwrap_or(Position::ZERO);
         // Up to where everything is over; what comes next may have been sent with a clock that is ahead.
         let (mut over, mut is_whole, mut from) = (begun, true, begun);
+        // However much of that there is, others behind it may be over: a little of it is looked at each time.
+        let (mut idle, mut ahead) = (0, self.0.retained_ahead.lock().remove(room));
         loop {
             let range = (from, self.log().head());
             let facts = self.log().timeline(room, range, Direction::Forward, RETENTION_PAGE_EVENTS).await?;
@@ -70,20 +72,27 @@ impl Purge {
             from = *last;
             let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(_, fact)| event_id(fact)).collect();
             let events = self.0.history.event_map(&ids).await?;
-            let is_over = |id: &OwnedEventId| {
-                events.get(id).is_none_or(|event| u64::from(event.pdu.origin_server_ts().0) < before_ms)
-            };
             let mut ended = Vec::new();
             for (at, fact) in &facts {
-                let id = event_id(fact);
-                is_whole &= id.as_ref().is_none_or(is_over);
+                let event = event_id(fact).and_then(|id| events.get(&id));
+                let is_over = event.is_none_or(|event| u64::from(event.pdu.origin_server_ts().0) < before_ms);
+                is_whole &= is_over;
                 over = if is_whole { *at } else { over };
-                ended.extend(id.filter(is_over));
+                // What has been ended is no news.
+                let event = event.filter(|event| is_over && !event.is_expired());
+                ended.extend(event.filter(|event| event.pdu.state_key().is_none()));
             }
-            if ended.is_empty() {
-                break;
+            if !ended.is_empty() {
+                let ended: Vec<_> = ended.into_iter().map(|event| event.pdu.event_id().to_owned()).collect();
+                self.0.rooms.expire(room, &ended).await?;
+            } else if !is_whole {
+                if idle == RETENTION_PAGES_AHEAD {
+                    self.0.retained_ahead.lock().insert(room.clone(), from);
+                    break;
+                }
+                idle += 1;
+                from = ahead.take().map_or(from, |ahead| from.max(ahead));
             }
-            self.0.rooms.expire(room, &ended).await?;
         }
         if over > begun {
             let mut commit = Commit::new();

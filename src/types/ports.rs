@@ -63,6 +63,11 @@ impl ManualClock {
         Self(AtomicU64::new(now_ms))
     }
 
+    /// Sets the clock, also back.
+    pub fn set(&self, now_ms: u64) {
+        self.0.store(now_ms, Ordering::SeqCst);
+    }
+
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);

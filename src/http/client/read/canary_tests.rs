@@ -8,7 +8,7 @@ use image::{ImageFormat, RgbImage};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, user_id};
 use serde_json::{
     Value, json,
-    value::RawValue,
+    value::{RawValue, to_raw_value},
 };
 
 use crate::{
@@ -16,9 +16,10 @@ use crate::{
     config::Config,
     history::tables::{BACKFILLED, MEDIA_LET_GO, MEDIA_USES, PastRow, RETAINED_PAST},
     http::{client::testing::Server, tests::services_at},
-    limits::SCAN_ROWS_MAX,
+    limits::{RETENTION_PAGE_EVENTS, RETENTION_PAGES_AHEAD, SCAN_ROWS_MAX},
     log::{Commit, Log},
     media::Offered,
+    room::Message,
     store::{
         Key, Scan,
         table::{Rows, TableId},
@@ -302,6 +303,40 @@ async fn erasure_reaches_the_end_of_the_past() {
     let erase = "POST /_lockstep/admin/v1/users/@alice:localhost/erase";
     scene.server.met(&scene.admin, erase, json!({})).await;
     assert!(!scene.is_stored().await);
+}
+
+/// However many messages claim to be sent later than they were, what comes behind them is over when it is.
+#[tokio::test]
+async fn retention_goes_on_behind_what_is_dated_ahead() {
+    let scene = Scene::new().await;
+    let (server, room) = (&scene.server, &scene.room);
+    let path = format!("PUT /rooms/{room}/state/m.room.retention");
+    server.met(&scene.alice, &path, json!({ "max_lifetime": 60_000 })).await;
+    let (alice, id) = (ruma::user_id!("@alice:localhost"), OwnedRoomId::try_from(room.as_str()).unwrap());
+    let mut ahead = Vec::new();
+    for number in 0..RETENTION_PAGE_EVENTS * (RETENTION_PAGES_AHEAD + 2) {
+        let content = to_raw_value(&json!({ "body": number })).unwrap();
+        let message = Message { event_type: "m.room.message".into(), content, txn: None };
+        ahead.push(message);
+    }
+    // A clock that is years ahead, for as long as they are sent.
+    let years = Duration::from_secs(100 * 365 * 86_400);
+    scene.clock.advance(years);
+    for message in ahead {
+        server.app().rooms.send(alice, &id, message).await.unwrap();
+    }
+    scene.clock.set(1_700_000_002_000);
+    scene.sing().await;
+    scene.clock.advance(Duration::from_secs(61));
+    let purge = &server.app().purge;
+    for _ in 0..3 {
+        assert!(scene.is_stored().await);
+        purge.tend().await.unwrap();
+        if !scene.is_stored().await {
+            return;
+        }
+    }
+    panic!("it is never reached");
 }
 
 /// Whatever else has a user's words in it: invites by and to them, what they wanted to be sent later, reports, presence,
