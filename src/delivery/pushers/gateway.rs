@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use ruma::api::push_gateway::send_event_notification::v1::Notification;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Gateway, TransportError};
 use crate::{
@@ -18,11 +18,6 @@ use crate::{
 
 /// Push gateways on the network, wherever its rules for them let us go.
 pub struct ByNet(pub Arc<dyn Net>);
-
-#[derive(Serialize)]
-struct Body {
-    notification: Notification,
-}
 
 #[derive(Deserialize)]
 struct Answer {
@@ -48,13 +43,12 @@ impl Gateway for ByNet {
         notification: Notification,
     ) -> BoxFuture<'a, Result<Vec<String>, TransportError>> {
         Box::pin(async move {
-            let body =
-                serde_json::to_vec(&Body { notification }).map_err(|error| failed(error.to_string()))?;
+            let body = super::render::body(&notification).map_err(|error| failed(error.to_string()))?;
             let request = Request::builder()
                 .method(Method::POST)
                 .uri(url)
                 .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(Bytes::from(body))
+                .body(Bytes::from(body.to_string()))
                 .map_err(|error| failed(error.to_string()))?;
             let bounds = Bounds::new(PUSH_ANSWER_SECONDS_MAX, PUSH_ANSWER_BYTES_MAX);
             let answer = self.0.visit(Purpose::Push, request, bounds).await.map_err(|error| told(&error))?;

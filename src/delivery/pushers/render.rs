@@ -16,6 +16,7 @@ use ruma::{
     },
     push::{Action, HttpPusherData, PushFormat},
 };
+use serde_json::{Value, json};
 
 use crate::{
     dag::StateId,
@@ -36,11 +37,26 @@ pub(super) fn device(
     device.tweaks = actions
         .iter()
         .filter_map(|action| match action {
-            Action::SetTweak(tweak) => Some(tweak.clone()),
+            // One without a value says nothing, and ruma cannot write it. Of `highlight` and `sound` it knows the value.
+            Action::SetTweak(tweak) => tweak.value().is_some().then(|| tweak.clone()),
             _ => None,
         })
         .collect();
     device
+}
+
+/// The body of a request with this notification.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn body(notification: &Notification) -> serde_json::Result<Value> {
+    let mut told = serde_json::to_value(notification)?;
+    if notification.event_id.is_none() {
+        // By hand: ruma leaves zero out, as the specification says of notifications of events. What tells nothing but the
+        // count tells that nothing is unread, and gateways clear the badge when they read the zero.
+        told["counts"]["unread"] = u64::from(notification.counts.unread).into();
+    }
+    Ok(json!({ "notification": told }))
 }
 
 /// Nothing but the count.
