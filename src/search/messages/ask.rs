@@ -143,6 +143,32 @@ impl After {
     }
 }
 
+/// A number that has no sign.
+fn digits(text: &str) -> Option<&str> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text)
+}
+
+fn read_place(text: &str) -> Option<(u64, u64)> {
+    let (at, within) = text.split_once('_').unwrap_or((text, "0"));
+    Some((digits(at)?.parse().ok()?, digits(within)?.parse().ok()?))
+}
+
+/// What a topic says: plainly, and in the block that tells it in several ways, if that is another text.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#mroomtopic>
+fn topic_of(content: &Map<String, Value>) -> Option<String> {
+    let plain = content.get("topic").and_then(Value::as_str).unwrap_or_default();
+    let ways = content.get("m.topic").and_then(|block| block.get("m.text")?.as_array());
+    let is_plain = |way: &&Value| way.get("mimetype").is_none_or(|kind| kind == "text/plain");
+    let told = ways.and_then(|ways| ways.iter().find(is_plain)?.get("body")?.as_str()).unwrap_or_default();
+    let texts: Vec<&str> = [plain, told].into_iter().filter(|text| !text.is_empty()).collect();
+    match texts[..] {
+        [] => None,
+        [one, other] if one == other => Some(one.to_owned()),
+        _ => Some(texts.join("\n")),
+    }
+}
+
 /// The text of an event that can be searched for.
 pub(super) fn text_of(event: &StoredEvent) -> Option<(Key, String)> {
     let (key, name) = match event.pdu.event_type() {
@@ -153,6 +179,9 @@ pub(super) fn text_of(event: &StoredEvent) -> Option<(Key, String)> {
     };
     let content: Map<String, Value> = event.pdu.content_as().ok()?;
     // Of an edit, what it says anew; the fallback repeats it with a mark.
+    if key == Key::Topic {
+        return topic_of(&content).map(|topic| (key, topic));
+    }
     let newer = content.get("m.new_content").and_then(|newer| newer.get(name)).and_then(Value::as_str);
     let text = newer.or_else(|| content.get(name).and_then(Value::as_str))?;
     (!text.is_empty()).then(|| (key, text.to_owned()))

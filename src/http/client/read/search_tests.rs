@@ -83,7 +83,16 @@ async fn messages_are_found_by_their_words_in_any_script() {
         scene.tell(&room, body).await;
     }
     let all = || json!({});
+    let topic = json!({
+        "topic": "Feathers", "m.topic": { "m.text": [
+            { "mimetype": "text/html", "body": "<b>plumage</b>" }, { "body": "Feathers and wings" },
+        ] },
+    });
+    let path = format!("PUT /rooms/{room}/state/m.room.topic");
+    assert!(scene.server.met(&scene.alice, &path, topic).await["event_id"].is_string());
     for (term, expected) in [
+        ("wings", &["Feathers"][..]),
+        ("plumage", &[]),
         ("hello", &["Hello, World", "hello there"][..]),
         ("HELLO world", &["Hello, World"]),
         ("\"hello world\"", &["Hello, World"]),
