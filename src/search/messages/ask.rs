@@ -102,14 +102,14 @@ fn in_text(field: Field, asked: &Asked) -> Box<dyn Query> {
     }
 }
 
-/// Where a page begins. By time it is a place in the log, so that nothing is found twice when something is said
-/// meanwhile; by rank it is a number.
+/// Where a page begins. By time it is a place in the log or in what was filled in behind one, so that nothing is found
+/// twice when something is said meanwhile; by rank it is a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// At the beginning.
     Nothing,
-    /// Behind this place in the log.
-    Place(u64),
+    /// Behind this place.
+    Place((u64, u64)),
     /// Behind so many.
     Number(usize),
 }
@@ -117,17 +117,17 @@ pub(super) enum After {
 impl After {
     pub(super) fn read(ask: &Ask) -> Result<Self, SearchError> {
         let Some(token) = &ask.after else { return Ok(Self::Nothing) };
-        let number =
-            |kind| token.strip_prefix(kind).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
         let read = match ask.order_by {
-            OrderBy::Recent => number('p').and_then(|digits| digits.parse().ok()).map(Self::Place),
-            OrderBy::Rank => number('n').and_then(|digits| digits.parse().ok()).map(Self::Number),
+            OrderBy::Recent => token.strip_prefix('p').and_then(read_place).map(Self::Place),
+            OrderBy::Rank => {
+                token.strip_prefix('n').and_then(|text| digits(text)?.parse().ok()).map(Self::Number)
+            }
         };
         read.ok_or(SearchError::BadToken)
     }
 
     /// Whether it comes before what is at `place` and is the `number`th.
-    pub(super) fn is_before(self, place: u64, number: usize) -> bool {
+    pub(super) fn is_before(self, place: (u64, u64), number: usize) -> bool {
         match self {
             Self::Nothing => true,
             Self::Place(after) => place < after,
@@ -135,9 +135,10 @@ impl After {
         }
     }
 
-    pub(super) fn write(ask: &Ask, place: u64, number: usize) -> String {
+    pub(super) fn write(ask: &Ask, (at, within): (u64, u64), number: usize) -> String {
         match ask.order_by {
-            OrderBy::Recent => format!("p{place}"),
+            OrderBy::Recent if within == 0 => format!("p{at}"),
+            OrderBy::Recent => format!("p{at}_{within}"),
             OrderBy::Rank => format!("n{number}"),
         }
     }

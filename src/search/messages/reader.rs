@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     history::{
-        StoredEvent,
+        Boundary, StoredEvent,
         tables::{BACKFILLED, FORGOTTEN_TEXTS, LATE},
     },
     limits::{
@@ -133,7 +133,10 @@ impl<'a> Reader<'a> {
             {
                 gone.push(Term::from_field_text(self.shelf.fields.id, target.pdu.event_id().as_str()));
             }
-            new.extend(document(&self.shelf.fields, &event));
+            if is_searched(&event) {
+                let place = self.messages.0.history.place(&event).await?;
+                new.extend(document(&self.shelf.fields, &event, place.unwrap_or(Boundary::START)));
+            }
         }
         self.change(gone, new).await?;
         if self.changes >= SEARCH_COMMIT_DOCUMENTS {
@@ -258,18 +261,20 @@ async fn store_name(messages: &Messages) -> Result<String, SearchError> {
     }
 }
 
+fn is_searched(event: &StoredEvent) -> bool {
+    event.notes.redacted_by.is_none() && event.is_shown()
+}
+
 /// The document of an event, if it says anything that can be searched for.
-fn document(fields: &Fields, event: &StoredEvent) -> Option<TantivyDocument> {
-    if event.notes.redacted_by.is_some() || !event.is_shown() {
-        return None;
-    }
+fn document(fields: &Fields, event: &StoredEvent, place: Boundary) -> Option<TantivyDocument> {
     let (kind, text) = text_of(event)?;
     let mut document = TantivyDocument::new();
     document.add_text(fields.id, event.pdu.event_id());
     document.add_text(fields.room, event.pdu.room_id());
     document.add_u64(fields.room_code, room_code(event.pdu.room_id()));
     document.add_text(fields.sender, event.pdu.sender());
-    document.add_u64(fields.at, event.position.0);
+    document.add_u64(fields.at, place.position.0);
+    document.add_u64(fields.number, place.number);
     document.add_text(fields.text(kind), &text);
     Some(document)
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tantivy::{
     DocAddress, Index, IndexReader, IndexSettings, IndexWriter, Order, ReloadPolicy, Searcher,
     TantivyDocument, Term,
-    collector::{FilterCollector, TopDocs},
+    collector::{FilterCollector, TopDocs, sort_key::SortByStaticFastValue},
     directory::MmapDirectory,
     indexer::IndexWriterOptions,
     query::Query,
@@ -21,11 +21,12 @@ use super::{SearchError, ask::Key, text::Terms};
 use crate::{limits::SEARCH_WRITER_BYTES, types::Position};
 
 /// Rises when documents are made otherwise; then the index is made anew.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The name of the tokenizer in the schema.
 const TOKENIZER: &str = "lockstep";
 /// The fields that are kept in columns.
 const AT: &str = "at";
+const NUMBER: &str = "number";
 const ROOM_CODE: &str = "room_code";
 
 /// Where the index is.
@@ -45,7 +46,10 @@ pub(super) struct Fields {
     /// [`room_code`].
     pub(super) room_code: Field,
     pub(super) sender: Field,
+    /// Its place in the log, or the one behind which it was filled in,
     pub(super) at: Field,
+    /// and where it is there, if it was filled in.
+    pub(super) number: Field,
     pub(super) body: Field,
     pub(super) name: Field,
     pub(super) topic: Field,
@@ -112,8 +116,8 @@ pub(super) struct Hit {
     pub(super) address: DocAddress,
     /// How well it matches, when that was asked for.
     pub(super) rank: f32,
-    /// Its place in the log, when that was asked for.
-    pub(super) at: u64,
+    /// Its place in the room's past, when that was asked for. No two events have the same.
+    pub(super) place: (u64, u64),
 }
 
 impl Shelf {
@@ -157,6 +161,7 @@ impl Shelf {
             room_code: field(ROOM_CODE)?,
             sender: field("sender")?,
             at: field(AT)?,
+            number: field(NUMBER)?,
             body: field("body")?,
             name: field("name")?,
             topic: field("topic")?,
@@ -247,16 +252,19 @@ pub(super) fn hits(
     let top = TopDocs::with_limit(limit.max(1));
     Ok(match newest {
         true => {
-            let top = top.order_by_fast_field::<u64>(AT, Order::Desc);
+            let newest = |name: &str| (SortByStaticFastValue::<u64>::for_field(name), Order::Desc);
+            let top = top.order_by((newest(AT), newest(NUMBER)));
             let found = searcher.search(query, &FilterCollector::new(ROOM_CODE.into(), is_in, top))?;
-            let hit =
-                |(at, address): (Option<u64>, _)| Hit { address, rank: 1.0, at: at.unwrap_or_default() };
+            let hit = |((at, number), address): ((Option<u64>, Option<u64>), _)| {
+                let place = (at.unwrap_or_default(), number.unwrap_or_default());
+                Hit { address, rank: 1.0, place }
+            };
             found.into_iter().map(hit).collect()
         }
         false => {
             let top = top.order_by_score();
             let found = searcher.search(query, &FilterCollector::new(ROOM_CODE.into(), is_in, top))?;
-            found.into_iter().map(|(rank, address)| Hit { address, rank, at: 0 }).collect()
+            found.into_iter().map(|(rank, address)| Hit { address, rank, place: (0, 0) }).collect()
         }
     })
 }
@@ -293,6 +301,7 @@ fn schema() -> Schema {
     schema.add_text_field("sender", STRING);
     schema.add_u64_field(ROOM_CODE, FAST);
     schema.add_u64_field(AT, FAST);
+    schema.add_u64_field(NUMBER, FAST);
     for name in ["body", "name", "topic"] {
         schema.add_text_field(name, text.clone());
     }

@@ -192,7 +192,7 @@ async fn pages_cover_everything_once_and_tell_what_was_said_around() {
         scene.tell(&room, &format!("message number {number}")).await;
     }
     for order in ["recent", "rank"] {
-        let (mut met, mut query) = (Vec::new(), String::new());
+        let (mut met, mut query, mut pages) = (Vec::new(), String::new(), 0);
         loop {
             let more = json!({ "order_by": order, "filter": { "limit": 10 } });
             let found = scene.search(&scene.alice, "message", (&query, more)).await;
@@ -200,6 +200,8 @@ async fn pages_cover_everything_once_and_tell_what_was_said_around() {
             met.extend(texts(&found));
             let Some(next) = found["next_batch"].as_str() else { break };
             query = format!("?next_batch={next}");
+            pages += 1;
+            assert!(pages < 3, "there are three pages and no empty one");
         }
         let mut once = met.clone();
         once.sort_unstable();

@@ -348,3 +348,32 @@ async fn who_has_left_is_not_shown_what_was_filled_in_behind_that() {
     assert_eq!(scene.look(&path).await, "404 M_NOT_FOUND");
     assert!(scene.told("root").await.ends_with(" within"));
 }
+
+/// What was filled in is found in the order in which it was said, behind what came since, page by page.
+#[tokio::test]
+async fn what_was_filled_in_is_found_in_its_order() {
+    let wire = Wire::default();
+    let mut scene = Scene::new(&wire, "m-1 m-2 m-3 m-4 m-5 m-6 m-7").await;
+    scene.say("m-8 m-9").await;
+    scene.settle().await;
+    scene.page_back(3).await;
+    for limit in [1, 2, 9] {
+        let (mut found, mut next) = (Vec::new(), String::new());
+        for _ in 0..20 {
+            let criteria = json!({
+                "search_term": "m", "order_by": "recent", "filter": { "limit": limit },
+            });
+            let criteria = json!({ "search_categories": { "room_events": criteria } });
+            let answer = scene.b.met(&scene.bob, &format!("POST /search{next}"), criteria).await;
+            let events = &answer["search_categories"]["room_events"];
+            let results = events["results"].as_array().unwrap_or_else(|| panic!("{answer}"));
+            found.extend(results.iter().map(|result| scene.name(&result["result"]["event_id"]).to_owned()));
+            match events["next_batch"].as_str() {
+                Some(token) => next = format!("?next_batch={token}"),
+                None => break,
+            }
+            assert_eq!(results.len(), limit, "only the last page is not full");
+        }
+        assert_eq!(found.join(" "), "m-9 m-8 m-7 m-6 m-5 m-4 m-3 m-2 m-1", "{limit}");
+    }
+}
