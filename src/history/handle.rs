@@ -1,6 +1,10 @@
 //! The handle on the history of all rooms.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomAliasId, RoomId, ServerName, UserId};
 use serde_json::value::RawValue;
@@ -281,6 +285,15 @@ impl History {
     /// When the store fails.
     pub async fn published_in(&self, network: &str) -> Result<Vec<OwnedRoomId>, StoreError> {
         let rows = self.0.log.db().range(&PUBLISHED_IN, &(network.to_owned(),), SCAN_ROWS_MAX).await?;
+        Ok(rows.into_iter().map(|((_, room), ())| room).collect())
+    }
+
+    /// The rooms in the directories of all networks beyond Matrix, at most [`SCAN_ROWS_MAX`] entries.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn published_anywhere(&self) -> Result<BTreeSet<OwnedRoomId>, StoreError> {
+        let rows = self.0.log.db().range(&PUBLISHED_IN, &(), SCAN_ROWS_MAX).await?;
         Ok(rows.into_iter().map(|((_, room), ())| room).collect())
     }
 

@@ -111,6 +111,24 @@ impl History {
     /// # Errors
     /// When the store fails.
     pub async fn directory(&self) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let rooms = self.published_rooms().await?;
+        self.by_size(rooms).await
+    }
+
+    /// As [`Self::directory`], with the rooms of all networks beyond Matrix.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn directory_of_all_networks(&self) -> Result<Vec<OwnedRoomId>, StoreError> {
+        let mut rooms = self.published_anywhere().await?;
+        rooms.extend(self.published_rooms().await?);
+        self.by_size(rooms).await
+    }
+
+    async fn by_size(
+        &self,
+        rooms: impl IntoIterator<Item = OwnedRoomId>,
+    ) -> Result<Vec<OwnedRoomId>, StoreError> {
         let mut counted = Vec::new();
         for room in self.published_rooms().await? {
             if let Some(row) = self.room(&room).await? {

@@ -16,7 +16,7 @@ pub(super) async fn handle(app: App, _: Caller, peer: Peer, request: Request) ->
     let Some(appservice) = peer.appservice else {
         return Err(Failure::forbidden("Only application services have networks of their own"));
     };
-    let network = format!("{}|{}", appservice.registration.id, request.network_id);
+    let network = super::third_party::network_of(&appservice.registration.id, &request.network_id);
     let is_public = request.visibility == Visibility::Public;
     app.rooms.publish_in(&network, &request.room_id, is_public).await?;
     Ok(Response::new())

@@ -454,7 +454,7 @@ async fn aliases_pings_and_networks() {
     }
 
     let all = server.met(&alice, "GET /thirdparty/protocols", Value::Null).await;
-    assert_eq!(all["irc"]["instances"][0]["network_id"], "libera");
+    assert_eq!(all["irc"]["instances"], json!([{ "network_id": "libera", "instance_id": "irc|libera" }]));
     let one = server.met(&alice, "GET /thirdparty/protocol/irc", Value::Null).await;
     assert_eq!(one, all["irc"]);
     server.check(&alice, "GET /thirdparty/protocol/x", (Value::Null, json!("404 M_NOT_FOUND"))).await;
@@ -467,4 +467,17 @@ async fn aliases_pings_and_networks() {
     let ask = json!({ "third_party_instance_id": "irc|libera" });
     let rooms = server.met(&alice, "POST /publicRooms", ask).await;
     assert_eq!(rooms["chunk"][0]["room_id"], room);
+    let other = json!({ "preset": "public_chat", "visibility": "public" });
+    let other = server.met(&alice, "POST /createRoom", other).await["room_id"].clone();
+    for (ask, expected) in [
+        (json!({}), vec![&other]),
+        (json!({ "include_all_networks": false }), vec![&other]),
+        // The one with more members first.
+        (json!({ "include_all_networks": true }), vec![&json!(room), &other]),
+    ] {
+        let rooms = server.met(&alice, "POST /publicRooms", ask.clone()).await;
+        let chunk = rooms["chunk"].as_array().unwrap();
+        assert_eq!(chunk.iter().map(|room| &room["room_id"]).collect::<Vec<_>>(), expected, "{ask}");
+        assert_eq!(rooms["total_room_count_estimate"], expected.len(), "{ask}");
+    }
 }

@@ -71,7 +71,8 @@ async fn protocols(app: &App, wanted: Option<&str>) -> BTreeMap<String, Vec<Valu
             if wanted.is_none_or(|wanted| wanted == protocol) {
                 asking.push(async move {
                     let path = format!("protocol/{}", escape(protocol));
-                    (protocol.clone(), app.appservice_client.third_party(appservice, &path).await)
+                    let answer = app.appservice_client.third_party(appservice, &path).await;
+                    (protocol.clone(), answer.map(|answer| named(answer, &appservice.registration.id)))
                 });
             }
         }
@@ -81,6 +82,23 @@ async fn protocols(app: &App, wanted: Option<&str>) -> BTreeMap<String, Vec<Valu
         found.entry(protocol).or_default().extend(answer.ok().filter(Value::is_object));
     }
     found
+}
+
+/// What an application service says of a network, with names for its instances by which clients ask for their rooms.
+///
+/// <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols>
+fn named(mut answer: Value, id: &str) -> Value {
+    for instance in answer["instances"].as_array_mut().into_iter().flatten() {
+        if let Some(network) = instance["network_id"].as_str().map(ToOwned::to_owned) {
+            instance["instance_id"] = network_of(id, &network).into();
+        }
+    }
+    answer
+}
+
+/// What names the directory of a network beyond Matrix: which application service has it, and what that calls it.
+pub(super) fn network_of(id: &str, network: &str) -> String {
+    format!("{id}|{network}")
 }
 
 /// One description of a network: the first, with the instances of all of them.

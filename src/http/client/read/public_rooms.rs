@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use ruma::{
     OwnedServerName, UInt,
     api::client::directory::get_public_rooms::v3::Request,
-    directory::{Filter, PublicRoomsChunk, RoomTypeFilter},
+    directory::{Filter, PublicRoomsChunk, RoomNetwork, RoomTypeFilter},
     room::RoomSummary,
 };
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ use crate::{
 /// Which rooms of the directory are wanted.
 pub(in crate::http) struct Question {
     pub(in crate::http) server: Option<OwnedServerName>,
-    /// A network beyond Matrix: the id of the application service, `|`, the network.
-    pub(in crate::http) network: Option<String>,
+    /// Matrix alone, with all networks beyond it, or one of these: the id of the application service, `|`, the network.
+    pub(in crate::http) network: RoomNetwork,
     pub(in crate::http) limit: Option<UInt>,
     pub(in crate::http) since: Option<String>,
     pub(in crate::http) filter: Filter,
@@ -39,7 +39,10 @@ pub(in crate::http) struct Answer {
 /// Answers the request.
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let Request { server, limit, since, .. } = call.decode()?.request;
-    render(list(&app, Question { server, network: None, limit, since, filter: Filter::new() }).await?)
+    render(
+        list(&app, Question { server, network: RoomNetwork::Matrix, limit, since, filter: Filter::new() })
+            .await?,
+    )
 }
 
 /// The answer to a client. By hand, because ruma leaves out the join rule of the usual rooms, and clients look
@@ -80,8 +83,9 @@ pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answe
         None => 0,
     };
     let rooms = match &question.network {
-        Some(network) => app.history.published_in(network).await?,
-        None => app.history.directory().await?,
+        RoomNetwork::ThirdParty(network) => app.history.published_in(network).await?,
+        RoomNetwork::All => app.history.directory_of_all_networks().await?,
+        _ => app.history.directory().await?,
     };
     let is_filtered = question.filter.generic_search_term.is_some() || !question.filter.room_types.is_empty();
     let (mut chunk, mut total) = (Vec::new(), if is_filtered { 0 } else { rooms.len() });

@@ -3,7 +3,7 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms>
 
 use axum::response::Response;
-use ruma::{api::client::directory::get_public_rooms_filtered::v3::Request, directory::RoomNetwork};
+use ruma::api::client::directory::get_public_rooms_filtered::v3::Request;
 
 use super::public_rooms::{Question, list, render};
 use crate::http::{App, Call, Failure};
@@ -11,9 +11,5 @@ use crate::http::{App, Call, Failure};
 /// Answers the request.
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let Request { server, limit, since, filter, room_network, .. } = call.decode()?.request;
-    let network = match room_network {
-        RoomNetwork::ThirdParty(network) => Some(network),
-        _ => None,
-    };
-    render(list(&app, Question { server, network, limit, since, filter }).await?)
+    render(list(&app, Question { server, network: room_network, limit, since, filter }).await?)
 }

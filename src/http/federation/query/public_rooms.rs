@@ -5,7 +5,7 @@
 use ruma::{
     api::federation::directory::get_public_rooms::v1::{Request, Response},
     assign,
-    directory::Filter,
+    directory::{Filter, RoomNetwork},
 };
 
 use crate::http::{
@@ -16,8 +16,11 @@ use crate::http::{
 
 pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
     let Request { limit, since, .. } = request;
-    let answer =
-        list(&app, Question { server: None, network: None, limit, since, filter: Filter::new() }).await?;
+    let answer = list(
+        &app,
+        Question { server: None, network: RoomNetwork::Matrix, limit, since, filter: Filter::new() },
+    )
+    .await?;
     Ok(assign!(Response::new(), {
         chunk: answer.chunk,
         next_batch: answer.next_batch,

@@ -5,6 +5,7 @@
 use ruma::{
     api::federation::directory::get_public_rooms_filtered::v1::{Request, Response},
     assign,
+    directory::RoomNetwork,
 };
 
 use crate::http::{
@@ -15,7 +16,8 @@ use crate::http::{
 
 pub(super) async fn handle(app: App, _: Origin, request: Request) -> Result<Response, Failure> {
     let Request { limit, since, filter, .. } = request;
-    let answer = list(&app, Question { server: None, network: None, limit, since, filter }).await?;
+    let answer =
+        list(&app, Question { server: None, network: RoomNetwork::Matrix, limit, since, filter }).await?;
     Ok(assign!(Response::new(), {
         chunk: answer.chunk,
         next_batch: answer.next_batch,
