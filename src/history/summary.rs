@@ -65,6 +65,11 @@ impl History {
         if matches!(membership, Some(Membership::Join | Membership::Invite)) {
             return Ok(true);
         }
+        // An invite to a room that this server is not in is in no state that is known here.
+        let standing = self.standing(user, &summary.room_id).await?;
+        if standing.is_some_and(|standing| standing.membership == Membership::Invite) {
+            return Ok(true);
+        }
         if let JoinRuleSummary::Restricted(restricted) = &summary.join_rule {
             for room in &restricted.allowed_room_ids {
                 if self.is_joined(room, user).await? {
@@ -130,7 +135,7 @@ impl History {
         rooms: impl IntoIterator<Item = OwnedRoomId>,
     ) -> Result<Vec<OwnedRoomId>, StoreError> {
         let mut counted = Vec::new();
-        for room in self.published_rooms().await? {
+        for room in rooms {
             if let Some(row) = self.room(&room).await? {
                 counted.push((row.joined, room));
             }

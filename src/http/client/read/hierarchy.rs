@@ -68,7 +68,9 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         Some(from) => from.parse().map_err(|_| Failure::invalid_param("`from` is no token of ours"))?,
         None => 0,
     };
-    let mut open = vec![Stop { room: request.room_id.clone(), level: 0, via: Vec::new() }];
+    // Whoever has invited the caller knows of the room.
+    let via = app.history.stripped_via(&caller.user_id, &request.room_id).await?;
+    let mut open = vec![Stop { room: request.room_id.clone(), level: 0, via }];
     let mut met = HashSet::from([request.room_id.clone()]);
     let until = Instant::now() + CLIENT_WAIT_MAX;
     let mut elsewhere = Elsewhere { asked: 0, until, told: HashMap::new() };

@@ -14,13 +14,19 @@ use crate::{
 pub(super) async fn handle(app: App, caller: Option<Caller>, request: Request) -> Result<Response, Failure> {
     let history = &app.history;
     let unknown = || Failure::not_found("There is no such room, or you may not know of it");
+    let user = caller.as_ref().map(|caller| &*caller.user_id);
     let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;
     let summary = match app.rooms.is_here(&room).await? {
         true => history.summary(&room).await?,
-        false => app.federation.hierarchy_of(&room, &via, false).await.map(|answer| answer.room.summary),
+        false => {
+            let mut via = via;
+            if let Some(user) = user {
+                via.extend(history.stripped_via(user, &room).await?);
+            }
+            app.federation.hierarchy_of(&room, &via, false).await.map(|answer| answer.room.summary)
+        }
     };
     let summary = summary.ok_or_else(unknown)?;
-    let user = caller.as_ref().map(|caller| &*caller.user_id);
     if !history.may_preview(user, &summary).await? {
         return Err(unknown());
     }

@@ -56,6 +56,17 @@ async fn an_invite_arrives_and_is_accepted() {
         assert_eq!(state.last().unwrap()["state_key"], "@bob:b.org");
         assert!(state.iter().all(|event| event["signatures"].is_null()));
 
+        // Who is invited may know what the room is, though their server is not in it; others may not.
+        let carol = b.register("carol").await;
+        let summary = format!("GET /_matrix/client/v1/room_summary/{}", via(&room, &[&a]));
+        let told = b.met(&bob, &summary, Value::Null).await;
+        assert_eq!((&told["name"], &told["membership"]), (&json!("The room"), &json!("invite")), "{told}");
+        assert_eq!(b.met(&carol, &summary, Value::Null).await, "404 M_NOT_FOUND");
+        let tree = format!("GET /_matrix/client/v1/rooms/{room}/hierarchy");
+        let told = b.met(&bob, &tree, Value::Null).await;
+        assert_eq!(told["rooms"][0]["room_id"], room.as_str(), "{version}: {told}");
+        assert_eq!(b.met(&carol, &tree, Value::Null).await, "403 M_FORBIDDEN");
+
         let joined = b.met(&bob, &format!("POST /rooms/{room}/join"), json!({})).await;
         assert_eq!(joined, json!({ "room_id": room }), "{version}");
         assert_eq!(a.membership(&room, &b.user("bob")).await, Some(Membership::Join), "{version}");
