@@ -441,6 +441,15 @@ async fn aliases_pings_and_networks() {
     server.met(&alice, &format!("POST /rooms/{room}/invite"), json!({ "user_id": "@irc_x:localhost" })).await;
     assert!(asked("/_matrix/app/v1/users/%40irc_x%3Alocalhost"));
 
+    // It may ask who is there while any of its users is.
+    server.met("as_irc", "POST /register", own("irc_x")).await;
+    server.met("as_irc", &format!("POST /join/{room}?user_id=@irc_x:localhost"), json!({})).await;
+    server.met("as_irc", &format!("POST /rooms/{room}/leave"), json!({})).await;
+    let members = format!("GET /rooms/{room}/joined_members");
+    let told = server.met("as_irc", &members, Value::Null).await;
+    assert!(told["joined"]["@irc_x:localhost"].is_object(), "{told}");
+    server.check("as_new", &members, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+
     let ping = server.met("as_irc", "POST /_matrix/client/v1/appservice/irc/ping", json!({})).await;
     assert!(ping["duration_ms"].is_number(), "{ping}");
     for (token, id, expected) in [

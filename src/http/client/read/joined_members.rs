@@ -13,10 +13,19 @@ use crate::{
 
 /// Answers the request.
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
+    let appservice = call.peer.appservice.clone();
     let Given { caller, request, .. } = call.decode::<Request>()?;
     let caller = caller.ok_or_else(Failure::missing_token)?;
     let history = &app.history;
-    if !history.is_joined(&request.room_id, &caller.user_id).await? {
+    let is_in = match &appservice {
+        // Any of its users will do.
+        Some(appservice) => {
+            let members = history.current_members(&request.room_id).await?;
+            members.with(Membership::Join).any(|user| appservice.owns(user))
+        }
+        None => history.is_joined(&request.room_id, &caller.user_id).await?,
+    };
+    if !is_in {
         return Err(Failure::forbidden("You are not in the room"));
     }
     app.rooms.whole(&request.room_id).await?;
