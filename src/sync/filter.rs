@@ -36,7 +36,8 @@ fn sender_passes(sender: &UserId, senders: Option<&[OwnedUserId]>, not_senders: 
 }
 
 /// Whether a room's event passes.
-pub(super) fn passes(filter: &RoomEventFilter, event: (&str, &UserId, &RawValue)) -> bool {
+#[must_use]
+pub fn passes(filter: &RoomEventFilter, event: (&str, &UserId, &RawValue)) -> bool {
     let (event_type, sender, content) = event;
     type_passes(event_type, filter.types.as_deref(), &filter.not_types)
         && sender_passes(sender, filter.senders.as_deref(), &filter.not_senders)

@@ -30,7 +30,7 @@ use ruma::presence::PresenceState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use filter::wants;
+pub use filter::{passes, wants};
 pub use profiles::ProfileFields;
 pub use relation_filter::{RelationFilter, TooManyRelations};
 pub use request::{StateDialect, SyncRequest};

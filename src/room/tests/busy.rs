@@ -44,13 +44,13 @@ async fn a_reaction_that_is_sent_again_at_once_is_no_double() {
         async move { rooms.send(&user("alice"), &room, message).await }
     };
     let turn = Turn::begin(&world.rooms, &room).await.unwrap();
-    let first = tokio::spawn(react());
+    let first = world.rooms.0.tasks.spawn(react());
     tokio::task::yield_now().await;
     // Between the two somebody else has the room, until the first is written.
     let (rooms, there) = (world.rooms.clone(), room.clone());
-    let held = tokio::spawn(async move { rooms.0.slots.lock(&there).await });
+    let held = world.rooms.0.tasks.spawn(async move { rooms.0.slots.lock(&there).await });
     tokio::task::yield_now().await;
-    let second = tokio::spawn(react());
+    let second = world.rooms.0.tasks.spawn(react());
     tokio::task::yield_now().await;
     drop(turn);
     let first = first.await.unwrap().unwrap();

@@ -128,11 +128,8 @@ async fn files_of_another_server() {
     let patient = format!("download/{later}?timeout_ms=30000");
     // Whoever waits less, and asks first, has nobody else wait less.
     let brief = format!("download/{later}?timeout_ms=200");
-    let sent = async {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        ask(&a, &alice, &put, "there").await
-    };
-    let (gone, waited, sent) = tokio::join!(get(&b, &bob, &brief), get(&b, &bob, &patient), sent);
+    let brief = async { (get(&b, &bob, &brief).await, ask(&a, &alice, &put, "there").await) };
+    let ((gone, sent), waited) = tokio::join!(brief, get(&b, &bob, &patient));
     assert_eq!(gone.refusal(), "504 M_NOT_YET_UPLOADED");
     assert_eq!((sent.status, waited.status, &waited.bytes[..]), (200, 200, &b"there"[..]));
     let other = upload(&a, &alice, "", b"something else".to_vec()).await;

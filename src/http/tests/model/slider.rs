@@ -122,7 +122,7 @@ impl Slider {
                 body["extensions"][extension]["lists"] = json!(["b"]);
             }
         }
-        if wish.limit % 2 == 0 {
+        if wish.limit.is_multiple_of(2) {
             body["extensions"][PROFILES]["fields"] = json!(&FIELDS[..1]);
         }
         body["extensions"]["to_device"] = json!({ "enabled": true, "limit": 3 });
