@@ -73,7 +73,8 @@ pub struct Findings {
     pub page: Vec<Found>,
     /// How much there is in all, as far as that was counted.
     pub count: usize,
-    /// Where the next page begins, if there may be one.
+    /// Where the next page begins, if there was anything on this one: only an empty one is the end, as clients know it
+    /// from Synapse.
     pub next: Option<String>,
     /// What clients may mark in the texts.
     pub highlights: Vec<String>,
@@ -115,29 +116,21 @@ impl Messages {
         let mut hits = Hits::find(&shelf, query, ask).await?;
         let rooms: HashSet<&RoomId> = ask.rooms.iter().map(|room| &**room).collect();
         let wanted = |event: &StoredEvent| rooms.contains(event.pdu.room_id()) && wanted(event);
-        let (mut findings, mut is_last) = (Findings::default(), true);
-        let mut look_ups = SEARCH_RELATED_LOOK_UPS_MAX;
+        let (mut findings, mut look_ups) = (Findings::default(), SEARCH_RELATED_LOOK_UPS_MAX);
         while let Some(chunk) = hits.next().await? {
             let related = (ask.related.as_ref(), &mut look_ups);
             for (hit, event) in self.visible(viewer, chunk, (&wanted, related)).await? {
                 findings.count += 1;
-                if !after.is_before(hit.place, findings.count) {
-                    continue;
-                }
-                is_last = findings.page.len() < ask.limit;
-                if is_last {
+                if findings.page.len() < ask.limit && after.is_before(hit.place, findings.count) {
                     findings.next = Some(After::write(ask, hit.place, findings.count));
                     findings.page.push(Found { event, rank: hit.rank });
                 }
             }
             let is_enough = findings.count >= SEARCH_COUNTED_MAX && findings.page.len() >= ask.limit;
             if is_enough || look_ups == 0 {
-                // What is not looked at any more may be of the next page.
-                is_last &= hits.are_over();
                 break;
             }
         }
-        findings.next = findings.next.filter(|_| !is_last);
         let texts = findings.page.iter().filter_map(|found| ask::text_of(&found.event));
         let texts: Vec<String> = texts.map(|(_, text)| text).collect();
         findings.highlights = text::highlights(&ask.term, texts.iter().map(String::as_str));
@@ -204,11 +197,6 @@ impl Hits {
             Ok(Self { searcher, id, first, rest })
         })
         .await
-    }
-
-    /// Whether all of them have been given out.
-    fn are_over(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
     }
 
     async fn next(&mut self) -> Result<Option<Vec<(Hit, String)>>, SearchError> {
