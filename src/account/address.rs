@@ -89,6 +89,8 @@ pub struct Begun {
     pub address: String,
     /// What goes into the letter; nothing when the letter has been sent before.
     pub code: Option<String>,
+    /// What an earlier letter is about, which this one makes void.
+    former: Option<ProofRow>,
 }
 
 /// A proof that holds. It is good once: whoever uses it removes it in the same commit.
@@ -128,8 +130,8 @@ impl Accounts {
         let now_ms = self.ports.clock.now_ms();
         let key = (sid.clone(),);
         let before = self.log.db().row(&PROOFS, &key).await?.filter(|row| row.ends_ms > now_ms);
-        if before.is_some_and(|row| row.attempt >= attempt) {
-            return Ok(Begun { sid, address, code: None });
+        if before.as_ref().is_some_and(|row| row.attempt >= attempt) {
+            return Ok(Begun { sid, address, code: None, former: None });
         }
         let code = new_token(&*self.ports.rng, "lkm_");
         let row = ProofRow {
@@ -145,20 +147,24 @@ impl Accounts {
         self.sweep_proofs(&mut commit, &sid).await?;
         commit.put(&PROOFS, &key, &row);
         self.log.commit(commit).await?;
-        Ok(Begun { sid, address, code: Some(code) })
+        Ok(Begun { sid, address, code: Some(code), former: before })
     }
 
-    /// The letter could not be sent: whoever asks for it again with the same number is sent one.
+    /// The letter was not sent: whoever asks for it again with the same number is sent one, and an earlier letter is
+    /// good for what it was.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn letter_failed(&self, sid: &str, code: &str) -> Result<(), AccountError> {
-        let key = (sid.to_owned(),);
+    pub async fn letter_failed(&self, begun: &Begun) -> Result<(), AccountError> {
+        let (Some(code), key) = (&begun.code, (begun.sid.clone(),)) else { return Ok(()) };
         let row = self.log.db().row(&PROOFS, &key).await?;
         let Some(row) = row.filter(|row| row.code == hash(code)) else { return Ok(()) };
         let mut commit = Commit::new();
         commit.expect_equals(&PROOFS, &key, &row);
-        commit.delete(&PROOFS, &key);
+        match &begun.former {
+            Some(former) => commit.put(&PROOFS, &key, former),
+            None => commit.delete(&PROOFS, &key),
+        };
         match self.log.commit(commit).await {
             // Another one has been begun.
             Err(CommitError::Conflict(_)) => Ok(()),

@@ -47,24 +47,24 @@ async fn write(
     let period = app.ports.clock.now_ms() / PERIOD_MS;
     let client_secret = token_hash(&format!("pages {period} {}", app.registration_secret));
     let new = NewProof { of, address, client_secret, attempt: 1 };
-    let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
-    let Some(code) = code else { return Ok(()) };
+    let begun = app.accounts.begin_proof(new).await?;
+    let Begun { sid, address, code: Some(code), .. } = begun.clone() else { return Ok(()) };
     if app.throttle.admit_letter(&address).is_err() {
         tracing::info!("too many letters to one address are asked for");
-        return Ok(());
+        return Ok(app.accounts.letter_failed(&begun).await?);
     }
     let query = serde_html_form::to_string([("sid", &sid), ("code", &code), ("next", &next)]);
     let link = format!("{}?{}", site.url(page), query.map_err(Failure::internal)?);
     let sent = post.send(letter(app, address, (subject, what), &link)).await;
-    settle(app, sent, (&sid, &code)).await
+    settle(app, sent, &begun).await
 }
 
 /// What was not sent is sent when it is asked for again.
-async fn settle(app: &App, sent: Result<(), MailError>, (sid, code): (&str, &str)) -> Result<(), Failure> {
+async fn settle(app: &App, sent: Result<(), MailError>, begun: &Begun) -> Result<(), Failure> {
     match sent {
         Ok(()) => Ok(()),
         Err(error) => {
-            app.accounts.letter_failed(sid, code).await?;
+            app.accounts.letter_failed(begun).await?;
             Err(Failure::internal(error))
         }
     }
@@ -130,16 +130,16 @@ async fn write_to_owner(app: &App, user: &UserId, address: String) -> Result<(),
     // A later letter makes an earlier one void, which nobody but the user can have sent.
     let attempt = app.ports.clock.now_ms() / PERIOD_MS;
     let new = NewProof { of: ProofOf::Account, address, client_secret: secret_of(app, user), attempt };
-    let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
-    let Some(code) = code else { return Ok(()) };
+    let begun = app.accounts.begin_proof(new).await?;
+    let Begun { sid, address, code: Some(code), .. } = begun.clone() else { return Ok(()) };
     if app.throttle.admit_letter(&address).is_err() {
         tracing::info!("too many letters to one address are asked for");
-        return Ok(());
+        return Ok(app.accounts.letter_failed(&begun).await?);
     }
     let query = [("action", CONFIRM_ADDRESS), ("sid", &*sid), ("code", &*code)];
     let query = serde_html_form::to_string(query).map_err(Failure::internal)?;
     let link = format!("{}?{query}", site.url("account"));
     let what = ("Confirm your address for", "add this address to an account");
     let sent = post.send(letter(app, address, what, &link)).await;
-    settle(app, sent, (&sid, &code)).await
+    settle(app, sent, &begun).await
 }

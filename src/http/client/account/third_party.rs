@@ -237,10 +237,11 @@ async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
         (ProofOf::Account, None) => "add this address to an account",
         (ProofOf::Registration, None) => "make an account with this address",
     };
-    let Begun { sid, address, code } = app.accounts.begin_proof(new).await?;
+    let begun = app.accounts.begin_proof(new).await?;
+    let Begun { sid, address, code, .. } = begun.clone();
     if let Some(code) = code {
         if let Err(early) = app.throttle.admit_letter(&address) {
-            app.accounts.letter_failed(&sid, &code).await?;
+            app.accounts.letter_failed(&begun).await?;
             return Err(early);
         }
         let name = &app.server_name;
@@ -252,7 +253,7 @@ async fn write(app: &App, new: NewProof) -> Result<OwnedSessionId, Failure> {
         let subject = format!("Confirm your address for {name}");
         let letter = Letter { to: address, subject, text, unsubscribe: None };
         if let Err(error) = post.send(letter).await {
-            app.accounts.letter_failed(&sid, &code).await?;
+            app.accounts.letter_failed(&begun).await?;
             return Err(Failure::internal(error));
         }
     }

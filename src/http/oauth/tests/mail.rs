@@ -187,6 +187,10 @@ async fn letters_to_one_address_are_counted() {
         refused += u32::from(scene.json(&request, ("", body)).await.status == 429);
     }
     assert_eq!((refused, letters.0.lock().len()), (5, LETTERS_TO_ONE_BURST as usize));
+    let again = json!({ "client_secret": "s0", "email": "alice@example.org", "send_attempt": 2 });
+    assert_eq!(scene.json(&request, ("", again)).await.status, 429);
+    let first = link_in(&letters.0.lock()[0]);
+    assert_eq!(confirm(&scene, &first).await, 200, "what was refused makes no earlier letter void");
     let other = json!({ "client_secret": "s", "email": "bob@example.org", "send_attempt": 1 });
     assert_eq!(scene.json(&request, ("", other)).await.status, 200);
 }
