@@ -23,6 +23,8 @@ pub const DELEGATED_DELAY_MS_MIN: u64 = 60_000;
 pub const RTC_ID_BYTES_MAX: usize = 255;
 /// Members of calls that are put out of them when they leave the room (ours; a seat has 500 bytes).
 pub const RTC_SEATS_MAX: usize = 20_000;
+/// Those of one user (ours; a seat is held for ten minutes at least).
+pub const RTC_SEATS_PER_USER_MAX: usize = 40;
 /// How long another server may take to say who an OpenID token stands for (ours; a user waits to be let into a call).
 pub const RTC_OPENID_SECONDS_MAX: Duration = Duration::from_secs(10);
 /// Largest answer of another server to the wish for a token, in bytes (ours; a token has 500).

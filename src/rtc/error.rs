@@ -17,6 +17,9 @@ pub enum RtcError {
     /// Its delay is shorter than what can be kept.
     #[error("The delay is too short to be delegated")]
     TooShort,
+    /// They have been let into very many calls lately, or very many others have.
+    #[error("Too many calls were joined lately")]
+    TooMany,
     /// The SFU cannot be reached, or does not do what it is asked. The text is for the log.
     #[error("The LiveKit server cannot be reached")]
     Sfu(String),

@@ -117,7 +117,7 @@ impl Rtc {
         let room = seat.room_name();
         // Nobody else may make one: who may can also end it for all.
         self.0.sfu.create_room(&room).await?;
-        Ok(self.let_in(seat, (&room, &seat.identity()), grant))
+        self.let_in(seat, (&room, &seat.identity()), grant)
     }
 
     /// As [`Self::token`] for clients that know nothing of slots, and that go by the names of users and devices at the
@@ -132,12 +132,12 @@ impl Rtc {
         if makes_room {
             self.0.sfu.create_room(&room).await?;
         }
-        Ok(self.let_in(seat, (&room, &seat.plain_identity()), Grant::Publish))
+        self.let_in(seat, (&room, &seat.plain_identity()), Grant::Publish)
     }
 
-    fn let_in(&self, seat: &Seat, (call, identity): (&str, &str), grant: Grant) -> String {
-        self.hold(call, identity, seat);
-        self.0.sfu.join_token(call, identity, grant)
+    fn let_in(&self, seat: &Seat, (call, identity): (&str, &str), grant: Grant) -> Result<String, RtcError> {
+        self.hold(call, identity, seat)?;
+        Ok(self.0.sfu.join_token(call, identity, grant))
     }
 
     /// Refuses whoever is not in the room, or comes from another server while this one is not there.

@@ -193,6 +193,7 @@ impl From<RtcError> for Failure {
         match error {
             RtcError::NotJoined => Self::forbidden(message),
             RtcError::Invalid(_) | RtcError::NotDelayed | RtcError::TooShort => Self::invalid_param(message),
+            RtcError::TooMany => Self::limit_exceeded(Duration::from_secs(60)),
             RtcError::Sfu(cause) => {
                 tracing::warn!(%cause, "the LiveKit server does not let anybody in");
                 Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
+    account::Standing,
     http::{Access, App, Call, Failure, Routes},
     limits::{RTC_OPENID_SECONDS_MAX, RTC_TOKEN_ANSWER_BYTES_MAX},
     peer::Bounds,
@@ -124,7 +125,12 @@ async fn seat(app: &App, wanted: Wanted) -> Result<(Seat, String), Failure> {
 /// Who a token says somebody is: their own server is asked. Why it says nothing is not told.
 async fn prove(app: &App, token: &OpenId) -> Result<OwnedUserId, Failure> {
     if token.matrix_server_name == app.server_name {
-        return app.accounts.openid_user(&token.access_token).await.map_err(|_| unauthorized());
+        let user = app.accounts.openid_user(&token.access_token).await.map_err(|_| unauthorized())?;
+        let account = app.accounts.user(&user).await?;
+        return match account.is_some_and(|account| account.standing() == Standing::Good) {
+            true => Ok(user),
+            false => Err(Failure::suspended()),
+        };
     }
     let request = get_openid_userinfo::v1::Request::new(token.access_token.clone());
     let bounds = Bounds::new(RTC_OPENID_SECONDS_MAX, RTC_TOKEN_ANSWER_BYTES_MAX);
