@@ -166,8 +166,8 @@ pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
 /// far fewer than the requests that are answered at once).
 pub const PASSWORD_HASHES_WAITING_MAX: usize = 64;
 /// How many times as many logins the networks behind one /48 of IPv6 may make as one of them (ours; a customer is often
-/// given 256 networks, and a site with several customers in it is rare).
-pub const LOGIN_SITE_FACTOR: u32 = 8;
+/// given 256 networks, and where several customers share a /48 one is not to keep out the others).
+pub const LOGIN_SITE_FACTOR: u32 = 64;
 /// Longest password, in bytes (ours; hashing time grows with it).
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Devices whose last request is remembered (ours; about 150 bytes each).

@@ -393,7 +393,7 @@ mod tests {
         let throttle = Throttle::new(&limits, &clock);
         let login = |ip: &str| throttle.admit(Class::Login, None, &peer(ip)).is_ok();
         let of_site = (0..200).filter(|network| login(&format!("2001:db8:1:{network:x}::1"))).count();
-        assert_eq!(of_site, 16);
+        assert_eq!(of_site, 2 * usize::try_from(crate::limits::LOGIN_SITE_FACTOR).unwrap());
         assert!(login("2001:db8:2::1"), "another site");
         let of_v4 = (0..200).filter(|host| login(&format!("10.0.0.{host}"))).count();
         assert_eq!(of_v4, 200, "each is somebody");
