@@ -265,7 +265,7 @@ impl Sync {
         }
         let gap = place(&facts);
         facts.truncate(gap.unwrap_or(facts.len()));
-        Ok((facts, gap.is_some()))
+        Ok((facts, gap.is_some() || read >= SCAN_ROWS_MAX))
     }
 
     /// Where the last event is that moves the room up in lists that clients sort themselves, if it is new.

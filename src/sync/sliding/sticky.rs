@@ -54,7 +54,8 @@ impl Sync {
             viewer = viewer.ignoring(&person.ignored);
         }
         let mut found = Vec::new();
-        for room in rooms.keys().chain(&turn.beyond) {
+        let beyond = turn.beyond.iter().filter(|room| !rooms.contains_key(*room));
+        for room in rooms.keys().chain(beyond) {
             // Whoever has everything up to here lacks only what has come since.
             if since.is_some_and(|since| since >= turn.from) && !turn.moved.contains(room) {
                 continue;
