@@ -25,3 +25,5 @@ pub const NUMBER_DIGITS_MAX: usize = 15;
 pub const BOUND_ADDRESSES_MAX: usize = 100;
 /// Addresses that may be invited while a room is made (ours; each takes up to three questions to an identity server).
 pub const ADDRESSES_INVITED_MAX: usize = 20;
+/// Addresses of one request that are asked for at the same time (ours).
+pub const ADDRESSES_INVITED_AT_ONCE: usize = 5;

@@ -111,7 +111,8 @@ impl Delayed {
         row: &Row,
     ) -> Result<ruma::OwnedEventId, DelayedError> {
         let account = self.0.accounts.user(&row.user_id).await?;
-        if account.is_none_or(|user| user.deactivated || user.standing() != Standing::Good) {
+        let may_send = |standing| matches!(standing, Standing::Good | Standing::Guest { suspended: false });
+        if account.is_none_or(|user| user.deactivated || !may_send(user.standing())) {
             return Err(RoomError::forbidden("The account may not send anything").into());
         }
         let (rooms, intent) = (&self.0.rooms, &row.intent);

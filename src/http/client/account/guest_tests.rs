@@ -129,6 +129,11 @@ async fn guests_come_into_rooms_that_want_them_and_have_to_go_again() {
     server.met(&token, &format!("POST /rooms/{room}/join"), json!({})).await;
     let said = server.met(&token, &format!("PUT /rooms/{room}/send/m.x/1"), json!({ "a": 1 })).await;
     assert!(said["event_id"].is_string(), "{said}");
+    let later = format!("PUT /_matrix/client/unstable/org.matrix.msc4140/rooms/{room}/delayed_event/m.x/2");
+    let later = server.met(&token, &later, json!({ "delay_ms": 60_000, "content": { "a": 2 } })).await;
+    let id_of_it = later["delay_id"].as_str().unwrap();
+    let send = format!("POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{id_of_it}/send");
+    server.check(&token, &send, (json!({}), json!({}))).await;
     let (bob, room_of_both) = (server.register("bob").await, room.clone());
     server.met(&bob, &format!("POST /join/{room_of_both}"), json!({})).await;
     let access = format!("PUT /rooms/{room}/state/m.room.guest_access/");

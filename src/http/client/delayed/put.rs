@@ -12,7 +12,7 @@ use serde_json::{json, value::RawValue};
 
 use super::sticky;
 use crate::{
-    http::{App, Call, Failure},
+    http::{App, Call, Failure, client::room::admit_member},
     room::{Intent, Txn},
 };
 
@@ -41,6 +41,9 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let [room, event_type, txn] = &call.path[..] else { return Err(Failure::unrecognized()) };
     let room_id = OwnedRoomId::try_from(room.as_str())
         .map_err(|_| Failure::invalid_param("The path does not name a room"))?;
+    if let (Some(state_key), "m.room.member") = (&body.state_key, &**event_type) {
+        admit_member(&app, (&caller, &call.peer), (&room_id, state_key), &content).await?;
+    }
     let txn = Txn { device: caller.device_id, id: txn.clone() };
     let intent = Intent {
         room_id,

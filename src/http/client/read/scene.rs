@@ -131,7 +131,7 @@ impl Scene {
         let Some(named) = named else { return Ok(history.state_events(state, None).await?) };
         let is_wanted = |entry: &Entry| {
             entry.key.event_type != StateEventType::RoomMember
-                || named.iter().any(|user| *user == entry.key.state_key.as_str())
+                || <&UserId>::try_from(entry.key.state_key.as_str()).is_ok_and(|user| named.contains(user))
         };
         let entries = history.state_of(state, None).await?;
         let ids: Vec<_> = entries.into_iter().filter(is_wanted).map(|entry| entry.value.event_id).collect();

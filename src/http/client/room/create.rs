@@ -4,11 +4,15 @@
 
 use std::collections::HashSet;
 
+use futures_util::{StreamExt, stream};
 use ruma::{
-    RoomAliasId,
-    api::client::room::{
-        Visibility,
-        create_room::v3::{Request, Response},
+    OwnedRoomId, OwnedUserId, RoomAliasId,
+    api::client::{
+        membership::Invite3pid,
+        room::{
+            Visibility,
+            create_room::v3::{Request, Response},
+        },
     },
     serde::Raw,
 };
@@ -22,7 +26,7 @@ use crate::{
         identity::{check_addresses, invite_address},
         meet_users,
     },
-    limits::{ADDRESSES_INVITED_MAX, CREATE_INVITES_MAX},
+    limits::{ADDRESSES_INVITED_AT_ONCE, ADDRESSES_INVITED_MAX, CREATE_INVITES_MAX},
     room::NewRoom,
 };
 
@@ -50,7 +54,8 @@ pub(super) async fn handle(
     let mut room = wanted(request)?;
     let mut named = HashSet::from([caller.user_id.clone()]);
     room.invite.retain(|user| named.insert(user.clone()));
-    app.throttle.admit_many(Class::Invite, Some(&caller), &peer, room.invite.len())?;
+    let invited = room.invite.len() + addresses.len();
+    app.throttle.admit_many(Class::Invite, Some(&caller), &peer, invited)?;
     if room.invite.len() > CREATE_INVITES_MAX {
         return Err(Failure::invalid_param("Too many users are invited at once"));
     }
@@ -58,15 +63,28 @@ pub(super) async fn handle(
     room.version.get_or_insert_with(|| app.config.default_room_version.id().clone());
     let is_direct = room.is_direct;
     let room_id = app.rooms.create(&caller.user_id, room).await?;
-    for invited in &addresses {
-        let said = is_direct.then(|| (String::from("is_direct"), Value::Bool(true)));
-        let by = (&*caller.user_id, &*room_id);
-        // The room is there; who could not be invited can be invited again.
-        if let Err(error) = invite_address(&app, by, invited, said.into_iter().collect()).await {
-            tracing::info!(room.id = %room_id, ?error, "could not invite an address into {room_id}");
-        }
+    if !addresses.is_empty() {
+        // The room is there: they are invited even if the client has gone.
+        let inviting = invite_all(app.clone(), (caller.user_id, room_id.clone()), (addresses, is_direct));
+        app.tasks.spawn(inviting).await.map_err(Failure::internal)?;
     }
     Ok(Response::new(room_id))
+}
+
+/// Invites addresses into a new room. Who cannot be invited can be invited again.
+async fn invite_all(
+    app: App,
+    (user, room): (OwnedUserId, OwnedRoomId),
+    (addresses, is_direct): (Vec<Invite3pid>, bool),
+) {
+    let invite = async |invited: &Invite3pid| {
+        let said = is_direct.then(|| (String::from("is_direct"), Value::Bool(true)));
+        let invite = invite_address(&app, (&user, &room), invited, said.into_iter().collect());
+        if let Err(error) = invite.await {
+            tracing::info!(room.id = %room, ?error, "could not invite an address into {room}");
+        }
+    };
+    stream::iter(&addresses).for_each_concurrent(ADDRESSES_INVITED_AT_ONCE, invite).await;
 }
 
 /// A state event as clients give it.

@@ -24,6 +24,8 @@ mod state_event;
 mod unban;
 mod upgrade;
 
+pub(super) use set_state::admit_member;
+
 use axum::response::Response;
 use http::Method;
 use ruma::{

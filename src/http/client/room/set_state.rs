@@ -25,7 +25,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let Request { room_id, event_type, state_key, body, timestamp, .. } = request;
     let content = body.into_json();
     if event_type == StateEventType::RoomMember {
-        admit(&app, (&caller, &peer), (&room_id, &state_key), &content).await?;
+        admit_member(&app, (&caller, &peer), (&room_id, &state_key), &content).await?;
     }
     if let Some(delay_ms) = delay_ms {
         let (event_type, state_key) = (event_type.to_string(), Some(state_key));
@@ -46,7 +46,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
 }
 
 /// Asks of a membership what its own endpoint asks.
-async fn admit(
+pub(in crate::http::client) async fn admit_member(
     app: &App,
     (caller, peer): (&Caller, &Peer),
     (room, state_key): (&RoomId, &str),
