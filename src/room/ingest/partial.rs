@@ -153,6 +153,10 @@ impl Rooms {
                 _ => None,
             };
             for at in before.into_iter().chain([join.pdu.event_id()]) {
+                // What is not answered while this server stops is asked again after it has started.
+                if self.0.tasks.is_closed() {
+                    return Ok(Completion::Open);
+                }
                 if let Some(applied) = fetch.whole_state(&server, at, &join).await? {
                     let done = until_settled!(self.try_make_whole(room, (&join, Some(&applied))))?;
                     if matches!(done, Completion::Whole) {
