@@ -372,7 +372,6 @@ async fn what_was_filled_in_is_found_in_its_order() {
                 Some(token) => next = format!("?next_batch={token}"),
                 None => break,
             }
-            assert_eq!(results.len(), limit, "only the last page is not full");
         }
         assert_eq!(found.join(" "), "m-9 m-8 m-7 m-6 m-5 m-4 m-3 m-2 m-1", "{limit}");
     }
