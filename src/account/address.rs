@@ -177,10 +177,8 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn confirm_proof(&self, sid: &str, code: &str) -> Result<bool, AccountError> {
+        let Some(row) = self.of_letter((sid, code)).await? else { return Ok(false) };
         let (now_ms, key) = (self.ports.clock.now_ms(), (sid.to_owned(),));
-        let row = self.log.db().row(&PROOFS, &key).await?.filter(|row| row.ends_ms > now_ms);
-        let right = |row: &ProofRow| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()));
-        let Some(row) = row.filter(right) else { return Ok(false) };
         let mut commit = Commit::new();
         commit.expect_equals(&PROOFS, &key, &row);
         commit.put(&PROOFS, &key, &ProofRow { validated_ms: Some(now_ms), ..row });
@@ -198,11 +196,15 @@ impl Accounts {
         &self,
         (sid, code): (&str, &str),
     ) -> Result<Option<(ProofOf, String)>, AccountError> {
+        Ok(self.of_letter((sid, code)).await?.map(|row| (row.of, row.address)))
+    }
+
+    /// What a letter is about, for whoever has it, as long as its time is not over.
+    async fn of_letter(&self, (sid, code): (&str, &str)) -> Result<Option<ProofRow>, AccountError> {
         let row = self.log.db().row(&PROOFS, &(sid.to_owned(),)).await?;
         let now_ms = self.ports.clock.now_ms();
         let right = |row: &ProofRow| bool::from(row.code.as_bytes().ct_eq(hash(code).as_bytes()));
-        let row = row.filter(|row| row.ends_ms > now_ms && right(row));
-        Ok(row.map(|row| (row.of, row.address)))
+        Ok(row.filter(|row| row.ends_ms > now_ms && right(row)))
     }
 
     /// A proof, if the letter has been read and the client is the one that asked for it.
