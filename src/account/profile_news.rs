@@ -49,22 +49,15 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn profiles_changed(&self, since: Position) -> Result<BTreeSet<OwnedUserId>, StoreError> {
-        let (mut from, mut users) = (since, BTreeSet::new());
         if !self.log.may_have(&Lane::Profiles, since) {
-            return Ok(users);
+            return Ok(BTreeSet::new());
         }
-        loop {
-            let facts = self.log.registers(&Lane::Profiles, from, Position::MAX).await?;
-            let (more, last) = (facts.len() >= SCAN_ROWS_MAX, facts.last().map(|(at, _)| *at));
-            users.extend(facts.into_iter().filter_map(|(_, fact)| match fact {
-                Fact::Profile { user_id } => Some(user_id),
-                _ => None,
-            }));
-            match last {
-                Some(last) if more => from = last,
-                _ => return Ok(users),
-            }
-        }
+        let facts = self.log.registers(&Lane::Profiles, since, Position::MAX).await?;
+        let user = |(_, fact)| match fact {
+            Fact::Profile { user_id } => Some(user_id),
+            _ => None,
+        };
+        Ok(facts.into_iter().filter_map(user).collect())
     }
 
     /// What of the profiles of `users` changed after the position beside each, in the same order. Without a position:

@@ -9,7 +9,7 @@ use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::StateEvent
 use super::Devices;
 use crate::{
     history::History,
-    limits::{DEVICE_JOINS_LOOKED_AT, SCAN_ROWS_MAX},
+    limits::DEVICE_JOINS_LOOKED_AT,
     log::{Audience, Interval, Subscriptions},
     store::StoreError,
     types::{Fact, Lane, Membership, Position},
@@ -80,21 +80,12 @@ impl Devices {
     }
 
     /// Whose devices a lane says to have changed.
-    async fn told(&self, lane: &Lane, (mut from, to): Span) -> Result<BTreeSet<OwnedUserId>, StoreError> {
-        let mut told = BTreeSet::new();
-        loop {
-            let facts = self.log.registers(lane, from, to).await?;
-            let (more, last) = (facts.len() >= SCAN_ROWS_MAX, facts.last().map(|(position, _)| *position));
-            for (_, fact) in facts {
-                if let Fact::Devices { user_id } = fact {
-                    told.insert(user_id);
-                }
-            }
-            match last {
-                Some(last) if more && last < to => from = last,
-                _ => return Ok(told),
-            }
-        }
+    async fn told(&self, lane: &Lane, (from, to): Span) -> Result<BTreeSet<OwnedUserId>, StoreError> {
+        let user = |(_, fact)| match fact {
+            Fact::Devices { user_id } => Some(user_id),
+            _ => None,
+        };
+        Ok(self.log.registers(lane, from, to).await?.into_iter().filter_map(user).collect())
     }
 }
 

@@ -272,7 +272,7 @@ impl Log {
     }
 
     /// Adds the facts of `Register` retention of a lane in `(from, to]` to `facts`, oldest first, however many there are.
-    pub(super) async fn add_registers(
+    async fn add_registers(
         &self,
         lane: &Lane,
         (mut from, to): (Position, Position),
@@ -289,6 +289,19 @@ impl Log {
             if is_last || from >= to {
                 return Ok(());
             }
+        }
+    }
+
+    /// Adds what is lacking up to `to` behind what one scan has found of a lane's registers.
+    pub(super) async fn complete_registers(
+        &self,
+        lane: &Lane,
+        to: Position,
+        facts: &mut Vec<(Position, Fact)>,
+    ) -> Result<(), StoreError> {
+        match facts.last().map(|(last, _)| *last) {
+            Some(last) if facts.len() >= SCAN_ROWS_MAX => self.add_registers(lane, (last, to), facts).await,
+            _ => Ok(()),
         }
     }
 
@@ -395,10 +408,7 @@ impl Log {
         };
         let mut found = self.many(lanes.iter().map(scan).collect()).await?;
         for (facts, lane) in found.iter_mut().zip(lanes) {
-            if let Some((last, _)) = facts.last().filter(|_| facts.len() >= SCAN_ROWS_MAX) {
-                let rest = (*last, to);
-                self.add_registers(lane, rest, facts).await?;
-            }
+            self.complete_registers(lane, to, facts).await?;
             facts.extend(self.inner.readers.volatile(lane, from, to));
             facts.sort_by_key(|(position, _)| *position);
         }

@@ -92,10 +92,7 @@ pub(super) async fn of_device(
         let gap = part.gap || facts.len() > limits.append;
         facts.truncate(limits.append);
         let mut registers = found.next().transpose()?.unwrap_or_default();
-        if let Some((last, _)) = registers.last().filter(|_| registers.len() >= SCAN_ROWS_MAX) {
-            let rest = (*last, part.to);
-            log.add_registers(&part.lane, rest, &mut registers).await?;
-        }
+        log.complete_registers(&part.lane, part.to, &mut registers).await?;
         facts.extend(registers);
         facts.extend(log.volatile(&part.lane, part.from, part.to));
         facts.sort_by_key(|(position, _)| *position);
