@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ruma::{OwnedUserId, UserId, thirdparty::Medium};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Address, Desk, Identity, IdentityError, ask::Proof};
@@ -15,12 +15,8 @@ use crate::{
     store::table::{Rows, TableId},
 };
 
-/// By user, kind of address, address, and identity server.
-const BOUND: Rows<(OwnedUserId, String, String, String), BoundRow> = Rows::new(TableId::BoundAddress);
-
-/// An address is bound; where, the key says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct BoundRow {}
+/// What is bound, by user, kind of address, address, and identity server.
+const BOUND: Rows<(OwnedUserId, String, String, String), ()> = Rows::new(TableId::BoundAddress);
 
 /// What came of unbinding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +62,7 @@ impl Identity {
         let bad = |_| IdentityError::BadAnswer("what is bound is no address");
         let address = Address::new(answer.medium, &answer.address).map_err(bad)?;
         let mut commit = Commit::new();
-        commit.put(&BOUND, &key(user, &address, server.as_str()), &BoundRow {});
+        commit.put(&BOUND, &key(user, &address, server.as_str()), &());
         self.0.log.commit(commit).await?;
         Ok(())
     }
