@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use parking_lot::Mutex;
-use ruma::{OwnedServerName, ServerName, owned_server_name, user_id};
+use ruma::{OwnedServerName, owned_server_name, user_id};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
@@ -151,15 +151,6 @@ fn is_signed(request: &Request<Bytes>, proof: &str) -> bool {
 }
 
 impl Net for Directory {
-    fn exchange<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: Request<Bytes>,
-        _: Bounds,
-    ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
-        Box::pin(async { Err(NetError::Unreachable(String::from("it is no homeserver"))) })
-    }
-
     fn visit<'a>(
         &'a self,
         purpose: Purpose,

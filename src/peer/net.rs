@@ -82,7 +82,10 @@ pub trait Net: Send + Sync + 'static {
         server: &'a ServerName,
         request: http::Request<Bytes>,
         bounds: Bounds,
-    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>>;
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
+        drop((server, request, bounds));
+        nobody()
+    }
 
     /// Sends `request`, whose target is a whole URL (`http` or `https`), and waits for the whole answer.
     /// Redirects are answers like others.
@@ -93,7 +96,7 @@ pub trait Net: Send + Sync + 'static {
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
         drop((purpose, request, bounds));
-        Box::pin(async { Err(NetError::Unreachable(String::from("there is no network"))) })
+        nobody()
     }
 
     /// As [`Self::exchange`], but waits for the head of the answer only, at most `timeout`.
@@ -123,17 +126,13 @@ pub trait Net: Send + Sync + 'static {
     }
 }
 
+/// Where a network does not lead.
+fn nobody<T: 'static>() -> BoxFuture<'static, Result<T, NetError>> {
+    Box::pin(async { Err(NetError::Unreachable(String::from("there is no network"))) })
+}
+
 /// No network at all: nobody can be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Isolated;
 
-impl Net for Isolated {
-    fn exchange<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: http::Request<Bytes>,
-        _: Bounds,
-    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
-        Box::pin(async { Err(NetError::Unreachable(String::from("there is no network"))) })
-    }
-}
+impl Net for Isolated {}

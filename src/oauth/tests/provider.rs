@@ -8,7 +8,6 @@ use http::{Request, Response};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use ruma::ServerName;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -133,15 +132,6 @@ impl Provider {
 struct Wire(Arc<Provider>);
 
 impl Net for Wire {
-    fn exchange<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: Request<Bytes>,
-        _: Bounds,
-    ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
-        Box::pin(async { Err(NetError::Timeout) })
-    }
-
     fn visit<'a>(
         &'a self,
         purpose: Purpose,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use ruma::{ServerName, server_name};
+use ruma::server_name;
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,15 +45,6 @@ namespaces: { users: [{ exclusive: true, regex: '@new_.*' }] }
 struct Bridge(Mutex<Vec<String>>);
 
 impl Net for Bridge {
-    fn exchange<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: http::Request<Bytes>,
-        _: Bounds,
-    ) -> BoxFuture<'a, Result<http::Response<Bytes>, NetError>> {
-        Box::pin(async { Err(NetError::Timeout) })
-    }
-
     fn visit<'a>(
         &'a self,
         purpose: Purpose,

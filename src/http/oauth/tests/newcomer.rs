@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use ruma::{ServerName, user_id};
+use ruma::user_id;
 use serde_json::{Value, json};
 
 use super::{
@@ -299,15 +299,6 @@ async fn a_forgotten_password_is_replaced_by_a_letter() {
 struct Maker;
 
 impl Net for Maker {
-    fn exchange<'a>(
-        &'a self,
-        _: &'a ServerName,
-        _: Request<Bytes>,
-        _: Bounds,
-    ) -> BoxFuture<'a, Result<Response<Bytes>, NetError>> {
-        Box::pin(async { Err(NetError::Timeout) })
-    }
-
     fn visit<'a>(
         &'a self,
         purpose: Purpose,
