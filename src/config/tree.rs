@@ -257,7 +257,7 @@ sections! {
     RateLimits {
         /// Whether anything is limited.
         enabled: bool = true,
-        /// Logins, by address; the networks behind one /48 of IPv6 together have eight times as many.
+        /// Logins, by address; the networks behind one /48 of IPv6 together have 64 times as many.
         login: Rate = Rate { per_second: 0.5, burst: 10 },
         /// Registrations, by address.
         registration: Rate = Rate { per_second: 0.2, burst: 5 },
