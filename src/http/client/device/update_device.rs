@@ -7,7 +7,10 @@ use http::{Method, StatusCode};
 use ruma::api::client::device::update_device::v3;
 use serde_json::json;
 
-use crate::http::{Access, App, Call, Failure, Routes};
+use crate::{
+    device::DeviceError,
+    http::{Access, App, Call, Failure, Routes},
+};
 
 /// Adds the endpoint. ruma has no status 201.
 pub(super) fn route(routes: &mut Routes) {
@@ -22,13 +25,14 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let given = call.decode::<v3::Request>()?;
     let (user_id, v3::Request { device_id, display_name, .. }) = (&caller.user_id, given.request);
     // <https://spec.matrix.org/v1.19/application-service-api/#server-admin-style-permissions>
-    if given.peer.appservice.is_some() && app.devices.device(user_id, &device_id).await.is_err() {
+    let found = app.devices.device(user_id, &device_id).await;
+    if given.peer.appservice.is_some() && matches!(found, Err(DeviceError::NotFound(_))) {
         app.accounts.make_device(user_id, &device_id, display_name).await?;
         return Ok((StatusCode::CREATED, axum::Json(json!({}))).into_response());
     }
     match &display_name {
         Some(name) => app.devices.rename(user_id, &device_id, name).await?,
-        None => drop(app.devices.device(user_id, &device_id).await?),
+        None => drop(found?),
     }
     Ok(axum::Json(json!({})).into_response())
 }
