@@ -54,11 +54,11 @@ pub(super) async fn handle(
     let mut room = wanted(request)?;
     let mut named = HashSet::from([caller.user_id.clone()]);
     room.invite.retain(|user| named.insert(user.clone()));
-    let invited = room.invite.len() + addresses.len();
-    app.throttle.admit_many(Class::Invite, Some(&caller), &peer, invited)?;
     if room.invite.len() > CREATE_INVITES_MAX {
         return Err(Failure::invalid_param("Too many users are invited at once"));
     }
+    let invited = room.invite.len() + addresses.len();
+    app.throttle.admit_many(Class::Invite, Some(&caller), &peer, invited)?;
     meet_users(&app, &room.invite).await?;
     room.version.get_or_insert_with(|| app.config.default_room_version.id().clone());
     let is_direct = room.is_direct;
