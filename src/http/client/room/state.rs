@@ -20,10 +20,12 @@ pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result
         let state = history.readable_state(&caller.user_id, &request.room_id).await?;
         state.ok_or_else(|| Failure::forbidden("You may not look into the room"))
     };
+    let mut state = readable().await?;
     // Nobody else waits, or learns that there is something to wait for.
-    readable().await?;
-    app.rooms.whole(&request.room_id).await?;
-    let state = readable().await?;
+    if history.is_partial(&request.room_id).await? {
+        app.rooms.whole(&request.room_id).await?;
+        state = readable().await?;
+    }
     let events = history.state_events(state, None).await?;
     let mut viewer = history.viewer(&caller.user_id, Some(&caller.device_id)).await?;
     let rendered = viewer.render(&events, Shape::Full, &Bundles::new()).await?;
