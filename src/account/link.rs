@@ -146,16 +146,32 @@ impl Accounts {
         Err(AccountError::Contended)
     }
 
-    /// Has every identity of `user` belong to nobody. They have just got a password, by which they sign in; nobody who
-    /// knows an older one can link another meanwhile.
+    /// Has every identity of somebody belong to nobody who has just got a password, by which they sign in; what they have
+    /// then. It signs out every browser of theirs: somebody may have come in by one of them since the password.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn unlink_all(&self, user: &UserId) -> Result<(), AccountError> {
-        let identities = self.identities(user).await?;
-        let mut commit = Commit::new();
-        Self::forget_identities(&mut commit, user, &identities);
-        Ok(self.log.commit(commit).await.map(drop)?)
+    /// [`AccountError::WrongPassword`] when what they have shown does not hold any more.
+    pub async fn unlink_all(&self, verified: &Verified) -> Result<Verified, AccountError> {
+        let (mut verified, user) = (verified.clone(), verified.user_id());
+        for _ in 0..ACCOUNT_ATTEMPTS_MAX {
+            let before = self.user(user).await?.ok_or(AccountError::NotFound("user"))?;
+            verified.check(&before)?;
+            let identities = self.identities(user).await?;
+            if identities.is_empty() {
+                return Ok(verified);
+            }
+            let after = User { signed_out_ms: self.ports.clock.now_ms(), ..before.clone() };
+            let mut commit = Commit::new();
+            commit.expect_equals(&USERS, &(user.to_owned(),), &before);
+            commit.put(&USERS, &(user.to_owned(),), &after);
+            Self::forget_identities(&mut commit, user, &identities);
+            match self.log.commit(commit).await {
+                Err(CommitError::Conflict(_)) => {}
+                // And again, for one that was linked while these were read. From now on nobody can who has come in by one.
+                done => verified = done.map(|_| Verified::of(user, &after))?,
+            }
+        }
+        Err(AccountError::Contended)
     }
 
     /// Has `commit` forget which identities belonged to a user: whoever has one may have another account with it.

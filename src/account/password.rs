@@ -110,7 +110,7 @@ impl Accounts {
     }
 
     /// Gives `user` another password because they have proved an address; the proof is used up in the same commit, and
-    /// with it those that were begun before.
+    /// with it those that were begun before. What they have then.
     ///
     /// # Errors
     /// When there is no such user, the password is empty or too long, the proof has been used, or the user has another
@@ -120,7 +120,7 @@ impl Accounts {
         user: &UserId,
         password: &str,
         proved: &Proved,
-    ) -> Result<(), AccountError> {
+    ) -> Result<Verified, AccountError> {
         let hash = self.hash_password(password).await?;
         let now_ms = self.ports.clock.now_ms();
         let change = |row: &mut User| {
@@ -133,7 +133,9 @@ impl Accounts {
             }
             Ok(())
         };
-        self.change_user_with(user, change, |commit| proved.use_up(commit)).await
+        self.change_user_with(user, change, |commit| proved.use_up(commit)).await?;
+        let row = User { password_hash: Some(hash), signed_out_ms: now_ms, ..User::default() };
+        Ok(Verified::of(user, &row))
     }
 
     /// Ends the account: the password, the profile, account data, filters, addresses and identities at providers go,

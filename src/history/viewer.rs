@@ -109,8 +109,8 @@ impl Viewer {
         Ok(seen)
     }
 
-    /// The state of a room at a boundary, if the user may see the last event before it: whoever may look into
-    /// a room now may not know all that it was.
+    /// The state of a room at a boundary, if the user may see the last event before it, or the first one after it where
+    /// the timeline begins: whoever may look into a room now may not know all that it was.
     ///
     /// # Errors
     /// When the store fails.
@@ -120,7 +120,7 @@ impl Viewer {
             let range = (Position::ZERO, to);
             let facts = self.history.log().timeline(room, range, Direction::Backward, 1).await?;
             let event_id = match facts.into_iter().next() {
-                None => return Ok(None),
+                None => return self.state_before_all(room).await,
                 Some((_, Fact::Event { event_id })) => event_id,
                 Some((at, _)) => {
                     to = Position(at.0.saturating_sub(1));
@@ -134,6 +134,26 @@ impl Viewer {
                 // Then only some of the members were known.
                 (true, Some(_)) => Ok(event.states.map(|states| states.after)),
             };
+        }
+    }
+
+    /// The state before the first event of the timeline: nothing where the room was made here.
+    async fn state_before_all(&mut self, room: &RoomId) -> Result<Option<StateId>, StoreError> {
+        let mut from = Position::ZERO;
+        loop {
+            let range = (from, self.history.log().head());
+            let facts = self.history.log().timeline(room, range, Direction::Forward, 1).await?;
+            let event_id = match facts.into_iter().next() {
+                None => return Ok(None),
+                Some((_, Fact::Event { event_id })) => event_id,
+                Some((at, _)) => {
+                    from = at;
+                    continue;
+                }
+            };
+            let Some(event) = self.history.event(&event_id).await? else { return Ok(None) };
+            let is_seen = self.sees(&event).await?;
+            return Ok(event.states.filter(|_| is_seen).map(|states| states.before));
         }
     }
 

@@ -107,8 +107,8 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
         true => app.accounts.reset_password(&user, &given.password, &proved).await,
         false => Err(AccountError::Invalid(String::from("The two passwords differ"))),
     };
-    match changed {
-        Ok(()) => {}
+    let mut verified = match changed {
+        Ok(verified) => verified,
         Err(error @ (AccountError::Invalid(_) | AccountError::TooLarge(_))) => {
             let body = password_form((&app, &visitor), &given, Some(&format!("{error}.")));
             return Ok(visitor.show(Page::new("New password", body).with_status(StatusCode::BAD_REQUEST)));
@@ -116,15 +116,15 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
         // Somebody has used the letter at this moment.
         Err(AccountError::Contended) => return Ok(visitor.show(too_old(&visitor))),
         Err(error) => return Err(error.into()),
+    };
+    if given.unlink.is_some() {
+        verified = app.accounts.unlink_all(&verified).await?;
     }
     if given.logout.is_some() {
         app.devices.remove_all(&user, None).await?;
     }
-    if given.unlink.is_some() {
-        app.accounts.unlink_all(&user).await?;
-    }
-    match app.accounts.admitted(&user).await {
-        Ok(_) => visitor.sign_in(&app.oauth.sign_in(&user).await?, &visitor.onwards(&given.next)),
+    match app.oauth.sign_in_by(&verified).await {
+        Ok(cookie) => visitor.sign_in(&cookie, &visitor.onwards(&given.next)),
         Err(error) => Ok(visitor.show(sorry("Changed", &format!("{error}."), StatusCode::FORBIDDEN))),
     }
 }

@@ -169,6 +169,20 @@ async fn who_left_sees_what_was_before_and_strangers_see_nothing() {
     assert_eq!(page["state"][0]["state_key"], "@alice:localhost");
 }
 
+#[tokio::test]
+async fn members_are_those_of_the_moment_that_is_asked_for() {
+    let [alice, bob] = clients(["alice", "bob"]).await;
+    let room = alice.room(json!({ "preset": "public_chat" })).await;
+    let page = alice.get("/sync").await;
+    let beginning = page["rooms"]["join"][&room]["timeline"]["prev_batch"].as_str().unwrap().to_owned();
+    let then = page["next_batch"].as_str().unwrap().to_owned();
+    bob.ok("POST", &format!("/rooms/{room}/join"), json!({})).await;
+    for (at, expected) in [(beginning, 0), (then, 1)] {
+        let members = alice.get(&format!("/rooms/{room}/members?at={at}")).await;
+        assert_eq!(members["chunk"].as_array().unwrap().len(), expected, "at {at}: {members}");
+    }
+}
+
 /// Row 2.18 of the list of known vulnerabilities (tuwunel 1.7.1, 1.8.1: `/messages` of a room that one cannot see): whoever
 /// is not in a room, was never let in, or was put out is told nothing of what they may not see there, by any endpoint, any
 /// token and any event id.

@@ -54,18 +54,18 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    let verified = match verified {
+    let mut verified = match verified {
         Ok(verified) => verified,
         Err(wrong) => {
             let page = page(&app, &owner, Some(&wrong)).await?.with_status(StatusCode::FORBIDDEN);
             return Ok(page.into_response());
         }
     };
+    if given.unlink.is_some() {
+        verified = app.accounts.unlink_all(&verified).await?;
+    }
     if given.logout.is_some() {
         app.devices.remove_all(&owner.user_id, None).await?;
-    }
-    if given.unlink.is_some() {
-        app.accounts.unlink_all(&owner.user_id).await?;
     }
     // The change has signed out every browser, this one too.
     let cookie = app.oauth.sign_in_by(&verified).await?;

@@ -111,6 +111,29 @@ async fn identities_are_shown_told_of_and_disconnected() {
     assert!(scene.app.accounts.identities(alice).await.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn who_came_in_by_an_identity_is_out_when_it_is_unlinked_with_the_new_password() {
+    let (scene, clock) = super::mail::scene_with(Config::default()).await;
+    scene.user("alice").await;
+    let alice = ruma::user_id!("@alice:localhost");
+    let (accounts, oauth) = (&scene.app.accounts, &scene.app.oauth);
+    let identity = Identity { provider: "p".to_owned(), subject: "mallory".to_owned() };
+    let shown = accounts.check_password(alice, "secret").await.unwrap();
+    accounts.link(&shown, &identity, |_| ()).await.unwrap();
+    let changed = accounts.replace_password(&shown, "new").await.unwrap();
+    clock.advance(std::time::Duration::from_millis(1));
+    let mallory = accounts.verified_by(&identity).await.unwrap().unwrap();
+    let cookie = oauth.sign_in_by(&mallory).await.unwrap();
+    assert!(oauth.browser(&cookie).await.unwrap().is_some());
+    clock.advance(std::time::Duration::from_millis(1));
+    let unlinked = accounts.unlink_all(&changed).await.unwrap();
+    assert!(oauth.browser(&cookie).await.unwrap().is_none());
+    assert!(oauth.sign_in_by(&mallory).await.is_err());
+    let cookie = oauth.sign_in_by(&unlinked).await.unwrap();
+    assert_eq!(oauth.browser(&cookie).await.unwrap().unwrap().user_id, alice);
+    assert!(accounts.unlink_all(&shown).await.is_err(), "what was shown before the password holds no more");
+}
+
 /// As by the endpoints of clients.
 #[tokio::test]
 async fn users_who_are_suspended_change_nothing_that_others_see() {

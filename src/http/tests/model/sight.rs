@@ -306,7 +306,8 @@ impl<'a> Look<'a> {
     ) {
         let Some(last) = last.and_then(|id| self.room.place(id)) else { return };
         let upto = if is_backward { last } else { last + 1 };
-        let was_seen = upto > 0 && self.room.sees(self.user, upto - 1);
+        // Before everything there was nobody, which whoever sees the beginning may know.
+        let was_seen = self.room.sees(self.user, upto.saturating_sub(1));
         let state = self.room.state_before(if was_seen { upto } else { until });
         let members = state.into_iter().filter(|((kind, _), _)| *kind == "m.room.member");
         let members: BTreeSet<String> = self.room.ids(members.map(|(_, at)| at)).into_iter().collect();

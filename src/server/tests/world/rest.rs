@@ -34,9 +34,7 @@ impl World {
         for round in 0..ROUNDS_MAX {
             // At first some may believe in others who have long left.
             if round > 0 {
-                for room in rooms {
-                    self.come_in(room).await;
-                }
+                self.all_came_in(rooms).await;
                 self.rest().await;
             }
             for room in rooms {
@@ -47,7 +45,7 @@ impl World {
                 }
             }
             // What somebody had waited for may have come after their last word.
-            if round + 1 >= ROUNDS && self.is_settled(rooms).await {
+            if round + 1 >= ROUNDS && self.is_settled(rooms).await && self.all_came_in(rooms).await {
                 break;
             }
         }
@@ -111,8 +109,20 @@ impl World {
         }
     }
 
-    /// Whoever asked to come in and never heard the answer asks again: the other servers may have let them in.
-    async fn come_in(&self, room: &Room) {
+    /// As [`Self::come_in`], for every room.
+    async fn all_came_in(&self, rooms: &[Room]) -> bool {
+        let mut is_done = true;
+        for room in rooms {
+            is_done &= self.come_in(room).await;
+        }
+        is_done
+    }
+
+    /// Whoever asked to come in and never heard the answer asks again: the other servers may have let them in. Whether
+    /// nobody has to ask once more.
+    async fn come_in(&self, room: &Room) -> bool {
+        let mut is_done = true;
+        let join_rules = (String::from("m.room.join_rules"), String::new());
         for client in &self.clients {
             // Where others of the server are in the room, it decides by what it knows of it.
             if client.node.app().rooms.is_here(&room.id).await.unwrap() {
@@ -123,12 +133,18 @@ impl World {
                 if node.name == client.node.name || !app.rooms.is_here(&room.id).await.unwrap() {
                     continue;
                 }
-                // Whoever does not know who is in the room lets nobody in.
-                if self.is_stuck(&room.id, node).await {
+                // Whoever does not know who is in the room lets nobody in, and may come to know it.
+                if app.history.is_partial(&room.id).await.unwrap() {
+                    is_done &= self.is_stuck(&room.id, node).await;
+                    continue;
+                }
+                // Before version 12 all of them can be in conflict, and none stand; nobody is let in then.
+                if !node.state(&room.id).await.contains_key(&join_rules) {
                     continue;
                 }
                 let seen = app.history.membership(&room.id, &client.user).await.unwrap();
                 if seen == Some(Membership::Join) {
+                    is_done = false;
                     let path = format!("POST /join/{}?via={}", quoted(&room.id), node.name);
                     let (status, answer) = client.ask(&path, &json!({})).await.unwrap();
                     assert_eq!(status, 200, "{} is in {} already: {answer}", client.user, room.id);
@@ -136,6 +152,7 @@ impl World {
                 }
             }
         }
+        is_done
     }
 
     /// Pages back to the beginning of the room, which has servers get what they lack.
