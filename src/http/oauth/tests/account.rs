@@ -113,7 +113,8 @@ async fn identities_are_shown_told_of_and_disconnected() {
 
 #[tokio::test]
 async fn who_came_in_by_an_identity_is_out_when_it_is_unlinked_with_the_new_password() {
-    let (scene, clock) = super::mail::scene_with(Config::default()).await;
+    let clock = std::sync::Arc::new(crate::types::ManualClock::at(1_000_000));
+    let (scene, _) = super::mail::scene_at(Config::default(), clock.clone()).await;
     scene.user("alice").await;
     let alice = ruma::user_id!("@alice:localhost");
     let (accounts, oauth) = (&scene.app.accounts, &scene.app.oauth);
