@@ -173,9 +173,11 @@ async fn who_left_sees_what_was_before_and_strangers_see_nothing() {
 async fn members_are_those_of_the_moment_that_is_asked_for() {
     let [alice, bob] = clients(["alice", "bob"]).await;
     let room = alice.room(json!({ "preset": "public_chat" })).await;
-    let page = alice.get("/sync").await;
-    let beginning = page["rooms"]["join"][&room]["timeline"]["prev_batch"].as_str().unwrap().to_owned();
-    let then = page["next_batch"].as_str().unwrap().to_owned();
+    let start = async |dir: &str| {
+        let page = alice.get(&format!("/rooms/{room}/messages?dir={dir}&limit=1")).await;
+        page["start"].as_str().unwrap().to_owned()
+    };
+    let (beginning, then) = (start("f").await, start("b").await);
     bob.ok("POST", &format!("/rooms/{room}/join"), json!({})).await;
     for (at, expected) in [(beginning, 0), (then, 1)] {
         let members = alice.get(&format!("/rooms/{room}/members?at={at}")).await;
