@@ -81,6 +81,8 @@ pub const SEARCH_FORGET_SLACK_MS: u64 = 600_000;
 
 /// The longest reason of a report (ours).
 pub const REPORT_REASON_BYTES_MAX: usize = 16_384;
+/// How long a reported event is kept as it was, in milliseconds (ours): 90 days.
+pub const REPORT_EVIDENCE_MS: u64 = 90 * 86_400_000;
 /// Numbers that are tried for a report; a thousand belong to each millisecond (ours).
 pub const REPORT_ATTEMPTS_MAX: u64 = 1_000;
 /// Reports in one answer (ours).

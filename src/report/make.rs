@@ -4,16 +4,16 @@ use ruma::{EventId, RoomId, UserId};
 
 use super::{
     ReportError, Reports,
-    rows::{REPORTS, Report, Subject},
+    rows::{EVIDENCE, Evidence, REPORTS, Report, Subject},
 };
 use crate::{
-    limits::{REPORT_ATTEMPTS_MAX, REPORT_REASON_BYTES_MAX, SCAN_ROWS_MAX},
+    limits::{REPORT_ATTEMPTS_MAX, REPORT_EVIDENCE_MS, REPORT_REASON_BYTES_MAX, SCAN_ROWS_MAX},
     log::{Commit, CommitError},
     store::Scan,
 };
 
 impl Reports {
-    /// Takes the report of an event.
+    /// Takes the report of an event, and keeps it as it is now: whoever sent it may take it back.
     ///
     /// # Errors
     /// [`ReportError::NotFound`] when the reporter is not in the room or may not see such an event in it.
@@ -37,7 +37,8 @@ impl Reports {
             event_id: event.to_owned(),
             sender: found.pdu.sender().to_owned(),
         };
-        self.keep(subject, reporter, reason).await
+        let evidence = Evidence { event: found.pdu.text().to_owned() };
+        self.keep(subject, reporter, (reason, Some(evidence))).await
     }
 
     /// Takes the report of a room. The reporter is not told whether this server knows the room.
@@ -49,7 +50,7 @@ impl Reports {
         let is_known = self.0.history.room(room).await?.is_some()
             || self.0.history.standing(reporter, room).await?.is_some();
         match is_known {
-            true => self.keep(Subject::Room { room_id: room.to_owned() }, reporter, reason).await,
+            true => self.keep(Subject::Room { room_id: room.to_owned() }, reporter, (reason, None)).await,
             false => Ok(()),
         }
     }
@@ -62,7 +63,7 @@ impl Reports {
         check(&reason)?;
         let is_known = !self.0.history.is_local(user) || self.0.accounts.user(user).await?.is_some();
         match is_known {
-            true => self.keep(Subject::User { user_id: user.to_owned() }, reporter, reason).await,
+            true => self.keep(Subject::User { user_id: user.to_owned() }, reporter, (reason, None)).await,
             false => Ok(()),
         }
     }
@@ -95,7 +96,32 @@ impl Reports {
         }
     }
 
-    async fn keep(&self, subject: Subject, reporter: &UserId, reason: String) -> Result<(), ReportError> {
+    /// Forgets what events were like that were reported too long ago.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_evidence(&self) -> Result<(), ReportError> {
+        let (db, over) = (self.0.history.log().db(), EVIDENCE.key(&(self.evidence_from(),)));
+        let scan = Scan { from: EVIDENCE.prefix(&()), to: over.clone(), reverse: false, limit: 1 };
+        if !db.scan(&EVIDENCE, scan).await?.is_empty() {
+            let mut commit = Commit::new();
+            commit.delete_range(EVIDENCE.prefix(&()), over);
+            self.0.history.log().commit(commit).await?;
+        }
+        Ok(())
+    }
+
+    /// The least number of a report whose event is kept as it was.
+    pub(super) fn evidence_from(&self) -> u64 {
+        self.0.ports.clock.now_ms().saturating_sub(REPORT_EVIDENCE_MS).saturating_mul(1_000)
+    }
+
+    async fn keep(
+        &self,
+        subject: Subject,
+        reporter: &UserId,
+        (reason, evidence): (String, Option<Evidence>),
+    ) -> Result<(), ReportError> {
         check(&reason)?;
         let received_ms = self.0.ports.clock.now_ms();
         let report = Report { subject, reporter: reporter.to_owned(), reason, received_ms };
@@ -105,6 +131,9 @@ impl Reports {
             let mut commit = Commit::new();
             commit.expect_absent(&REPORTS, &(number,));
             commit.put(&REPORTS, &(number,), &report);
+            if let Some(evidence) = &evidence {
+                commit.put(&EVIDENCE, &(number,), evidence);
+            }
             match self.0.history.log().commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}
                 other => return Ok(other.map(drop)?),

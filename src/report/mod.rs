@@ -1,8 +1,9 @@
 //! What users have reported: events, rooms and other users, for those who run the server to look at.
 //!
-//! Owns: the table `Report`. May use: `types`, `limits`, `store`, `log`, `history`, `account`. Start reading at
+//! Owns: the tables `Report` and `ReportEvidence`. May use: `types`, `limits`, `store`, `log`, `history`, `account`. Start reading at
 //! [`Reports`]. Invariants: whoever reports learns nothing that they could not see anyway: not whether there is such
-//! an event, room or user.
+//! an event, room or user; what a reported event said is kept until the report is dealt with, 90 days at most, whoever
+//! takes it back meanwhile.
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#reporting-content>
 

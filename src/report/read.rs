@@ -4,7 +4,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 
 use super::{
     Reports,
-    rows::{REPORTS, Report, Subject},
+    rows::{EVIDENCE, REPORTS, Report, Subject},
 };
 use crate::{
     limits::SCAN_ROWS_MAX,
@@ -81,7 +81,19 @@ impl Reports {
         self.0.history.log().db().row(&REPORTS, &(number,)).await
     }
 
-    /// Removes a report. Whether there was one.
+    /// The reported event as it was, in canonical JSON, if the report is not too old and about one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn evidence(&self, number: u64) -> Result<Option<String>, StoreError> {
+        if number < self.evidence_from() {
+            return Ok(None);
+        }
+        let row = self.0.history.log().db().row(&EVIDENCE, &(number,)).await?;
+        Ok(row.map(|row| row.event))
+    }
+
+    /// Removes a report, and what is kept with it. Whether there was one.
     ///
     /// # Errors
     /// When the store fails.
@@ -91,6 +103,7 @@ impl Reports {
         }
         let mut commit = Commit::new();
         commit.delete(&REPORTS, &(number,));
+        commit.delete(&EVIDENCE, &(number,));
         self.0.history.log().commit(commit).await?;
         Ok(true)
     }

@@ -8,6 +8,16 @@ use crate::store::table::{Rows, TableId};
 /// Reports by their numbers, which rise with time.
 pub(super) const REPORTS: Rows<(u64,), Report> = Rows::new(TableId::Report);
 
+/// Reported events as they were, by the numbers of the reports.
+pub(super) const EVIDENCE: Rows<(u64,), Evidence> = Rows::new(TableId::ReportEvidence);
+
+/// A reported event, whatever has become of it since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Evidence {
+    /// The event as its server sent it.
+    pub(super) event: String,
+}
+
 /// What was reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]

@@ -118,6 +118,8 @@ pub enum TableId {
     ThirdParty = 0x4A,
     /// Reports of events, rooms and users.
     Report = 0x4B,
+    /// Reported events as they were.
+    ReportEvidence = 0x5F,
     /// Local users by the room they share, and other membership indexes.
     UserRoom = 0x4C,
     /// Users by the words that they are found by.

@@ -123,7 +123,8 @@ fn has_words(key: &Key) -> bool {
     const EVENT: u8 = TableId::Event as u8;
     const PROFILE: u8 = TableId::Profile as u8;
     const REPORT: u8 = TableId::Report as u8;
-    matches!(key.0.first(), Some(&(EVENT | PROFILE | REPORT)))
+    const EVIDENCE: u8 = TableId::ReportEvidence as u8;
+    matches!(key.0.first(), Some(&(EVENT | PROFILE | REPORT | EVIDENCE)))
 }
 
 /// Whether `a` comes before `b` in the direction of `scan`.

@@ -12,6 +12,9 @@ use crate::{
 mod get;
 mod list;
 mod remove;
+mod takedown;
+#[cfg(test)]
+mod tests;
 
 /// The paths of lists, with the kind of report that is in them.
 const LISTS: [(&str, Option<&str>); 4] = [
@@ -37,6 +40,9 @@ pub(super) fn routes(routes: &mut Routes) {
         add(routes, Method::GET, path, |app, call| Box::pin(get::handle(app, call)));
         add(routes, Method::DELETE, path, |app, call| Box::pin(remove::handle(app, call)));
     }
+    add(routes, Method::POST, "/_lockstep/admin/v1/reports/{report_id}/takedown", |app, call| {
+        Box::pin(takedown::handle(app, call))
+    });
 }
 
 /// The number in the path.
