@@ -10,6 +10,7 @@ mod admin;
 mod available;
 mod deactivate;
 mod devices;
+mod encryption;
 mod erase;
 mod get;
 mod joined_rooms;
@@ -32,6 +33,9 @@ mod tests;
 pub(super) fn routes(routes: &mut Routes) {
     add(routes, Method::POST, "/_lockstep/admin/v1/users/{user_id}/erase", |app, call| {
         Box::pin(erase::handle(app, call))
+    });
+    add(routes, Method::GET, "/_lockstep/admin/v1/users/{user_id}/encryption", |app, call| {
+        Box::pin(encryption::handle(app, call))
     });
     add(routes, Method::PUT, "/_lockstep/admin/v1/users/{user_id}/lock", |app, call| {
         Box::pin(lock::handle(app, call))

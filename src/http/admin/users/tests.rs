@@ -161,3 +161,36 @@ async fn accounts_are_made_and_changed() {
         .check(&admin, "PUT /_synapse/admin/v2/users/@x:elsewhere", (json!({}), json!("400 M_INVALID_PARAM")))
         .await;
 }
+
+#[tokio::test]
+async fn administrators_see_whether_a_user_can_read_and_no_key() {
+    let (server, admin, alice) = server().await;
+    let path = "GET /_lockstep/admin/v1/users/@alice:localhost/encryption";
+    server.check(&alice, path, (Value::Null, json!("403 M_FORBIDDEN"))).await;
+    let phone =
+        json!({ "device_id": "PHONE", "display_name": null, "has_keys": false, "cross_signed": false });
+    let bare =
+        json!({ "cross_signing": false, "devices": [phone], "backup": null, "dehydrated_device": null });
+    server.check(&admin, path, (Value::Null, bare)).await;
+    let public = format!("{}Q", "A".repeat(42));
+    let id = format!("ed25519:{public}");
+    let key = json!({ "user_id": "@alice:localhost", "usage": ["master"], "keys": { &id: &public } });
+    server.met(&alice, "POST /keys/device_signing/upload", json!({ "master_key": key })).await;
+    for (signer, expected) in [("ed25519:PHONE", false), (&*id, true)] {
+        let auth_data = json!({
+            "public_key": "hidden canary", "signatures": { "@alice:localhost": { signer: "hidden canary" } },
+        });
+        let backup = json!({ "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": auth_data });
+        let version = server.met(&alice, "POST /room_keys/version", backup).await["version"].clone();
+        let told = server.met(&admin, path, Value::Null).await;
+        assert_eq!(told["cross_signing"], true);
+        let state = &told["backup"];
+        assert_eq!((&state["version"], &state["count"]), (&version, &json!(0)));
+        assert_eq!(state["signed_by_master_key"], expected, "{told}");
+        assert!(!told.to_string().contains("canary"), "{told}");
+    }
+    let nobody = path.replace("alice", "nobody");
+    server.check(&admin, &nobody, (Value::Null, json!("404 M_NOT_FOUND"))).await;
+    let far = path.replace("localhost", "far.test");
+    server.check(&admin, &far, (Value::Null, json!("400 M_INVALID_PARAM"))).await;
+}
