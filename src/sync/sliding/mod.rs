@@ -315,7 +315,7 @@ impl Turn<'_> {
             true => self.draft.rooms.keys().cloned().collect(),
             false => Vec::new(),
         };
-        left_out.extend(all.iter().filter(|room| !selected.contains_key(*room)));
+        left_out.extend(all.iter().filter(|room| !selected.contains_key(*room) || failed.contains(room)));
         for room in left_out.into_iter().filter(|room| !is_over(room)) {
             if let Some(sent) = self.draft.rooms.get_mut(room) {
                 sent.room.leave_behind(from);

@@ -1,5 +1,6 @@
 //! Sync on the memory engine: by table, and by a random model of clients.
 
+mod bounds;
 mod cases;
 mod kept;
 mod model;
