@@ -294,8 +294,8 @@ pub const SLIDING_CONNECTION_ID_BYTES_MAX: usize = 255;
 pub const SLIDING_CONNECTIONS_MAX: usize = 16;
 /// What is remembered of one connection: the state that the client has, and answers that it may have (ours).
 pub const SLIDING_STATES_MAX: usize = 4;
-/// Rooms of connections that are kept in memory (ours; about 100 bytes each). All of it is stored too.
-pub const SLIDING_CACHED_ROOMS_MAX: u64 = 400_000;
+/// Bytes of connections that are kept in memory (ours; about 250 for each room). All of it is stored too.
+pub const SLIDING_CACHED_BYTES_MAX: u64 = 100 << 20;
 /// Rooms of users whose order is kept in memory (ours; about 250 bytes each). All of it can be computed.
 pub const SLIDING_ROSTER_ROOMS_MAX: u64 = 400_000;
 /// To-device messages in one answer of sliding sync at most (ours).

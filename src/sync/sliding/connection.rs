@@ -16,10 +16,14 @@ use sha2::{Digest, Sha256};
 
 use super::wanted::RoomConfig;
 use crate::{
-    limits::{SCAN_ROWS_MAX, SLIDING_CACHED_ROOMS_MAX, SLIDING_CONNECTIONS_MAX, SLIDING_STATES_MAX},
-    log::{Commit, Log},
+    account::{AccountError, DEVICES, NO_DEVICE},
+    limits::{
+        DEVICE_ATTEMPTS_MAX, SCAN_ROWS_MAX, SLIDING_CACHED_BYTES_MAX, SLIDING_CONNECTIONS_MAX,
+        SLIDING_STATES_MAX,
+    },
+    log::{Commit, CommitError, Log},
     store::{
-        KeyFields, Scan, StoreError,
+        Expect, KeyFields, Scan, StoreError,
         table::{Rows, TableId},
     },
     sync::{ProfileFields, SyncError},
@@ -153,10 +157,9 @@ impl State {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut configs: Vec<RoomConfig> = Vec::new();
+        let (mut configs, mut places) = (Vec::new(), BTreeMap::new());
         let rooms = self.rooms.iter().map(|(room, sent)| {
-            let known = configs.iter().position(|config| *config == *sent.config);
-            let config = known.unwrap_or_else(|| {
+            let config = *places.entry(&*sent.config).or_insert_with(|| {
                 configs.push(RoomConfig::clone(&sent.config));
                 configs.len() - 1
             });
@@ -200,29 +203,51 @@ impl State {
     }
 }
 
-/// The states of one connection, oldest first, each under its name.
-type Known = Vec<(u64, Arc<State>)>;
+/// A state under its name.
+#[derive(Clone)]
+struct Kept {
+    name: u64,
+    state: Arc<State>,
+    /// About how much memory it takes.
+    bytes: u64,
+}
+
+impl Kept {
+    /// A state that is `stored` bytes long in the store.
+    fn new(name: u64, state: State, stored: usize) -> Self {
+        let rooms = state.rooms.len() * size_of::<(OwnedRoomId, Sent)>();
+        Self { name, bytes: (stored + rooms) as u64, state: Arc::new(state) }
+    }
+}
+
+/// The states of one connection, oldest first.
+type Known = Vec<Kept>;
+
+fn has(known: &[Kept], name: u64) -> bool {
+    known.iter().any(|kept| kept.name == name)
+}
 
 #[derive(Clone)]
-struct ByRooms;
+struct ByBytes;
 
-impl Weighter<ConnectionKey, Arc<Known>> for ByRooms {
+impl Weighter<ConnectionKey, Arc<Known>> for ByBytes {
     fn weight(&self, _: &ConnectionKey, known: &Arc<Known>) -> u64 {
-        known.iter().map(|(_, state)| state.rooms.len() as u64 + 1).sum::<u64>().max(1)
+        known.iter().map(|kept| kept.bytes).sum::<u64>().max(1)
     }
 }
 
 /// The states of connections in memory; all of them are stored as well.
 pub(super) struct Connections {
-    known: Cache<ConnectionKey, Arc<Known>, ByRooms>,
+    known: Cache<ConnectionKey, Arc<Known>, ByBytes>,
     /// Held while what is known of a connection is read and replaced.
     changing: Mutex<()>,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        let estimated = usize::try_from(SLIDING_CACHED_ROOMS_MAX / 100).unwrap_or(usize::MAX);
-        let known = Cache::with_weighter(estimated, SLIDING_CACHED_ROOMS_MAX, ByRooms);
+        // One has 100 rooms or so.
+        let estimated = usize::try_from(SLIDING_CACHED_BYTES_MAX / 25_000).unwrap_or(usize::MAX);
+        let known = Cache::with_weighter(estimated, SLIDING_CACHED_BYTES_MAX, ByBytes);
         Self { known, changing: Mutex::new(()) }
     }
 }
@@ -235,11 +260,15 @@ impl Connections {
         key: &ConnectionKey,
         name: u64,
     ) -> Result<Option<Arc<State>>, StoreError> {
-        let known = self.known(log, key).await?;
-        let Some((_, state)) = known.iter().find(|(other, _)| *other == name) else { return Ok(None) };
+        let mut known = self.known(log, key).await?;
+        if !has(&known, name) {
+            // What another request has kept meanwhile may have been lost from memory.
+            known = self.take_in(key, load(log, key).await?, |known| has(known, name));
+        }
+        let Some(found) = known.iter().find(|kept| kept.name == name) else { return Ok(None) };
         let dropped = self.change(key, &known, |known| {
-            let index = known.iter().position(|(other, _)| *other == name).unwrap_or_default();
-            known.drain(..index).map(|(name, _)| name).collect::<Vec<u64>>()
+            let index = known.iter().position(|kept| kept.name == name).unwrap_or_default();
+            known.drain(..index).map(|kept| kept.name).collect::<Vec<u64>>()
         });
         if !dropped.is_empty() {
             let mut commit = Commit::new();
@@ -249,7 +278,7 @@ impl Connections {
             // What stays by accident is found again when the connection is next read from the store.
             log.commit_later(commit);
         }
-        Ok(Some(state.clone()))
+        Ok(Some(found.state.clone()))
     }
 
     /// Replaces what is known of a connection; `fallback` stands if memory has lost it since.
@@ -285,15 +314,14 @@ impl Connections {
         by_age.sort();
         let too_many = (by_age.len() + 1).saturating_sub(SLIDING_CONNECTIONS_MAX);
         let gone = by_age.into_iter().take(too_many).map(|(_, conn)| conn).chain([conn_id.clone()]);
-        for conn in gone {
-            let key = (user.clone(), device.clone(), conn);
-            commit.delete_prefix(&CONNECTIONS, &key);
-            self.known.remove(&key);
+        let gone: Vec<ConnectionKey> = gone.map(|conn| (user.clone(), device.clone(), conn)).collect();
+        gone.iter().for_each(|key| commit.delete_prefix(&CONNECTIONS, key));
+        if !all.is_empty() {
+            log.commit(commit).await?;
         }
-        match all.is_empty() {
-            true => Ok(()),
-            false => Ok(log.commit(commit).await.map(drop)?),
-        }
+        // Afterwards, so that nobody takes from the store in between what goes.
+        gone.iter().for_each(|key| drop(self.known.remove(key)));
+        Ok(())
     }
 
     /// Whether a state is the one of the given name.
@@ -304,10 +332,13 @@ impl Connections {
         (name, state): (u64, &State),
     ) -> Result<bool, StoreError> {
         let known = self.known(log, key).await?;
-        Ok(known.iter().any(|(other, known)| *other == name && **known == *state))
+        Ok(known.iter().any(|kept| kept.name == name && *kept.state == *state))
     }
 
     /// Keeps a state and gives its name. When this returns, a token with the name can be given out.
+    ///
+    /// # Errors
+    /// When the device has been removed, with all of its connections, or the store fails.
     pub(super) async fn keep(
         &self,
         log: &Log,
@@ -318,38 +349,77 @@ impl Connections {
         state.serial += 1;
         let bytes = state.encode();
         let name = name_of(key, &bytes);
-        if known.iter().any(|(other, _)| *other == name) {
+        if has(&known, name) {
             return Ok(name);
         }
         // The first is what the client has; of what it may have, the oldest goes.
         let too_many = (known.len() + 1).saturating_sub(SLIDING_STATES_MAX);
-        let gone: Vec<u64> = known.iter().skip(1).take(too_many).map(|(name, _)| *name).collect();
-        let mut commit = Commit::new();
-        gone.iter().for_each(|old| commit.delete_key(row(key, *old)));
-        commit.put_raw(row(key, name), [log.head().to_bytes().as_slice(), &bytes].concat());
-        log.commit(commit).await?;
+        let gone: Vec<u64> = known.iter().skip(1).take(too_many).map(|kept| kept.name).collect();
+        let mut attempts = 1;
+        loop {
+            let mut commit = Commit::new();
+            expect_device(log, &mut commit, key).await?;
+            gone.iter().for_each(|old| commit.delete_key(row(key, *old)));
+            commit.put_raw(row(key, name), [log.head().to_bytes().as_slice(), &bytes].concat());
+            match log.commit(commit).await {
+                // The device has another name, or another token.
+                Err(CommitError::Conflict(_)) if attempts < DEVICE_ATTEMPTS_MAX => attempts += 1,
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
         self.change(key, &known, |known| {
-            known.retain(|(other, _)| !gone.contains(other));
-            known.push((name, Arc::new(state)));
+            known.retain(|kept| !gone.contains(&kept.name));
+            known.push(Kept::new(name, state, bytes.len()));
         });
         Ok(name)
     }
 
     async fn known(&self, log: &Log, key: &ConnectionKey) -> Result<Arc<Known>, StoreError> {
-        if let Some(known) = self.known.get(key) {
-            return Ok(known);
+        match self.known.get(key) {
+            Some(known) => Ok(known),
+            None => Ok(self.take_in(key, load(log, key).await?, |_| true)),
         }
-        let mut states = Known::new();
-        for ((_, _, _, name), bytes) in scan(log, key).await? {
-            let (_, bytes) = split(&bytes)?;
-            states.push((name, Arc::new(State::decode(bytes)?)));
-        }
-        states.sort_by_key(|(_, state)| state.serial);
-        let known = Arc::new(states);
-        let _changing = self.changing.lock();
-        self.known.insert(key.clone(), known.clone());
-        Ok(known)
     }
+
+    /// Takes in what was found in the store, unless something that `suffices` is in memory by now, which may be newer.
+    fn take_in(&self, key: &ConnectionKey, found: Known, suffices: impl Fn(&[Kept]) -> bool) -> Arc<Known> {
+        let _changing = self.changing.lock();
+        if let Some(known) = self.known.get(key).filter(|known| suffices(known)) {
+            return known;
+        }
+        let found = Arc::new(found);
+        self.known.insert(key.clone(), found.clone());
+        found
+    }
+}
+
+/// Has `commit` refused if the device is gone by then: its connections went with it, and nothing would remove another row.
+async fn expect_device(
+    log: &Log,
+    commit: &mut Commit,
+    (user, device, _): &ConnectionKey,
+) -> Result<(), SyncError> {
+    if device.as_str() == NO_DEVICE {
+        return Ok(());
+    }
+    let row = DEVICES.key(&(user.clone(), device.clone()));
+    let found = log.db().raw(&row).await?.ok_or(AccountError::UnknownToken { soft: false })?;
+    commit.expect_raw(Expect::Equals(row, found));
+    Ok(())
+}
+
+/// The states of a connection that are stored.
+async fn load(log: &Log, key: &ConnectionKey) -> Result<Known, StoreError> {
+    let mut states = Known::new();
+    for ((_, _, _, name), bytes) in scan(log, key).await? {
+        let (_, bytes) = split(&bytes)?;
+        states.push(Kept::new(name, State::decode(bytes)?, bytes.len()));
+    }
+    states.sort_by_key(|kept| kept.state.serial);
+    Ok(states)
 }
 
 type StateRow = ((OwnedUserId, OwnedDeviceId, String, u64), Vec<u8>);
@@ -387,9 +457,85 @@ fn name_of((user, device, conn): &ConnectionKey, bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use ruma::owned_room_id;
+    use ruma::{owned_device_id, owned_room_id, owned_user_id};
+    use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::{
+        account::Device,
+        store::{Db, memory::Memory},
+    };
+
+    /// A log, and a connection of a device that is there.
+    async fn connection() -> (Log, ConnectionKey) {
+        let log = Log::open(Db::new(Arc::new(Memory::new())), &TaskTracker::new()).await.unwrap();
+        let key = (owned_user_id!("@a:b"), owned_device_id!("D"), String::new());
+        let mut commit = Commit::new();
+        commit.put(&DEVICES, &(key.0.clone(), key.1.clone()), &Device::default());
+        log.commit(commit).await.unwrap();
+        (log, key)
+    }
+
+    fn state(serial: u64) -> State {
+        State { serial, ..State::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_newer_than_the_store_is_not_overwritten() {
+        let (log, key) = connection().await;
+        let connections = Connections::default();
+        connections.keep(&log, &key, state(1)).await.unwrap();
+        // One request has read the store when another one keeps a state.
+        connections.known.remove(&key);
+        let found = load(&log, &key).await.unwrap();
+        let name = connections.keep(&log, &key, state(2)).await.unwrap();
+        assert_eq!(connections.take_in(&key, found, |_| true).len(), 2);
+        assert!(connections.open(&log, &key, name).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_state_that_only_the_store_has_is_found() {
+        let (log, key) = connection().await;
+        let connections = Connections::default();
+        let name = connections.keep(&log, &key, state(1)).await.unwrap();
+        connections.known.insert(key.clone(), Arc::default());
+        assert_eq!(connections.open(&log, &key, name).await.unwrap().unwrap().serial, 2);
+        assert!(connections.open(&log, &key, 7).await.unwrap().is_none());
+        assert!(
+            connections.open(&log, &key, name).await.unwrap().is_some(),
+            "nothing is lost by asking for another"
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_device_that_is_gone() {
+        let (log, key) = connection().await;
+        let connections = Connections::default();
+        let mut commit = Commit::new();
+        commit.delete(&DEVICES, &(key.0.clone(), key.1.clone()));
+        log.commit(commit).await.unwrap();
+        let refused = connections.keep(&log, &key, state(1)).await;
+        assert!(matches!(refused, Err(SyncError::Account(AccountError::UnknownToken { soft: false }))));
+        assert!(scan(&log, &key).await.unwrap().is_empty());
+        // An application service may act without one.
+        let nameless = (key.0.clone(), NO_DEVICE.into(), String::new());
+        connections.keep(&log, &nameless, state(1)).await.unwrap();
+    }
+
+    #[test]
+    fn a_connection_weighs_what_its_client_wants() {
+        let pattern = super::super::wanted::Pattern { event_type: Some("x".repeat(9_999)), state_key: None };
+        let wanted = super::super::wanted::Wanted { include: vec![pattern], ..Default::default() };
+        let config = Arc::new(RoomConfig { timeline_limit: 1, wanted: [wanted].into() });
+        let sent = Sent { config, ..Sent::default() };
+        let mut state = state(1);
+        state.rooms = [(owned_room_id!("!a:b"), sent.clone()), (owned_room_id!("!c:d"), sent)].into();
+        let stored = state.encode().len();
+        assert!((10_000..10_200).contains(&stored), "what both rooms want is stored once: {stored}");
+        let key = (owned_user_id!("@a:b"), owned_device_id!("D"), String::new());
+        let weight = ByBytes.weight(&key, &Arc::new(vec![Kept::new(1, state, stored)]));
+        assert!(weight > 10_000, "{weight}");
+    }
 
     #[test]
     fn a_state_reads_back_as_it_was() {

@@ -11,7 +11,7 @@ mod threads;
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
 use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -19,7 +19,7 @@ use super::{
     ProfileFields, SlidingBody, SlidingRequest, SlidingShape, StateDialect, Sync, SyncError, SyncRequest,
 };
 use crate::{
-    account::{Accounts, Caller},
+    account::{Accounts, Caller, DEVICES, Device, User},
     device::Devices,
     ephemeral::{Ephemeral, Markers, Thread},
     history::History,
@@ -28,7 +28,11 @@ use crate::{
     peer::{Isolated, Peers, Settings},
     push::Push,
     room::{Message, NewRoom, Profile, Profiles, RoomError, Rooms, Txn},
-    store::{BoxFuture, Db, StoreError, memory::Memory},
+    store::{
+        BoxFuture, Db, StoreError,
+        memory::Memory,
+        table::{Rows, TableId},
+    },
     types::{Fact, Lane, ManualClock, Ports, SeededRng},
 };
 
@@ -106,11 +110,26 @@ impl World {
         Self::start(db, ports, has_presence).await
     }
 
+    /// Has `name` logged in on a device, as everybody is who makes a request.
+    async fn log_in(&self, name: &str, device: &str) {
+        const USERS: Rows<(OwnedUserId,), User> = Rows::new(TableId::User);
+        let (user, device) = ((user(name),), (user(name), OwnedDeviceId::from(device)));
+        let mut commit = Commit::new();
+        if self.db.raw(&USERS.key(&user)).await.unwrap().is_none() {
+            commit.put(&USERS, &user, &User::default());
+        }
+        if self.db.raw(&DEVICES.key(&device)).await.unwrap().is_none() {
+            commit.put(&DEVICES, &device, &Device::default());
+            self.log.commit(commit).await.unwrap();
+        }
+    }
+
     fn history(&self) -> &History {
         self.rooms.history()
     }
 
     async fn try_sync(&self, name: &str, device: &str, ask: &Ask) -> Result<Value, SyncError> {
+        self.log_in(name, device).await;
         let caller = Caller { user_id: user(name), device_id: device.into() };
         let filter = match &ask.filter {
             Value::Null => Default::default(),
@@ -140,6 +159,7 @@ impl World {
         shape: SlidingShape,
         body: Value,
     ) -> Result<Value, SyncError> {
+        self.log_in(name, device).await;
         let caller = Caller { user_id: user(name), device_id: device.into() };
         let body: SlidingBody = serde_json::from_value(body).unwrap();
         let request = SlidingRequest::new(shape, &caller.user_id, body)?;
