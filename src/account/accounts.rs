@@ -7,7 +7,7 @@ use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, UserId, api::client::uia
 use tokio::sync::Semaphore;
 
 use super::{
-    AccountError, Caller, Captcha, User,
+    AccountError, Caller, Captcha, DEVICES, NO_DEVICE, User,
     device::SeenMark,
     measure::Tally,
     shared_secret::Nonces,
@@ -206,5 +206,22 @@ impl Accounts {
             self.settle(&hash, &row).await?;
         }
         Ok((Caller { user_id: row.user_id, device_id: row.device_id }, user))
+    }
+
+    /// Refuses a caller who was let in a while ago and would not be any more: for whoever waits for something.
+    ///
+    /// # Errors
+    /// When the account is locked or at its end, or the device has been removed.
+    pub async fn confirm(&self, caller: &Caller) -> Result<(), AccountError> {
+        let gone = || AccountError::UnknownToken { soft: false };
+        let user = self.user(&caller.user_id).await?.filter(|user| !user.deactivated).ok_or_else(gone)?;
+        if user.locked {
+            return Err(AccountError::Locked);
+        }
+        if caller.device_id.as_str() != NO_DEVICE {
+            let device = DEVICES.key(&(caller.user_id.clone(), caller.device_id.clone()));
+            self.log.db().raw(&device).await?.ok_or_else(gone)?;
+        }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     limits::{ACCOUNT_ATTEMPTS_MAX, PASSWORD_BYTES_MAX},
     log::{Commit, CommitError},
     store::StoreError,
-    types::Rng,
+    types::{Fact, Lane, Rng},
 };
 
 impl Accounts {
@@ -193,6 +193,10 @@ impl Accounts {
             let mut commit = Commit::new();
             commit.expect_equals(&USERS, &key, &before);
             commit.put(&USERS, &key, &after);
+            if after.standing() != before.standing() {
+                // Whoever waits for news of the account is to look whether they still may.
+                commit.fact(Lane::Account(user.to_owned()), Fact::Standing);
+            }
             also(&mut commit);
             match self.log.commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}

@@ -133,7 +133,7 @@ impl Sync {
     /// What `caller` missed since its token; waits for something if there is nothing yet.
     ///
     /// # Errors
-    /// When the token is not one of this server, or the store fails.
+    /// When the token is not one of this server, the caller is locked or logged out while it waits, or the store fails.
     pub async fn sync(
         &self,
         caller: &Caller,
@@ -164,6 +164,7 @@ impl Sync {
                 () = tokio::time::sleep_until(deadline) => return Ok(response),
                 () = stopping.cancelled() => return Ok(response),
             }
+            self.accounts.confirm(caller).await?;
             // What was rendered empty need not be looked at again.
             from = seen;
         }

@@ -175,6 +175,8 @@ pub enum Fact {
         /// The user.
         user_id: OwnedUserId,
     },
+    /// What the user of an account may do changed; only wakes, it is read from the user's row.
+    Standing,
 }
 
 /// Within a lane, names the register that a fact overwrites.
@@ -258,6 +260,8 @@ impl Fact {
                 Retention::Register(RegisterKey::thread_subscription(room_id, thread_root))
             }
             Self::Presence { user_id, .. } => Retention::Volatile(key(&["p", user_id.as_str()])),
+            // Nobody waits over a restart.
+            Self::Standing => Retention::Volatile(key(&["l"])),
             Self::ToDevice { .. } | Self::Edu { .. } | Self::Directed { .. } => Retention::Queue,
         }
     }

@@ -94,7 +94,8 @@ impl Sync {
     /// if there is nothing yet.
     ///
     /// # Errors
-    /// When the token is not one of this connection, or the store fails.
+    /// When the token is not one of this connection, the caller is locked or logged out meanwhile, too much is wanted of
+    /// too many rooms, or the store fails.
     pub async fn slide(
         &self,
         caller: &Caller,
@@ -122,6 +123,7 @@ impl Sync {
             if ends || !self.waits(&reader, seen, (deadline, stopping)).await? {
                 return self.give(&key, turn, response).await;
             }
+            self.accounts.confirm(caller).await?;
             from = turn.to;
             base = Arc::new(turn.draft);
         }

@@ -1,16 +1,74 @@
 //! What ends a sync that waits, and how much one answer has.
 
+use std::time::Duration;
+
 use ruma::OwnedEventId;
 use serde_json::{Value, json};
 
 use super::{
-    World,
+    Ask, World,
     sliding::{list, of, rooms},
+    text, user,
 };
 use crate::{
+    account::AccountError,
     log::Commit,
-    store::table::{Rows, TableId},
+    store::{
+        Key, Scan,
+        table::{Rows, TableId},
+    },
+    sync::{SlidingShape, SyncError},
 };
+
+/// The same request, made by somebody who waits.
+fn patient(mut body: Value) -> Value {
+    body["timeout"] = 60_000.into();
+    body
+}
+
+#[tokio::test]
+async fn who_is_locked_while_they_wait_is_told_so_at_once() {
+    let world = World::new(false).await;
+    world.room("bob").await;
+    let since = text(&world.initial("bob").await["next_batch"]);
+    let ask = Ask { since, timeout: Duration::from_secs(60), ..Ask::default() };
+    let pos = world.slide("bob", list(&Value::Null, 9)).await["pos"].clone();
+    let bob = user("bob");
+    let (synced, slid, locked) = tokio::join!(
+        world.try_sync("bob", "D", &ask),
+        world.try_slide(("bob", "D"), SlidingShape::Unstable, patient(list(&pos, 9))),
+        world.accounts.change_user(&bob, |user| user.locked = true),
+    );
+    locked.unwrap();
+    for answer in [synced, slid] {
+        assert!(matches!(answer, Err(SyncError::Account(AccountError::Locked))), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_goes_while_it_waits_gets_nothing_more() {
+    let world = World::new(false).await;
+    let room = world.room("bob").await;
+    let since = text(&world.initial("bob").await["next_batch"]);
+    let ask = Ask { since, timeout: Duration::from_secs(60), ..Ask::default() };
+    let pos = world.slide("bob", list(&Value::Null, 9)).await["pos"].clone();
+    let (bob, phone) = (user("bob"), ["D".into()]);
+    let (synced, slid, ()) = tokio::join!(
+        world.try_sync("bob", "D", &ask),
+        world.try_slide(("bob", "D"), SlidingShape::Unstable, patient(list(&pos, 9))),
+        async {
+            world.sync.devices.remove(&bob, &phone).await.unwrap();
+            world.say("bob", &room, "from elsewhere").await;
+        },
+    );
+    for answer in [synced, slid] {
+        let refused = Err(SyncError::Account(AccountError::UnknownToken { soft: false }));
+        assert_eq!(format!("{answer:?}"), format!("{:?}", refused as Result<Value, _>));
+    }
+    let from = Key(vec![TableId::Connection as u8]);
+    let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: 9 };
+    assert!(world.db.scan_many(&[scan]).await.unwrap().concat().is_empty(), "its connections went with it");
+}
 
 #[tokio::test]
 async fn counts_of_a_room_that_cannot_be_rendered_come_when_it_can() {
