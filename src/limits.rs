@@ -286,8 +286,18 @@ pub const SLIDING_LISTS_MAX: usize = 100;
 pub const SLIDING_SUBSCRIPTIONS_MAX: usize = 100;
 /// Room subscriptions in one request of the unstable shape, which has no bound of its own (ours).
 pub const SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX: usize = 1_000;
+/// Bytes of a list's name (MSC4186: an opaque identifier).
+pub const SLIDING_LIST_NAME_BYTES_MAX: usize = 255;
+/// Ranges of one list; names in one of its filters (ours; clients send one or two).
+pub const SLIDING_FILTER_NAMES_MAX: usize = 100;
+/// Bytes of such a name, or of one half of a state pattern (client-server API, "Size limits": no type, key, tag or id is longer).
+pub const SLIDING_NAME_BYTES_MAX: usize = 255;
 /// State patterns of one list or subscription (ours; Element X asks for about 20).
 pub const SLIDING_PATTERNS_MAX: usize = 200;
+/// State patterns of all lists and subscriptions of one request, each set of them counted once (ours).
+pub const SLIDING_ALL_PATTERNS_MAX: usize = 1_000;
+/// Bytes of what a connection's client wants of its rooms, each combination counted once (ours; mostly 4 KiB).
+pub const SLIDING_CONFIGS_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a connection's id (ours; the unstable shape promises 16).
 pub const SLIDING_CONNECTION_ID_BYTES_MAX: usize = 255;
 /// Connections of one device; the one that was changed longest ago goes (ours; Element X has three).

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 
 use super::{Failure, throttle::network};
 use crate::limits::{
-    BODIES_SPARE_PART, BODY_BYTES_FIRST, BUSY_RETRY_AFTER, MEDIA_UPLOADS_EACH, OPEN_BODIES_BYTES,
-    OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX, OPEN_LONG_BODY_BYTES_MAX,
-    SERVER_BODIES_BYTES, SERVER_BODIES_BYTES_EACH, SERVER_BODIES_EACH, USER_BODIES_BYTES,
-    USER_BODIES_BYTES_EACH, USER_BODIES_EACH,
+    BODIES_SPARE_PART, BODY_BYTES_FIRST, BODY_BYTES_MAX, BUSY_RETRY_AFTER, MEDIA_UPLOADS_EACH,
+    OPEN_BODIES_BYTES, OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX,
+    OPEN_LONG_BODY_BYTES_MAX, SERVER_BODIES_BYTES, SERVER_BODIES_BYTES_EACH, SERVER_BODIES_EACH,
+    SLIDING_BODY_BYTES_MAX, USER_BODIES_BYTES, USER_BODIES_BYTES_EACH, USER_BODIES_EACH,
 };
 
 /// The bodies that are on their way in.
@@ -208,14 +208,20 @@ pub(super) fn open_bytes_max(path: &str) -> usize {
     if is_long { OPEN_LONG_BODY_BYTES_MAX } else { OPEN_BODY_BYTES_MAX }
 }
 
+/// Largest body, in bytes, of somebody who is known, at an endpoint by its path template.
+pub(super) fn user_bytes_max(path: &str) -> usize {
+    // Only sliding sync has a body; what is asked for there is kept while the request waits.
+    if path.ends_with("/sync") { SLIDING_BODY_BYTES_MAX } else { BODY_BYTES_MAX }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Bodies, Room, Sender, open_bytes_max};
+    use super::{Bodies, Room, Sender, open_bytes_max, user_bytes_max};
     use crate::limits::{
-        BODY_BYTES_FIRST, OPEN_BODIES_BYTES, OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH, OPEN_BODY_BYTES_MAX,
-        OPEN_LONG_BODY_BYTES_MAX,
+        BODY_BYTES_FIRST, BODY_BYTES_MAX, OPEN_BODIES_BYTES, OPEN_BODIES_BYTES_EACH, OPEN_BODIES_EACH,
+        OPEN_BODY_BYTES_MAX, OPEN_LONG_BODY_BYTES_MAX, SLIDING_BODY_BYTES_MAX,
     };
 
     fn at(ip: &str) -> Option<Sender> {
@@ -262,6 +268,13 @@ mod tests {
             ("/_matrix/oauth2/token", OPEN_BODY_BYTES_MAX),
         ] {
             assert_eq!(open_bytes_max(path), expected, "{path}");
+        }
+        for (path, expected) in [
+            ("/_matrix/client/v4/sync", SLIDING_BODY_BYTES_MAX),
+            ("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", SLIDING_BODY_BYTES_MAX),
+            ("/_matrix/client/v3/room_keys/keys", BODY_BYTES_MAX),
+        ] {
+            assert_eq!(user_bytes_max(path), expected, "{path}");
         }
     }
 }

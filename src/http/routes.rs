@@ -21,7 +21,7 @@ use ruma::api::{IncomingRequest, OutgoingResponseExt, path_builder::PathBuilder}
 use super::{
     Access, App, Call, Failure, Handle, Peer,
     auth::{appservice_of, identify},
-    bodies::{Sender, open_bytes_max},
+    bodies::{Sender, open_bytes_max, user_bytes_max},
     budget::{Budget, Share},
     call::{Given, read_body},
     client::server::versions,
@@ -33,8 +33,8 @@ use crate::{
     account::Caller,
     appservice::Appservice,
     limits::{
-        BODY_BYTES_MAX, BODY_REJUDGED_AFTER, BUSY_RETRY_AFTER, FEDERATION_BODY_BYTES_MAX,
-        FEDERATION_SECONDS_MAX, FEDERATION_WAIT_MAX, MEDIA_UPLOAD_SECONDS_MAX,
+        BODY_REJUDGED_AFTER, BUSY_RETRY_AFTER, FEDERATION_BODY_BYTES_MAX, FEDERATION_SECONDS_MAX,
+        FEDERATION_WAIT_MAX, MEDIA_UPLOAD_SECONDS_MAX,
     },
 };
 
@@ -295,7 +295,7 @@ impl Definition {
         let appservice = call.peer.appservice.as_ref().map(|appservice| appservice.sender.clone());
         let user = call.caller.as_ref().map(|caller| caller.user_id.clone()).or(appservice);
         let (pool, sender, limit) = match user {
-            Some(user) => (&app.bodies.users, Some(Sender::User(user)), BODY_BYTES_MAX),
+            Some(user) => (&app.bodies.users, Some(Sender::User(user)), user_bytes_max(self.path)),
             None => (&app.bodies.open, Sender::at(call.peer.ip), open_bytes_max(self.path)),
         };
         let mut room = pool.enter(sender, expected(&body, limit))?;

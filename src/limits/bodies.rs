@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Largest body of an ordinary request, in bytes (ours; a whole key backup fits).
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// The same of a request of sliding sync (ours; a thousand subscriptions fit).
+pub const SLIDING_BODY_BYTES_MAX: usize = 1 << 20;
 /// Time for a request's body to arrive (ours; a slow sender holds a connection no longer).
 pub const BODY_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// Largest body of somebody who has not said who they are, in bytes (ours; most have 1 KiB).

@@ -11,12 +11,13 @@ use serde_json::Value;
 
 use super::{
     connection::{Mark, State},
-    request::{Filters, SlidingRequest},
+    request::{Filters, ListName, SlidingRequest},
     roster::{Entry, Roster, Standing},
     wanted::RoomConfig,
 };
 use crate::{
     account::Caller,
+    limits::SLIDING_CONFIGS_BYTES_MAX,
     push::Person,
     sync::{Sync, SyncError},
     types::Membership,
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Match {
     /// The lists that have it in their windows.
-    pub(super) lists: Vec<String>,
+    pub(super) lists: Vec<ListName>,
     pub(super) subscribed: bool,
     pub(super) config: Arc<RoomConfig>,
 }
@@ -54,11 +55,20 @@ struct Tags {
     tags: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
-/// What one list needs beyond the roster.
+/// What the lists of a request need beyond the roster, read once for all of them.
 #[derive(Default)]
 struct Sieve {
-    tagged: Option<BTreeMap<OwnedRoomId, BTreeSet<String>>>,
-    children: Option<BTreeSet<OwnedRoomId>>,
+    tags: BTreeMap<OwnedRoomId, BTreeSet<String>>,
+    /// Of those spaces that the user is in.
+    children: BTreeMap<OwnedRoomId, Vec<OwnedRoomId>>,
+}
+
+impl Sieve {
+    /// The rooms of any of a list's spaces.
+    fn rooms_in(&self, spaces: &BTreeSet<String>) -> HashSet<&OwnedRoomId> {
+        let known = |space: &String| self.children.get(<&RoomId>::try_from(space.as_str()).ok()?);
+        spaces.iter().filter_map(known).flatten().collect()
+    }
 }
 
 impl Habits {
@@ -141,17 +151,20 @@ impl Sync {
         let mut selection = Selection::default();
         let shown: Vec<&Arc<Entry>> =
             roster.order.iter().filter(|entry| habits.shows(entry, user, sent)).collect();
+        let sieve = self.sieve(user, request, &shown, roster).await?;
         for (name, list) in &request.lists {
-            let sieve = self.sieve(user, &list.filters, &shown, roster).await?;
-            let wanted = |entry: &&&Arc<Entry>| passes(&list.filters, entry, habits, &sieve);
-            let mut count = 0;
+            let children = list.filters.spaces.as_ref().map(|spaces| sieve.rooms_in(spaces));
+            let in_space = |room: &OwnedRoomId| children.as_ref().is_none_or(|rooms| rooms.contains(room));
+            let wanted =
+                |entry: &&&Arc<Entry>| in_space(&entry.room) && passes(&list.filters, entry, habits, &sieve);
+            let (shared, mut count) = (ListName::from(name.as_str()), 0);
             for (index, entry) in shown.iter().filter(wanted).enumerate() {
                 count += 1;
                 if !list.covers(index) {
                     selection.beyond.extend(request.wants_beyond().then(|| entry.room.clone()));
                 } else {
                     let found = selection.rooms.entry(entry.room.clone()).or_default();
-                    found.lists.push(name.clone());
+                    found.lists.push(shared.clone());
                 }
             }
             selection.counts.insert(name.clone(), count);
@@ -161,19 +174,20 @@ impl Sync {
                 selection.rooms.entry(room.clone()).or_default().subscribed = true;
             }
         }
-        configure(request, &mut selection, sent);
+        configure(request, &mut selection, sent)?;
         Ok(selection)
     }
 
     async fn sieve(
         &self,
         user: &UserId,
-        filters: &Filters,
+        request: &SlidingRequest,
         shown: &[&Arc<Entry>],
         roster: &Roster,
     ) -> Result<Sieve, SyncError> {
         let mut sieve = Sieve::default();
-        if filters.tags.is_some() || filters.not_tags.is_some() {
+        let filters = || request.lists.values().map(|list| &list.filters);
+        if filters().any(|filters| filters.tags.is_some() || filters.not_tags.is_some()) {
             let wanted: Vec<_> =
                 shown.iter().map(|entry| (Some(entry.room.clone()), String::from("m.tag"))).collect();
             let contents = self.accounts.data_of(user, &wanted).await?;
@@ -181,18 +195,15 @@ impl Sync {
                 let tags: Tags = serde_json::from_str(content?.get()).ok()?;
                 Some((room?, tags.tags.into_keys().collect()))
             });
-            sieve.tagged = Some(tagged.collect());
+            sieve.tags = tagged.collect();
         }
-        if let Some(spaces) = &filters.spaces {
-            let mut children = BTreeSet::new();
-            for space in spaces {
-                let joined = <&RoomId>::try_from(space.as_str()).ok().and_then(|space| roster.entry(space));
-                if let Some(Entry { standing: Standing::Joined(_), room, .. }) = joined.map(|entry| &**entry)
-                {
-                    children.extend(self.children(room).await?);
-                }
+        let spaces: BTreeSet<&String> =
+            filters().filter_map(|filters| filters.spaces.as_ref()).flatten().collect();
+        for space in spaces {
+            let joined = <&RoomId>::try_from(space.as_str()).ok().and_then(|space| roster.entry(space));
+            if let Some(Entry { standing: Standing::Joined(_), room, .. }) = joined.map(|entry| &**entry) {
+                sieve.children.insert(room.clone(), self.children(room).await?);
             }
-            sieve.children = Some(children);
         }
         Ok(sieve)
     }
@@ -214,36 +225,65 @@ impl Sync {
     }
 }
 
-/// Puts together what is wanted of each room. Most rooms want the same, which is then shared, also with
-/// what the client was sent before.
-fn configure(request: &SlidingRequest, selection: &mut Selection, sent: &State) {
-    let mut known = sent.configs();
-    let mut share = |config: RoomConfig| match known.iter().find(|known| ***known == config) {
-        Some(known) => known.clone(),
-        None => {
-            known.push(Arc::new(config));
-            known[known.len() - 1].clone()
+/// What is wanted of rooms, each combination once: most rooms want the same, which is then shared, also with what the
+/// client was sent before.
+struct Configs {
+    known: BTreeSet<Arc<RoomConfig>>,
+    bytes: usize,
+    /// Some of them are of earlier requests.
+    has_older: bool,
+}
+
+impl Configs {
+    fn new(sent: &State) -> Self {
+        let known: BTreeSet<Arc<RoomConfig>> = sent.configs().into_iter().collect();
+        let bytes = known.iter().map(|config| config.bytes()).sum();
+        Self { has_older: !known.is_empty(), known, bytes }
+    }
+
+    fn share(&mut self, config: RoomConfig) -> Result<Arc<RoomConfig>, SyncError> {
+        if let Some(known) = self.known.get(&config) {
+            return Ok(known.clone());
         }
-    };
-    let mut by_lists: BTreeMap<Vec<String>, Arc<RoomConfig>> = BTreeMap::new();
+        self.bytes += config.bytes();
+        match (self.bytes > SLIDING_CONFIGS_BYTES_MAX, self.has_older) {
+            // What earlier requests wanted is forgotten when the client begins anew.
+            (true, true) => return Err(SyncError::UnknownPos),
+            (true, false) => return Err(SyncError::Invalid("Too much is wanted of too many rooms")),
+            (false, _) => {}
+        }
+        let config = Arc::new(config);
+        self.known.insert(config.clone());
+        Ok(config)
+    }
+}
+
+/// Puts together what is wanted of each room.
+fn configure(request: &SlidingRequest, selection: &mut Selection, sent: &State) -> Result<(), SyncError> {
+    let mut configs = Configs::new(sent);
+    let mut by_lists: BTreeMap<Vec<ListName>, Arc<RoomConfig>> = BTreeMap::new();
     for (room, found) in &mut selection.rooms {
-        let of_lists = by_lists.get(&found.lists).cloned().unwrap_or_else(|| {
-            let mut merged = RoomConfig::default();
-            let lists = found.lists.iter().filter_map(|name| request.lists.get(name));
-            lists.for_each(|list| merged.merge(&list.config));
-            let config = share(merged);
-            by_lists.insert(found.lists.clone(), config.clone());
-            config
-        });
+        let of_lists = match by_lists.get(&found.lists) {
+            Some(known) => known.clone(),
+            None => {
+                let mut merged = RoomConfig::default();
+                let lists = found.lists.iter().filter_map(|name| request.lists.get(&**name));
+                lists.for_each(|list| merged.merge(&list.config));
+                let config = configs.share(merged)?;
+                by_lists.insert(found.lists.clone(), config.clone());
+                config
+            }
+        };
         found.config = match request.subscriptions.get(room).filter(|_| found.subscribed) {
             Some(config) => {
                 let mut merged = RoomConfig::clone(&of_lists);
                 merged.merge(config);
-                share(merged)
+                configs.share(merged)?
             }
             None => of_lists,
         };
     }
+    Ok(())
 }
 
 fn needs_traits(filters: &Filters) -> bool {
@@ -256,22 +296,18 @@ fn needs_traits(filters: &Filters) -> bool {
 /// Whether a room is one of a list.
 fn passes(filters: &Filters, entry: &Entry, habits: &Habits, sieve: &Sieve) -> bool {
     let is = |wanted: Option<bool>, fact: bool| wanted.is_none_or(|wanted| wanted == fact);
-    let none = BTreeSet::new();
-    let tags = sieve.tagged.as_ref().and_then(|tagged| tagged.get(&entry.room)).unwrap_or(&none);
-    let among = |wanted: &Vec<String>| wanted.iter().any(|tag| tags.contains(tag));
+    let tags = sieve.tags.get(&entry.room);
+    let among = |wanted: &BTreeSet<String>| tags.is_some_and(|tags| !tags.is_disjoint(wanted));
     is(filters.is_dm, habits.direct.contains(&entry.room))
         && is(filters.is_invite, entry.membership == Membership::Invite)
         && filters.tags.as_ref().is_none_or(among)
         && !filters.not_tags.as_ref().is_some_and(among)
-        && sieve.children.as_ref().is_none_or(|children| children.contains(&entry.room))
         && has_traits(filters, entry)
 }
 
 fn has_traits(filters: &Filters, entry: &Entry) -> bool {
     let Some((traits, _)) = &entry.traits else { return true };
-    let like = |part: &String| {
-        traits.name.as_ref().is_some_and(|name| name.to_lowercase().contains(&part.to_lowercase()))
-    };
+    let like = |part: &String| traits.name.as_ref().is_some_and(|name| name.to_lowercase().contains(part));
     filters.is_encrypted.is_none_or(|wanted| wanted == traits.is_encrypted)
         && filters.room_types.as_ref().is_none_or(|types| types.contains(&traits.room_type))
         && !filters.not_room_types.as_ref().is_some_and(|types| types.contains(&traits.room_type))

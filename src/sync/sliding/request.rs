@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,9 +16,10 @@ use serde::Deserialize;
 use super::wanted::{MEMBER, Pattern, RoomConfig, Wanted};
 use crate::{
     limits::{
-        PROFILE_KEY_BYTES_MAX, SLIDING_CONNECTION_ID_BYTES_MAX, SLIDING_LISTS_MAX, SLIDING_PATTERNS_MAX,
-        SLIDING_PROFILE_FIELDS_MAX, SLIDING_SUBSCRIPTIONS_MAX, SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX,
-        SYNC_TIMELINE_MAX,
+        PROFILE_KEY_BYTES_MAX, SLIDING_ALL_PATTERNS_MAX, SLIDING_CONNECTION_ID_BYTES_MAX,
+        SLIDING_FILTER_NAMES_MAX, SLIDING_LIST_NAME_BYTES_MAX, SLIDING_LISTS_MAX, SLIDING_NAME_BYTES_MAX,
+        SLIDING_PATTERNS_MAX, SLIDING_PROFILE_FIELDS_MAX, SLIDING_SUBSCRIPTIONS_MAX,
+        SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX, SYNC_TIMELINE_MAX,
     },
     sync::{ProfileFields, SyncError},
     types::Position,
@@ -63,7 +65,7 @@ impl SlidingBody {
 struct ListBody {
     #[serde(flatten)]
     config: ConfigBody,
-    ranges: Option<Vec<(u64, u64)>>,
+    ranges: Option<BTreeSet<(u64, u64)>>,
     range: Option<(u64, u64)>,
     #[serde(default)]
     filters: Option<Filters>,
@@ -110,12 +112,30 @@ pub(super) struct Filters {
     pub(super) is_encrypted: Option<bool>,
     #[serde(alias = "is_invited")]
     pub(super) is_invite: Option<bool>,
-    pub(super) room_types: Option<Vec<Option<String>>>,
-    pub(super) not_room_types: Option<Vec<Option<String>>>,
+    pub(super) room_types: Option<BTreeSet<Option<String>>>,
+    pub(super) not_room_types: Option<BTreeSet<Option<String>>>,
+    /// In lower case.
     pub(super) room_name_like: Option<String>,
-    pub(super) tags: Option<Vec<String>>,
-    pub(super) not_tags: Option<Vec<String>>,
-    pub(super) spaces: Option<Vec<String>>,
+    pub(super) tags: Option<BTreeSet<String>>,
+    pub(super) not_tags: Option<BTreeSet<String>>,
+    pub(super) spaces: Option<BTreeSet<String>>,
+}
+
+impl Filters {
+    fn is_too_wide(&self) -> bool {
+        let types = [&self.room_types, &self.not_room_types];
+        let plain = [&self.tags, &self.not_tags, &self.spaces];
+        let mut texts = types.into_iter().flatten().flatten().flatten().chain(&self.room_name_like);
+        types.into_iter().flatten().any(|names| names.len() > SLIDING_FILTER_NAMES_MAX)
+            || texts.any(|text| text.len() > SLIDING_NAME_BYTES_MAX)
+            || plain.into_iter().any(|names| are_too_many(names.as_ref(), SLIDING_FILTER_NAMES_MAX))
+    }
+}
+
+/// Whether there are more than `most` names, or one that is longer than any name is.
+fn are_too_many(names: Option<&BTreeSet<String>>, most: usize) -> bool {
+    let is_long = |names: &BTreeSet<String>| names.iter().any(|name| name.len() > SLIDING_NAME_BYTES_MAX);
+    names.is_some_and(|names| names.len() > most || is_long(names))
 }
 
 /// What the client wants beside rooms.
@@ -137,6 +157,13 @@ pub(super) struct Extensions {
     pub(super) sticky: Stream,
     #[serde(default, rename = "org.matrix.msc4262.profiles")]
     pub(super) profiles: Profiles,
+}
+
+impl Extensions {
+    fn are_too_wide(&self) -> bool {
+        let scopes = [&self.e2ee, &self.account_data, &self.receipts, &self.typing, &self.profiles.scope];
+        scopes.into_iter().any(Scope::is_too_wide)
+    }
 }
 
 /// An extension with a token of its own.
@@ -182,8 +209,8 @@ impl Profiles {
 pub(super) struct Scope {
     #[serde(default)]
     pub(super) enabled: Option<bool>,
-    lists: Option<Vec<String>>,
-    rooms: Option<Vec<String>>,
+    lists: Option<BTreeSet<String>>,
+    rooms: Option<BTreeSet<String>>,
 }
 
 impl Scope {
@@ -192,24 +219,31 @@ impl Scope {
     }
 
     /// Whether the extension speaks of a room that is in `lists`, or subscribed to.
-    pub(super) fn covers(&self, room: &str, lists: &[String], subscribed: bool) -> bool {
+    pub(super) fn covers(&self, room: &str, lists: &[ListName], subscribed: bool) -> bool {
         let by_list = match &self.lists {
             None => !lists.is_empty(),
-            Some(named) => lists.iter().any(|list| named.iter().any(|name| name == "*" || name == list)),
+            Some(named) if named.contains("*") => !lists.is_empty(),
+            Some(named) => lists.iter().any(|list| named.contains(&**list)),
         };
-        let by_room = match &self.rooms {
-            None => subscribed,
-            Some(named) => subscribed && named.iter().any(|name| name == "*" || name == room),
-        };
+        let is_named = |named: &BTreeSet<String>| named.contains("*") || named.contains(room);
+        let by_room = subscribed && self.rooms.as_ref().is_none_or(is_named);
         self.is_enabled() && (by_list || by_room)
     }
+
+    fn is_too_wide(&self) -> bool {
+        are_too_many(self.lists.as_ref(), SLIDING_LISTS_MAX)
+            || are_too_many(self.rooms.as_ref(), SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX)
+    }
 }
+
+/// The name of a list, shared by all of its rooms.
+pub(super) type ListName = Arc<str>;
 
 /// One list.
 #[derive(Clone, Debug)]
 pub(super) struct List {
     /// First and last index of each range; without ranges, all.
-    pub(super) ranges: Option<Vec<(u64, u64)>>,
+    pub(super) ranges: Option<BTreeSet<(u64, u64)>>,
     pub(super) config: RoomConfig,
     pub(super) filters: Filters,
 }
@@ -248,37 +282,65 @@ impl SlidingRequest {
     /// # Errors
     /// When something is larger than it may be, or is no position or presence.
     pub fn new(shape: Shape, user: &UserId, body: SlidingBody) -> Result<Self, SyncError> {
-        let subscriptions_max = match shape {
-            Shape::Unstable => SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX,
-            Shape::Final => SLIDING_SUBSCRIPTIONS_MAX,
-        };
-        if body.lists.len() > SLIDING_LISTS_MAX {
-            return Err(SyncError::Invalid("There are too many lists"));
-        }
-        if body.room_subscriptions.len() > subscriptions_max {
-            return Err(SyncError::Invalid("There are too many room subscriptions"));
-        }
-        if body.extensions.profiles.is_too_wide() {
-            return Err(SyncError::Invalid("There are too many profile fields, or one with too long a name"));
-        }
-        let conn_id = body.conn_id.unwrap_or_default();
-        if conn_id.len() > SLIDING_CONNECTION_ID_BYTES_MAX {
-            return Err(SyncError::Invalid("`conn_id` is too long"));
-        }
+        check(shape, &body)?;
         let lists = body.lists.into_iter().map(|(name, list)| Ok((name, read_list(list, user)?)));
+        let lists = lists.collect::<Result<BTreeMap<_, _>, SyncError>>()?;
         let subscriptions =
             body.room_subscriptions.into_iter().map(|(room, config)| Ok((room, read_config(config, user)?)));
+        let subscriptions = subscriptions.collect::<Result<BTreeMap<_, _>, SyncError>>()?;
+        check_patterns(lists.values().map(|list| &list.config).chain(subscriptions.values()))?;
         Ok(Self {
             shape,
-            conn_id,
+            conn_id: body.conn_id.unwrap_or_default(),
             txn_id: body.txn_id,
             pos: body.pos.map(|pos| pos.parse()).transpose()?,
             timeout: Duration::from_millis(body.timeout.unwrap_or_default()),
             set_presence: body.set_presence.map(|word| presence(&word)).transpose()?,
-            lists: lists.collect::<Result<_, SyncError>>()?,
-            subscriptions: subscriptions.collect::<Result<_, SyncError>>()?,
+            lists,
+            subscriptions,
             extensions: body.extensions,
         })
+    }
+}
+
+/// Refuses what is more, or longer, than a request may have.
+fn check(shape: Shape, body: &SlidingBody) -> Result<(), SyncError> {
+    let subscriptions_max = match shape {
+        Shape::Unstable => SLIDING_UNSTABLE_SUBSCRIPTIONS_MAX,
+        Shape::Final => SLIDING_SUBSCRIPTIONS_MAX,
+    };
+    let is_long = |name: &String| name.len() > SLIDING_LIST_NAME_BYTES_MAX;
+    let conn_id_bytes = body.conn_id.as_ref().map_or(0, String::len);
+    for (is_wrong, message) in [
+        (body.lists.len() > SLIDING_LISTS_MAX, "There are too many lists"),
+        (body.lists.keys().any(is_long), "The name of a list is too long"),
+        (body.room_subscriptions.len() > subscriptions_max, "There are too many room subscriptions"),
+        (
+            body.extensions.profiles.is_too_wide(),
+            "There are too many profile fields, or one with too long a name",
+        ),
+        (
+            body.extensions.are_too_wide(),
+            "An extension names too many lists or rooms, or one with too long a name",
+        ),
+        (conn_id_bytes > SLIDING_CONNECTION_ID_BYTES_MAX, "`conn_id` is too long"),
+    ] {
+        if is_wrong {
+            return Err(SyncError::Invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// Each piece of a room's state may be held against all of them.
+fn check_patterns<'a>(configs: impl Iterator<Item = &'a RoomConfig>) -> Result<(), SyncError> {
+    let wanted: BTreeSet<&Wanted> = configs.flat_map(|config| &config.wanted).collect();
+    let patterns: usize = wanted.into_iter().map(|wanted| wanted.include.len() + wanted.exclude.len()).sum();
+    match patterns > SLIDING_ALL_PATTERNS_MAX {
+        true => {
+            Err(SyncError::Invalid("`required_state` is too long in all lists and subscriptions together"))
+        }
+        false => Ok(()),
     }
 }
 
@@ -292,11 +354,18 @@ fn presence(word: &str) -> Result<PresenceState, SyncError> {
 }
 
 fn read_list(list: ListBody, user: &UserId) -> Result<List, SyncError> {
-    let ranges = list.ranges.or(list.range.map(|range| vec![range]));
+    let ranges = list.ranges.or(list.range.map(|range| [range].into()));
     if ranges.iter().flatten().any(|(first, last)| first > last) {
         return Err(SyncError::Invalid("A range ends before it begins"));
     }
-    let filters = list.filters.unwrap_or_default();
+    if ranges.as_ref().is_some_and(|ranges| ranges.len() > SLIDING_FILTER_NAMES_MAX) {
+        return Err(SyncError::Invalid("A list has too many ranges"));
+    }
+    let mut filters = list.filters.unwrap_or_default();
+    if filters.is_too_wide() {
+        return Err(SyncError::Invalid("A filter names too much, or something with too long a name"));
+    }
+    filters.room_name_like = filters.room_name_like.map(|part| part.to_lowercase());
     Ok(List { ranges, config: read_config(list.config, user)?, filters })
 }
 
@@ -315,6 +384,10 @@ fn read_config(config: ConfigBody, user: &UserId) -> Result<RoomConfig, SyncErro
     };
     if wanted.include.len() + wanted.exclude.len() > SLIDING_PATTERNS_MAX {
         return Err(SyncError::Invalid("`required_state` is too long"));
+    }
+    let patterns = || wanted.include.iter().chain(&wanted.exclude);
+    if patterns().any(|pattern| pattern.texts().any(|text| text.len() > SLIDING_NAME_BYTES_MAX)) {
+        return Err(SyncError::Invalid("A type or state key in `required_state` is too long"));
     }
     Ok(RoomConfig { timeline_limit: limit.min(SYNC_TIMELINE_MAX), wanted: [wanted].into() })
 }
@@ -393,6 +466,19 @@ mod tests {
             (0..101).map(|n| (n.to_string(), json!({"timeline_limit": 1}))).collect();
         let rooms: BTreeMap<String, Value> =
             (0..101).map(|n| (format!("!{n}:a.org"), json!({"timeline_limit": 1}))).collect();
+        let long = "x".repeat(256);
+        let names: Vec<String> = (0..101).map(|n| n.to_string()).collect();
+        let filter =
+            |name: &str, value: Value| list(json!({ "timeline_limit": 1, "filters": { name: value } }));
+        let extension = |name: &str, scope: Value| json!({ "extensions": { name: scope } });
+        // Too many only together.
+        let wide: BTreeMap<String, Value> = (0..6)
+            .map(|list| {
+                let state: Vec<[String; 2]> =
+                    (0..180).map(|n| [format!("{list}.{n}"), String::new()]).collect();
+                (list.to_string(), json!({ "timeline_limit": 1, "required_state": state }))
+            })
+            .collect();
         for body in [
             list(json!({"ranges": [[5, 1]], "timeline_limit": 1})),
             list(json!({"ranges": [[-1, 1]], "timeline_limit": 1})),
@@ -405,6 +491,25 @@ mod tests {
             json!({ "pos": "x" }),
             json!({ "set_presence": "asleep" }),
             json!({ "conn_id": "x".repeat(300) }),
+            json!({ "lists": { long.clone(): {"timeline_limit": 1} } }),
+            list(json!({ "timeline_limit": 1, "ranges": (0..101).map(|n| [n, n]).collect::<Vec<_>>() })),
+            list(json!({ "timeline_limit": 1, "required_state": [[long, ""]] })),
+            list(json!({ "timeline_limit": 1, "required_state": {"exclude": [{"state_key": long}]} })),
+            filter("room_types", json!(names)),
+            filter("not_room_types", json!([null, long])),
+            filter("tags", json!(names)),
+            filter("not_tags", json!([long])),
+            filter("spaces", json!(names)),
+            filter("room_name_like", json!(long)),
+            extension("e2ee", json!({ "lists": names })),
+            extension(
+                "account_data",
+                json!({ "rooms": (0..1_001).map(|n| n.to_string()).collect::<Vec<_>>() }),
+            ),
+            extension("receipts", json!({ "rooms": [long] })),
+            extension("typing", json!({ "lists": [long] })),
+            extension("org.matrix.msc4262.profiles", json!({ "lists": names })),
+            json!({ "lists": wide }),
             json!({ "extensions": { "org.matrix.msc4262.profiles": {
                 "fields": (0..101).map(|n| n.to_string()).collect::<Vec<_>>() } } }),
         ] {
@@ -413,10 +518,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_twice_counts_once() {
+        let twice: Vec<&str> = std::iter::repeat_n("m.a", 10_000).collect();
+        let state: Vec<[String; 2]> = (0..180).map(|n| [n.to_string(), String::new()]).collect();
+        let list = json!({ "timeline_limit": 1, "required_state": state, "filters":
+            {"tags": twice, "spaces": twice, "room_types": twice, "room_name_like": "DEN"} });
+        let lists: BTreeMap<String, Value> = (0..100).map(|n| (n.to_string(), list.clone())).collect();
+        let body = json!({ "lists": lists, "extensions": {"typing": {"enabled": true, "rooms": twice}} });
+        let read = read(Shape::Final, body).unwrap();
+        let filters = &read.lists["7"].filters;
+        assert_eq!(filters.spaces, Some(["m.a".to_owned()].into()));
+        assert_eq!(filters.room_name_like.as_deref(), Some("den"));
+    }
+
+    #[test]
     fn a_scope_covers_what_it_names() {
         let check = |scope: Value, lists: &[&str], subscribed, expected| {
             let read: Scope = serde_json::from_value(scope.clone()).unwrap();
-            let lists: Vec<String> = lists.iter().map(|list| String::from(*list)).collect();
+            let lists: Vec<ListName> = lists.iter().map(|list| ListName::from(*list)).collect();
             assert_eq!(read.covers("!r", &lists, subscribed), expected, "{scope} {lists:?} {subscribed}");
         };
         check(json!({"enabled": true}), &["a"], false, true);

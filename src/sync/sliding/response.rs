@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedEventId, OwnedMxcUri, OwnedRoomId, OwnedUserId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{profiles::ProfilesResult, request::Shape, sticky::StickyResult};
+use super::{
+    profiles::ProfilesResult,
+    request::{ListName, Shape},
+    sticky::StickyResult,
+};
 use crate::sync::response::{Counts, DeviceLists, Json};
 
 /// The answer.
@@ -49,8 +53,8 @@ pub(super) struct RoomResult {
     pub(super) bump_stamp: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) membership: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) lists: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "names")]
+    pub(super) lists: Vec<ListName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,12 +117,16 @@ impl RoomResult {
             Shape::Unstable => {
                 self.unstable_expanded_timeline = self.expanded_timeline.take();
                 self.invite_state = self.stripped_state.take();
-                self.lists = None;
+                self.lists.clear();
                 self.membership = None;
             }
         }
         self
     }
+}
+
+fn names<S: Serializer>(names: &[ListName], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(|name| &**name))
 }
 
 /// What there is to say beside rooms.

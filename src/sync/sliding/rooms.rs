@@ -12,7 +12,7 @@ use super::{
     Turn,
     connection::Mark,
     lists::Match,
-    request::Shape,
+    request::{ListName, Shape},
     response::RoomResult,
     roster::{Entry, Standing},
     wanted::RoomConfig,
@@ -41,7 +41,7 @@ pub(super) struct Task {
     pub(super) is_dm: bool,
     /// The client does not know yet whether this is a direct chat.
     pub(super) dm_changed: bool,
-    pub(super) lists: Vec<String>,
+    pub(super) lists: Vec<ListName>,
 }
 
 impl Task {
@@ -323,7 +323,7 @@ fn finish(task: &Task, result: &mut RoomResult) {
     if !result.is_empty() {
         result.membership = Some(task.entry.membership.as_str());
         result.is_dm = Some(task.is_dm);
-        result.lists = (!task.lists.is_empty()).then(|| task.lists.clone());
+        result.lists.clone_from(&task.lists);
     }
 }
 

@@ -19,6 +19,10 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &String> {
+        self.event_type.iter().chain(&self.state_key)
+    }
+
     fn matches(&self, event_type: &str, state_key: &str) -> bool {
         self.event_type.as_deref().is_none_or(|wanted| wanted == event_type)
             && self.state_key.as_deref().is_none_or(|wanted| wanted == state_key)
@@ -74,6 +78,17 @@ impl RoomConfig {
     pub(super) fn merge(&mut self, other: &Self) {
         self.timeline_limit = self.timeline_limit.max(other.timeline_limit);
         self.wanted.extend(other.wanted.iter().cloned());
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let of_pattern =
+            |pattern: &Pattern| size_of::<Pattern>() + pattern.texts().map(String::len).sum::<usize>();
+        let of = |wanted: &Wanted| {
+            let patterns = wanted.include.iter().chain(&wanted.exclude);
+            size_of::<Wanted>() + patterns.map(of_pattern).sum::<usize>()
+        };
+        size_of::<Self>() + self.wanted.iter().map(of).sum::<usize>()
     }
 
     /// Whether a piece of state is wanted, whatever the timeline.

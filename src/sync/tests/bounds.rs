@@ -1,6 +1,6 @@
 //! What ends a sync that waits, and how much one answer has.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ruma::OwnedEventId;
 use serde_json::{Value, json};
@@ -68,6 +68,33 @@ async fn a_device_that_goes_while_it_waits_gets_nothing_more() {
     let from = Key(vec![TableId::Connection as u8]);
     let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: 9 };
     assert!(world.db.scan_many(&[scan]).await.unwrap().concat().is_empty(), "its connections went with it");
+}
+
+#[tokio::test]
+async fn too_much_of_too_many_rooms_is_refused() {
+    let world = World::new(false).await;
+    let mut lists = BTreeMap::new();
+    for number in 0..12 {
+        world.room("alice").await;
+        let state: Vec<[String; 2]> =
+            (0..80).map(|n| [format!("{number}.{n}.{}", "x".repeat(240)), "y".repeat(250)]).collect();
+        let list = json!({ "ranges": [[0, number]], "timeline_limit": 1, "required_state": state });
+        lists.insert(number.to_string(), list);
+    }
+    let few: BTreeMap<_, _> = lists.clone().into_iter().take(3).collect();
+    let mut body = json!({ "lists": few });
+    let answer = world.try_slide(("alice", "D"), SlidingShape::Final, body.clone()).await.unwrap();
+    body["lists"] = json!(lists);
+    let refused = world.try_slide(("alice", "D"), SlidingShape::Final, body.clone()).await;
+    assert!(matches!(refused, Err(SyncError::Invalid(_))), "{refused:?}");
+    // What was wanted before counts too, and does not if the client begins anew.
+    let answer = match world.try_slide(("alice", "D"), SlidingShape::Final, json!({ "lists": few })).await {
+        Ok(anew) => anew,
+        Err(error) => panic!("{error}: {answer}"),
+    };
+    body["pos"] = answer["pos"].clone();
+    let refused = world.try_slide(("alice", "D"), SlidingShape::Final, body).await;
+    assert!(matches!(refused, Err(SyncError::UnknownPos)), "{refused:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use crate::{
         client::testing::Server,
         tests::{services_at, services_over},
     },
+    limits::SLIDING_BODY_BYTES_MAX,
     log::Commit,
     store::{Key, table::TableId},
     types::ManualClock,
@@ -422,6 +423,19 @@ async fn row_2_19_transaction_ids_are_for_the_sending_device() {
                 "{name} {request}: {answer}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asks_for_has_bounds() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    for path in ["v4/sync", "unstable/org.matrix.simplified_msc3575/sync"] {
+        let request = format!("POST /_matrix/client/{path}");
+        let large = json!({ "txn_id": "x".repeat(SLIDING_BODY_BYTES_MAX) });
+        server.check(&alice, &request, (large, json!("413 M_TOO_LARGE"))).await;
+        let long = json!({ "lists": { "x".repeat(256): { "timeline_limit": 1, "required_state": [] } } });
+        server.check(&alice, &request, (long, json!("400 M_INVALID_PARAM"))).await;
     }
 }
 
