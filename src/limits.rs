@@ -298,6 +298,11 @@ pub const SLIDING_PATTERNS_MAX: usize = 200;
 pub const SLIDING_ALL_PATTERNS_MAX: usize = 1_000;
 /// Bytes of what a connection's client wants of its rooms, each combination counted once (ours; mostly 4 KiB).
 pub const SLIDING_CONFIGS_BYTES_MAX: usize = 2 << 20;
+/// Rooms that are rendered at once (ours; each may hold 100 events).
+pub const SYNC_ROOMS_AT_ONCE: usize = 50;
+/// Bytes of rooms in one answer of sliding sync beyond which the others are left for the next (ours; ten times what the
+/// first 100 rooms of a large account have).
+pub const SLIDING_ROOMS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of a connection's id (ours; the unstable shape promises 16).
 pub const SLIDING_CONNECTION_ID_BYTES_MAX: usize = 255;
 /// Connections of one device; the one that was changed longest ago goes (ours; Element X has three).

@@ -45,7 +45,7 @@ use super::{Sync, SyncError, SyncRequest, lazy::Sendings, person::Cut, rooms::Sc
 use crate::{
     account::Caller,
     device::ListChanges,
-    limits::SYNC_WAIT_MAX,
+    limits::{SLIDING_ROOMS_BYTES_MAX, SYNC_ROOMS_AT_ONCE, SYNC_WAIT_MAX},
     log::Audience,
     types::{Cursor, Lane, Position, Reader},
 };
@@ -55,6 +55,21 @@ use crate::{
 pub(super) struct Memory {
     connections: Connections,
     rosters: Rosters,
+    pub(super) portion: Portion,
+}
+
+/// How much of its rooms an answer has.
+pub(super) struct Portion {
+    /// Rooms that are rendered at once.
+    pub(super) rooms: usize,
+    /// Bytes of rooms beyond which the others are left for the next answer.
+    pub(super) bytes: usize,
+}
+
+impl Default for Portion {
+    fn default() -> Self {
+        Self { rooms: SYNC_ROOMS_AT_ONCE, bytes: SLIDING_ROOMS_BYTES_MAX }
+    }
 }
 
 /// One look at the log on behalf of a connection.
@@ -285,7 +300,7 @@ impl Turn<'_> {
         let from = self.from;
         let failed: BTreeSet<&OwnedRoomId> =
             tasks.iter().map(|task| &task.entry.room).filter(|room| !rendered.contains_key(*room)).collect();
-        // What failed is tried again with what is wanted now.
+        // What failed, or is left for the next answer, is tried again with what is wanted then.
         for (room, found) in selected.iter().filter(|(room, _)| !failed.contains(room)) {
             if let Some(sent) = self.draft.rooms.get_mut(room)
                 && !Arc::ptr_eq(&sent.config, &found.config)

@@ -110,6 +110,12 @@ impl RoomResult {
             && self.is_dm.is_none()
     }
 
+    /// How much of it is events, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let all = [&self.required_state, &self.timeline, &self.stripped_state];
+        all.into_iter().flatten().flatten().map(|event| event.get().len()).sum()
+    }
+
     /// The fields as the shape names them.
     pub(super) fn into_shape(mut self, shape: Shape) -> Self {
         match shape {

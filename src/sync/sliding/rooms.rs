@@ -1,9 +1,10 @@
 //! The rooms of an answer: what is to be said of each, and the parts put together.
 //!
-//! Each step is taken for all rooms at once, as in `/v3/sync`. Should that fail, each room is tried by
-//! itself, so that one that cannot be rendered holds up no other; it is tried again with the next request.
+//! Each step is taken for many rooms at once, as in `/v3/sync`, those with the latest activity first. Should that fail,
+//! each room is tried by itself, so that one that cannot be rendered holds up no other; it is tried again with the next
+//! request, and so is what would make the answer too large.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedRoomId};
 use tracing::error;
@@ -128,22 +129,45 @@ impl Turn<'_> {
 }
 
 impl Sync {
-    /// Renders rooms; those that cannot be are logged and left out.
+    /// Renders rooms. Those that cannot be are logged and left out, and so are the last ones when there are too many.
     pub(super) async fn sliding_rooms(
         &self,
         scene: &mut Scene<'_>,
         (turn, tasks): (&Turn<'_>, &[Task]),
     ) -> BTreeMap<OwnedRoomId, Rendered> {
-        let all: Vec<&Task> = tasks.iter().collect();
-        if let Ok(rendered) = self.try_rooms(scene, turn, &all).await {
+        let portion = &self.sliding.portion;
+        let mut latest: Vec<&Task> = tasks.iter().collect();
+        latest.sort_by_key(|task| Reverse(task.entry.activity));
+        let (mut rendered, mut bytes) = (BTreeMap::new(), 0);
+        for some in latest.chunks(portion.rooms) {
+            let new = self.some_rooms(scene, turn, some).await;
+            bytes += new.values().map(|room| room.result.bytes()).sum::<usize>();
+            rendered.extend(new);
+            if bytes >= portion.bytes {
+                break;
+            }
+        }
+        rendered
+    }
+
+    async fn some_rooms(
+        &self,
+        scene: &mut Scene<'_>,
+        turn: &Turn<'_>,
+        tasks: &[&Task],
+    ) -> BTreeMap<OwnedRoomId, Rendered> {
+        let before = scene.members.len();
+        if let Ok(rendered) = self.try_rooms(scene, turn, tasks).await {
             return rendered;
         }
-        scene.members.clear();
+        scene.members.truncate(before);
         let mut rendered = BTreeMap::new();
         for task in tasks {
+            let before = scene.members.len();
             match self.try_rooms(scene, turn, &[task]).await {
                 Ok(one) => rendered.extend(one),
                 Err(error) => {
+                    scene.members.truncate(before);
                     let room = &task.entry.room;
                     error!(room.id = %room, user.id = %scene.caller.user_id, "cannot render {room}: {error}");
                 }

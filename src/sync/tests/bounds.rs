@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     Ask, World,
-    sliding::{list, of, rooms},
-    text, user,
+    sliding::{list, of, rooms, sorted},
+    text, user, words,
 };
 use crate::{
     account::AccountError,
@@ -68,6 +68,35 @@ async fn a_device_that_goes_while_it_waits_gets_nothing_more() {
     let from = Key(vec![TableId::Connection as u8]);
     let scan = Scan { to: from.after_prefix(), from, reverse: false, limit: 9 };
     assert!(world.db.scan_many(&[scan]).await.unwrap().concat().is_empty(), "its connections went with it");
+}
+
+#[tokio::test]
+async fn what_makes_an_answer_too_large_comes_with_the_next() {
+    let mut world = World::new(false).await;
+    world.narrow();
+    let (one, two, three) = (world.room("alice").await, world.room("alice").await, world.room("alice").await);
+    world.say("alice", &one, "up").await;
+    let mut pos = Value::Null;
+    for expected in [&one, &three, &two] {
+        let answer = world.slide("alice", list(&pos, 9)).await;
+        assert_eq!(rooms(&answer), sorted(&[expected]), "the latest activity first: {answer}");
+        assert_eq!(
+            (&answer["lists"]["a"]["count"], &of(&answer, expected)["initial"]),
+            (&json!(3), &json!(true))
+        );
+        pos = answer["pos"].clone();
+    }
+    assert_eq!(rooms(&world.slide("alice", list(&pos, 9)).await), [""; 0]);
+    for (room, body) in [(&two, "a"), (&three, "b"), (&two, "c")] {
+        world.say("alice", room, body).await;
+    }
+    for (room, expected) in [(&two, vec!["a", "c"]), (&three, vec!["b"])] {
+        let answer = world.slide("alice", list(&pos, 9)).await;
+        assert_eq!(rooms(&answer), sorted(&[room]));
+        assert_eq!(words(&of(&answer, room)["timeline"]), expected, "{answer}");
+        assert_eq!(of(&answer, room)["limited"], Value::Null);
+        pos = answer["pos"].clone();
+    }
 }
 
 #[tokio::test]

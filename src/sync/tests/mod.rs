@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ProfileFields, SlidingBody, SlidingRequest, SlidingShape, StateDialect, Sync, SyncError, SyncRequest,
+    sliding::Portion,
 };
 use crate::{
     account::{Accounts, Caller, DEVICES, Device, User},
@@ -108,6 +109,12 @@ impl World {
         self.tasks.close();
         let Self { db, ports, has_presence, .. } = self;
         Self::start(db, ports, has_presence).await
+    }
+
+    /// Has answers of sliding sync hold one room each, as if every one were large.
+    fn narrow(&mut self) {
+        let inner = Arc::get_mut(&mut self.sync.0).expect("nobody waits yet");
+        inner.sliding.portion = Portion { rooms: 1, bytes: 1 };
     }
 
     /// Has `name` logged in on a device, as everybody is who makes a request.

@@ -60,6 +60,7 @@ struct Client {
 
 struct Model {
     world: Option<World>,
+    is_narrow: bool,
     rng: StdRng,
     rooms: Vec<OwnedRoomId>,
     said: BTreeMap<OwnedRoomId, Vec<OwnedEventId>>,
@@ -83,6 +84,12 @@ async fn clients_that_slide_miss_nothing() {
 
 impl Model {
     async fn new(seed: u64) -> Self {
+        let mut world = World::new(false).await;
+        // Clients of every other server get one room at a time.
+        let is_narrow = seed % 2 == 1;
+        if is_narrow {
+            world.narrow();
+        }
         let client = |name, device, shape, lazy| Client {
             name,
             device,
@@ -96,7 +103,8 @@ impl Model {
             faces: Faces::default(),
         };
         Self {
-            world: Some(World::new(false).await),
+            world: Some(world),
+            is_narrow,
             rng: StdRng::seed_from_u64(seed),
             rooms: Vec::new(),
             said: BTreeMap::new(),
@@ -147,8 +155,11 @@ impl Model {
             }
             6 => self.set_data(name, &room).await,
             7 if self.rng.random_ratio(1, 6) => {
-                let world = self.world.take().unwrap();
-                self.world = Some(world.restart().await);
+                let mut world = self.world.take().unwrap().restart().await;
+                if self.is_narrow {
+                    world.narrow();
+                }
+                self.world = Some(world);
             }
             16..18 => {
                 let field = *FIELDS.choose(&mut self.rng).unwrap();
