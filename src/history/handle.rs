@@ -327,6 +327,20 @@ impl History {
         self.told_without_erased(user, room, row.map(|row| row.state).unwrap_or_default()).await
     }
 
+    /// An event of the state of a room, as it is told to `user`, who is not in it; nothing if there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn stripped_event(
+        &self,
+        user: &UserId,
+        event: Option<&StoredEvent>,
+    ) -> Result<Vec<Box<RawValue>>, StoreError> {
+        let Some(event) = event else { return Ok(Vec::new()) };
+        let told = vec![super::stripped(&event.pdu)?];
+        self.told_without_erased(user, event.pdu.room_id(), told).await
+    }
+
     /// Servers that are in a room where `user` is invited or knocks and which this server is not in.
     ///
     /// # Errors

@@ -186,7 +186,8 @@ impl Sync {
         let (outside, inside): (Vec<&Task>, Vec<&Task>) =
             tasks.iter().partition(|task| task.entry.standing == Standing::Outside);
         for task in outside {
-            rendered.insert(task.entry.room.clone(), self.outside_room(scene, task).await?);
+            rendered
+                .insert(task.entry.room.clone(), self.outside_room(scene, (task, turn.request.shape)).await?);
         }
         let slices = self.slices(&inside, turn.to).await?;
         let places: Vec<Place<'_>> =
@@ -226,15 +227,23 @@ impl Sync {
     }
 
     /// A room that the user is invited to, knocks at, or does neither any more.
-    async fn outside_room(&self, scene: &mut Scene<'_>, task: &Task) -> Result<Rendered, SyncError> {
+    async fn outside_room(
+        &self,
+        scene: &mut Scene<'_>,
+        (task, shape): (&Task, Shape),
+    ) -> Result<Rendered, SyncError> {
         let entry = &task.entry;
         let mut result =
             RoomResult { bump_stamp: Some(entry.since.0), initial: Some(true), ..RoomResult::default() };
         if matches!(entry.membership, Membership::Invite | Membership::Knock) {
             let stripped = self.history.stripped(&scene.caller.user_id, &entry.room).await?;
             result.stripped_state = Some(stripped);
+        } else if shape == Shape::Final {
+            // There is one thing to see, and nothing else may be relied on.
+            let event = self.history.event(&entry.event_id).await?;
+            let stripped = self.history.stripped_event(&scene.caller.user_id, event.as_deref()).await?;
+            result.stripped_state = Some(stripped);
         } else if let Some(event) = self.history.event(&entry.event_id).await? {
-            // There is one thing to see.
             let rendered = self.render_events(scene, &[event]).await?;
             result.required_state = Some(rendered.clone());
             result.timeline = Some(rendered);

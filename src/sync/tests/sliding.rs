@@ -255,6 +255,12 @@ async fn memberships_have_their_forms() {
     world.leave("bob", &room).await.unwrap();
     let gone = world.slide("bob", list(&invited["pos"], 9)).await;
     assert_eq!(of(&gone, &room)["required_state"][0]["content"]["membership"], "leave");
+    let ask = list(&invited["pos"], 9);
+    let told = world.try_slide(("bob", "D"), SlidingShape::Final, ask).await.unwrap();
+    let (found, own) = (of(&told, &room), &of(&told, &room)["stripped_state"][0]);
+    assert_eq!((&found["membership"], &own["content"]["membership"]), (&json!("leave"), &json!("leave")));
+    assert_eq!((&own["state_key"], &own["event_id"]), (&json!("@bob:a.org"), &Value::Null), "{told}");
+    assert_eq!((&found["timeline"], &found["required_state"]), (&Value::Null, &Value::Null));
     world.rooms.invite(&user("alice"), &room, &user("bob"), None).await.unwrap();
     let again = world.slide("bob", list(&gone["pos"], 9)).await;
     assert_ne!(of(&again, &room)["invite_state"], Value::Null);
