@@ -11,6 +11,7 @@ mod fields;
 mod filter;
 mod lazy;
 mod person;
+mod pieces;
 mod profiles;
 mod relation_filter;
 mod request;

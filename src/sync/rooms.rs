@@ -1,8 +1,12 @@
 //! The rooms of a page: which they are, and their parts put together.
 //!
-//! Each step is taken for all rooms at once, so that what has to be loaded is loaded together.
+//! Each step is taken for many rooms at once, so that what has to be loaded is loaded together; not for all of them, since the
+//! events of a large account may be too much to hold.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ruma::{EventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tracing::error;
@@ -12,7 +16,7 @@ use super::{
     filter::{is_lazy, room_wanted},
     lazy::Sendings,
     person::Cut,
-    response::{Events, Invited, Knocked, RoomUpdate, Rooms},
+    response::{Events, Invited, Json, Knocked, RoomUpdate, Rooms},
     state::StatePart,
     timeline::Span,
     timeline_limit,
@@ -20,6 +24,7 @@ use super::{
 use crate::{
     account::Caller,
     history::Viewer,
+    limits::SYNC_ROOMS_AT_ONCE,
     log::{Audience, Slice, Subscriptions},
     push::Person,
     types::{Fact, Lane, Membership, Position},
@@ -39,6 +44,8 @@ pub(super) struct Scene<'a> {
     pub(super) members: Sendings,
     /// Those whose member events the client may meet in a timeline for the first time.
     pub(super) shown: BTreeSet<OwnedUserId>,
+    /// The user's account data of rooms, read once for a client that has nothing yet.
+    pub(super) data: BTreeMap<OwnedRoomId, Vec<(String, Json)>>,
 }
 
 /// One room, and what the page says of it.
@@ -74,6 +81,9 @@ impl Place<'_> {
         self.is_new && self.slice.is_none_or(|slice| slice.opened.is_none())
     }
 }
+
+/// A room, what there is to say of it, and whether its members may have changed.
+type Told<'a> = (&'a Place<'a>, Option<RoomUpdate>, bool);
 
 /// The rooms on a page that bear on whose devices the client has to know.
 #[derive(Default)]
@@ -116,7 +126,11 @@ impl Sync {
             channel: "",
             members: Sendings::new(),
             shown: BTreeSet::new(),
+            data: BTreeMap::new(),
         };
+        if cut.is_initial() {
+            scene.data = self.data_of_rooms(&caller.user_id).await?;
+        }
         let mut places = Vec::with_capacity(touched.len());
         let mut held_back = unwanted;
         for room in touched {
@@ -159,17 +173,31 @@ impl Sync {
         &self,
         scene: &mut Scene<'_>,
         places: &'a [Place<'a>],
-    ) -> Result<Vec<(&'a Place<'a>, Option<RoomUpdate>, bool)>, SyncError> {
+    ) -> Result<Vec<Told<'a>>, SyncError> {
+        let mut updates = Vec::with_capacity(places.len());
+        for some in places.chunks(SYNC_ROOMS_AT_ONCE) {
+            updates.extend(self.some_updates(scene, some).await?);
+        }
+        Ok(updates)
+    }
+
+    async fn some_updates<'a>(
+        &self,
+        scene: &mut Scene<'_>,
+        places: &'a [Place<'a>],
+    ) -> Result<Vec<Told<'a>>, SyncError> {
+        let before = scene.members.len();
         match self.try_updates(scene, places).await {
-            Err(error) if error.is_damage() => {}
+            Err(error) if error.is_damage() => scene.members.truncate(before),
             other => return other,
         }
-        scene.members.clear();
         let mut updates = Vec::with_capacity(places.len());
         for place in places {
+            let before = scene.members.len();
             match self.try_updates(scene, std::slice::from_ref(place)).await {
                 Ok(one) => updates.extend(one),
                 Err(error) if error.is_damage() => {
+                    scene.members.truncate(before);
                     let (room, user) = (&place.room, &scene.caller.user_id);
                     error!(room.id = %room, user.id = %user, "cannot render {room}: {error}");
                     updates.push((place, Some(gap(scene.request, place)), false));
@@ -184,7 +212,7 @@ impl Sync {
         &self,
         scene: &mut Scene<'_>,
         places: &'a [Place<'a>],
-    ) -> Result<Vec<(&'a Place<'a>, Option<RoomUpdate>, bool)>, SyncError> {
+    ) -> Result<Vec<Told<'a>>, SyncError> {
         let spans = self.spans(scene, places).await?;
         let states = self.states(scene, places, &spans).await?;
         let moved: Vec<bool> = states.iter().map(|state| state.members_moved).collect();

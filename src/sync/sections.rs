@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
 
 use super::{
@@ -102,11 +102,8 @@ impl Sync {
         let user = &scene.caller.user_id;
         let mut found: BTreeMap<OwnedRoomId, Vec<(String, Json)>> = BTreeMap::new();
         if scene.cut.is_initial() {
-            for (room, kind, content) in self.accounts.data_of_all_rooms(user).await? {
-                if let Some(room) = room {
-                    found.entry(room).or_default().push((kind, content));
-                }
-            }
+            let all = places.iter().filter_map(|place| scene.data.get_key_value(&place.room));
+            found.extend(all.map(|(room, data)| (room.clone(), data.clone())));
         } else {
             for place in places.iter().filter(|place| place.is_whole(scene.request)) {
                 found.insert(place.room.clone(), self.accounts.all_data(user, Some(&place.room)).await?);
@@ -134,6 +131,22 @@ impl Sync {
             all.push(events);
         }
         Ok(all)
+    }
+}
+
+impl Sync {
+    /// The account data of `user` of all rooms, by type.
+    pub(super) async fn data_of_rooms(
+        &self,
+        user: &UserId,
+    ) -> Result<BTreeMap<OwnedRoomId, Vec<(String, Json)>>, SyncError> {
+        let mut found: BTreeMap<OwnedRoomId, Vec<(String, Json)>> = BTreeMap::new();
+        for (room, kind, content) in self.accounts.data_of_all_rooms(user).await? {
+            if let Some(room) = room {
+                found.entry(room).or_default().push((kind, content));
+            }
+        }
+        Ok(found)
     }
 }
 

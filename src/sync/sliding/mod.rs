@@ -272,6 +272,7 @@ impl Sync {
                 channel,
                 members: Sendings::new(),
                 shown: BTreeSet::new(),
+                data: BTreeMap::new(),
             };
             rendered = self.sliding_rooms(&mut scene, (turn, &tasks)).await;
             turn.members = std::mem::take(&mut scene.members);

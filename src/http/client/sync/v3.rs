@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use axum::{body::Body, extract::Query, response::Response};
+use futures_util::stream;
 use http::{HeaderValue, Method, header};
 use ruma::{api::client::filter::FilterDefinition, presence::PresenceState};
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     account::Caller,
     http::{Access, App, Call, Failure, Routes},
-    sync::{ProfileFields, RelationFilter, StateDialect, SyncRequest},
+    sync::{ProfileFields, RelationFilter, StateDialect, SyncRequest, SyncResponse},
 };
 
 /// The query of a sync request.
@@ -47,9 +48,17 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     let request = read(&app, &caller, parameters).await?;
     app.accounts.note_seen(&caller.user_id, &caller.device_id, call.peer.ip.map(|ip| ip.to_string()));
     let response = app.sync.sync(&caller, &request, &app.stopping).await?;
-    let mut answer = Response::new(Body::from(serde_json::to_vec(&response).map_err(Failure::internal)?));
+    let mut answer = Response::new(body(response)?);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(answer)
+}
+
+/// A long answer goes out room by room. Should one not be had after all, the body breaks off, so that the client asks again.
+fn body(response: SyncResponse) -> Result<Body, Failure> {
+    match response.is_long() {
+        true => Ok(Body::from_stream(stream::iter(response.into_pieces().map_err(Failure::internal)?))),
+        false => Ok(Body::from(serde_json::to_vec(&response).map_err(Failure::internal)?)),
+    }
 }
 
 async fn read(app: &App, caller: &Caller, parameters: Parameters) -> Result<SyncRequest, Failure> {
