@@ -11,7 +11,7 @@ use crate::{
         client::testing::Server,
         tests::{services_at, services_over},
     },
-    limits::SLIDING_BODY_BYTES_MAX,
+    limits::{SLIDING_BODY_BYTES_MAX, SYNC_ROOMS_AT_ONCE},
     log::Commit,
     store::{Key, table::TableId},
     types::ManualClock,
@@ -424,6 +424,29 @@ async fn row_2_19_transaction_ids_are_for_the_sending_device() {
             );
         }
     }
+}
+
+/// More rooms than are rendered at once, or sent in one piece.
+#[tokio::test]
+async fn an_answer_with_many_rooms_is_whole() {
+    let server = Server::new(Registration::Open).await;
+    let alice = server.register("alice").await;
+    let mut rooms = Vec::new();
+    for _ in 0..=SYNC_ROOMS_AT_ONCE {
+        rooms.push(room(&server, &alice).await);
+    }
+    rooms.sort();
+    let list = json!({ "timeline_limit": 1, "required_state": [] });
+    let synced = server.met(&alice, "GET /sync", Value::Null).await;
+    let slid = server.met(&alice, "POST /_matrix/client/v4/sync", json!({ "lists": { "all": list } })).await;
+    for (answer, found) in [(&synced, &synced["rooms"]["join"]), (&slid, &slid["rooms"])] {
+        let found: Vec<&String> = found.as_object().into_iter().flat_map(|rooms| rooms.keys()).collect();
+        assert_eq!(found, rooms.iter().collect::<Vec<_>>(), "{answer}");
+    }
+    assert_eq!(synced["device_one_time_keys_count"], json!({ "signed_curve25519": 0 }));
+    let since = synced["next_batch"].as_str().unwrap();
+    let next = server.met(&alice, &format!("GET /sync?since={since}"), Value::Null).await;
+    assert!(next["rooms"].is_null(), "{next}");
 }
 
 #[tokio::test]
