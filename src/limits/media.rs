@@ -10,6 +10,9 @@ pub const MEDIA_HEAD_BYTES: usize = 512;
 pub const MEDIA_PIECE_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// Time for a file to arrive (ours; 50 MiB at 0.5 Mbit/s take as long).
 pub const MEDIA_UPLOAD_SECONDS_MAX: Duration = Duration::from_secs(900);
+/// Files whose bytes cannot be removed before the others wait for the next time (ours; a storage that is away is not asked for
+/// all of them).
+pub const MEDIA_REMOVALS_FAILED_MAX: usize = 20;
 /// Uploads of one user at the same time (ours).
 pub const MEDIA_UPLOADS_OF_USER_MAX: usize = 16;
 /// Files that are on their way in at the same time (ours; each takes 300 KiB of memory).

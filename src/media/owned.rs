@@ -111,13 +111,21 @@ impl Media {
     /// # Errors
     /// When the storage or the store fails.
     pub async fn delete(&self, server: &ServerName, id: &str) -> Result<bool, MediaError> {
+        let ended = self.put_away(server, id).await?;
+        self.empty_bin().await?;
+        Ok(ended)
+    }
+
+    /// As [`Self::delete`], but the bytes go with the next [`Self::empty_bin`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put_away(&self, server: &ServerName, id: &str) -> Result<bool, MediaError> {
         let address = (server.to_owned(), String::from(id));
         for thumbnail in self.thumbnails_from_there(&address).await? {
             self.end(&thumbnail).await?;
         }
-        let ended = self.end(&address).await?;
-        self.empty_bin().await?;
-        Ok(ended)
+        self.end(&address).await
     }
 
     /// Deletes everything that `user` has uploaded; how many files that were.

@@ -18,11 +18,12 @@ use super::{
 };
 use crate::{
     limits::{
-        MEDIA_ABSENT_MAX, MEDIA_FETCHES_EACH_MAX, MEDIA_FETCHES_MAX, MEDIA_THUMBNAILS_AT_ONCE,
-        MEDIA_UPLOADS_OF_USER_MAX, PREVIEWS_AT_ONCE, SCAN_ROWS_MAX,
+        MEDIA_ABSENT_MAX, MEDIA_FETCHES_EACH_MAX, MEDIA_FETCHES_MAX, MEDIA_REMOVALS_FAILED_MAX,
+        MEDIA_THUMBNAILS_AT_ONCE, MEDIA_UPLOADS_OF_USER_MAX, PREVIEWS_AT_ONCE, SCAN_ROWS_MAX,
     },
     log::{Commit, Log},
     peer::{Flights, Peers, Slots},
+    store::{Key, Scan},
     types::Ports,
 };
 
@@ -48,6 +49,9 @@ pub struct Settings {
     /// Files that came here before this moment are also given to whoever has no access token.
     pub unauthenticated_before_ms: u64,
 }
+
+/// Files whose bytes are removed before that is written down.
+const BIN_PAGE: usize = 500;
 
 /// The files. Cheap to clone.
 #[derive(Clone)]
@@ -77,6 +81,8 @@ pub struct Inner {
     pub(super) drawing: Semaphore,
     pub(super) drawings: Flights<Job, Result<(), Refusal>>,
     uploading: Mutex<HashMap<OwnedUserId, usize>>,
+    /// Where to go on with the bytes of deleted files, behind those that could not be removed.
+    bin_ahead: Mutex<Option<Key>>,
 }
 
 impl std::ops::Deref for Media {
@@ -120,6 +126,7 @@ impl Media {
             drawing: Semaphore::new(MEDIA_THUMBNAILS_AT_ONCE),
             drawings: Flights::default(),
             uploading: Mutex::default(),
+            bin_ahead: Mutex::default(),
         })))
     }
 
@@ -167,21 +174,46 @@ impl Media {
         })
     }
 
-    /// Removes the bytes that rows have let go.
-    pub(super) async fn empty_bin(&self) -> Result<(), MediaError> {
-        loop {
-            let names = self.log.db().range(&GARBAGE, &(), SCAN_ROWS_MAX.min(500)).await?;
-            if names.is_empty() {
-                return Ok(());
-            }
+    /// Removes the bytes that files have let go which were deleted. What the storage does not remove holds up nothing else,
+    /// and is tried again by later calls; if that is much, as when the storage is away, the next call begins behind it.
+    ///
+    /// # Errors
+    /// What failed first, of the storage or the store.
+    pub async fn empty_bin(&self) -> Result<(), MediaError> {
+        let (begin, end) = (GARBAGE.prefix(&()), GARBAGE.prefix(&()).after_prefix());
+        let ahead = self.bin_ahead.lock().take().unwrap_or_else(|| begin.clone());
+        let mut trouble = Trouble::default();
+        self.empty_part((ahead.clone(), &end), &mut trouble).await?;
+        self.empty_part((begin, &ahead), &mut trouble).await?;
+        trouble.first.map_or(Ok(()), Err)
+    }
+
+    async fn empty_part(&self, (mut from, to): (Key, &Key), trouble: &mut Trouble) -> Result<(), MediaError> {
+        while trouble.count < MEDIA_REMOVALS_FAILED_MAX && from < *to {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: BIN_PAGE };
+            let names = self.log.db().scan(&GARBAGE, scan).await?;
+            let Some((last, _)) = names.last() else { return Ok(()) };
+            from = GARBAGE.key(last).successor();
             let mut commit = Commit::new();
             for (key, _) in names {
-                self.blobs.remove(&key.0).await?;
+                if let Err(error) = self.blobs.remove(&key.0).await {
+                    tracing::error!(%error, "the bytes of a file that was deleted are still there: {}", key.0);
+                    trouble.first.get_or_insert(error);
+                    trouble.count += 1;
+                    if trouble.count == MEDIA_REMOVALS_FAILED_MAX {
+                        *self.bin_ahead.lock() = Some(GARBAGE.key(&key).successor());
+                        break;
+                    }
+                    continue;
+                }
                 commit.delete(&SUMS, &key);
                 commit.delete(&GARBAGE, &key);
             }
-            self.log.commit(commit).await?;
+            if !commit.is_empty() {
+                self.log.commit(commit).await?;
+            }
         }
+        Ok(())
     }
 
     /// A place for one more upload of `user`.
@@ -194,6 +226,13 @@ impl Media {
         *count += 1;
         Ok(Uploading { media: self.clone(), user: user.to_owned() })
     }
+}
+
+/// What the storage did not remove.
+#[derive(Default)]
+struct Trouble {
+    first: Option<MediaError>,
+    count: usize,
 }
 
 /// One upload of a user, while it is under way.
