@@ -13,6 +13,7 @@ use super::{
     RoomRow, StoredEvent,
     cache::Caches,
     chains,
+    damage::{Damaged, Reading},
     erasure::Erased,
     event,
     tables::{
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     pub(super) exclusive: bool,
     /// See [`crate::dag::NodeSource::salt`].
     pub(super) salt: [u8; 16],
+    /// Events of which it was said in the log that they are damaged.
+    pub(super) damaged: Damaged,
 }
 
 impl fmt::Debug for History {
@@ -77,7 +80,8 @@ impl History {
         chains::complete(&log).await?;
         let exclusive = log.db().is_exclusive();
         let erased = Erased::load(log.db()).await?;
-        Ok(Self(Arc::new(Inner { log, ports, server, caches: Caches::new(), erased, exclusive, salt })))
+        let (caches, damaged) = (Caches::new(), Damaged::default());
+        Ok(Self(Arc::new(Inner { log, ports, server, caches, erased, exclusive, salt, damaged })))
     }
 
     /// The log below.
@@ -115,7 +119,7 @@ impl History {
     /// # Errors
     /// When the store fails.
     pub async fn events(&self, ids: &[OwnedEventId]) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
-        self.read_events(ids, true).await
+        self.read_events(ids, Reading::KEPT).await
     }
 
     /// As [`Self::events`], when many are looked through of which few will be wanted again soon.
@@ -126,13 +130,13 @@ impl History {
         &self,
         ids: &[OwnedEventId],
     ) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
-        self.read_events(ids, false).await
+        self.read_events(ids, Reading { keeps: false, ..Reading::KEPT }).await
     }
 
-    async fn read_events(
+    pub(super) async fn read_events(
         &self,
         ids: &[OwnedEventId],
-        keep: bool,
+        reading: Reading,
     ) -> Result<Vec<Option<Arc<StoredEvent>>>, StoreError> {
         let mut found: Vec<_> = ids.iter().map(|id| self.0.caches.event(id)).collect();
         let absent: Vec<usize> = (0..ids.len()).filter(|index| found[*index].is_none()).collect();
@@ -145,14 +149,20 @@ impl History {
         let mut read = Vec::new();
         for (index, row) in absent.into_iter().zip(rows) {
             let Some(row) = row else { continue };
-            let event = StoredEvent::decode(&ids[index], &row)?;
+            let event = match StoredEvent::decode(&ids[index], &row) {
+                Err(error) if reading.spares => {
+                    self.note_damaged(&ids[index], &error);
+                    continue;
+                }
+                event => event?,
+            };
             // A row above what the log has published is not there yet.
             if event.position <= self.0.log.head() {
                 read.push(event.clone());
                 found[index] = Some(event);
             }
         }
-        if self.0.exclusive && keep {
+        if self.0.exclusive && reading.keeps {
             self.0.caches.add_events(&read, rewrites);
         }
         Ok(found)

@@ -17,6 +17,7 @@ mod auth_chain;
 mod bundle;
 mod cache;
 mod chains;
+mod damage;
 mod erasure;
 mod event;
 mod explain;

@@ -142,8 +142,7 @@ impl History {
         for (room, row) in &going {
             kept.extend(self.last_words(room, row.began).await?.into_iter().map(|(_, id)| id));
         }
-        let page = self.stored_after(after.as_ref(), REMOVAL_PAGE_EVENTS).await?;
-        let last = page.last().map(|event| event.pdu.event_id().to_owned());
+        let (page, last) = self.stored_after(after.as_ref(), REMOVAL_PAGE_EVENTS).await?;
         let goes = |event: &Arc<StoredEvent>| {
             going.contains_key(event.pdu.room_id()) && !kept.contains(event.pdu.event_id())
         };
@@ -164,24 +163,31 @@ impl History {
         Ok(!is_last)
     }
 
-    /// Events of all rooms in the order of their ids, the first after `after`, at most `limit`.
+    /// Events of all rooms in the order of their ids, the first after `after`, at most `limit`, without those that are
+    /// damaged; and the id of the last of them all, unless there is none.
     ///
     /// # Errors
-    /// When the store fails or an event is damaged.
+    /// When the store fails.
     pub async fn stored_after(
         &self,
         after: Option<&OwnedEventId>,
         limit: usize,
-    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+    ) -> Result<(Vec<Arc<StoredEvent>>, Option<OwnedEventId>), StoreError> {
         let all = EVENTS.prefix(&());
         let from = after.map_or_else(|| all.clone(), |id| EVENTS.key(&(id.clone(),)).successor());
         let scan = Scan { from, to: all.after_prefix(), reverse: false, limit };
         let page = self.log().db().scan_many(&[scan]).await?.pop().unwrap_or_default();
-        let read = |(key, value): (Key, Vec<u8>)| {
+        let (mut events, mut last) = (Vec::with_capacity(page.len()), None);
+        for (key, value) in page {
             let (id,) = EVENTS.decode_key(&key)?;
-            StoredEvent::decode(&id, &value)
-        };
-        page.into_iter().map(read).collect()
+            match StoredEvent::decode(&id, &value) {
+                Ok(event) => events.push(event),
+                // Nobody knows to which room it belongs.
+                Err(error) => self.note_damaged(&id, &error),
+            }
+            last = Some(id);
+        }
+        Ok((events, last))
     }
 
     /// Removes what is left of a room whose events are gone, if all other servers have heard that its members have
@@ -203,7 +209,7 @@ impl History {
             }
         }
         let ids: Vec<OwnedEventId> = words.into_iter().map(|(_, id)| id).collect();
-        let events: Vec<Arc<StoredEvent>> = self.events(&ids).await?.into_iter().flatten().collect();
+        let events: Vec<Arc<StoredEvent>> = self.sound_events(&ids).await?.into_iter().flatten().collect();
         let (lane, mut commit) = (Lane::Egress(room.to_owned()), Commit::new());
         self.remove_events(&mut commit, &events).await?;
         for (from, to) in Log::lane_rows(&lane) {
@@ -232,7 +238,7 @@ impl History {
         };
         let mut words: Vec<(Position, OwnedEventId)> = facts.into_iter().filter_map(event).collect();
         let ids: Vec<OwnedEventId> = words.iter().map(|(_, id)| id.clone()).collect();
-        let events = self.event_map(&ids).await?;
+        let events = self.sound_event_map(&ids).await?;
         words.retain(|(_, id)| {
             events.get(id).is_some_and(|event| *event.pdu.event_type() == TimelineEventType::RoomMember)
         });
@@ -296,10 +302,12 @@ impl History {
                 for ((id, key), row) in ids.iter().zip(keys).zip(rows) {
                     // What is not there has gone with an earlier event.
                     let Some(row) = row else { continue };
-                    let node = Node::decode(id, &row)
-                        .map_err(|error| StoreError::Corrupt(format!("state node {id:?}: {error}")))?;
-                    next.extend(node.children().filter(|child| seen.insert(*child)));
                     commit.delete_key(key);
+                    match Node::decode(id, &row) {
+                        Ok(node) => next.extend(node.children().filter(|child| seen.insert(*child))),
+                        // What it led to and nothing else leads to stays; the rest of the room goes.
+                        Err(error) => tracing::error!(%error, "the state node {id:?} is damaged"),
+                    }
                 }
             }
         }

@@ -63,7 +63,7 @@ impl Viewer {
         let known = match named.is_empty() {
             true => HashMap::new(),
             false => {
-                let known: Vec<_> = self.history.events(&named).await?.into_iter().flatten().collect();
+                let known: Vec<_> = self.history.sound_events(&named).await?.into_iter().flatten().collect();
                 let known = self.without_erased(&known)?.into_owned();
                 known.into_iter().map(|event| (event.pdu.event_id().to_owned(), event)).collect()
             }

@@ -21,7 +21,7 @@ impl History {
                 return Ok(Some(root.to_owned()));
             }
             let Some((_, parent)) = found.parent else { return Ok(None) };
-            let Some(parent) = self.event(&parent).await? else { return Ok(None) };
+            let Some(parent) = self.sound_event(&parent).await? else { return Ok(None) };
             if parent.pdu.room_id() != event.pdu.room_id() {
                 return Ok(None);
             }

@@ -1,5 +1,7 @@
 //! Bounds of what users keep here, and of what one request may name of it.
 
+/// Events of which it is said in the log that they are damaged, until the next start (ours; more of them say nothing new).
+pub const DAMAGED_EVENTS_TOLD_MAX: usize = 1_000;
 /// Push rules of a user beside the server's own (ours; one for each of some hundred rooms and people fits).
 pub const PUSH_RULES_MAX: usize = 1_000;
 /// Conditions of one push rule (ours; clients use four at most).

@@ -171,7 +171,7 @@ impl Purge {
         (ids, left): (&[OwnedEventId], &mut usize),
         progress: &mut Progress<'_>,
     ) -> Result<(), PurgeError> {
-        for event in self.0.history.events(ids).await?.into_iter().flatten() {
+        for event in self.0.history.sound_events(ids).await?.into_iter().flatten() {
             if *left == 0 {
                 return Ok(());
             }

@@ -71,7 +71,7 @@ impl Purge {
             let Some((last, _)) = facts.last() else { break };
             from = *last;
             let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(_, fact)| event_id(fact)).collect();
-            let events = self.0.history.event_map(&ids).await?;
+            let events = self.0.history.sound_event_map(&ids).await?;
             let mut ended = Vec::new();
             for (at, fact) in &facts {
                 let event = event_id(fact).and_then(|id| events.get(&id));
@@ -137,7 +137,7 @@ impl Purge {
             let Some((last, _)) = rows.last() else { return Ok(oldest_ms) };
             from = BACKFILLED.key(last).successor();
             let ids: Vec<OwnedEventId> = rows.into_iter().map(|(_, id)| id).collect();
-            let events = self.0.history.events(&ids).await?.into_iter().flatten();
+            let events = self.0.history.sound_events_once(&ids).await?.into_iter().flatten();
             let mut ended = Vec::new();
             for event in events.filter(|event| event.pdu.state_key().is_none()) {
                 let sent_ms = u64::from(event.pdu.origin_server_ts().0);

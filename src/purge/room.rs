@@ -203,13 +203,23 @@ impl Purge {
                 self.note_error(room, &error).await?;
             }
         }
-        while self.0.rooms.remove_some().await? {}
+        if let Err(error) = self.remove_events().await {
+            for room in &rooms {
+                self.note_error(room, &error).await?;
+            }
+        }
         for room in &rooms {
             if let Err(error) = self.end_room(room).await {
                 self.note_error(room, &error).await?;
             }
         }
         self.0.looked_at.notify_waiters();
+        Ok(())
+    }
+
+    /// Removes the events of the rooms that nobody knows any more.
+    async fn remove_events(&self) -> Result<(), PurgeError> {
+        while self.0.rooms.remove_some().await? {}
         Ok(())
     }
 

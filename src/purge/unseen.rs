@@ -37,9 +37,11 @@ impl Purge {
     async fn end_unseen(&self) -> Result<(), PurgeError> {
         let (mut after, mut ends_ms) = (None, BTreeMap::new());
         loop {
-            let page = self.0.history.stored_after(after.as_ref(), RETENTION_PAGE_EVENTS).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.pdu.event_id().to_owned());
+            let (page, last) = self.0.history.stored_after(after.as_ref(), RETENTION_PAGE_EVENTS).await?;
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
             let mut over: BTreeMap<OwnedRoomId, Vec<OwnedEventId>> = BTreeMap::new();
             let mut erased: BTreeMap<(OwnedRoomId, OwnedUserId), Vec<OwnedEventId>> = BTreeMap::new();
             for event in page.into_iter().filter(says_something_unseen) {

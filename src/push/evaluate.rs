@@ -47,8 +47,24 @@ impl Push {
         self.judge(user, &person, event).await
     }
 
-    /// As [`Self::actions`], for a person who has been looked up.
+    /// As [`Self::actions`], for a person who has been looked up. What cannot be judged because the room is damaged notifies
+    /// nobody, and keeps nobody from the rest.
     pub(super) async fn judge(
+        &self,
+        user: &UserId,
+        person: &Person,
+        event: &StoredEvent,
+    ) -> Result<Vec<Action>, PushError> {
+        match self.judge_sound(user, person, event).await {
+            Err(PushError::Store(error @ StoreError::Corrupt(_))) => {
+                self.0.history.note_damaged(event.pdu.event_id(), &error);
+                Ok(Vec::new())
+            }
+            actions => actions,
+        }
+    }
+
+    async fn judge_sound(
         &self,
         user: &UserId,
         person: &Person,
@@ -114,7 +130,7 @@ impl Push {
         ];
         let found = history.state_entries(state, &keys).await?;
         let ids: Vec<_> = found.iter().flatten().map(|value| value.event_id.clone()).collect();
-        let known = history.event_map(&ids).await?;
+        let known = history.sound_event_map(&ids).await?;
         let event = |index: usize| {
             let value = found.get(index).and_then(Option::as_ref)?;
             known.get(&value.event_id)

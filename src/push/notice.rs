@@ -43,7 +43,7 @@ impl Push {
         }
         found.sort();
         let ids: Vec<OwnedEventId> = found.iter().map(|(_, id)| id.clone()).collect();
-        let events = self.0.history.events(&ids).await?;
+        let events = self.0.history.sound_events(&ids).await?;
         let person = self.person(user).await?;
         let mut notices = Vec::new();
         for ((at, _), event) in found.into_iter().zip(events) {

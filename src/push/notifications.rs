@@ -91,7 +91,7 @@ impl Push {
         }
         ids.sort_by(|a, b| b.cmp(a));
         let ids: Vec<OwnedEventId> = ids.into_iter().map(|(_, id)| id).collect();
-        Ok((self.0.history.events(&ids).await?.into_iter().flatten().collect(), floor))
+        Ok((self.0.history.sound_events(&ids).await?.into_iter().flatten().collect(), floor))
     }
 
     async fn judge_one(

@@ -189,7 +189,7 @@ impl Push {
             }));
             sizes.push(ids.len() - before);
         }
-        let mut events = self.0.history.events(&ids).await?.into_iter();
+        let mut events = self.0.history.sound_events(&ids).await?.into_iter();
         let mut all = Vec::with_capacity(rooms.len());
         for (index, mut fold) in folds.into_iter().enumerate() {
             let new: Vec<_> = events.by_ref().take(sizes[index]).flatten().collect();
@@ -243,7 +243,7 @@ impl Push {
 
     /// There is nothing left to read in an event that was redacted.
     async fn forget_redacted(&self, fold: &mut Fold, target: &ruma::EventId) -> Result<(), PushError> {
-        let Some(target) = self.0.history.event(target).await? else { return Ok(()) };
+        let Some(target) = self.0.history.sound_event(target).await? else { return Ok(()) };
         if target.notes.redacted_by.is_some() {
             fold.items.retain(|item| item.at != target.position);
         }
@@ -269,7 +269,7 @@ impl Push {
             }
         }
         let ids: Vec<OwnedEventId> = receipts.iter().map(|(_, _, id)| id.clone()).collect();
-        let known = self.0.history.event_map(&ids).await?;
+        let known = self.0.history.sound_event_map(&ids).await?;
         let mut marks = vec![Marks::default(); rooms.len()];
         for (index, thread_id, event_id) in receipts {
             let Some(at) = known.get(&event_id).map(|event| event.position) else { continue };

@@ -46,7 +46,7 @@ impl Rooms {
         of: Option<&UserId>,
     ) -> Result<usize, RoomError> {
         let mut turn = Turn::begin(self, room).await?;
-        let found = self.0.history.events(events).await?;
+        let found = self.0.history.sound_events(events).await?;
         let goes = |event: &Arc<StoredEvent>| {
             let is_membership = *event.pdu.event_type() == TimelineEventType::RoomMember;
             let is_theirs = of.is_some_and(|of| event.pdu.sender() == of);

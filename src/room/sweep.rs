@@ -102,7 +102,7 @@ impl Turn {
                 _ => None,
             };
             let ids: Vec<OwnedEventId> = facts.into_iter().filter_map(id).collect();
-            stay.add(self.rooms.0.history.events(&ids).await?);
+            stay.add(self.rooms.0.history.sound_events(&ids).await?);
         }
         // What was filled in before the stay began is of an earlier one.
         let from =
@@ -115,7 +115,7 @@ impl Turn {
             to = BACKFILLED.key(last);
             stay.left = stay.left.saturating_sub(page.len());
             let ids: Vec<OwnedEventId> = page.into_iter().map(|(_, id)| id).collect();
-            stay.add(self.rooms.0.history.events(&ids).await?);
+            stay.add(self.rooms.0.history.sound_events(&ids).await?);
         }
         Ok(stay.found)
     }

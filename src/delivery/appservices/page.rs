@@ -225,7 +225,7 @@ impl Courier {
                     continue;
                 }
                 // What is in a timeline comes from there.
-                let event = self.couriers.0.history.event(&event_id).await?;
+                let event = self.couriers.0.history.sound_event(&event_id).await?;
                 if event.is_some_and(|event| event.status == Status::Outlier) {
                     found.push((at, room_id, Fact::Event { event_id }));
                 }
@@ -245,7 +245,7 @@ impl Courier {
         let mut last = Position::ZERO;
         for facts in found.chunks(APPSERVICE_EVENTS_MAX) {
             let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(.., fact)| event_id(fact)).collect();
-            let events = history.event_map(&ids).await?;
+            let events = history.sound_event_map(&ids).await?;
             for (at, room, fact) in facts {
                 if wanted.len() >= APPSERVICE_EVENTS_MAX && *at > last {
                     *to = Position(at.0 - 1);

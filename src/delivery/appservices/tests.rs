@@ -22,7 +22,7 @@ use crate::{
     log::{Commit, Log},
     peer::{self, Isolated, Peers},
     room::{Message, NewRoom, Rooms},
-    store::{BoxFuture, Db, memory::Memory},
+    store::{BoxFuture, Db, Key, memory::Memory, table::TableId},
     types::{Clock, Fact, Lane, Ports, ReceiptKind, SeededRng},
 };
 
@@ -309,6 +309,26 @@ async fn it_hears_of_people_whom_its_users_meet_and_of_nobody_else() {
     world.rooms.leave(&user("carol"), &room, None).await.unwrap();
     world.bridge.until("carol is gone", || !world.told_of("left").is_empty()).await;
     assert_eq!(world.told_of("left"), ["@carol:a.org"]);
+    world.log.close();
+}
+
+/// One that cannot be read is left out: nothing else would ever come.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_event_holds_up_no_other() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.join("irc_bob", &room).await;
+    let first = world.say("alice", &room, "first").await;
+    world.bridge.until("the first", || world.bridge.events().contains(&first.to_string())).await;
+    world.stopping.cancel();
+    let hurt = world.say("alice", &room, "hurt").await;
+    let after = world.say("alice", &room, "after").await;
+    let mut commit = Commit::new();
+    commit.put_raw(Key::new(TableId::Event, &(hurt.clone(),)), b"rubbish".to_vec());
+    world.log.commit(commit).await.unwrap();
+    let world = world.crash().await;
+    world.bridge.until("what came after", || world.bridge.events().contains(&after.to_string())).await;
+    assert!(!world.bridge.events().contains(&hurt.to_string()));
     world.log.close();
 }
 

@@ -151,7 +151,7 @@ impl Messages {
                 names.push(id);
             }
         }
-        let events = self.0.history.events(&names).await?;
+        let events = self.0.history.sound_events(&names).await?;
         let mut seen = Vec::new();
         for (hit, event) in places.into_iter().zip(events) {
             let Some(event) = event else { continue };

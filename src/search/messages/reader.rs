@@ -124,11 +124,11 @@ impl<'a> Reader<'a> {
     }
 
     async fn take(&mut self, ids: &[OwnedEventId]) -> Result<(), SearchError> {
-        let events = self.messages.0.history.events(ids).await?;
+        let events = self.messages.0.history.sound_events(ids).await?;
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for event in events.into_iter().flatten() {
             if let Some(target) = event.pdu.redacts()
-                && let Some(target) = self.messages.0.history.event(target).await?
+                && let Some(target) = self.messages.0.history.sound_event(target).await?
                 && target.notes.redacted_by.is_some()
             {
                 gone.push(Term::from_field_text(self.shelf.fields.id, target.pdu.event_id().as_str()));

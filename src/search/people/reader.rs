@@ -21,7 +21,10 @@ use crate::{
     },
     log::Commit,
     search::follow::{Follow, touched_rooms},
-    store::table::{Rows, TableId},
+    store::{
+        StoreError,
+        table::{Rows, TableId},
+    },
     types::{Membership, Position},
 };
 
@@ -113,7 +116,7 @@ impl<'a> Reader<'a> {
 
     async fn add(&self, comers: &[(OwnedUserId, OwnedEventId)]) -> Result<bool, SearchError> {
         let ids: Vec<OwnedEventId> = comers.iter().map(|(_, event_id)| event_id.clone()).collect();
-        let events = self.people.0.history.events(&ids).await?;
+        let events = self.people.0.history.sound_events(&ids).await?;
         let mut commit = Commit::new();
         for ((user, _), event) in comers.iter().zip(events) {
             let content: Map<String, Value> =
@@ -151,7 +154,13 @@ impl Follow for Reader<'_> {
         }
         let mut wrote = false;
         for room in touched_rooms(&self.people.0.history, self.cursor).await? {
-            wrote |= self.look_at(&room).await?;
+            match self.look_at(&room).await {
+                // The others are found all the same.
+                Err(SearchError::Store(error @ StoreError::Corrupt(_))) => {
+                    tracing::error!(room.id = %room, %error, "who is in {room} is not found out: it is damaged");
+                }
+                looked => wrote |= looked?,
+            }
         }
         self.cursor = head;
         if wrote || head.0 >= self.written.0.saturating_add(PEOPLE_CURSOR_STEP) {

@@ -69,7 +69,7 @@ impl<'a> Sight<'a> {
         for room in self.shared_with(user).await? {
             let members = history.current_members(&room).await?;
             let Some(member) = members.get(user).filter(|_| members.is_joined(user)) else { continue };
-            let event = history.event(&member.event_id).await?;
+            let event = history.sound_event(&member.event_id).await?;
             let content: MemberContent =
                 event.and_then(|event| event.pdu.content_as().ok()).unwrap_or_default();
             return Ok(Some((content.displayname, content.avatar_url)));
