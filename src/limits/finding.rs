@@ -19,6 +19,8 @@ pub const REMOVAL_PAGE_EVENTS: usize = 500;
 pub const REMOVAL_PARTING_MS: u64 = 86_400_000;
 /// Events whose content is taken out at once (ours; one commit).
 pub const RETENTION_PAGE_EVENTS: usize = 200;
+/// Files that nothing shows any more and that are looked at before their rows go (ours; one commit).
+pub const FILES_ENDED_AT_ONCE: usize = 500;
 /// Pages of a room in which nothing is over that are looked at each time, because something behind them may be (ours).
 pub const RETENTION_PAGES_AHEAD: usize = 2;
 /// Events of a room that are looked at at once for those to which others relate (ours).

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{Purge, PurgeError};
+use super::{Purge, PurgeError, Trouble};
 use crate::{
     account::User,
     limits::{GUESTS_LOOKED_AT_EVERY_MS, SCAN_ROWS_MAX},
@@ -29,7 +29,7 @@ impl Purge {
 
     /// Ends the accounts of guests who have not been heard of for long, now and then. One that cannot be ended does not
     /// keep the others.
-    pub(super) async fn end_guests(&self) -> Result<(), PurgeError> {
+    pub(super) async fn end_guests(&self, trouble: &mut Trouble) -> Result<(), PurgeError> {
         let (now_ms, seen_ms) = (self.now_ms(), &self.0.guests_seen_ms);
         let Some(idle_ms) = self.0.settings.guest_idle_ms else { return Ok(()) };
         if now_ms < seen_ms.load(Ordering::Relaxed).saturating_add(GUESTS_LOOKED_AT_EVERY_MS) {
@@ -40,21 +40,21 @@ impl Purge {
             let users = self.0.accounts.users(after.as_deref(), SCAN_ROWS_MAX).await?;
             let Some((last, _)) = users.last() else { break };
             after = Some(last.clone());
-            for (user, row) in users {
-                if row.guest && !row.deactivated && self.last_heard_ms(&user, &row).await? + idle_ms < now_ms
-                {
-                    match self.end_account(&user, false).await {
-                        Ok(()) => {
-                            tracing::info!(user.id = %user, "the guest {user} has been away for too long")
-                        }
-                        Err(error) => {
-                            tracing::warn!(user.id = %user, %error, "the guest {user} could not be ended")
-                        }
-                    }
-                }
+            for (user, row) in users.into_iter().filter(|(_, row)| row.guest && !row.deactivated) {
+                let ended = self.end_if_idle(&user, &row, now_ms.saturating_sub(idle_ms)).await;
+                trouble.note(format_args!("the account of the guest {user}"), ended);
             }
         }
         seen_ms.store(now_ms, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends the account of a guest who was not heard of since.
+    async fn end_if_idle(&self, user: &UserId, row: &User, since_ms: u64) -> Result<(), PurgeError> {
+        if self.last_heard_ms(user, row).await? < since_ms {
+            self.end_account(user, false).await?;
+            tracing::info!(user.id = %user, "the guest {user} has been away for too long");
+        }
         Ok(())
     }
 

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use ruma::{OwnedServerName, OwnedUserId};
 use serde_json::Value;
 
-use super::{Purge, PurgeError};
+use super::{Purge, PurgeError, Trouble};
 use crate::{
     account::AccountError,
     history::{
         MediaAddress, media_addresses, media_use_key,
         tables::{MEDIA_LET_GO, MEDIA_USES},
     },
-    limits::SCAN_ROWS_MAX,
+    limits::FILES_ENDED_AT_ONCE,
     log::Commit,
     store::{
-        Key,
+        Scan,
         table::{Rows, TableId},
     },
 };
@@ -41,24 +41,40 @@ impl Purge {
         Ok(())
     }
 
-    /// Removes the files that nothing shows any more.
-    pub(super) async fn end_files(&self) -> Result<(), PurgeError> {
+    /// Removes the files that nothing shows any more. One that fails holds up no other.
+    pub(super) async fn end_files(&self, trouble: &mut Trouble) -> Result<(), PurgeError> {
+        let all = MEDIA_LET_GO.prefix(&());
+        let (mut from, to) = (all.clone(), all.after_prefix());
         loop {
-            let rows = self.log().db().range(&MEDIA_LET_GO, &(), SCAN_ROWS_MAX.min(500)).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let mut keys: Vec<Key> = Vec::new();
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: FILES_ENDED_AT_ONCE };
+            let rows = self.log().db().scan(&MEDIA_LET_GO, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = MEDIA_LET_GO.key(last).successor();
+            let (mut commit, mut has_ended) = (Commit::new(), false);
             for (address, sender) in rows {
-                if self.0.settings.files && self.is_useless(&address, &sender).await? {
-                    self.0.media.delete(&address.0, &address.1).await?;
+                let ended = self.end_file(&address, &sender).await;
+                if let Ok(ended) = &ended {
+                    has_ended |= ended;
+                    commit.delete(&MEDIA_LET_GO, &address);
                 }
-                keys.push(MEDIA_LET_GO.key(&address));
+                trouble.note(format_args!("the file {}/{}", address.0, address.1), ended.map(drop));
             }
-            let mut commit = Commit::new();
-            keys.into_iter().for_each(|key| commit.delete_key(key));
-            self.log().commit(commit).await?;
+            if !commit.is_empty() {
+                self.log().commit(commit).await?;
+            }
+            if has_ended {
+                let emptied = self.0.media.empty_bin().await;
+                trouble.note("the bytes of files that nothing shows", emptied.map_err(Into::into));
+            }
         }
+    }
+
+    /// Deletes a file that `sender` has shown, but for its bytes, if nobody needs it. Whether it did.
+    async fn end_file(&self, address: &MediaAddress, sender: &OwnedUserId) -> Result<bool, PurgeError> {
+        if !self.0.settings.files || !self.is_useless(address, sender).await? {
+            return Ok(false);
+        }
+        Ok(self.0.media.put_away(&address.0, &address.1).await?)
     }
 
     /// Whether nobody needs a file that `sender` has shown. Files of other servers can be had again, as long as these

@@ -18,6 +18,7 @@ pub use room::{Removal, RemovalBegun, RemovalStatus, Successor};
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -90,6 +91,25 @@ struct Inner {
     looked_at: Notify,
 }
 
+/// What fails while other things go on.
+#[derive(Default)]
+struct Trouble(Option<PurgeError>);
+
+impl Trouble {
+    /// Says that `what` is still there, if it is.
+    fn note(&mut self, what: impl fmt::Display, done: Result<(), PurgeError>) {
+        if let Err(error) = done {
+            tracing::error!(%error, "not all is removed that is to be: {what}; it will be tried again");
+            self.0.get_or_insert(error);
+        }
+    }
+
+    /// What was noted first.
+    fn end(self) -> Result<(), PurgeError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// Why something could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
@@ -156,9 +176,8 @@ impl Purge {
                 tracing::error!(%error, "files will not go with the events that show them");
             }
             loop {
-                if let Err(error) = this.tend().await {
-                    tracing::error!(%error, "what is to be removed is still there; it will be tried again");
-                }
+                // What it fails with is said by then.
+                drop(this.tend().await);
                 tokio::select! {
                     () = tokio::time::sleep(PURGE_EVERY) => {}
                     () = this.0.wanted.notified() => {}
@@ -173,18 +192,27 @@ impl Purge {
         });
     }
 
-    /// Does what is due.
+    /// Does what is due. What fails is said in the log, holds up nothing else, and is tried again by the next call.
     ///
     /// # Errors
-    /// When something fails; the next call goes on.
+    /// What failed first, once all else is done.
     pub async fn tend(&self) -> Result<(), PurgeError> {
-        self.finish_rooms().await?;
-        self.end_guests().await?;
-        self.end_messages().await?;
-        self.end_files().await?;
-        self.forget_forgotten().await?;
-        self.forget_received().await?;
-        self.scrub().await
+        let mut trouble = Trouble::default();
+        let done = self.finish_rooms().await;
+        trouble.note("rooms that are to go", done);
+        let done = self.end_guests(&mut trouble).await;
+        trouble.note("accounts of guests", done);
+        let done = self.end_messages(&mut trouble).await;
+        trouble.note("messages whose time is over", done);
+        let done = self.end_files(&mut trouble).await;
+        trouble.note("files that nothing shows", done);
+        let done = self.forget_forgotten().await;
+        trouble.note("what the search has forgotten", done);
+        let done = self.forget_received().await;
+        trouble.note("ids of what other servers have brought", done);
+        let done = self.scrub(&mut trouble).await;
+        trouble.note("copies on the disk", done);
+        trouble.end()
     }
 
     /// Has what is due be done soon.

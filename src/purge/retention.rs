@@ -5,7 +5,7 @@
 use ruma::{OwnedEventId, OwnedRoomId, events::StateEventType};
 use serde_json::{Map, Value};
 
-use super::{Purge, PurgeError, Retention};
+use super::{Purge, PurgeError, Retention, Trouble};
 use crate::{
     history::tables::{BACKFILLED, PastRow, RETAINED, RETAINED_PAST},
     limits::{RETENTION_PAGE_EVENTS, RETENTION_PAGES_AHEAD},
@@ -28,17 +28,21 @@ impl Retention {
 
 impl Purge {
     /// Takes the content out of the messages of every room whose time is over.
-    pub(super) async fn end_messages(&self) -> Result<(), PurgeError> {
+    pub(super) async fn end_messages(&self, trouble: &mut Trouble) -> Result<(), PurgeError> {
         if self.0.settings.retention.is_none() {
             return Ok(());
         }
         for room in self.0.history.rooms().await? {
-            if let Some(before_ms) = self.before_ms(&room).await? {
-                self.end_messages_of(&room, before_ms).await?;
-                self.end_past_of(&room, before_ms).await?;
-            }
+            let ended = self.end_messages_in(&room).await;
+            trouble.note(format_args!("messages of {room} whose time is over"), ended);
         }
         Ok(())
+    }
+
+    async fn end_messages_in(&self, room: &OwnedRoomId) -> Result<(), PurgeError> {
+        let Some(before_ms) = self.before_ms(room).await? else { return Ok(()) };
+        self.end_messages_of(room, before_ms).await?;
+        self.end_past_of(room, before_ms).await
     }
 
     /// The messages of a room that were sent before this moment are over, in milliseconds since 1970; nothing: none is.

@@ -200,17 +200,17 @@ impl Purge {
         }
         for room in &rooms {
             if let Err(error) = self.leave_room(room).await {
-                self.note_error(room, &error).await?;
+                self.note_error(room, &error).await;
             }
         }
         if let Err(error) = self.remove_events().await {
             for room in &rooms {
-                self.note_error(room, &error).await?;
+                self.note_error(room, &error).await;
             }
         }
         for room in &rooms {
             if let Err(error) = self.end_room(room).await {
-                self.note_error(room, &error).await?;
+                self.note_error(room, &error).await;
             }
         }
         self.0.looked_at.notify_waiters();
@@ -292,8 +292,15 @@ impl Purge {
         Ok(())
     }
 
-    async fn note_error(&self, room: &RoomId, error: &PurgeError) -> Result<(), PurgeError> {
+    /// Says why a room is still there, also to those who wanted it gone.
+    async fn note_error(&self, room: &RoomId, error: &PurgeError) {
         tracing::error!(room.id = %room, %error, "{room} could not be removed; it will be tried again");
+        if let Err(error) = self.write_error(room, error).await {
+            tracing::warn!(room.id = %room, %error, "cannot write down why {room} could not be removed");
+        }
+    }
+
+    async fn write_error(&self, room: &RoomId, error: &PurgeError) -> Result<(), PurgeError> {
         if let Some(row) = self.0.history.removal(room).await? {
             let mut commit = Commit::new();
             let row = RemovalRow { error: Some(error.to_string()), ..row };

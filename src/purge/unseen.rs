@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
-use super::{Purge, PurgeError};
+use super::{Purge, PurgeError, Trouble};
 use crate::{
     history::{Status, StoredEvent},
     limits::{RETENTION_PAGE_EVENTS, STORE_SCRUB_EVERY_MS},
@@ -17,14 +17,16 @@ const SCRUBBED: Rows<(String,), u64> = Rows::new(TableId::Meta);
 
 impl Purge {
     /// Now and then, takes the content out of what is shown to nobody anyway, and has what was removed go from the disk.
-    pub(super) async fn scrub(&self) -> Result<(), PurgeError> {
+    pub(super) async fn scrub(&self, trouble: &mut Trouble) -> Result<(), PurgeError> {
         let key = (String::from("scrubbed"),);
         let last_ms = self.log().db().row(&SCRUBBED, &key).await?.unwrap_or_default();
         if self.now_ms() < last_ms.saturating_add(STORE_SCRUB_EVERY_MS) {
             return Ok(());
         }
         if self.0.settings.retention.is_some() || self.0.history.has_erased() {
-            self.end_unseen().await?;
+            // What fails now is tried again in a week: it is shown to nobody, and all events are read for it.
+            let done = self.end_unseen(trouble).await;
+            trouble.note("what failed softly or was rejected", done);
         }
         self.log().db().scrub().await?;
         let mut commit = Commit::new();
@@ -34,7 +36,7 @@ impl Purge {
     }
 
     /// Takes the content out of messages that are in no timeline, if their time is over or their sender was erased.
-    async fn end_unseen(&self) -> Result<(), PurgeError> {
+    async fn end_unseen(&self, trouble: &mut Trouble) -> Result<(), PurgeError> {
         let (mut after, mut ends_ms) = (None, BTreeMap::new());
         loop {
             let (page, last) = self.0.history.stored_after(after.as_ref(), RETENTION_PAGE_EVENTS).await?;
@@ -53,10 +55,12 @@ impl Purge {
                 }
             }
             for (room, events) in over {
-                self.0.rooms.expire(&room, &events).await?;
+                let done = self.0.rooms.expire(&room, &events).await;
+                trouble.note(format_args!("unseen messages of {room}"), done.map(drop).map_err(Into::into));
             }
             for ((room, user), events) in erased {
-                self.0.rooms.erase(&room, &events, &user).await?;
+                let done = self.0.rooms.erase(&room, &events, &user).await;
+                trouble.note(format_args!("unseen messages of {room}"), done.map(drop).map_err(Into::into));
             }
         }
     }
