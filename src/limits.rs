@@ -532,6 +532,9 @@ pub const STRIPPED_EVENTS_MAX: usize = 100;
 /// Bytes of stripped state that are taken from another server, and sent to one (ours; the four events that clients need
 /// most always fit).
 pub const STRIPPED_BYTES_MAX: usize = 256 << 10;
+/// Users who are invited or knock of whom what they were told is read at once, when something of it is redacted (ours; mostly
+/// about 300 KiB).
+pub const STRIPPED_REWRITTEN_AT_ONCE: usize = 100;
 /// The lowest power level of a user that clients are told: as a hundredfold it is still a number that JSON may hold (ours;
 /// clients make percentages of them).
 pub const LEVEL_TOLD_MIN: i64 = -90_071_992_547_409;

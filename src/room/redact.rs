@@ -119,6 +119,7 @@ impl Rooms {
                 let mut redacted: StoredEvent = (*found).clone();
                 redacted.pdu = prune(&found.pdu, turn.rules)?;
                 redacted.notes.redacted_by = Some(redaction);
+                turn.untell(&found.pdu, &redacted.pdu).await?;
                 turn.rewritten.push(redacted);
             }
             None => {

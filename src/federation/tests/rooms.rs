@@ -220,6 +220,30 @@ async fn a_redaction_from_the_past_takes_effect() {
     }
 }
 
+/// Whoever is invited here is told no more what was redacted elsewhere.
+#[tokio::test]
+async fn a_redaction_from_elsewhere_takes_effect_on_invites_that_wait() {
+    let wire = Wire::new(&["a", "b"]).await;
+    let (a, b) = (wire.node("a"), wire.node("b"));
+    let room = a.create("alice@a", "12").await;
+    a.set("alice@a", &room, ("m.room.power_levels", ""), json!({ "invite": 0 })).await.unwrap();
+    let place = ("m.room.name", "");
+    let name = a.set("alice@a", &room, place, json!({ "name": "canary" })).await.unwrap();
+    b.join_through(&a, &room, "bob@b").await.unwrap();
+    wire.drive().await;
+    let ben = user("ben@b");
+    b.rooms().invite(&user("bob@b"), &room, &ben, None).await.unwrap();
+    let told = async || {
+        let told = b.history().stripped(&ben, &room).await.unwrap();
+        told.iter().map(|event| event.get()).collect::<String>()
+    };
+    assert!(told().await.contains("canary"));
+    a.rooms().redact(&user("alice@a"), &room, &name, (None, None)).await.unwrap();
+    wire.drive().await;
+    let told = told().await;
+    assert!(told.contains("m.room.name") && !told.contains("canary"), "{told}");
+}
+
 /// The timeline of a room, latest first, with `text` as it was.
 async fn past(node: &Node, room: &RoomId, text: &Pdu) -> Vec<Value> {
     let mut past = Vec::new();

@@ -51,6 +51,7 @@ impl Turn {
         let mut redacted = found.clone();
         redacted.pdu = prune(&found.pdu, self.rules)?;
         redacted.notes.redacted_by = Some(by);
+        self.untell(&found.pdu, &redacted.pdu).await?;
         self.fresh.insert(target.clone(), redacted.clone());
         let is_target = |pdu: &Pdu| pdu.event_id() == target;
         if let Some(written) = self.written.iter_mut().find(|written| is_target(&written.event.pdu)) {

@@ -214,6 +214,65 @@ async fn row_7_16_cve_2024_6300_a_redacted_text_is_told_with_no_other_event() {
     scene.check_gone().await;
 }
 
+/// Row 7.16 again: what was redacted is told no more to whoever is invited to the room or knocks, from before that.
+#[tokio::test]
+async fn row_7_16_a_redacted_text_is_told_in_no_invite_and_no_knock() {
+    for kind in ["invite", "knock"] {
+        let scene = Scene::new().await;
+        let server = &scene.server;
+        let (carol, bob) = (server.register("carol").await, server.register("bob").await);
+        let name = "PUT /profile/@carol:localhost/displayname";
+        server.met(&carol, name, json!({ "displayname": CANARY })).await;
+        let rules =
+            json!({ "type": "m.room.join_rules", "state_key": "", "content": { "join_rule": "knock" } });
+        let new =
+            json!({ "preset": "private_chat", "name": CANARY, "topic": CANARY, "initial_state": [rules] });
+        let room = server.met(&carol, "POST /createRoom", new).await["room_id"].as_str().unwrap().to_owned();
+        let (by, request, mut body) = match kind {
+            "invite" => {
+                (&carol, format!("POST /rooms/{room}/invite"), json!({ "user_id": "@bob:localhost" }))
+            }
+            _ => (&bob, format!("POST /knock/{room}"), json!({})),
+        };
+        body["reason"] = CANARY.into();
+        let answer = server.met(by, &request, body).await;
+        assert!(answer.is_object(), "{answer}");
+        let told = async || {
+            let sync = server.met(&bob, "GET /sync", Value::Null).await["rooms"][kind][&room].to_string();
+            let list = json!({ "ranges": [[0, 9]], "timeline_limit": 9, "required_state": [["*", "*"]] });
+            let body = json!({ "lists": { "all": list } });
+            let slid = server.met(&bob, "POST /_matrix/client/v4/sync", body).await;
+            format!("{sync} {}", slid["rooms"][&room])
+        };
+        let before = told().await;
+        assert!(before.matches(CANARY).count() >= 3, "{kind}: {before}");
+        let places = ["m.room.name", "m.room.topic", "m.room.member/@carol:localhost"];
+        let mut events = Vec::new();
+        for place in places.into_iter().chain(["m.room.member/@bob:localhost"]) {
+            let state = format!("GET /rooms/{room}/state/{place}?format=event");
+            events
+                .push(server.met(&carol, &state, Value::Null).await["event_id"].as_str().unwrap().to_owned());
+        }
+        // What she is called otherwise is no matter of the room.
+        server.met(&carol, name, json!({ "displayname": "plain" })).await;
+        assert!(scene.is_stored().await);
+        for (number, event) in events.iter().enumerate() {
+            let redact = format!("PUT /rooms/{room}/redact/{event}/r{number}");
+            let answer = server.met(&carol, &redact, json!({})).await;
+            assert!(answer.is_object(), "{answer}");
+        }
+        let after = told().await;
+        assert!(!after.contains(CANARY) && after.contains("@bob:localhost"), "{kind}: {after}");
+        scene.check_gone().await;
+        let accept = match kind {
+            "invite" => (&bob, format!("POST /join/{room}"), json!({})),
+            _ => (&carol, format!("POST /rooms/{room}/invite"), json!({ "user_id": "@bob:localhost" })),
+        };
+        let answer = server.met(accept.0, &accept.1, accept.2).await;
+        assert!(answer.is_object(), "{kind}: it still stands: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn retention_takes_text_and_files_and_leaves_the_rest() {
     let scene = Scene::new().await;
