@@ -8,6 +8,8 @@ pub mod types;
 
 pub mod limits;
 
+pub mod upkeep;
+
 pub mod config;
 
 pub mod store;

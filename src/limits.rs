@@ -48,6 +48,10 @@ pub const HEAD_BYTES_MAX: u32 = 64 << 10;
 pub const DRAIN_SECONDS_MAX: Duration = Duration::from_secs(10);
 /// Pause after `accept` fails, mostly because too many files are open (ours).
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Before work is begun anew for the first time that a fault of this server has ended (ours).
+pub const UPKEEP_PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// The longest such pause (ours).
+pub const UPKEEP_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How often full rate-limit buckets are forgotten (ours).
 pub const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How often the files of certificates are looked at (ours; renewal has weeks).

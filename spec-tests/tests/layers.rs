@@ -10,6 +10,7 @@ use std::{
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("limits", &["types"]),
+    ("upkeep", &["types"]),
     ("config", &[]),
     ("store", &["config"]),
     ("log", &["config"]),

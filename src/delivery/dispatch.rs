@@ -259,6 +259,6 @@ async fn begin(couriers: &Couriers) -> Result<(), crate::store::StoreError> {
         }
     }
     desk.is_loaded = true;
-    desk.servers.retain(|_, place| place.has_news || place.trouble.is_some());
+    desk.servers.retain(|_, place| place.is_served || place.has_news || place.trouble.is_some());
     Ok(())
 }

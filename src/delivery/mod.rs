@@ -50,6 +50,7 @@ use crate::{
     log::CommitError,
     store::{BoxFuture, StoreError},
     types::Ports,
+    upkeep,
 };
 
 /// What one `PUT /_matrix/federation/v1/send/{txnId}` carries.
@@ -169,7 +170,9 @@ impl Couriers {
             tasks: tasks.clone(),
             stopping,
         }));
-        tasks.spawn(dispatch::run(this.clone()));
+        let (couriers, stopping) = (this.clone(), this.0.stopping.clone());
+        let dispatching = move || dispatch::run(couriers.clone());
+        tasks.spawn(upkeep::keep("the dispatch to other servers", stopping, dispatching));
         this
     }
 

@@ -2,7 +2,7 @@
 //! and to-device messages.
 //!
 //! Owns: the tables from `DeviceKeys` to `KeyCounts`, `RemoteDevices` and `StaleDevices`. May use: `types`,
-//! `limits`, `store`, `log`, `keys`, `peer`, `history`, `account`. Start reading at [`Devices`].
+//! `limits`, `upkeep`, `store`, `log`, `keys`, `peer`, `history`, `account`. Start reading at [`Devices`].
 //!
 //! Invariants: a one-time key is given out once, oldest first; a signature in the store has been
 //! checked; a device goes with everything that is its own in one commit; whatever changes what

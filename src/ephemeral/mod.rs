@@ -1,7 +1,7 @@
 //! Typing, receipts, presence, thread subscriptions: which fact, which lane, when.
 //!
 //! Owns: who types where and who is present, both in memory only, but for the table `Presence`: what users
-//! say of themselves and when they were last there. May use: `types`, `limits`, `log`,
+//! say of themselves and when they were last there. May use: `types`, `limits`, `upkeep`, `log`,
 //! `history`, `account`. Start reading at [`Ephemeral`]. Invariants: the typing fact of a room always
 //! comes to name those who type now, in whatever order requests end; a receipt never moves back in the
 //! timeline.
@@ -30,6 +30,7 @@ use crate::{
     log::{CommitError, Log},
     store::StoreError,
     types::Ports,
+    upkeep,
 };
 
 /// Why something ephemeral is refused.
@@ -107,7 +108,9 @@ impl Ephemeral {
             sooner: Notify::new(),
         };
         let this = Self(Arc::new(inner));
-        tasks.spawn(expiry::run(Arc::downgrade(&this.0), stopping));
+        let (inner, until) = (Arc::downgrade(&this.0), stopping.clone());
+        let expiring = move || expiry::run(inner.clone(), until.clone());
+        tasks.spawn(upkeep::keep("the end of typing and presence", stopping, expiring));
         this
     }
 

@@ -40,6 +40,7 @@ use crate::{
     room::{Delayed, DelayedError, RoomError, Rooms},
     store::StoreError,
     types::{Ports, Position},
+    upkeep,
 };
 
 /// How long messages are kept; see the `retention` part of the configuration. Times are in milliseconds.
@@ -170,26 +171,29 @@ impl Purge {
 
     /// Does what is due now and then on `tasks`, until `stopping`.
     pub fn keep(&self, (tasks, stopping): (&TaskTracker, CancellationToken)) {
-        let this = self.clone();
-        let tending = async move {
-            if let Err(error) = this.begin().await {
+        let (this, until) = (self.clone(), stopping.clone());
+        let work = move || this.clone().run(until.clone());
+        tasks.spawn(upkeep::keep("the removal of what is to go", stopping, work));
+    }
+
+    async fn run(self, stopping: CancellationToken) {
+        let tending = async {
+            if let Err(error) = self.begin().await {
                 tracing::error!(%error, "files will not go with the events that show them");
             }
             loop {
                 // What it fails with is said by then.
-                drop(this.tend().await);
+                drop(self.tend().await);
                 tokio::select! {
                     () = tokio::time::sleep(PURGE_EVERY) => {}
-                    () = this.0.wanted.notified() => {}
+                    () = self.0.wanted.notified() => {}
                 }
             }
         };
-        tasks.spawn(async move {
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                () = tending => {}
-            }
-        });
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = tending => {}
+        }
     }
 
     /// Does what is due. What fails is said in the log, holds up nothing else, and is tried again by the next call.

@@ -23,6 +23,7 @@ use crate::{
     log::{Commit, CommitError},
     store::Scan,
     types::Membership,
+    upkeep,
 };
 
 /// Why guests leave.
@@ -81,30 +82,33 @@ impl Turn {
 impl Rooms {
     /// Has guests leave rooms that want them no more, until `stopping`.
     pub fn keep_guests_out(&self, stopping: CancellationToken) {
-        let rooms = self.clone();
-        self.0.tasks.spawn(async move {
-            let mut pause = COURIER_STORE_PAUSE;
-            loop {
-                let left = tokio::select! {
-                    biased;
-                    () = stopping.cancelled() => return,
-                    left = rooms.look_at_guests() => left,
-                };
-                if let Err(error) = &left {
-                    tracing::error!(%error, "guests could not be put out of a room");
-                }
-                tokio::select! {
-                    biased;
-                    () = stopping.cancelled() => return,
-                    () = rooms.0.guests.notified() => {}
-                    () = tokio::time::sleep(pause), if left.is_err() => {}
-                }
-                pause = match left {
-                    Ok(()) => COURIER_STORE_PAUSE,
-                    Err(_) => pause.saturating_mul(2).min(COURIER_LONGEST_PAUSE),
-                };
+        let (rooms, until) = (self.clone(), stopping.clone());
+        let looking = move || rooms.clone().go_on_looking_at_guests(until.clone());
+        self.0.tasks.spawn(upkeep::keep("the look at guests", stopping, looking));
+    }
+
+    async fn go_on_looking_at_guests(self, stopping: CancellationToken) {
+        let mut pause = COURIER_STORE_PAUSE;
+        loop {
+            let left = tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                left = self.look_at_guests() => left,
+            };
+            if let Err(error) = &left {
+                tracing::error!(%error, "guests could not be put out of a room");
             }
-        });
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                () = self.0.guests.notified() => {}
+                () = tokio::time::sleep(pause), if left.is_err() => {}
+            }
+            pause = match left {
+                Ok(()) => COURIER_STORE_PAUSE,
+                Err(_) => pause.saturating_mul(2).min(COURIER_LONGEST_PAUSE),
+            };
+        }
     }
 
     /// Has guests leave rooms that want them no more. A room where that fails holds up no other, and is looked at again

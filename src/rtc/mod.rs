@@ -1,6 +1,6 @@
 //! Calls of many, which a LiveKit server (an SFU) carries: who is let into them, and who is not in them any more.
 //!
-//! Owns: the table `DelegatedLeave`, tokens for the SFU, and what is asked of it. May use: `types`, `limits`, `store`,
+//! Owns: the table `DelegatedLeave`, tokens for the SFU, and what is asked of it. May use: `types`, `limits`, `upkeep`, `store`,
 //! `log`, `peer`, `history` and `room`. Start reading at [`Rtc`], then [`delegated`] and [`seats`]. Invariants: a token is given to
 //! whoever is in the room and to nobody else, and who has left the room is put out of its calls; a leave is sent for somebody only who was seen in the call.
 //!
@@ -29,6 +29,7 @@ use crate::{
     room::{Delayed, Rooms},
     store::StoreError,
     types::{Membership, Ports},
+    upkeep,
 };
 
 /// How the SFU is reached, and what both know.
@@ -91,7 +92,9 @@ impl Rtc {
         let (watched, seats, sooner) = (Mutex::default(), Mutex::default(), Notify::new());
         let this = Self(Arc::new(Inner { url, sfu, history, rooms, delayed, ports, watched, seats, sooner }));
         this.load().await?;
-        tasks.spawn(delegated::run(Arc::downgrade(&this.0), stopping));
+        let (inner, until) = (Arc::downgrade(&this.0), stopping.clone());
+        let looking = move || delegated::run(inner.clone(), until.clone());
+        tasks.spawn(upkeep::keep("the look after calls", stopping, looking));
         Ok(this)
     }
 

@@ -43,7 +43,7 @@ pub(super) struct Serving {
 
 impl Serving {
     /// Accepts connections until the server stops.
-    pub(super) async fn listen(self, listener: Listener) {
+    pub(super) async fn listen(self, listener: Arc<Listener>) {
         loop {
             // Beyond the limit, connections wait in the operating system's queue.
             let accepted = async {

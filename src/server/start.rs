@@ -17,6 +17,7 @@ use crate::{
     peer::{Dns, Gate, Internet, InternetError, Reach, SystemDns},
     store::{Db, Store, StoreError, embedded, memory::Memory, postgres},
     types::Ports,
+    upkeep,
 };
 
 /// Why the server does not start.
@@ -72,14 +73,22 @@ pub(super) async fn start(
     };
     let certificates: Vec<_> = listeners.iter().filter_map(|listener| listener.certificate.clone()).collect();
     if !certificates.is_empty() {
-        app.tasks.spawn(renew(app.clone(), certificates));
+        let (renewed, stopping) = (app.clone(), app.stopping.clone());
+        let renewing = move || renew(renewed.clone(), certificates.clone());
+        app.tasks.spawn(upkeep::keep("the look at certificates", stopping, renewing));
     }
     for listener in listeners {
-        connections.spawn(serving.clone().listen(listener));
+        let (serving, listener) = (serving.clone(), Arc::new(listener));
+        let listening = move || serving.clone().listen(listener.clone());
+        connections.spawn(upkeep::keep("a listener", accepting.clone(), listening));
     }
-    app.tasks.spawn(forget_rates(app.clone()));
+    let (tended, stopping) = (app.clone(), app.stopping.clone());
+    app.tasks.spawn(upkeep::keep("the rate limits", stopping.clone(), {
+        let app = app.clone();
+        move || forget_rates(app.clone())
+    }));
     app.tasks.spawn(learn_heads(app.clone()));
-    app.tasks.spawn(tend_media(app.clone()));
+    app.tasks.spawn(upkeep::keep("the look at files", stopping, move || tend_media(tended.clone())));
     Ok(Running { app, net, store, addresses, accepting, cutting, connections, store_tasks })
 }
 

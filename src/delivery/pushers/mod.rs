@@ -27,7 +27,7 @@ pub use gateway::ByNet;
 pub use letters::{Digest, DigestLine, Letters};
 
 use super::{Settings, TransportError};
-use crate::{history::History, limits::PUSHERS_AT_ONCE, push::Push, store::BoxFuture, types::Ports};
+use crate::{history::History, limits::PUSHERS_AT_ONCE, push::Push, store::BoxFuture, types::Ports, upkeep};
 
 /// Hands notifications to push gateways.
 pub trait Gateway: Send + Sync + 'static {
@@ -103,7 +103,9 @@ impl Pushers {
             tasks: tasks.clone(),
             stopping,
         }));
-        tasks.spawn(dispatch::run(this.clone()));
+        let (couriers, stopping) = (this.clone(), this.0.stopping.clone());
+        let dispatching = move || dispatch::run(couriers.clone());
+        tasks.spawn(upkeep::keep("the dispatch to push gateways", stopping, dispatching));
         this
     }
 

@@ -26,6 +26,7 @@ use crate::{
     peer::{Bounds, PeerError, Peers},
     store::{BoxFuture, StoreError},
     types::{Fact, Lane, Position, RegisterKey},
+    upkeep,
 };
 
 /// The users whose lists are being asked for: a change has every client of a room look up its sender at once, and one
@@ -62,23 +63,29 @@ impl Devices {
         (peers, history): (Peers, History),
         (tasks, stopping): (&TaskTracker, CancellationToken),
     ) {
-        let devices = self.clone();
-        tasks.spawn(async move {
-            loop {
-                let pause = match devices.renew_due(&peers, &history).await {
-                    Ok(pause) => pause,
-                    Err(error) => {
-                        tracing::error!(%error, "cannot read which device lists are to be asked for");
-                        COURIER_STORE_PAUSE
-                    }
-                };
-                tokio::select! {
-                    () = stopping.cancelled() => return,
-                    () = devices.stale.notified() => {}
-                    () = tokio::time::sleep(pause) => {}
+        let (devices, until) = (self.clone(), stopping.clone());
+        let renewing = move || {
+            let (peers, history) = (peers.clone(), history.clone());
+            devices.clone().go_on_renewing((peers, history), until.clone())
+        };
+        tasks.spawn(upkeep::keep("the device lists of other servers", stopping, renewing));
+    }
+
+    async fn go_on_renewing(self, (peers, history): (Peers, History), stopping: CancellationToken) {
+        loop {
+            let pause = match self.renew_due(&peers, &history).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::error!(%error, "cannot read which device lists are to be asked for");
+                    COURIER_STORE_PAUSE
                 }
+            };
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = self.stale.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-        });
+        }
     }
 
     /// Asks for the lists whose time has come. How long there is nothing to do after that.

@@ -33,6 +33,7 @@ use crate::{
         table::{Rows, TableId},
     },
     types::{Membership, Ports, random_string},
+    upkeep,
 };
 
 pub(in crate::room) const DELAYED: Rows<(String,), Row> = Rows::new(TableId::Delayed);
@@ -167,9 +168,11 @@ impl Delayed {
         accounts: Accounts,
         (tasks, stopping): (&TaskTracker, CancellationToken),
     ) -> Result<Self, StoreError> {
-        let this = Self::idle(rooms, accounts, (tasks, stopping));
+        let this = Self::idle(rooms, accounts, (tasks, stopping.clone()));
         this.load().await?;
-        tasks.spawn(run::run(Arc::downgrade(&this.0), this.0.stopping.clone()));
+        let (inner, until) = (Arc::downgrade(&this.0), stopping.clone());
+        let sending = move || run::run(inner.clone(), until.clone());
+        tasks.spawn(upkeep::keep("the sending of delayed events", stopping, sending));
         Ok(this)
     }
 

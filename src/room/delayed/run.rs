@@ -1,7 +1,8 @@
 //! The task that sends what is due.
 
-use std::{sync::Weak, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Weak, time::Duration};
 
+use futures_util::FutureExt;
 use ruma::{OwnedRoomId, RoomId, UserId, events::TimelineEventType};
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +62,14 @@ impl Delayed {
             if self.0.stopping.is_cancelled() {
                 continue;
             }
-            if let Err(error) = self.serve_one(&id).await {
+            // The line must have an end, whatever happens: others wait in it.
+            let served = AssertUnwindSafe(self.serve_one(&id)).catch_unwind().await;
+            let trouble = match served {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(String::from("a fault of this server")),
+            };
+            if let Some(error) = trouble {
                 tracing::warn!(%error, %room, "a delayed event could not be sent yet");
                 self.0.desk.lock().put_off(&id, self.now_ms().saturating_add(DELAYED_EVENT_RETRY_MS));
                 self.0.sooner.notify_one();

@@ -29,6 +29,7 @@ use crate::{
     log::{Commit, CommitError},
     room::{RoomError, Rooms},
     store::BoxFuture,
+    upkeep,
 };
 
 /// Events that were kept, by their ids.
@@ -37,24 +38,27 @@ pub(super) type Kept = BTreeMap<OwnedEventId, UnjudgedRow>;
 impl Rooms {
     /// Has what could not be judged tried again when its time has come, until `stopping`.
     pub fn keep_judging(&self, stopping: CancellationToken) {
-        let rooms = self.clone();
-        self.0.tasks.spawn(async move {
-            if let Err(error) = rooms.complete_all_soon().await {
-                tracing::error!(%error, "cannot read which rooms lack members");
+        let (rooms, until) = (self.clone(), stopping.clone());
+        let judging = move || rooms.clone().go_on_judging(until.clone());
+        self.0.tasks.spawn(upkeep::keep("the judging of what came too early", stopping, judging));
+    }
+
+    async fn go_on_judging(self, stopping: CancellationToken) {
+        if let Err(error) = self.complete_all_soon().await {
+            tracing::error!(%error, "cannot read which rooms lack members");
+        }
+        loop {
+            let pause = self.judge_due().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot read which events are to be judged");
+                COURIER_STORE_PAUSE
+            });
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                () = self.0.unjudged.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            loop {
-                let pause = rooms.judge_due().await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "cannot read which events are to be judged");
-                    COURIER_STORE_PAUSE
-                });
-                tokio::select! {
-                    biased;
-                    () = stopping.cancelled() => return,
-                    () = rooms.0.unjudged.notified() => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-        });
+        }
     }
 
     /// After a start nobody waits: what a question was put off for may be over.

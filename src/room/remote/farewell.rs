@@ -20,6 +20,7 @@ use crate::{
     room::{RoomError, Rooms, turn::NewEvent},
     store::BoxFuture,
     types::Membership,
+    upkeep,
 };
 
 /// A user and the room that they have left.
@@ -28,21 +29,24 @@ type Place = (OwnedUserId, OwnedRoomId);
 impl Rooms {
     /// Has other servers told of rejected invites that could not be told at once, until `stopping`.
     pub fn keep_saying_farewell(&self, stopping: CancellationToken) {
-        let rooms = self.clone();
-        self.0.tasks.spawn(async move {
-            loop {
-                let pause = rooms.say_farewells().await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "cannot read who is to be told of rejected invites");
-                    COURIER_STORE_PAUSE
-                });
-                tokio::select! {
-                    biased;
-                    () = stopping.cancelled() => return,
-                    () = rooms.0.farewells.notified() => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
+        let (rooms, until) = (self.clone(), stopping.clone());
+        let saying = move || rooms.clone().go_on_saying_farewell(until.clone());
+        self.0.tasks.spawn(upkeep::keep("the telling of rejected invites", stopping, saying));
+    }
+
+    async fn go_on_saying_farewell(self, stopping: CancellationToken) {
+        loop {
+            let pause = self.say_farewells().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot read who is to be told of rejected invites");
+                COURIER_STORE_PAUSE
+            });
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                () = self.0.farewells.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-        });
+        }
     }
 
     /// Tells those whose time has come. How long there is nothing to do after that.

@@ -1,6 +1,12 @@
 //! Delayed events by a clock that the test moves.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use ruma::OwnedRoomId;
 use serde_json::{json, value::to_raw_value};
@@ -9,10 +15,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{RoomError, World, leave_after, user};
 use crate::{
     account::{Accounts, NewUser, Settings},
-    limits::{DELAYED_EVENT_KEEP_MS, DELAYED_EVENTS_PER_USER_MAX},
+    limits::{DELAYED_EVENT_KEEP_MS, DELAYED_EVENT_RETRY_MS, DELAYED_EVENTS_PER_USER_MAX},
     log::Commit,
     room::delayed::{Action, DELAYED, Delayed, DelayedError, Intent, Outcome, Row},
     store::{Key, Scan, table::TableId},
+    types::{Clock, ManualClock},
 };
 
 impl World {
@@ -120,6 +127,41 @@ async fn what_was_sent_is_told_by_its_event_alone() {
     let Some(Outcome::Sent(event)) = delayed.outcome(&id).await else { panic!("not sent") };
     world.rooms.redact(&alice, &room, &event, (None, None)).await.unwrap();
     assert_eq!(told().await, "{}");
+}
+
+/// A clock that fails once, when it has been looked at so often.
+struct Faulty(Arc<ManualClock>, AtomicU64);
+
+impl Clock for Faulty {
+    fn now_ms(&self) -> u64 {
+        assert_ne!(self.1.fetch_sub(1, Ordering::SeqCst), 1, "a fault of this server");
+        self.0.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+#[tokio::test]
+async fn a_fault_with_one_holds_up_no_other_and_it_is_tried_again() {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let faulty = Arc::new(Faulty(clock.clone(), AtomicU64::new(u64::MAX)));
+    let world = World::by(clock, faulty.clone()).await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let alice = user("alice");
+    let first = delayed.schedule(&alice, intent(&room, "first", 100), None).await.unwrap();
+    let second = delayed.schedule(&alice, intent(&room, "second", 101), None).await.unwrap();
+    world.clock.advance(Duration::from_millis(200));
+    // Once for what is due, and once for the first of them.
+    faulty.1.store(2, Ordering::SeqCst);
+    delayed.turn_through().await;
+    assert_eq!(delayed.outcome(&first).await, None);
+    assert!(matches!(delayed.outcome(&second).await, Some(Outcome::Sent(_))));
+    world.clock.advance(Duration::from_millis(DELAYED_EVENT_RETRY_MS));
+    delayed.turn_through().await;
+    assert!(matches!(delayed.outcome(&first).await, Some(Outcome::Sent(_))));
 }
 
 /// However far a request has come that nobody waits for any more.

@@ -21,7 +21,7 @@ use crate::{
     log::Log,
     peer::{Isolated, Peers, Settings},
     store::{BoxFuture, Db, StoreError, memory::Memory},
-    types::{ManualClock, Membership, Ports, SeededRng},
+    types::{Clock, ManualClock, Membership, Ports, SeededRng},
 };
 
 /// Everyone is called by the local part of their id.
@@ -50,9 +50,14 @@ fn user(name: &str) -> OwnedUserId {
 
 impl World {
     async fn new() -> Self {
-        let db = Db::new(Arc::new(Memory::new()));
         let clock = Arc::new(ManualClock::at(1_000_000));
-        let ports = Ports { clock: clock.clone(), rng: Arc::new(SeededRng::new(1)) };
+        Self::by(clock.clone(), clock).await
+    }
+
+    /// One that sees `clock` as `seen`.
+    async fn by(clock: Arc<ManualClock>, seen: Arc<dyn Clock>) -> Self {
+        let db = Db::new(Arc::new(Memory::new()));
+        let ports = Ports { clock: seen, rng: Arc::new(SeededRng::new(1)) };
         let tasks = TaskTracker::new();
         let log = Log::open(db.clone(), &tasks).await.unwrap();
         let server = server_name!("a.org").to_owned();

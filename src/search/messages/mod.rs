@@ -31,6 +31,7 @@ use crate::{
     limits::{SEARCH_CHUNK, SEARCH_COUNTED_MAX, SEARCH_LOOKED_AT_MAX, SEARCH_RELATED_LOOK_UPS_MAX},
     log::Log,
     types::Ports,
+    upkeep,
 };
 use ask::After;
 use shelf::{Hit, Shelf, hits, ids, room_code};
@@ -91,7 +92,9 @@ impl Messages {
         let inner =
             Inner { history, ports, place, shelf: ArcSwapOption::empty(), progress: Progress::default() };
         let this = Self(Arc::new(inner));
-        tasks.spawn(reader::run(this.clone(), stopping));
+        let (follower, until) = (this.clone(), stopping.clone());
+        let following = move || reader::run(follower.clone(), until.clone());
+        tasks.spawn(upkeep::keep("the search index", stopping, following));
         this
     }
 

@@ -31,6 +31,8 @@ use crate::{
 pub(super) async fn run(messages: Messages, stopping: CancellationToken) {
     let following = async {
         loop {
+            // One that a fault has left there would keep the folder.
+            messages.0.shelf.store(None);
             match Reader::load(&messages).await {
                 Ok(mut reader) => {
                     let log = messages.log();

@@ -23,6 +23,7 @@ use crate::{
     log::Log,
     store::{Key, Scan, StoreError},
     types::words::{beginnings, typed},
+    upkeep,
 };
 use sight::Sight;
 
@@ -66,7 +67,9 @@ impl People {
         (tasks, stopping): (&TaskTracker, CancellationToken),
     ) -> Self {
         let this = Self(Arc::new(Inner { history, accounts, everybody, progress: Progress::default() }));
-        tasks.spawn(reader::run(this.clone(), stopping));
+        let (follower, until) = (this.clone(), stopping.clone());
+        let following = move || reader::run(follower.clone(), until.clone());
+        tasks.spawn(upkeep::keep("the user directory", stopping, following));
         this
     }
 
