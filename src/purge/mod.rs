@@ -39,7 +39,7 @@ use crate::{
     media::{Media, MediaError},
     room::{Delayed, DelayedError, RoomError, Rooms},
     store::StoreError,
-    types::{Ports, Position},
+    types::Ports,
     upkeep,
 };
 
@@ -79,9 +79,9 @@ struct Inner {
     ports: Ports,
     settings: Settings,
     redactions: redact::UserRedactions,
-    /// Up to where rooms have been looked at in which messages are over behind others that are not; by the next start
-    /// they are looked at from the beginning.
-    retained_ahead: Mutex<HashMap<OwnedRoomId, Position>>,
+    /// How far rooms have been looked at for messages whose time is over; by the next start they are looked at from the
+    /// beginning.
+    looked: Mutex<HashMap<OwnedRoomId, retention::Looked>>,
     /// When all guests have been looked at, in milliseconds since the epoch.
     guests_seen_ms: AtomicU64,
     /// When it was looked at last what other servers have brought, in milliseconds since the epoch.
@@ -161,7 +161,7 @@ impl Purge {
             ports,
             settings,
             redactions: redact::UserRedactions::default(),
-            retained_ahead: Mutex::default(),
+            looked: Mutex::default(),
             guests_seen_ms,
             received_seen_ms,
             wanted,

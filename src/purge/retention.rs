@@ -2,16 +2,24 @@
 //!
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/1763>
 
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
 use ruma::{OwnedEventId, OwnedRoomId, events::StateEventType};
 use serde_json::{Map, Value};
 
 use super::{Purge, PurgeError, Retention, Trouble};
 use crate::{
-    history::tables::{BACKFILLED, PastRow, RETAINED, RETAINED_PAST},
+    history::{
+        StoredEvent,
+        tables::{BACKFILLED, PastRow, RETAINED, RETAINED_PAST},
+    },
     limits::{RETENTION_PAGE_EVENTS, RETENTION_PAGES_AHEAD},
     log::{Commit, CommitError, Direction},
     store::Scan,
-    types::{Fact, Position},
+    types::{Fact, Lane, Position},
 };
 
 impl Retention {
@@ -32,7 +40,9 @@ impl Purge {
         if self.0.settings.retention.is_none() {
             return Ok(());
         }
-        for room in self.0.history.rooms().await? {
+        let rooms: BTreeSet<OwnedRoomId> = self.0.history.rooms().await?.into_iter().collect();
+        self.0.looked.lock().retain(|room, _| rooms.contains(room));
+        for room in rooms {
             let ended = self.end_messages_in(&room).await;
             trouble.note(format_args!("messages of {room} whose time is over"), ended);
         }
@@ -63,39 +73,57 @@ impl Purge {
     }
 
     async fn end_messages_of(&self, room: &OwnedRoomId, before_ms: u64) -> Result<(), PurgeError> {
-        let key = (room.clone(),);
-        let begun = self.log().db().row(&RETAINED, &key).await?.unwrap_or(Position::ZERO);
-        // Up to where everything is over; what comes next may have been sent with a clock that is ahead.
-        let (mut over, mut is_whole, mut from) = (begun, true, begun);
-        // However much of that there is, others behind it may be over: a little of it is looked at each time.
-        let (mut idle, mut ahead) = (0, self.0.retained_ahead.lock().remove(room));
-        loop {
-            let range = (from, self.log().head());
-            let facts = self.log().timeline(room, range, Direction::Forward, RETENTION_PAGE_EVENTS).await?;
-            let Some((last, _)) = facts.last() else { break };
-            from = *last;
-            let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(_, fact)| event_id(fact)).collect();
-            let events = self.0.history.sound_event_map(&ids).await?;
-            let mut ended = Vec::new();
-            for (at, fact) in &facts {
-                let event = event_id(fact).and_then(|id| events.get(&id));
-                let is_over = event.is_none_or(|event| u64::from(event.pdu.origin_server_ts().0) < before_ms);
-                is_whole &= is_over;
-                over = if is_whole { *at } else { over };
-                // What has been ended is no news.
-                let event = event.filter(|event| is_over && !event.is_expired());
-                ended.extend(event.filter(|event| event.pdu.state_key().is_none()));
-            }
-            if !ended.is_empty() {
-                let ended: Vec<_> = ended.into_iter().map(|event| event.pdu.event_id().to_owned()).collect();
-                self.0.rooms.expire(room, &ended).await?;
-            } else if !is_whole {
-                if idle == RETENTION_PAGES_AHEAD {
-                    self.0.retained_ahead.lock().insert(room.clone(), from);
+        // Should anything fail, the room is looked at from the beginning.
+        let mut looked = self.0.looked.lock().remove(room).unwrap_or_default();
+        let head = self.log().head();
+        if looked.front_ms < before_ms {
+            self.end_front(room, (before_ms, head), &mut looked).await?;
+        }
+        let mut idle = 0;
+        while idle < RETENTION_PAGES_AHEAD {
+            match self.end_page(room, (looked.upto, head), before_ms).await? {
+                Some(page) => {
+                    looked.upto = page.last;
+                    looked.behind_ms = looked.behind_ms.min(page.oldest_ms);
+                    idle += usize::from(!page.has_ended);
+                }
+                // Something behind the front is over by now: all of that is looked at again.
+                None if looked.behind_ms < before_ms => {
+                    (looked.upto, looked.behind_ms) = (Position::ZERO, u64::MAX);
+                    self.end_front(room, (before_ms, head), &mut looked).await?;
+                }
+                None => {
+                    // From here on the log knows without the store whether there is more.
+                    looked.upto = looked.upto.max(head);
                     break;
                 }
-                idle += 1;
-                from = ahead.take().map_or(from, |ahead| from.max(ahead));
+            }
+        }
+        self.0.looked.lock().insert(room.clone(), looked);
+        Ok(())
+    }
+
+    /// Ends what is over at the front of a room's timeline: from where all before is over to the first page in which nothing
+    /// is.
+    async fn end_front(
+        &self,
+        room: &OwnedRoomId,
+        (before_ms, head): (u64, Position),
+        looked: &mut Looked,
+    ) -> Result<(), PurgeError> {
+        let key = (room.clone(),);
+        let begun = self.log().db().row(&RETAINED, &key).await?.unwrap_or(Position::ZERO);
+        let (mut over, mut is_whole, mut front) = (begun, true, begun);
+        looked.front_ms = u64::MAX;
+        while let Some(page) = self.end_page(room, (front, head), before_ms).await? {
+            front = page.last;
+            looked.front_ms = looked.front_ms.min(page.oldest_ms);
+            if is_whole {
+                over = page.over.unwrap_or(over);
+                is_whole = over == page.last;
+            }
+            if !is_whole && !page.has_ended {
+                break;
             }
         }
         if over > begun {
@@ -103,8 +131,81 @@ impl Purge {
             commit.put(&RETAINED, &key, &over);
             self.log().commit(commit).await?;
         }
+        if looked.upto < front {
+            (looked.upto, looked.behind_ms) = (front, u64::MAX);
+        }
         Ok(())
     }
+
+    /// Ends what is over in the next page of a room's timeline; nothing, if there is none.
+    async fn end_page(
+        &self,
+        room: &OwnedRoomId,
+        range: (Position, Position),
+        before_ms: u64,
+    ) -> Result<Option<EndedPage>, PurgeError> {
+        if !self.log().may_have(&Lane::Room(room.clone()), range.0) {
+            return Ok(None);
+        }
+        let facts = self.log().timeline(room, range, Direction::Forward, RETENTION_PAGE_EVENTS).await?;
+        let Some((last, _)) = facts.last() else { return Ok(None) };
+        let mut page = EndedPage { last: *last, over: None, oldest_ms: u64::MAX, has_ended: false };
+        let ids: Vec<OwnedEventId> = facts.iter().filter_map(|(_, fact)| event_id(fact)).collect();
+        let events = self.0.history.sound_events_once(&ids).await?.into_iter().flatten();
+        let events: HashMap<OwnedEventId, Arc<StoredEvent>> =
+            events.map(|event| (event.pdu.event_id().to_owned(), event)).collect();
+        let mut ended = Vec::new();
+        for (at, fact) in &facts {
+            let event = event_id(fact).and_then(|id| events.get(&id));
+            let sent_ms = event.map_or(0, |event| u64::from(event.pdu.origin_server_ts().0));
+            if sent_ms >= before_ms {
+                page.oldest_ms = page.oldest_ms.min(sent_ms);
+                continue;
+            }
+            if page.oldest_ms == u64::MAX {
+                page.over = Some(*at);
+            }
+            // What has been ended is no news.
+            let event = event.filter(|event| !event.is_expired() && event.pdu.state_key().is_none());
+            ended.extend(event.map(|event| event.pdu.event_id().to_owned()));
+        }
+        page.has_ended = !ended.is_empty();
+        if page.has_ended {
+            self.0.rooms.expire(room, &ended).await?;
+        }
+        Ok(Some(page))
+    }
+}
+
+/// What has been looked at of a room's timeline, which is not looked at again before something of it is over. Times are in
+/// milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looked {
+    /// When the oldest event at the front was sent that was not over: there all is looked at that comes before others which
+    /// are not over either.
+    front_ms: u64,
+    /// Up to where has been looked behind that: others may have been sent with a clock that is ahead. However much there
+    /// is, a little of it is looked at each time.
+    upto: Position,
+    /// When the oldest event there was sent that was not over.
+    behind_ms: u64,
+}
+
+impl Default for Looked {
+    fn default() -> Self {
+        Self { front_ms: 0, upto: Position::ZERO, behind_ms: u64::MAX }
+    }
+}
+
+/// A page of a timeline in which everything is ended that was over.
+struct EndedPage {
+    last: Position,
+    /// Up to where all of it was over.
+    over: Option<Position>,
+    /// When the oldest event was sent that was not, in milliseconds since 1970.
+    oldest_ms: u64,
+    /// Whether there was anything to end.
+    has_ended: bool,
 }
 
 impl Purge {
