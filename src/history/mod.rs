@@ -54,6 +54,7 @@ pub use pages::{EventPage, Source, Walk};
 pub use past::{Boundary, PastPage, Stroll};
 pub use people::MembershipEntry;
 pub use relations::Related;
+pub use remove::RemovalWalk;
 pub use render::{Bundles, DELAY_ID, Shape, stripped};
 pub(crate) use state::node_key;
 pub use sticky::sticky_until_ms;

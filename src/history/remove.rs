@@ -24,11 +24,24 @@ use super::{
 };
 use crate::{
     dag::{Node, NodeId, StateId, relates},
-    limits::{REMOVAL_PAGE_EVENTS, REMOVAL_PARTING_MS, SCAN_ROWS_MAX},
+    limits::{REMOVAL_PAGE_EVENTS, REMOVAL_PARTING_MS, REMOVAL_UNWRITTEN_PAGES, SCAN_ROWS_MAX},
     log::{Audience, Commit, CommitError, Log},
     store::{Key, Scan, StoreError},
     types::{Fact, Lane, Membership, Position},
 };
+
+/// A walk over all events, on which those of the rooms go that are to go then.
+#[derive(Debug, Default)]
+pub struct RemovalWalk {
+    is_begun: bool,
+    /// The rooms, and since when each is to go.
+    began: BTreeMap<OwnedRoomId, Position>,
+    /// Last words, which other servers are to get.
+    kept: BTreeSet<OwnedEventId>,
+    after: Option<OwnedEventId>,
+    /// Pages since it was written down how far this is.
+    unwritten: usize,
+}
 
 impl History {
     /// The rooms that are to go.
@@ -127,40 +140,66 @@ impl History {
         Ok(())
     }
 
-    /// Removes a page of the events of the rooms that are to go; whether there may be more. All rooms share one walk
-    /// over the events: it goes on with the room that has come least far.
+    /// Removes a page of the events of the rooms that are to go; whether there may be more. All rooms share one `walk`
+    /// over the events: it begins with the room that has come least far. How far it is is written with what it removes, and
+    /// now and then.
     ///
     /// # Errors
-    /// When the store fails; the next call goes on.
-    pub(crate) async fn remove_some(&self) -> Result<bool, CommitError> {
-        let db = self.log().db();
-        let rows = db.range(&REMOVALS, &(), SCAN_ROWS_MAX).await?.into_iter();
-        let rows = rows.filter(|(_, row)| row.stage == RemovalStage::Events);
-        let going: BTreeMap<OwnedRoomId, RemovalRow> = rows.map(|((room,), row)| (room, row)).collect();
-        let Some(after) = going.values().map(|row| row.after.clone()).min() else { return Ok(false) };
-        let mut kept = BTreeSet::new();
-        for (room, row) in &going {
-            kept.extend(self.last_words(room, row.began).await?.into_iter().map(|(_, id)| id));
+    /// When the store fails; another walk goes on.
+    pub(crate) async fn remove_some(&self, walk: &mut RemovalWalk) -> Result<bool, CommitError> {
+        if !walk.is_begun {
+            *walk = self.begin_walk().await?;
         }
-        let (page, last) = self.stored_after(after.as_ref(), REMOVAL_PAGE_EVENTS).await?;
+        // Another process may have come further with a room, which may be there again by now.
+        let mut going = self.going().await?;
+        going.retain(|room, row| walk.began.get(room) == Some(&row.began));
+        if going.is_empty() {
+            return Ok(false);
+        }
+        let (page, last) = self.stored_after(walk.after.as_ref(), REMOVAL_PAGE_EVENTS).await?;
         let goes = |event: &Arc<StoredEvent>| {
-            going.contains_key(event.pdu.room_id()) && !kept.contains(event.pdu.event_id())
+            going.contains_key(event.pdu.room_id()) && !walk.kept.contains(event.pdu.event_id())
         };
         let gone: Vec<Arc<StoredEvent>> = page.into_iter().filter(goes).collect();
+        let is_last = last.is_none();
+        if gone.is_empty() && !is_last && walk.unwritten < REMOVAL_UNWRITTEN_PAGES {
+            walk.after = last;
+            walk.unwritten += 1;
+            return Ok(true);
+        }
         let mut commit = Commit::new();
         self.remove_events(&mut commit, &gone).await?;
-        let is_last = last.is_none();
-        for (room, row) in going {
+        for (room, row) in &mut going {
             let count = gone.iter().filter(|event| event.pdu.room_id() == room).count();
-            let removed = row.removed + u64::try_from(count).unwrap_or_default();
-            let stage = if is_last { RemovalStage::Parting } else { RemovalStage::Events };
-            let after = if is_last { None } else { row.after.clone().max(last.clone()) };
-            commit.put(&REMOVALS, &(room,), &RemovalRow { after, removed, stage, error: None, ..row });
+            row.removed += u64::try_from(count).unwrap_or_default();
+            row.stage = if is_last { RemovalStage::Parting } else { RemovalStage::Events };
+            row.after = if is_last { None } else { row.after.take().max(last.clone()) };
+            row.error = None;
+            commit.put(&REMOVALS, &(room.clone(),), row);
         }
         self.log().commit(commit).await?;
+        (walk.after, walk.unwritten) = (last, 0);
         let ids: Vec<OwnedEventId> = gone.iter().map(|event| event.pdu.event_id().to_owned()).collect();
         self.0.caches.forget_events(&ids);
         Ok(!is_last)
+    }
+
+    /// The rooms whose events go now.
+    async fn going(&self) -> Result<BTreeMap<OwnedRoomId, RemovalRow>, StoreError> {
+        let rows = self.log().db().range(&REMOVALS, &(), SCAN_ROWS_MAX).await?.into_iter();
+        let rows = rows.filter(|(_, row)| row.stage == RemovalStage::Events);
+        Ok(rows.map(|((room,), row)| (room, row)).collect())
+    }
+
+    async fn begin_walk(&self) -> Result<RemovalWalk, StoreError> {
+        let going = self.going().await?;
+        let mut walk = RemovalWalk { is_begun: true, ..RemovalWalk::default() };
+        walk.after = going.values().map(|row| row.after.clone()).min().flatten();
+        for (room, row) in going {
+            walk.kept.extend(self.last_words(&room, row.began).await?.into_iter().map(|(_, id)| id));
+            walk.began.insert(room, row.began);
+        }
+        Ok(walk)
     }
 
     /// Events of all rooms in the order of their ids, the first after `after`, at most `limit`, without those that are

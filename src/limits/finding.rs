@@ -14,6 +14,11 @@ pub const STORE_SCRUB_EVERY_MS: u64 = 7 * 24 * 3_600 * 1_000;
 pub const SEARCH_SCRUB_EVERY_MS: u64 = 24 * 3_600 * 1_000;
 /// Events that are looked at at once while a room is removed (ours).
 pub const REMOVAL_PAGE_EVENTS: usize = 500;
+/// Such pages with nothing of the room before it is written down how far that is (ours; so many are read anew at most after
+/// a crash).
+pub const REMOVAL_UNWRITTEN_PAGES: usize = 20;
+/// The longest pause after such a page; mostly it is as long as the page took (ours).
+pub const REMOVAL_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Time after which the last words of the members of a removed room go although another server has not heard them, in
 /// milliseconds (ours; a day).
 pub const REMOVAL_PARTING_MS: u64 = 86_400_000;

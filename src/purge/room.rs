@@ -10,7 +10,11 @@ use serde_json::{Map, json, value::to_raw_value};
 
 use super::{Purge, PurgeError};
 use crate::{
-    history::tables::{BLOCKED, FORGOTTEN, REMOVALS, RemovalRow, RemovalStage, STRIPPED},
+    history::{
+        RemovalWalk,
+        tables::{BLOCKED, FORGOTTEN, REMOVALS, RemovalRow, RemovalStage, STRIPPED},
+    },
+    limits::REMOVAL_PAUSE_MAX,
     log::Commit,
     room::{Message, NewRoom},
     store::StoreError,
@@ -219,8 +223,16 @@ impl Purge {
 
     /// Removes the events of the rooms that nobody knows any more.
     async fn remove_events(&self) -> Result<(), PurgeError> {
-        while self.0.rooms.remove_some().await? {}
-        Ok(())
+        let (clock, mut walk) = (&self.0.ports.clock, RemovalWalk::default());
+        loop {
+            let begun = clock.monotonic();
+            if !self.0.rooms.remove_some(&mut walk).await? {
+                return Ok(());
+            }
+            // The store is there for others too, at least half of the time.
+            let took = clock.monotonic().saturating_sub(begun);
+            tokio::time::sleep(took.min(REMOVAL_PAUSE_MAX)).await;
+        }
     }
 
     /// Has the users of this server leave a room, which nobody knows after that.

@@ -3,7 +3,7 @@
 use ruma::RoomId;
 
 use super::{RoomError, Rooms};
-use crate::history::tables::RemovalRow;
+use crate::history::{RemovalWalk, tables::RemovalRow};
 
 impl Rooms {
     /// Refuses if users of this server may not come into a room: it is blocked, or is being removed.
@@ -34,12 +34,13 @@ impl Rooms {
         Ok(())
     }
 
-    /// Removes some of what is left of the rooms that were removed; whether there may be more.
+    /// Removes some of what is left of the rooms that were removed; whether there may be more. A `walk` is for the rooms
+    /// that were removed when it began.
     ///
     /// # Errors
-    /// When the store fails; the next call goes on.
-    pub async fn remove_some(&self) -> Result<bool, RoomError> {
-        Ok(self.0.history.remove_some().await?)
+    /// When the store fails; another walk goes on.
+    pub async fn remove_some(&self, walk: &mut RemovalWalk) -> Result<bool, RoomError> {
+        Ok(self.0.history.remove_some(walk).await?)
     }
 
     /// Removes the last of a room that was removed, unless other servers are to hear it first; whether it is gone.

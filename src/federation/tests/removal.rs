@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Wire, user};
 use crate::{
-    history::{Status, tables::RemovalRow},
+    history::{RemovalWalk, Status, tables::RemovalRow},
     types::Membership,
 };
 
@@ -27,7 +27,8 @@ async fn other_servers_hear_that_its_members_left_and_then_it_may_be_joined_anew
         b.rooms().remove(&room, row.clone()).await.expect_err("bob is in it");
         b.rooms().leave(&user("bob@b"), &room, None).await.unwrap();
         b.rooms().remove(&room, row).await.unwrap();
-        while b.rooms().remove_some().await.unwrap() {}
+        let mut walk = RemovalWalk::default();
+        while b.rooms().remove_some(&mut walk).await.unwrap() {}
         assert_eq!(b.status(&said).await, None);
         assert!(b.history().room(&room).await.unwrap().is_none());
         assert!(!b.rooms().end_removal(&room).await.unwrap(), "a has not heard that bob left");

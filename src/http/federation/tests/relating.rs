@@ -11,7 +11,10 @@ use super::{
     via,
 };
 use crate::{
-    history::tables::{BACKFILLED, PLACES, RELATIONS, RemovalRow, THREADS},
+    history::{
+        RemovalWalk,
+        tables::{BACKFILLED, PLACES, RELATIONS, RemovalRow, THREADS},
+    },
     http::Wire,
     log::Direction,
     types::Position,
@@ -304,7 +307,8 @@ async fn what_is_over_is_not_counted_and_leaves_nothing_behind() {
     scene.b.met(&scene.bob, &format!("POST /rooms/{}/leave", quoted(&scene.room)), json!({})).await;
     let row = RemovalRow { purge: true, began: scene.b.app.log.head(), ..RemovalRow::default() };
     rooms.remove(&scene.room, row).await.unwrap();
-    while rooms.remove_some().await.unwrap() {}
+    let mut walk = RemovalWalk::default();
+    while rooms.remove_some(&mut walk).await.unwrap() {}
     assert_eq!(db.range(&RELATIONS, &(), 10).await.unwrap(), []);
     assert_eq!(db.range(&THREADS, &(), 10).await.unwrap(), []);
     assert_eq!(db.range(&BACKFILLED, &(), 10).await.unwrap(), []);
