@@ -24,7 +24,9 @@ impl Purge {
         }
         self.0.accounts.deactivate(user, erases).await?;
         self.0.devices.retire(user).await?;
-        Ok(self.0.delayed.forget_user(user).await?)
+        self.0.delayed.forget_user(user).await?;
+        // Rooms that a device of theirs came into until no token was good.
+        Ok(self.0.rooms.leave_all(user).await?)
     }
 
     /// Ends the accounts of guests who have not been heard of for long, now and then. One that cannot be ended does not
