@@ -87,6 +87,8 @@ mod canary_tests;
 #[cfg(test)]
 mod directory_tests;
 #[cfg(test)]
+mod hurt_tests;
+#[cfg(test)]
 mod related_tests;
 #[cfg(test)]
 mod search_tests;
