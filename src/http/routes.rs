@@ -326,7 +326,7 @@ impl Definition {
                 (share, prove(&app, self.path, (&call.parts, &call.body)).await?)
             }
         };
-        let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, services.slots.enter(&origin)).await;
+        let entering = tokio::time::timeout(FEDERATION_WAIT_MAX, services.slots.enter(&*origin)).await;
         let _slot = entering.map_err(|_| Failure::limit_exceeded(BUSY_RETRY_AFTER))?;
         call.origin = Some(origin);
         let answer = tokio::time::timeout(FEDERATION_SECONDS_MAX, run(app, call)).await;
