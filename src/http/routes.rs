@@ -22,7 +22,7 @@ use super::{
     Access, App, Call, Failure, Handle, Peer,
     auth::{appservice_of, identify},
     bodies::{Sender, open_bytes_max, user_bytes_max},
-    budget::{Budget, Share},
+    budget::{Load, Share},
     call::{Given, read_body},
     client::server::versions,
     federation::prove,
@@ -64,6 +64,8 @@ pub struct Routes {
     router: Router<App>,
     listed: Vec<(Method, &'static str)>,
     features: BTreeSet<&'static str>,
+    /// What is made of each of those listed.
+    judged: Vec<(Access, Class)>,
 }
 
 impl Routes {
@@ -96,7 +98,7 @@ impl Routes {
                 _ => Class::of(&R::METHOD, path, R::RATE_LIMITED),
             };
             let run = Answering::Whole(run.clone());
-            self.insert(R::METHOD, Definition { path, access, class, run, is_page: false });
+            self.insert(R::METHOD, Definition::new(path, (access, class), run));
         }
     }
 
@@ -112,7 +114,7 @@ impl Routes {
     {
         let class = Class::of(&method, path, access != Access::Open);
         let run = Answering::Whole(Arc::new(move |app, call| Box::pin(handler(app, call))));
-        self.insert(method, Definition { path, access, class, run, is_page: false });
+        self.insert(method, Definition::new(path, (access, class), run));
     }
 
     /// As [`Self::raw`], for a page that people look at: what goes wrong is told by a page too.
@@ -126,7 +128,8 @@ impl Routes {
     {
         let class = Class::of(&method, path, true);
         let run = Answering::Whole(Arc::new(move |app, call| Box::pin(handler(app, call))));
-        self.insert(method, Definition { path, access: Access::Open, class, run, is_page: true });
+        let page = Definition::new(path, (Access::Open, class), run);
+        self.insert(method, Definition { is_page: true, ..page });
     }
 
     /// As [`Self::raw`], for an endpoint that takes a file: its handler is given a call without a body, and the body
@@ -141,7 +144,7 @@ impl Routes {
     {
         let class = Class::of(&method, path, true);
         let run = Answering::Streamed(Arc::new(move |app, call, body| Box::pin(handler(app, call, body))));
-        self.insert(method, Definition { path, access: Access::Required, class, run, is_page: false });
+        self.insert(method, Definition::new(path, (Access::Required, class), run));
     }
 
     /// Says that an unstable feature works, in `unstable_features` of `/_matrix/client/versions`.
@@ -161,6 +164,12 @@ impl Routes {
         &self.listed
     }
 
+    /// What each of those listed asks of the caller's token, and in which class its requests are without one.
+    #[must_use]
+    pub fn judged(&self) -> &[(Access, Class)] {
+        &self.judged
+    }
+
     /// The router of everything that was added.
     pub fn into_router(mut self, app: App) -> Router {
         versions::route(&mut self);
@@ -172,9 +181,14 @@ impl Routes {
             .with_state(app)
     }
 
-    fn insert(&mut self, method: Method, definition: Definition) {
+    fn insert(&mut self, method: Method, mut definition: Definition) {
         let filter = MethodFilter::try_from(method.clone()).expect("endpoints have ordinary methods");
         let path = definition.path;
+        definition.load = match definition.run {
+            Answering::Streamed(_) => Load::Upload,
+            Answering::Whole(_) => Load::of(&method, path, (definition.access, definition.class)),
+        };
+        self.judged.push((definition.access, definition.class_of(None)));
         let endpoint = on(filter, Endpoint(Arc::new(definition)));
         self.router = std::mem::take(&mut self.router).route(path, endpoint);
         self.listed.push((method, path));
@@ -216,22 +230,28 @@ struct Definition {
     path: &'static str,
     access: Access,
     class: Class,
+    load: Load,
     run: Answering,
     /// People look at it, so that failures are pages.
     is_page: bool,
 }
 
 impl Definition {
+    fn new(path: &'static str, (access, class): (Access, Class), run: Answering) -> Self {
+        Self { path, access, class, load: Load::Work, run, is_page: false }
+    }
+
     async fn answer(&self, app: App, request: Request) -> Result<Response, Failure> {
         let mut peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let (mut parts, body) = request.into_parts();
         let path = path_variables(&mut parts).await?;
         let services = app.clone();
-        let share = self.share(&services.budget)?;
+        let share = services.budget.take(self.load)?;
         peer.appservice = appservice_of(&app.appservices, self.access, &parts);
         let caller = self.caller(&app, (&parts, &path), peer.appservice.as_deref()).await?;
-        app.throttle.admit(self.class, caller.as_ref(), &peer)?;
         let mut call = Call { parts, path, caller, origin: None, peer, body: Bytes::new() };
+        app.throttle.admit(self.class_of(call.caller.as_ref()), call.caller.as_ref(), &call.peer)?;
+        let share = self.hold(&services, share, &call)?;
         match &self.run {
             Answering::Whole(run) if self.access == Access::Signed => {
                 // In a box: what it needs would be set aside for clients too, also while they poll.
@@ -247,7 +267,7 @@ impl Definition {
                 drop(share);
                 let began = services.ports.clock.monotonic();
                 call.body = Box::pin(self.read(&services, body, &call)).await?;
-                let _share = self.share(&services.budget)?;
+                let _share = self.hold(&services, services.budget.take(self.load)?, &call)?;
                 if services.ports.clock.monotonic().saturating_sub(began) > BODY_REJUDGED_AFTER {
                     let appservice = call.peer.appservice.clone();
                     let again = self.caller(&services, (&call.parts, &call.path), appservice.as_deref());
@@ -271,6 +291,11 @@ impl Definition {
         (parts, path): (&http::request::Parts, &[String]),
         appservice: Option<&Appservice>,
     ) -> Result<Option<Caller>, Failure> {
+        if self.load == Load::Ask && self.access == Access::Open {
+            // Nobody need say who they are. Whoever does is not one of all the others.
+            let known = identify(app, Access::Optional, (parts, appservice)).await;
+            return Ok(known.unwrap_or_default().map(|(caller, _)| caller));
+        }
         match identify(app, self.access, (parts, appservice)).await? {
             Some((caller, standing)) => {
                 standing::judge(standing, &parts.method, (self.path, path))?;
@@ -280,14 +305,27 @@ impl Definition {
         }
     }
 
-    /// The request's share of what the server does at the same time.
-    fn share<'a>(&self, budget: &'a Budget) -> Result<Share<'a>, Failure> {
-        match (&self.run, self.access, self.class) {
-            (Answering::Streamed(_), ..) => budget.upload(),
-            (_, Access::Signed, _) => budget.peer(),
-            (_, _, Class::Poll) => budget.poll(),
-            _ => budget.request(),
+    /// What kind of request it is. Whoever has not said who they are has others asked only so often.
+    fn class_of(&self, caller: Option<&Caller>) -> Class {
+        match (self.load, self.class) {
+            (Load::Ask, Class::Free) if caller.is_none() => Class::General,
+            (_, class) => class,
         }
+    }
+
+    /// The request's share of what the server does at the same time, counted for whoever makes it.
+    fn hold<'a>(&self, app: &'a App, share: Share<'a>, call: &Call) -> Result<Share<'a>, Failure> {
+        let appservice = call.peer.appservice.as_ref();
+        let share = match self.load {
+            // Counted by those who have them: the uploads of a user, the requests of a server.
+            Load::Upload | Load::Server => return Ok(share),
+            Load::Ask if call.caller.is_none() && appservice.is_none() => app.budget.stranger()?,
+            Load::Ask | Load::Work | Load::Wait => share,
+        };
+        let user = call.caller.as_ref().map(|caller| &caller.user_id);
+        let holder = appservice.map(|appservice| &appservice.sender).or(user);
+        let holder = holder.cloned().map(Sender::User).or_else(|| Sender::at(call.peer.ip));
+        share.held_by(holder, appservice.is_some())
     }
 
     /// Reads the body of a client's request. Those who have not said who they are send little.
@@ -322,7 +360,7 @@ impl Definition {
                 let mut room = room.map_err(|_| Failure::busy(BUSY_RETRY_AFTER))?;
                 let reading = read_body(body, FEDERATION_BODY_BYTES_MAX, (&call.parts.headers, &mut room));
                 call.body = reading.await?;
-                let share = self.share(&services.budget)?;
+                let share = services.budget.take(self.load)?;
                 (share, prove(&app, self.path, (&call.parts, &call.body)).await?)
             }
         };

@@ -1,4 +1,4 @@
-//! Bodies of requests, and how many of them may be on their way in.
+//! Bodies of requests, how many of them may be on their way in, and how many requests one user may have.
 
 use std::time::Duration;
 
@@ -36,3 +36,16 @@ pub const SERVER_BODIES_BYTES: usize = 320 << 20;
 pub const BODY_BYTES_FIRST: usize = 4 << 10;
 /// When all other room is taken, one part in so many more is left for what bodies count for at first (ours).
 pub const BODIES_SPARE_PART: usize = 8;
+/// Requests of one user that are worked on at the same time, or of one address that has not said who it is (ours; browsers ask
+/// for a few, and most are answered at once).
+pub const REQUESTS_EACH_MAX: usize = 64;
+/// Requests of one user that wait at the same time, for news or for files (ours; somebody may have many devices, and browsers
+/// ask for a hundred pictures at once).
+pub const POLLS_EACH_MAX: usize = 256;
+/// How many times as many an application service may have, for all of its users (ours).
+pub const BRIDGE_SHARES_FACTOR: usize = 4;
+/// Look-ups at other servers and bridges at the same time that are made for those who have not said who they are (ours; each is
+/// a few of `PEER_EXCHANGES_MAX`).
+pub const STRANGERS_MAX: usize = 64;
+/// The same of one address (ours).
+pub const STRANGERS_EACH_MAX: usize = 16;
