@@ -108,6 +108,8 @@ impl Config {
             ("rate_limits.invites_by_server", limits.invites_by_server),
             ("rate_limits.invites_received", limits.invites_received),
             ("rate_limits.reports", limits.reports),
+            ("rate_limits.rendezvous", limits.rendezvous),
+            ("rate_limits.clients", limits.clients),
             ("rate_limits.general", limits.general),
         ];
         for (key, rate) in rates {

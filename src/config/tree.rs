@@ -275,6 +275,8 @@ sections! {
         reports: Rate = Rate { per_second: 0.05, burst: 20 },
         /// Sign-ins by QR code that are begun, by address.
         rendezvous: Rate = Rate { per_second: 0.1, burst: 20 },
+        /// Clients that register themselves before somebody signs in with them, by address.
+        clients: Rate = Rate { per_second: 1.0, burst: 100 },
         /// Everything else that the specification wants limited, by user or else by address.
         general: Rate = Rate { per_second: 50.0, burst: 500 },
     }

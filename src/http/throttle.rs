@@ -41,6 +41,8 @@ pub enum Class {
     Report,
     /// Begins to sign a device in by QR code.
     Rendezvous,
+    /// Registers a client for the OAuth 2.0 API.
+    Client,
     /// Waits for news.
     Poll,
     /// Whatever else the specification wants limited.
@@ -76,6 +78,7 @@ impl Class {
             "POST" if last == "invite" => Self::Invite,
             "POST" if last == "report" => Self::Report,
             "POST" if last == "rendezvous" => Self::Rendezvous,
+            "POST" if has("oauth2") && last == "clients" => Self::Client,
             // Whoever knows its address may write to it, and that is all they have to know.
             "PUT" | "DELETE" if has("rendezvous") => Self::General,
             // Written by hand here, and not limited by the specification: people scroll fast.
@@ -132,6 +135,7 @@ struct Buckets {
     invites_received: Bucket,
     reports: Bucket,
     rendezvous: Bucket,
+    clients: Bucket,
     general: Bucket,
     letters: Bucket,
 }
@@ -156,6 +160,7 @@ impl Throttle {
             invites_received: bucket(limits.invites_received),
             reports: bucket(limits.reports),
             rendezvous: bucket(limits.rendezvous),
+            clients: bucket(limits.clients),
             general: bucket(limits.general),
             letters: bucket(Rate { per_second: 1.0 / LETTERS_TO_ONE_SECONDS, burst: LETTERS_TO_ONE_BURST }),
         }))
@@ -200,6 +205,7 @@ impl Throttle {
             Class::Invite => (&buckets.invites, user()),
             Class::Report => (&buckets.reports, user()),
             Class::Rendezvous => (&buckets.rendezvous, address()),
+            Class::Client => (&buckets.clients, address()),
             Class::General | Class::Poll => (&buckets.general, user().or_else(address)),
             Class::Free => return Ok(()),
         };
@@ -238,8 +244,11 @@ impl Throttle {
         let Some(buckets) = &self.0 else { return };
         let Buckets { clock: _, login, registration, messages, joins, invites, reports, general, .. } =
             buckets;
-        let Buckets { invites_by_server, invites_received, rendezvous, login_sites, letters, .. } = buckets;
-        let others = [invites, invites_by_server, invites_received, rendezvous, login_sites, letters];
+        let Buckets {
+            invites_by_server, invites_received, rendezvous, clients, login_sites, letters, ..
+        } = buckets;
+        let others =
+            [invites, invites_by_server, invites_received, rendezvous, clients, login_sites, letters];
         for bucket in others.into_iter().chain([login, registration, messages, joins, reports, general]) {
             bucket.retain_recent();
             bucket.shrink_to_fit();
@@ -319,6 +328,7 @@ mod tests {
             ("GET", "/_matrix/client/v3/auth/{auth_type}/fallback/web", Class::General),
             ("GET", "/_matrix/client/v1/register/m.login.registration_token/validity", Class::Login),
             ("POST", "/_matrix/oauth2/register", Class::Registration),
+            ("POST", "/_matrix/oauth2/clients", Class::Client),
             ("GET", "/_matrix/client/v3/sync", Class::Poll),
             ("POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Class::Poll),
             ("POST", "/_matrix/client/v4/sync", Class::Poll),

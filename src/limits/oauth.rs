@@ -21,6 +21,14 @@ pub const BROWSER_PROOF_MS: u64 = 10 * 60 * 1_000;
 pub const CROSS_SIGNING_RESET_MS: u64 = 10 * 60 * 1_000;
 /// After how long a client is forgotten that nobody uses, in milliseconds (ours).
 pub const OAUTH_CLIENT_KEEP_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// The same of a client by which nobody has ever signed in, in milliseconds (ours; the browser may stay at the page, and the
+/// letter of a newcomer is good for as long).
+pub const OAUTH_CLIENT_UNUSED_KEEP_MS: u64 = 24 * 3_600 * 1_000;
+/// Clients that are new within an hour (ours; most are known already. With the one above and below it bounds what strangers
+/// fill: 192 MiB).
+pub const OAUTH_CLIENTS_PER_HOUR: u32 = 1_000;
+/// Longest description of a client, in bytes (ours; they have about 500).
+pub const OAUTH_CLIENT_BYTES_MAX: usize = 8 << 10;
 /// How exactly it is known when a client was last used, in milliseconds (ours).
 pub const OAUTH_CLIENT_USED_MS: u64 = 24 * 3_600 * 1_000;
 /// Clients, or device codes, that are looked at when another one comes, to remove what is old (ours).
@@ -31,6 +39,8 @@ pub const OAUTH_REDIRECTS_MAX: usize = 20;
 pub const OAUTH_URI_BYTES_MAX: usize = 2_048;
 /// Longest name of a client, in characters (ours).
 pub const OAUTH_NAME_CHARS_MAX: usize = 100;
+/// Longest address, in bytes, to which a browser goes after it has been at a provider (ours; with the longest `state`).
+pub const OAUTH_NEXT_BYTES_MAX: usize = 8 << 10;
 /// Longest `state` of an authorisation request, in bytes (ours).
 pub const OAUTH_STATE_BYTES_MAX: usize = 4_096;
 /// How long a login token is good, in milliseconds (client-server API, "login/get_token": recommended).

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     account::{DeviceClient, token_hash},
     limits::{
-        OAUTH_CLIENT_KEEP_MS, OAUTH_CLIENT_USED_MS, OAUTH_NAME_CHARS_MAX, OAUTH_REDIRECTS_MAX,
-        OAUTH_SWEEP_ROWS,
+        OAUTH_CLIENT_BYTES_MAX, OAUTH_CLIENT_KEEP_MS, OAUTH_CLIENT_UNUSED_KEEP_MS, OAUTH_CLIENT_USED_MS,
+        OAUTH_CLIENTS_PER_HOUR, OAUTH_NAME_CHARS_MAX, OAUTH_REDIRECTS_MAX, OAUTH_SWEEP_ROWS,
     },
     log::Commit,
     store::{
@@ -73,6 +73,27 @@ pub(super) struct ClientRow {
     #[serde(flatten)]
     pub(super) client: Client,
     pub(super) used_ms: u64,
+    /// Whether somebody has signed in by it. Of rows of old it is not known.
+    #[serde(default = "yes")]
+    pub(super) granted: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ClientRow {
+    /// Whether it is time to note that it is of use.
+    fn is_behind(&self, now_ms: u64) -> bool {
+        let exact_ms = if self.granted { OAUTH_CLIENT_USED_MS } else { OAUTH_CLIENT_UNUSED_KEEP_MS / 2 };
+        self.used_ms.saturating_add(exact_ms) <= now_ms
+    }
+
+    /// Whether nobody needs it any more.
+    fn is_over(&self, now_ms: u64) -> bool {
+        let keep_ms = if self.granted { OAUTH_CLIENT_KEEP_MS } else { OAUTH_CLIENT_UNUSED_KEEP_MS };
+        self.used_ms.saturating_add(keep_ms) <= now_ms
+    }
 }
 
 impl Client {
@@ -118,7 +139,7 @@ impl Client {
         let own = |uri: Option<String>| {
             uri.filter(|uri| web_page(uri, site).is_some_and(|url| has_base(&url, &base)))
         };
-        Ok(Self {
+        let client = Self {
             client_name,
             logo_uri: own(given.logo_uri),
             tos_uri: own(given.tos_uri),
@@ -129,7 +150,11 @@ impl Client {
             grant_types,
             token_endpoint_auth_method: "none".to_owned(),
             application_type,
-        })
+        };
+        match client.text().len() > OAUTH_CLIENT_BYTES_MAX {
+            true => Err(refused("The metadata is too long")),
+            false => Ok(client),
+        }
     }
 
     /// Its id: whoever says the same gets the same one.
@@ -138,8 +163,11 @@ impl Client {
     /// Never: the fields are text.
     #[must_use]
     pub fn id(&self) -> String {
-        let text = serde_json::to_string(self).expect("text serializes");
-        token_hash(&text)[..ID_CHARS].to_owned()
+        token_hash(&self.text())[..ID_CHARS].to_owned()
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("text serializes")
     }
 
     /// Whether it may use a grant.
@@ -194,19 +222,37 @@ impl Oauth {
     /// id that it has.
     ///
     /// # Errors
-    /// When what it says about itself is not what the specification allows.
+    /// When what it says about itself is not what the specification allows, or too many are new.
     pub async fn register_client(&self, given: ClientMetadata) -> Result<(String, Client), OauthError> {
         let client = Client::new(given, self.needed_site()?)?;
         let (id, now_ms) = (client.id(), self.ports.clock.now_ms());
         let mut commit = Commit::new();
-        match self.client_row(&id).await? {
-            Some(known) if known.used_ms + OAUTH_CLIENT_USED_MS > now_ms => return Ok((id, client)),
-            Some(_) => {}
-            None => self.sweep_clients(&mut commit, &id).await?,
-        }
-        commit.put(&CLIENTS, &(id.clone(),), &ClientRow { client: client.clone(), used_ms: now_ms });
+        let granted = match self.client_row(&id).await? {
+            Some(known) if !known.is_behind(now_ms) => return Ok((id, client)),
+            Some(known) if known.granted => true,
+            // To be kept for another day counts as much as to be new.
+            Some(_) if !self.count_client(now_ms / 3_600_000) => return Ok((id, client)),
+            Some(_) => false,
+            None if !self.count_client(now_ms / 3_600_000) => return Err(OauthError::Busy),
+            None => {
+                self.sweep_clients(&mut commit, &id).await?;
+                false
+            }
+        };
+        commit.put(&CLIENTS, &(id.clone(),), &ClientRow { client: client.clone(), used_ms: now_ms, granted });
         self.log.commit(commit).await?;
         Ok((id, client))
+    }
+
+    /// Whether another client by which nobody signs in may be kept from this hour on.
+    fn count_client(&self, hour: u64) -> bool {
+        let mut unused = self.unused_clients.lock();
+        if unused.0 != hour {
+            *unused = (hour, 0);
+        }
+        let may_come = unused.1 < OAUTH_CLIENTS_PER_HOUR;
+        unused.1 += u32::from(may_come);
+        may_come
     }
 
     /// A client by its id.
@@ -222,15 +268,15 @@ impl Oauth {
         Ok(self.log.db().row(&CLIENTS, &(id.to_owned(),)).await?)
     }
 
-    /// Adds to `commit` that the client has been of use.
+    /// Adds to `commit` that somebody signs in by the client, or still does.
     pub(super) fn note_use(&self, commit: &mut Commit, id: &str, row: &ClientRow) {
         let used_ms = self.ports.clock.now_ms();
-        if row.used_ms + OAUTH_CLIENT_USED_MS <= used_ms {
-            commit.put(&CLIENTS, &(id.to_owned(),), &ClientRow { used_ms, ..row.clone() });
+        if !row.granted || row.is_behind(used_ms) {
+            commit.put(&CLIENTS, &(id.to_owned(),), &ClientRow { used_ms, granted: true, ..row.clone() });
         }
     }
 
-    /// Removes some clients that nobody has used for long. Ids are random, so the neighbours of a new one are as good
+    /// Removes some clients that nobody has used for long, or ever. Ids are random, so the neighbours of a new one are as good
     /// as any.
     async fn sweep_clients(&self, commit: &mut Commit, id: &str) -> Result<(), OauthError> {
         let all = CLIENTS.prefix(&());
@@ -238,7 +284,7 @@ impl Oauth {
         let scan = Scan { from, to: all.after_prefix(), reverse: false, limit: OAUTH_SWEEP_ROWS };
         let now_ms = self.ports.clock.now_ms();
         for (key, row) in self.log.db().scan(&CLIENTS, scan).await? {
-            if row.used_ms + OAUTH_CLIENT_KEEP_MS <= now_ms {
+            if row.is_over(now_ms) {
                 // A login at this moment writes the row anew: then the registration is refused, and comes again.
                 commit.expect_equals(&CLIENTS, &key, &row);
                 commit.delete(&CLIENTS, &key);

@@ -69,6 +69,9 @@ pub enum OauthError {
     /// The client is told so; the text is for its developers.
     #[error("{1}")]
     Refused(Code, Cow<'static, str>),
+    /// Too many have asked for that; after a while there is room again.
+    #[error("the server has too much to do")]
+    Busy,
     /// The account refused.
     #[error(transparent)]
     Account(#[from] AccountError),

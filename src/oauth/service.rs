@@ -43,6 +43,8 @@ pub struct Inner {
     pub(super) polls: Cache<String, u64>,
     /// How many rendezvous sessions were begun in which minute.
     pub(super) meetings: Mutex<(u64, u32)>,
+    /// How many clients by which nobody has signed in were written in which hour.
+    pub(super) unused_clients: Mutex<(u64, u32)>,
     pub(super) net: Arc<dyn Net>,
     pub(super) providers: Vec<Provider>,
     site: Option<Site>,
@@ -62,8 +64,18 @@ impl Oauth {
     pub fn new(foundation: Foundation) -> Self {
         let Foundation { log, ports, net, accounts, devices, site, providers } = foundation;
         let providers = providers.into_iter().map(Provider::new).collect();
-        let (polls, meetings) = (Cache::new(OAUTH_POLLS_MAX), Mutex::default());
-        Self(Arc::new(Inner { log, ports, accounts, devices, polls, meetings, net, providers, site }))
+        Self(Arc::new(Inner {
+            log,
+            ports,
+            accounts,
+            devices,
+            polls: Cache::new(OAUTH_POLLS_MAX),
+            meetings: Mutex::default(),
+            unused_clients: Mutex::default(),
+            net,
+            providers,
+            site,
+        }))
     }
 
     /// Where the server's pages are, unless the API is off.

@@ -122,6 +122,7 @@ impl From<OauthError> for Failure {
     fn from(error: OauthError) -> Self {
         match error {
             OauthError::Refused(_, text) => Self::bad_request(ErrorKind::Unknown, text),
+            OauthError::Busy => Self::busy(BUSY_RETRY_AFTER),
             OauthError::Account(error) => error.into(),
             OauthError::Device(error) => error.into(),
             OauthError::Commit(error) => error.into(),

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     account::{Identity, NewUser, Ticket, TicketKey, Verified, token_hash},
-    limits::{PROVIDER_AWAY_MS, PROVIDER_NEWCOMER_MS},
+    limits::{OAUTH_NEXT_BYTES_MAX, PROVIDER_AWAY_MS, PROVIDER_NEWCOMER_MS},
     log::Commit,
-    oauth::{Oauth, OauthError},
+    oauth::{Code, Oauth, OauthError},
     store::table::{Rows, TableId},
     types::random_string,
 };
@@ -90,9 +90,14 @@ impl Oauth {
     /// Where a browser with this cookie goes to sign in with a provider, and then to `next`.
     ///
     /// # Errors
-    /// When the provider does not answer or cannot be believed.
+    /// When the provider does not answer or cannot be believed, or `next` is too long to be kept.
     pub async fn leave(&self, id: &str, cookie: &str, next: &str) -> Result<String, ProviderError> {
         let provider = self.provider(id)?;
+        if next.len() > OAUTH_NEXT_BYTES_MAX {
+            return Err(
+                OauthError::refused(Code::InvalidRequest, "The address to go on to is too long").into()
+            );
+        }
         let known = self.provider_known(provider, false).await?;
         let secret = || random_string(&*self.ports.rng, SECRET_CHARS);
         let row = AwayRow {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Duration, World, word};
 use crate::{
-    limits::OAUTH_CLIENT_KEEP_MS,
-    oauth::{Client, Site},
+    limits::{OAUTH_CLIENT_KEEP_MS, OAUTH_CLIENT_UNUSED_KEEP_MS, OAUTH_CLIENTS_PER_HOUR},
+    oauth::{Client, OauthError, Site},
 };
 
 fn client(more: &Value, site: &str) -> Result<Client, super::OauthError> {
@@ -142,6 +142,55 @@ async fn equal_clients_have_one_id_and_old_ones_are_forgotten() {
     let other = Client::id(&client_of(&world, "Other"));
     assert!(world.oauth.client(&first).await.is_ok());
     assert!(world.oauth.client(&other).await.is_err());
+}
+
+#[tokio::test]
+async fn clients_by_which_nobody_signs_in_are_kept_for_a_day() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    let used = world.client(json!({ "client_name": "Used" })).await;
+    let unused = world.client(json!({ "client_name": "Unused" })).await;
+    world.log_in(&used, &alice, "PHONE").await;
+    let sweep = async |round: u64| {
+        for number in 0..20 {
+            world.client(json!({ "client_name": format!("App {round} {number}") })).await;
+        }
+    };
+    world.clock.advance(Duration::from_millis(OAUTH_CLIENT_UNUSED_KEEP_MS - 1));
+    sweep(1).await;
+    assert!(world.oauth.client(&used).await.is_ok() && world.oauth.client(&unused).await.is_ok());
+    world.clock.advance(Duration::from_millis(1));
+    sweep(2).await;
+    assert!(world.oauth.client(&used).await.is_ok() && world.oauth.client(&unused).await.is_err());
+    world.clock.advance(Duration::from_millis(OAUTH_CLIENT_KEEP_MS));
+    sweep(3).await;
+    assert!(world.oauth.client(&used).await.is_err());
+}
+
+/// Whatever strangers register, it fills no more than so much.
+#[tokio::test]
+async fn strangers_have_little_room_for_clients() {
+    let long: Vec<String> = (0..20).map(|n| format!("https://example.com/{n}/{}", "x".repeat(500))).collect();
+    let refused = client(&json!({ "redirect_uris": long }), "https://here");
+    assert_eq!(word(&refused), "invalid_client_metadata");
+    assert_eq!(word(&client(&json!({ "redirect_uris": long[..10] }), "https://here")), "ok");
+
+    let world = World::new().await;
+    for number in 0..OAUTH_CLIENTS_PER_HOUR {
+        world.client(json!({ "client_name": number.to_string() })).await;
+    }
+    let register = async |name: &str| {
+        let given = json!({
+            "client_name": name, "client_uri": "https://example.org/", "redirect_uris": [super::REDIRECT],
+            "grant_types":
+                ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        });
+        world.oauth.register_client(serde_json::from_value(given).unwrap()).await
+    };
+    assert!(matches!(register("another").await, Err(OauthError::Busy)));
+    assert!(register("7").await.is_ok(), "who is known already comes in");
+    world.clock.advance(Duration::from_secs(3_600));
+    assert!(register("another").await.is_ok());
 }
 
 fn client_of(world: &World, name: &str) -> Client {
