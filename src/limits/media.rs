@@ -43,6 +43,10 @@ pub const MEDIA_SEEN_KEEP_MS: u64 = 3_600 * 1_000;
 pub const MEDIA_THUMBNAILS_AT_ONCE: usize = 2;
 /// How long a request waits until its thumbnail is begun (ours).
 pub const MEDIA_THUMBNAIL_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long it is remembered that a thumbnail cannot be made (ours).
+pub const MEDIA_UNFIT_KEEP: Duration = Duration::from_secs(3_600);
+/// Thumbnails of which that is remembered (ours; about 200 bytes each).
+pub const MEDIA_UNFIT_MAX: usize = 10_000;
 /// Thumbnails of one image that are kept (ours).
 pub const MEDIA_THUMBNAILS_OF_IMAGE_MAX: usize = 24;
 /// Longest side of a thumbnail, in pixels (ours).
@@ -71,6 +75,8 @@ pub const MEDIA_FETCH_SECONDS_MAX: Duration = Duration::from_secs(240);
 pub const MEDIA_FETCHES_MAX: usize = 64;
 /// Files of one other server that are fetched at the same time (ours).
 pub const MEDIA_FETCHES_EACH_MAX: usize = 8;
+/// How long a file waits until its fetch is begun (ours; a server that sends slowly has its eight places taken for minutes).
+pub const MEDIA_FETCH_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Redirects that are followed to a file (ours).
 pub const MEDIA_REDIRECTS_MAX: usize = 3;
 /// How long it is remembered that another server has no such file (ours).
@@ -97,6 +103,8 @@ pub const PREVIEW_REDIRECTS_MAX: usize = 5;
 pub const PREVIEW_HEAD_SECONDS_MAX: Duration = Duration::from_secs(10);
 /// Time for a page with its picture (ours; a user waits).
 pub const PREVIEW_SECONDS_MAX: Duration = Duration::from_secs(20);
+/// How long a page waits until it is looked at (ours; a user waits).
+pub const PREVIEW_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Pages that are looked at at the same time (ours; each takes up to 3 MiB).
 pub const PREVIEWS_AT_ONCE: usize = 16;
 /// How long a preview is kept, in milliseconds (ours).
@@ -107,5 +115,11 @@ pub const PREVIEW_FAILED_MS: u64 = 5 * 60 * 1_000;
 pub const PREVIEW_FIELDS_MAX: usize = 50;
 /// Longest field of a preview, in characters (ours).
 pub const PREVIEW_FIELD_CHARACTERS_MAX: usize = 1_000;
+/// Largest preview that is kept and answered, in bytes (ours; pages have about 1,000). What is beyond it is left out.
+pub const PREVIEW_BYTES_MAX: usize = 8 << 10;
+/// Bytes of all previews that are kept, without their pictures (ours; some 60,000).
+pub const PREVIEWS_BYTES_MAX: u64 = 64 << 20;
+/// Part of the room for what can be had again that they fill at most, where that is small: one in so many (ours).
+pub const PREVIEWS_PART: u64 = 8;
 /// Tokens of a page that are looked at (ours; 1 MiB of ordinary HTML has about 50,000).
 pub const PREVIEW_TOKENS_MAX: usize = 200_000;

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{
     limits::{
-        MEDIA_ABSENT_KEEP, MEDIA_FETCH_HEAD_MAX, MEDIA_FETCH_SECONDS_MAX, MEDIA_NAME_BYTES_MAX,
-        MEDIA_PART_BYTES_MAX, MEDIA_REDIRECTS_MAX, MEDIA_TYPE_BYTES_MAX, MEDIA_WAIT_MAX,
+        MEDIA_ABSENT_KEEP, MEDIA_FETCH_HEAD_MAX, MEDIA_FETCH_SECONDS_MAX, MEDIA_FETCH_WAIT_MAX,
+        MEDIA_NAME_BYTES_MAX, MEDIA_PART_BYTES_MAX, MEDIA_REDIRECTS_MAX, MEDIA_TYPE_BYTES_MAX,
+        MEDIA_WAIT_MAX,
     },
     log::CommitError,
     peer::{PeerError, Pieces},
@@ -35,6 +36,7 @@ pub(super) enum Loss {
     NotFound,
     NotYetUploaded,
     TooLarge(u64),
+    Busy(Duration),
     Unreachable(String),
     Trouble(String),
 }
@@ -45,6 +47,7 @@ impl From<Loss> for MediaError {
             Loss::NotFound => Self::NotFound,
             Loss::NotYetUploaded => Self::NotYetUploaded,
             Loss::TooLarge(max) => Self::RemoteTooLarge(max),
+            Loss::Busy(pause) => Self::TooMany(pause),
             Loss::Unreachable(why) => Self::Unreachable(why),
             Loss::Trouble(text) => Self::storage(text),
         }
@@ -56,6 +59,7 @@ impl From<MediaError> for Loss {
         match error {
             MediaError::NotFound => Self::NotFound,
             MediaError::TooLarge(max) | MediaError::RemoteTooLarge(max) => Self::TooLarge(max),
+            MediaError::TooMany(pause) => Self::Busy(pause),
             MediaError::Unreachable(why) | MediaError::Broken(why) => Self::Unreachable(why),
             error => Self::Trouble(error.to_string()),
         }
@@ -109,7 +113,7 @@ impl Media {
         let kept_as = (address.0.clone(), format!("{}?{}", address.1, shape.key()));
         match self.remote(address, (&kept_as, Extent::Thumbnail(shape)), wanted).await {
             Ok(file) => Ok(Some(file)),
-            Err(error @ MediaError::NotYetUploaded) => Err(error),
+            Err(error @ (MediaError::NotYetUploaded | MediaError::TooMany(_))) => Err(error),
             Err(_) => Ok(None),
         }
     }
@@ -206,12 +210,21 @@ impl Media {
         arrival: Option<&Arrival>,
     ) -> Result<(), Loss> {
         let server = &address.0;
+        let down = || Loss::Unreachable(format!("{server} has just not answered"));
         if self.peers.is_down(server) {
-            return Err(Loss::Unreachable(format!("{server} has just not answered")));
+            return Err(down());
         }
-        // Nobody closes the semaphore.
-        let _share = self.fetching.acquire().await.ok();
-        let _slot = self.fetching_each.enter(server).await;
+        let places = async {
+            // First a place at the server: who waits for it takes none of those for all. Nobody closes the semaphore.
+            let slot = self.fetching_each.enter(server).await;
+            (slot, self.fetching.acquire().await.ok())
+        };
+        let places = tokio::time::timeout(MEDIA_FETCH_WAIT_MAX, places).await;
+        let _places = places.map_err(|_| Loss::Busy(MEDIA_FETCH_WAIT_MAX))?;
+        // Those who were before may have waited in vain.
+        if self.peers.is_down(server) {
+            return Err(down());
+        }
         let bytes_max = self.settings.remote_bytes_max;
         let work = async {
             let Found { offered, body } = self.ask(address, extent, timeout).await?;
