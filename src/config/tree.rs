@@ -367,7 +367,7 @@ sections! {
         options: Options = Options::default(),
         /// The largest file of another server that is fetched, in MiB.
         remote_mib: u64 = 100,
-        /// What all files of other servers, and the pictures of previews, may have together, in MiB. When there is no
+        /// What all files of other servers, and previews with their pictures, may have together, in MiB. When there is no
         /// more room, those go that nobody has looked at for longest; they can be had again.
         cache_mib: u64 = 10_240,
         /// After how many days files of our users are deleted that nobody has looked at; 0: never.

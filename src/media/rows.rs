@@ -196,3 +196,15 @@ pub(super) struct Preview {
     /// None when it could not be had.
     pub(super) data: Option<Map<String, Value>>,
 }
+
+impl Preview {
+    /// How many bytes the row of the page at `url` has, roughly.
+    pub(super) fn bytes(&self, url: &str) -> u64 {
+        let fields = self.data.iter().flatten();
+        let data: usize = fields.map(|(name, value)| name.len() + value.to_string().len()).sum();
+        u64::try_from(data + url.len()).unwrap_or(u64::MAX).saturating_add(PREVIEW_ROW_BYTES)
+    }
+}
+
+/// What else is in the row of a preview, in bytes.
+const PREVIEW_ROW_BYTES: u64 = 100;

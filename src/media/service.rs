@@ -14,6 +14,7 @@ use super::{
     blobs::{Blobs, Sort},
     keep::Address,
     rows::{CONTENTS, GARBAGE, SUMS, THUMBNAILS},
+    tend::Cached,
     thumbnail::{Job, Refusal},
 };
 use crate::{
@@ -38,7 +39,7 @@ pub struct Settings {
     pub quota_bytes: Option<u64>,
     /// The largest file of another server that is fetched, in bytes.
     pub remote_bytes_max: u64,
-    /// What all files of other servers, and pictures of previews, may have together, in bytes.
+    /// What all files of other servers, and previews with their pictures, may have together, in bytes.
     pub cache_bytes_max: u64,
     /// How long files of our users are kept though nobody looks at them, in milliseconds.
     pub local_keep_ms: Option<u64>,
@@ -72,8 +73,8 @@ pub struct Inner {
     pub(super) fetching_each: Slots,
     /// Files that other servers have just said not to have: until when they are not asked again.
     pub(super) absent: Cache<Address, Duration>,
-    /// How many bytes are here that can be had again, if that is known.
-    pub(super) cached: tokio::sync::Mutex<Option<u64>>,
+    /// How much is here that can be had again, if that is known.
+    pub(super) cached: tokio::sync::Mutex<Option<Cached>>,
     pub(super) previews: Flights<String, Result<Fields, Loss>>,
     pub(super) previewing: Semaphore,
     /// Told when a file has been uploaded to an address that was given out before.

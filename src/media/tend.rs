@@ -5,12 +5,25 @@ use ruma::OwnedUserId;
 use super::{
     Media, MediaError,
     keep::Address,
-    rows::{Kind, PREVIEWS, RESERVED, SEEN},
+    rows::{Kind, PREVIEWS, Preview, RESERVED, SEEN},
 };
-use crate::{limits::SCAN_ROWS_MAX, log::Commit, store::Scan};
+use crate::{
+    limits::{PREVIEWS_BYTES_MAX, PREVIEWS_PART, SCAN_ROWS_MAX},
+    log::Commit,
+    store::Scan,
+};
 
 /// Files that are looked at in one go.
 const CHUNK: usize = 200;
+
+/// How many bytes are here that can be had again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cached {
+    /// Of files, with what was drawn of them.
+    files: u64,
+    /// Of what pages say about themselves.
+    previews: u64,
+}
 
 impl Media {
     /// Removes what its time is over for. To be called now and then.
@@ -110,32 +123,99 @@ impl Media {
     /// Removes files of other servers, beginning with what was looked at least lately, until there is room for `size`
     /// more bytes.
     pub(super) async fn make_room(&self, size: u64) -> Result<(), MediaError> {
-        let max = self.settings.cache_bytes_max;
         let mut cached = self.cached.lock().await;
-        let mut total = match *cached {
-            Some(total) => total,
-            None => self.count_cached().await?,
-        };
-        while total > 0 && total.saturating_add(size) > max {
+        let mut now = self.cached_now(*cached).await?;
+        self.end_oldest(&mut now.files, now.previews.saturating_add(size)).await?;
+        now.files = now.files.saturating_add(size);
+        *cached = Some(now);
+        Ok(())
+    }
+
+    /// The same for `size` more bytes of what a page says. When such have more than their part, half of them go, the oldest
+    /// first: there is no order to find these by.
+    pub(super) async fn make_room_for_preview(&self, size: u64) -> Result<(), MediaError> {
+        let mut cached = self.cached.lock().await;
+        let mut now = self.cached_now(*cached).await?;
+        let part = (self.settings.cache_bytes_max / PREVIEWS_PART).min(PREVIEWS_BYTES_MAX);
+        if now.previews.saturating_add(size) > part {
+            now.previews = self.thin_previews(part / 2).await?;
+        }
+        now.previews = now.previews.saturating_add(size);
+        self.end_oldest(&mut now.files, now.previews).await?;
+        *cached = Some(now);
+        Ok(())
+    }
+
+    async fn cached_now(&self, known: Option<Cached>) -> Result<Cached, MediaError> {
+        match known {
+            Some(known) => Ok(known),
+            None => {
+                let previews = self.preview_rows().await?;
+                let previews = previews.iter().fold(0, |all: u64, (_, size, _)| all.saturating_add(*size));
+                Ok(Cached { files: self.count_files().await?, previews })
+            }
+        }
+    }
+
+    /// Removes files of other servers until `files`, which is what they have together, and `beside` fit.
+    async fn end_oldest(&self, files: &mut u64, beside: u64) -> Result<(), MediaError> {
+        let max = self.settings.cache_bytes_max;
+        while *files > 0 && files.saturating_add(beside) > max {
             let oldest = self.oldest(Kind::Cached, u64::MAX).await?;
             if oldest.is_empty() {
-                total = 0;
+                *files = 0;
             }
             for (address, freed) in oldest {
-                if total.saturating_add(size) <= max {
+                if files.saturating_add(beside) <= max {
                     break;
                 }
                 self.end(&address).await?;
-                total = total.saturating_sub(freed);
+                *files = files.saturating_sub(freed);
             }
             // What is said by then keeps nobody from a file of another server.
             drop(self.empty_bin().await);
         }
-        *cached = Some(total.saturating_add(size));
         Ok(())
     }
 
-    async fn count_cached(&self) -> Result<u64, MediaError> {
+    /// Removes the oldest previews until those left have `max` bytes at most; how many they have.
+    async fn thin_previews(&self, max: u64) -> Result<u64, MediaError> {
+        let mut rows = self.preview_rows().await?;
+        rows.sort_unstable_by(|one, other| other.cmp(one));
+        let mut left = 0_u64;
+        let mut gone = Vec::new();
+        for (_, size, url) in rows {
+            match left.saturating_add(size) <= max {
+                true => left += size,
+                false => gone.push(url),
+            }
+        }
+        for urls in gone.chunks(CHUNK) {
+            let mut commit = Commit::new();
+            for url in urls {
+                commit.delete(&PREVIEWS, &(url.clone(),));
+            }
+            self.log.commit(commit).await?;
+        }
+        Ok(left)
+    }
+
+    /// When each preview was made, how many bytes it has, and of what.
+    pub(super) async fn preview_rows(&self) -> Result<Vec<(u64, u64, String)>, MediaError> {
+        let mut from = PREVIEWS.prefix(&());
+        let to = from.after_prefix();
+        let mut found = Vec::new();
+        loop {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: CHUNK };
+            let rows = self.log.db().scan(&PREVIEWS, scan).await?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            from = PREVIEWS.key(last).successor();
+            let sized = |((url,), row): ((String,), Preview)| (row.fetched_ms, row.bytes(&url), url);
+            found.extend(rows.into_iter().map(sized));
+        }
+    }
+
+    async fn count_files(&self) -> Result<u64, MediaError> {
         let mut from = SEEN.prefix(&(Kind::Cached.class(),));
         let to = from.after_prefix();
         let mut total = 0_u64;

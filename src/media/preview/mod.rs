@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     limits::{
-        MEDIA_ID_CHARACTERS, PREVIEW_EMBED_SECONDS_MAX, PREVIEW_FAILED_MS, PREVIEW_IMAGE_BYTES_MAX,
-        PREVIEW_KEPT_MS, PREVIEW_SECONDS_MAX, PREVIEW_URL_BYTES_MAX,
+        MEDIA_ID_CHARACTERS, PREVIEW_BYTES_MAX, PREVIEW_EMBED_SECONDS_MAX, PREVIEW_FAILED_MS,
+        PREVIEW_IMAGE_BYTES_MAX, PREVIEW_KEPT_MS, PREVIEW_SECONDS_MAX, PREVIEW_URL_BYTES_MAX,
+        PREVIEW_WAIT_MAX,
     },
     log::Commit,
     types::random_string,
@@ -40,6 +41,36 @@ pub struct Previews {
 
 /// Fields of a preview, as the specification calls them.
 pub type Fields = Map<String, Value>;
+
+/// What clients show of a preview: if not all of it can be kept, this is.
+const SHOWN: [&str; 9] = [
+    "og:image",
+    "og:image:type",
+    "og:image:width",
+    "og:image:height",
+    "matrix:image:size",
+    "og:title",
+    "og:description",
+    "og:site_name",
+    "og:url",
+];
+
+/// As many of the fields as are kept, those that are shown before the others.
+fn fit(fields: Fields) -> Fields {
+    let mut left = PREVIEW_BYTES_MAX;
+    let (shown, others): (Vec<_>, Vec<_>) =
+        fields.into_iter().partition(|(name, _)| SHOWN.contains(&name.as_str()));
+    let mut all = shown;
+    all.sort_by_key(|(name, _)| SHOWN.iter().position(|shown| shown == name));
+    all.extend(others);
+    let fits = |(name, value): &(String, Value)| {
+        let bytes = name.len() + value.to_string().len();
+        let fits = bytes <= left;
+        left -= if fits { bytes } else { 0 };
+        fits
+    };
+    all.into_iter().filter(fits).collect()
+}
 
 impl Media {
     /// What the page at `url` says about itself; nothing if it says nothing.
@@ -70,15 +101,18 @@ impl Media {
 
     /// Looks at a page and keeps what it says, also that it could not be had.
     async fn look(&self, url: &Url) -> Result<Fields, MediaError> {
-        // Nobody closes the semaphore.
-        let _share = self.previewing.acquire().await.ok();
+        let waiting = tokio::time::timeout(PREVIEW_WAIT_MAX, self.previewing.acquire()).await;
+        // Nobody closes the semaphore. That there was no place says nothing about the page.
+        let _share = waiting.map_err(|_| MediaError::TooMany(PREVIEW_WAIT_MAX))?;
         let looked = tokio::time::timeout(PREVIEW_SECONDS_MAX, self.fetch_fields(url)).await;
-        let looked =
-            looked.unwrap_or_else(|_| Err(MediaError::Unreachable(String::from("it took too long"))));
+        let looked = looked
+            .unwrap_or_else(|_| Err(MediaError::Unreachable(String::from("it took too long"))))
+            .map(fit);
         let now_ms = self.ports.clock.now_ms();
         let kept_ms = if looked.is_ok() { PREVIEW_KEPT_MS } else { PREVIEW_FAILED_MS };
         let data = looked.as_ref().ok().cloned();
         let row = Preview { fetched_ms: now_ms, expires_ms: now_ms + kept_ms, data };
+        self.make_room_for_preview(row.bytes(url.as_str())).await?;
         let mut commit = Commit::new();
         commit.put(&PREVIEWS, &(String::from(url.as_str()),), &row);
         self.log.commit(commit).await?;
@@ -182,5 +216,31 @@ impl Media {
         fields.insert(String::from("og:image:height"), Value::from(height));
         fields.insert(String::from("matrix:image:size"), Value::from(size));
         Ok(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{Fields, PREVIEW_BYTES_MAX, fit};
+
+    fn bytes(fields: &Fields) -> usize {
+        fields.iter().map(|(name, value)| name.len() + value.to_string().len()).sum()
+    }
+
+    #[test]
+    fn what_is_kept_of_a_page_is_what_is_shown() {
+        let long = Value::from("\u{1d11e}".repeat(1_000));
+        let mut fields: Fields = (0..50).map(|n| (format!("og:a{n}"), long.clone())).collect();
+        for name in ["og:title", "og:description", "og:image"] {
+            fields.insert(String::from(name), Value::from(name));
+        }
+        let kept = fit(fields);
+        assert!(bytes(&kept) <= PREVIEW_BYTES_MAX, "{}", bytes(&kept));
+        assert_eq!(kept["og:title"], "og:title");
+        assert_eq!(kept.len(), 5, "and two of the others");
+        let few: Fields = [(String::from("og:type"), Value::from("x"))].into_iter().collect();
+        assert_eq!(fit(few.clone()), few);
     }
 }
