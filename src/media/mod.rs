@@ -45,3 +45,6 @@ pub use thumbnail::{Method, Shape};
 pub use upload::{Offered, Reserved};
 
 use remote::Loss;
+
+#[cfg(test)]
+mod tests;

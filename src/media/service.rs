@@ -20,7 +20,8 @@ use super::{
 use crate::{
     limits::{
         MEDIA_ABSENT_MAX, MEDIA_FETCHES_EACH_MAX, MEDIA_FETCHES_MAX, MEDIA_REMOVALS_FAILED_MAX,
-        MEDIA_THUMBNAILS_AT_ONCE, MEDIA_UPLOADS_OF_USER_MAX, PREVIEWS_AT_ONCE, SCAN_ROWS_MAX,
+        MEDIA_THUMBNAILS_AT_ONCE, MEDIA_UNFIT_MAX, MEDIA_UPLOADS_OF_USER_MAX, PREVIEWS_AT_ONCE,
+        SCAN_ROWS_MAX,
     },
     log::{Commit, Log},
     peer::{Flights, Peers, Slots},
@@ -80,6 +81,10 @@ pub struct Inner {
     /// Told when a file has been uploaded to an address that was given out before.
     pub(super) uploaded: Notify,
     pub(super) drawing: Semaphore,
+    /// One place for each who asks.
+    pub(super) drawing_each: Slots<String>,
+    /// Thumbnails that cannot be made: until when that is not tried again, and why.
+    pub(super) unfit: Cache<Job, (Duration, Refusal)>,
     pub(super) drawings: Flights<Job, Result<(), Refusal>>,
     uploading: Mutex<HashMap<OwnedUserId, usize>>,
     /// Where to go on with the bytes of deleted files, behind those that could not be removed.
@@ -125,6 +130,8 @@ impl Media {
             previewing: Semaphore::new(PREVIEWS_AT_ONCE),
             uploaded: Notify::new(),
             drawing: Semaphore::new(MEDIA_THUMBNAILS_AT_ONCE),
+            drawing_each: Slots::new(1),
+            unfit: Cache::new(MEDIA_UNFIT_MAX),
             drawings: Flights::default(),
             uploading: Mutex::default(),
             bin_ahead: Mutex::default(),

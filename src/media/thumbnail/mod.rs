@@ -21,7 +21,7 @@ use super::{
 use crate::{
     limits::{
         MEDIA_ATTEMPTS_MAX, MEDIA_THUMBNAIL_SOURCE_BYTES_MAX, MEDIA_THUMBNAIL_WAIT_MAX,
-        MEDIA_THUMBNAILS_OF_IMAGE_MAX,
+        MEDIA_THUMBNAILS_OF_IMAGE_MAX, MEDIA_UNFIT_KEEP,
     },
     log::{Commit, CommitError},
 };
@@ -61,11 +61,16 @@ impl From<MediaError> for Refusal {
 }
 
 impl Media {
-    /// A smaller image of the file that is wanted; the file itself, if it is small enough.
+    /// A smaller image of the file that is wanted; the file itself, if it is small enough. `asker` has one made at a time.
     ///
     /// # Errors
     /// As [`Self::find`]; also when the file is no image, or too large a one.
-    pub async fn thumbnail(&self, wanted: Wanted<'_>, shape: Shape) -> Result<File, MediaError> {
+    pub async fn thumbnail(
+        &self,
+        wanted: Wanted<'_>,
+        shape: Shape,
+        asker: Option<&str>,
+    ) -> Result<File, MediaError> {
         if !is_media_id(wanted.id) {
             return Err(MediaError::NotFound);
         }
@@ -77,7 +82,7 @@ impl Media {
             return Ok(file);
         }
         let file = self.find(wanted).await?;
-        match self.made(&address, &file, shape).await {
+        match self.made(&address, (&file, shape), asker).await {
             Err(MediaError::TooLarge(max)) if !self.is_ours(wanted.server) => {
                 Err(MediaError::RemoteTooLarge(max))
             }
@@ -89,20 +94,25 @@ impl Media {
     }
 
     /// The thumbnail of a file that is here; it is made if it was not before.
-    async fn made(&self, address: &Address, file: &File, shape: Shape) -> Result<File, MediaError> {
+    async fn made(
+        &self,
+        address: &Address,
+        (file, shape): (&File, Shape),
+        asker: Option<&str>,
+    ) -> Result<File, MediaError> {
         if let Some(known) = self.drawn(file, shape).await? {
             return Ok(known);
         }
         if file.size > MEDIA_THUMBNAIL_SOURCE_BYTES_MAX {
             return Err(MediaError::TooLarge(MEDIA_THUMBNAIL_SOURCE_BYTES_MAX));
         }
-        let job = (file.hash, shape);
-        let work = || async {
-            let (media, address, file) = (self.clone(), address.clone(), file.clone());
-            let drawing = self.tasks.spawn(async move { media.draw(&address, &file, shape).await });
-            drawing.await.unwrap_or_else(|error| Err(Refusal::Trouble(error.to_string())))
-        };
-        self.drawings.join(&job, work).await?;
+        self.fit(&(file.hash, shape))?;
+        let (media, address, image) = (self.clone(), address.clone(), file.clone());
+        let asker = asker.map(String::from);
+        // Whoever asks may go away: what they have begun counts until it is done.
+        let drawing = async move { media.draw(&address, (&image, shape), asker.as_deref()).await };
+        let drawn = self.tasks.spawn(drawing).await;
+        drawn.unwrap_or_else(|error| Err(Refusal::Trouble(error.to_string())))?;
         self.drawn(file, shape).await?.ok_or(MediaError::NotFound)
     }
 
@@ -120,9 +130,43 @@ impl Media {
         }))
     }
 
-    async fn draw(&self, address: &Address, file: &File, shape: Shape) -> Result<(), Refusal> {
-        let waiting = tokio::time::timeout(MEDIA_THUMBNAIL_WAIT_MAX, self.drawing.acquire()).await;
-        let Ok(_share) = waiting else { return Err(Refusal::Busy) };
+    /// Whether the thumbnail has not just turned out to be impossible.
+    fn fit(&self, job: &Job) -> Result<(), Refusal> {
+        let now = self.ports.clock.monotonic();
+        self.unfit.get(job).filter(|(until, _)| now < *until).map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    /// Waits for a place and makes the thumbnail, unless somebody else has made it meanwhile.
+    async fn draw(
+        &self,
+        address: &Address,
+        (file, shape): (&File, Shape),
+        asker: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let places = async {
+            // First that of whoever asks: however much they want made, others are next to them and not behind them.
+            let own = match asker {
+                Some(asker) => Some(self.drawing_each.enter(asker).await),
+                None => None,
+            };
+            (own, self.drawing.acquire().await.ok())
+        };
+        let waiting = tokio::time::timeout(MEDIA_THUMBNAIL_WAIT_MAX, places).await;
+        let Ok(_places) = waiting else { return Err(Refusal::Busy) };
+        let job = (file.hash, shape);
+        self.fit(&job)?;
+        let drawn = self.drawings.join(&job, || self.draw_now(address, file, shape)).await;
+        if let Err(refusal @ (Refusal::TooManyPixels | Refusal::NoThumbnail(_))) = &drawn {
+            let until = self.ports.clock.monotonic() + MEDIA_UNFIT_KEEP;
+            self.unfit.insert(job, (until, refusal.clone()));
+        }
+        drawn
+    }
+
+    async fn draw_now(&self, address: &Address, file: &File, shape: Shape) -> Result<(), Refusal> {
+        if self.drawn(file, shape).await?.is_some() {
+            return Ok(());
+        }
         let rng = self.ports.rng.as_ref();
         let (path, held) = self.blobs.as_file(&file.name, self.read(file, None).await?, rng).await?;
         let clock = self.ports.clock.clone();

@@ -20,10 +20,15 @@ pub struct Shape {
     pub(super) animated: bool,
 }
 
-/// Boxes into which images are scaled: those of the specification, and two for large screens.
-const SCALED: [(u32, u32); 5] = [(320, 240), (640, 480), (800, 600), (1_280, 960), (1_920, 1_440)];
+/// Boxes into which images are scaled: those of the specification, and some for large screens.
+const SCALED: [(u32, u32); 6] = [(320, 240), (640, 480), (800, 600), (1_280, 960), (1_920, 1_440), LARGEST];
+/// What nothing is larger than.
+const LARGEST: (u32, u32) = (MEDIA_THUMBNAIL_SIDE_MAX, MEDIA_THUMBNAIL_SIDE_MAX);
 /// Sides of the squares that images are cropped to: those of the specification, and some for sharper screens.
-const CROPPED: [u32; 6] = [32, 64, 96, 192, 320, 640];
+const SQUARES: [u32; 8] = [32, 64, 96, 192, 320, 640, 1_280, MEDIA_THUMBNAIL_SIDE_MAX];
+/// Sides of what else they are cropped to: each at most half as long again as the one before, so that proportions are about
+/// those that were asked for.
+const SIDES: [u32; 12] = [32, 48, 64, 96, 144, 192, 288, 432, 640, 960, 1_440, MEDIA_THUMBNAIL_SIDE_MAX];
 
 impl Shape {
     /// The smallest usual shape that is not smaller than what is asked for.
@@ -38,16 +43,13 @@ impl Shape {
         let (width, height) = match method {
             Method::Scale => {
                 let fits = |other: &&(u32, u32)| width <= other.0 && height <= other.1;
-                SCALED.iter().find(fits).copied().unwrap_or((width, height))
+                SCALED.iter().find(fits).copied().unwrap_or(LARGEST)
             }
-            Method::Crop if width == height => {
-                let side = CROPPED.iter().find(|side| width <= **side).copied().unwrap_or(width);
-                (side, side)
-            }
-            Method::Crop => (width, height),
+            Method::Crop if width == height => (above(width, &SQUARES), above(width, &SQUARES)),
+            Method::Crop if SCALED.contains(&(width, height)) => (width, height),
+            Method::Crop => (above(width, &SIDES), above(height, &SIDES)),
         };
-        let max = MEDIA_THUMBNAIL_SIDE_MAX;
-        Ok(Self { width: width.min(max), height: height.min(max), method, animated })
+        Ok(Self { width, height, method, animated })
     }
 
     /// As a part of a query.
@@ -96,8 +98,15 @@ impl Shape {
     }
 }
 
+/// The first of `usual` sides that is not shorter than `side`, or the longest.
+fn above(side: u32, usual: &[u32]) -> u32 {
+    usual.iter().find(|usual| side <= **usual).copied().unwrap_or(MEDIA_THUMBNAIL_SIDE_MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{Method, Shape};
 
     #[track_caller]
@@ -112,14 +121,29 @@ mod tests {
         fits((320, 240), Method::Scale, "320x240-scale");
         fits((320, 241), Method::Scale, "640x480-scale");
         fits((800, 600), Method::Scale, "800x600-scale");
-        fits((9_999, 1), Method::Scale, "2048x1-scale");
+        fits((9_999, 1), Method::Scale, "2048x2048-scale");
         fits((30, 30), Method::Crop, "32x32-crop");
         fits((96, 96), Method::Crop, "96x96-crop");
         fits((97, 97), Method::Crop, "192x192-crop");
-        fits((100, 50), Method::Crop, "100x50-crop");
+        fits((100, 50), Method::Crop, "144x64-crop");
+        fits((800, 600), Method::Crop, "800x600-crop");
+        fits((700, 700), Method::Crop, "1280x1280-crop");
+        fits((9_999, 50), Method::Crop, "2048x64-crop");
         fits((u64::MAX, 50), Method::Crop, "refused");
         fits((0, 50), Method::Crop, "refused");
         fits((50, 0), Method::Scale, "refused");
+    }
+
+    #[test]
+    fn there_are_few_shapes() {
+        let all = |method| {
+            let sizes =
+                (1..2_100_u64).step_by(7).flat_map(|w| (1..2_100_u64).step_by(7).map(move |h| (w, h)));
+            let keys = sizes.map(|(w, h)| Shape::fitting(w, h, method, false).unwrap().key());
+            keys.collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!(all(Method::Scale), 6);
+        assert!(all(Method::Crop) <= 12 * 12 + 8 + 6);
     }
 
     type Plan = Option<([u32; 4], (u32, u32))>;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Manner, address, query};
 use crate::{
-    http::{App, Call, Failure, file},
+    http::{App, Call, Failure, file, throttle::network},
     media::{self, Door, Shape},
 };
 
@@ -38,6 +38,8 @@ pub(super) async fn handle(app: App, call: Call, door: Door) -> Result<Response,
         Method::Scale => media::Method::Scale,
     };
     let shape = Shape::fitting(width, height, method, animated == Some(true))?;
-    let file = app.media.thumbnail(manner.wanted((&server, &id), door), shape).await?;
+    let address = || call.peer.ip.map(|ip| network(ip).to_string());
+    let asker = call.caller.as_ref().map(|caller| caller.user_id.to_string()).or_else(address);
+    let file = app.media.thumbnail(manner.wanted((&server, &id), door), shape, asker.as_deref()).await?;
     file::send(&app, &file, (&call.parts.headers, door)).await
 }

@@ -28,6 +28,7 @@ pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Some(_) => return Err(Failure::invalid_param("A thumbnail is cropped or scaled")),
     };
     let shape = Shape::fitting(width, height, method, animated == Some(true))?;
-    let file = app.media.thumbnail(wanted(&app, &call)?, shape).await?;
+    let asker = call.origin.as_ref().map(|origin| origin.0.as_str());
+    let file = app.media.thumbnail(wanted(&app, &call)?, shape, asker).await?;
     send(&app, &file).await
 }

@@ -218,7 +218,10 @@ async fn row_2_17_what_is_quarantined_leaves_by_no_door() {
     }
     for door in [Door::Server, Door::User, Door::Open] {
         assert!(matches!(media.find(wanted(door)).await, Err(MediaError::NotFound)), "{door:?}");
-        assert!(matches!(media.thumbnail(wanted(door), shape).await, Err(MediaError::NotFound)), "{door:?}");
+        assert!(
+            matches!(media.thumbnail(wanted(door), shape, None).await, Err(MediaError::NotFound)),
+            "{door:?}"
+        );
     }
     // Nor do the same bytes help, whichever way they come.
     let again = server.upload("image/png", "", image.clone()).await;
