@@ -16,6 +16,9 @@ pub const DELAYED_EVENT_MS_MAX: u64 = 31 * 24 * 3_600 * 1_000;
 pub const DELAYED_EVENTS_PER_USER_MAX: usize = 100;
 /// How long it can be asked what came of a delayed event, in milliseconds (ours).
 pub const DELAYED_EVENT_KEEP_MS: u64 = 24 * 3_600 * 1_000;
+/// A delayed event that is to wait anew waits on if it has waited for no longer than this, in milliseconds, and for no more
+/// than a quarter of its delay (ours; whoever knows its id may ask for that at any time, and clients do every few seconds).
+pub const DELAYED_EVENT_RESTART_MS: u64 = 1_000;
 /// When a delayed event is tried again that the server could not send, in milliseconds (ours).
 pub const DELAYED_EVENT_RETRY_MS: u64 = 5_000;
 /// Longest wait for the next delayed event, in case that the machine's clock is set (MSC4140: at most 30 s late).

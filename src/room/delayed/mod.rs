@@ -25,7 +25,8 @@ use crate::{
     account::{AccountError, Accounts},
     history::DELAY_ID,
     limits::{
-        DELAYED_EVENT_MS_MAX, DELAYED_EVENTS_PER_USER_MAX, DELAYED_ID_CHARS, EVENT_BYTES_MAX, SCAN_ROWS_MAX,
+        DELAYED_EVENT_MS_MAX, DELAYED_EVENT_RESTART_MS, DELAYED_EVENTS_PER_USER_MAX, DELAYED_ID_CHARS,
+        EVENT_BYTES_MAX, SCAN_ROWS_MAX,
     },
     log::{Commit, CommitError, OnceKey},
     store::{
@@ -335,6 +336,7 @@ impl Delayed {
                 self.end(id, row, Outcome::Sent(event)).await
             }
             (None, Action::Cancel) => self.end(id, row, Outcome::Cancelled).await,
+            (None, Action::Restart) if row.has_just_begun(self.now_ms()) => Ok(()),
             (None, Action::Restart) => {
                 let row = Row { since_ms: self.now_ms(), ..row };
                 self.write(id, row).await
@@ -385,6 +387,12 @@ impl Delayed {
 }
 
 impl Row {
+    /// Whether it has waited for so short a time that to begin anew would make no difference. A clock that is set back does.
+    fn has_just_begun(&self, now_ms: u64) -> bool {
+        let short_ms = DELAYED_EVENT_RESTART_MS.min(self.intent.delay_ms / 4);
+        now_ms.checked_sub(self.since_ms).is_some_and(|waited_ms| waited_ms < short_ms)
+    }
+
     /// When it is to be sent, in milliseconds since the epoch.
     fn due_ms(&self) -> u64 {
         self.since_ms.saturating_add(self.intent.delay_ms)

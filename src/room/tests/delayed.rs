@@ -177,6 +177,7 @@ async fn who_goes_away_while_it_is_written_has_it_sent_all_the_same() {
         let stored = world.db.scan(&DELAYED, scan_all()).await.unwrap();
         let stored = stored.into_iter().filter(|(_, row)| row.end.is_none()).count();
         assert_eq!(waiting.len(), stored, "after {polls} looks");
+        world.clock.advance(Duration::from_millis(30));
         for (id, _) in waiting {
             leave_after(polls, delayed.act(&id, Action::Restart)).await;
             leave_after(polls, delayed.act(&id, Action::Cancel)).await;
@@ -239,6 +240,26 @@ async fn a_restarted_one_waits_its_whole_time_again() {
     world.clock.advance(Duration::from_millis(100));
     delayed.turn_through().await;
     assert!(matches!(delayed.outcome(&id).await, Some(Outcome::Sent(_))));
+}
+
+/// Whoever knows the id may ask for it at any time, without a token.
+#[tokio::test]
+async fn what_has_just_begun_to_wait_is_not_written_anew() {
+    let world = World::new().await;
+    let room = world.room("12").await;
+    let (delayed, _) = world.delayed().await;
+    let alice = user("alice");
+    for (delay_ms, waited_ms, is_written) in
+        [(100, 24, false), (100, 25, true), (60_000, 999, false), (60_000, 1_000, true)]
+    {
+        let id = delayed.schedule(&alice, intent(&room, "x", delay_ms), None).await.unwrap();
+        let since_ms = delayed.get(&alice, &id).await.unwrap().since_ms;
+        world.clock.advance(Duration::from_millis(waited_ms));
+        delayed.act(&id, Action::Restart).await.unwrap();
+        let moved_ms = delayed.get(&alice, &id).await.unwrap().since_ms - since_ms;
+        assert_eq!(moved_ms, if is_written { waited_ms } else { 0 }, "{delay_ms} {waited_ms}");
+        delayed.act(&id, Action::Cancel).await.unwrap();
+    }
 }
 
 #[tokio::test]
