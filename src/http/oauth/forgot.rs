@@ -10,6 +10,7 @@ use super::{
     Visitor, letter,
     page::{Page, complaint, hidden, sorry, sorry_but, unlinking},
     reply::{page_form, query},
+    sso,
 };
 use crate::{
     account::{AccountError, ProofOf, Proved},
@@ -90,7 +91,7 @@ async fn choose(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let given: Given = query(&call)?;
     Ok(visitor.show(match proved(&app, &given).await? {
-        Some(_) => Page::new("New password", password_form((&app, &visitor), &given, None)),
+        Some(_) => password_page((&app, &visitor), &given, None),
         None => too_old(&visitor),
     }))
 }
@@ -110,8 +111,8 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
     let mut verified = match changed {
         Ok(verified) => verified,
         Err(error @ (AccountError::Invalid(_) | AccountError::TooLarge(_))) => {
-            let body = password_form((&app, &visitor), &given, Some(&format!("{error}.")));
-            return Ok(visitor.show(Page::new("New password", body).with_status(StatusCode::BAD_REQUEST)));
+            let page = password_page((&app, &visitor), &given, Some(&format!("{error}.")));
+            return Ok(visitor.show(page.with_status(StatusCode::BAD_REQUEST)));
         }
         // Somebody has used the letter at this moment.
         Err(AccountError::Contended) => return Ok(visitor.show(too_old(&visitor))),
@@ -158,8 +159,8 @@ fn address_form(visitor: &Visitor, given: &Asked, wrong: Option<&str>) -> Markup
     }
 }
 
-fn password_form((app, visitor): (&App, &Visitor), given: &Given, wrong: Option<&str>) -> Markup {
-    html! {
+fn password_page((app, visitor): (&App, &Visitor), given: &Given, wrong: Option<&str>) -> Page {
+    let body = html! {
         (complaint(wrong))
         form method="post" action=(visitor.site.url("reset")) {
             (visitor.csrf())
@@ -174,5 +175,6 @@ fn password_form((app, visitor): (&App, &Visitor), given: &Given, wrong: Option<
             @if app.oauth.providers().next().is_some() { (unlinking()) }
             button type="submit" { "Set the password" }
         }
-    }
+    };
+    Page::new("New password", body).leading_to(sso::leads_to(app, &given.next))
 }

@@ -9,6 +9,7 @@ use super::{
     Visitor,
     page::{Page, complaint, hidden},
     reply::{page_form, query},
+    sso,
 };
 use crate::{
     account::AccountError,
@@ -41,7 +42,7 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let visitor = Visitor::of(&app, &call).await?;
     let Next { next } = query(&call)?;
     let body = form(&app, &visitor, (&next, ""), None);
-    Ok(visitor.show(Page::new(title(&app), body)))
+    Ok(visitor.show(Page::new(title(&app), body).leading_to(sso::leads_to(&app, &next))))
 }
 
 async fn handle(app: App, call: Call) -> Result<Response, Failure> {
@@ -64,7 +65,8 @@ async fn handle(app: App, call: Call) -> Result<Response, Failure> {
         Err(error) => return Err(error.into()),
     };
     let body = form(&app, &visitor, (&next, &username), Some(&format!("{error}.")));
-    Ok(visitor.show(Page::new(title(&app), body).with_status(StatusCode::FORBIDDEN)))
+    let page = Page::new(title(&app), body).leading_to(sso::leads_to(&app, &next));
+    Ok(visitor.show(page.with_status(StatusCode::FORBIDDEN)))
 }
 
 fn title(app: &App) -> String {

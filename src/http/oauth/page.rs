@@ -57,6 +57,11 @@ impl Page {
         Self { status, ..self }
     }
 
+    /// The same page, whose forms lead to this source too, if to any.
+    pub(super) fn leading_to(self, leads_to: Option<String>) -> Self {
+        Self { leads_to, ..self }
+    }
+
     /// The same page, which does something by itself.
     pub(in crate::http) fn with_script(self, script: &'static str) -> Self {
         Self { script: Some(script), ..self }

@@ -11,6 +11,7 @@ use super::{
     Visitor, letter,
     page::{Page, accepting, complaint, hidden, puzzle, puzzle_field, sorry, sorry_but},
     reply::{page_form, query},
+    sso,
 };
 use crate::{
     account::{AccountError, NewUser, ProofOf, Proved, Shown, Stage},
@@ -237,5 +238,6 @@ fn page(app: &App, visitor: &Visitor, (given, stages): (&Form, &[Stage]), wrong:
         }
         p { "Have one already? " a href=(visitor.login_url(next)) { "Sign in" } }
     };
-    Page::new(title(app), body).with_puzzle(puzzle(app).filter(|_| stages.contains(&Stage::Captcha)))
+    let page = Page::new(title(app), body).leading_to(sso::leads_to(app, next));
+    page.with_puzzle(puzzle(app).filter(|_| stages.contains(&Stage::Captcha)))
 }

@@ -86,7 +86,7 @@ async fn ask(app: App, call: Call) -> Result<Response, Failure> {
     let wanted: Wanted = query(&call)?;
     let Some(client) = client(&wanted) else { return Ok(visitor.show(wrong())) };
     let Some(browser) = visitor.browser.as_ref() else { return go_to(&visitor.login_url(&here(&call))) };
-    if app.config.sso.trusted_clients.iter().any(|trusted| is_below(&client, trusted)) {
+    if is_trusted(&app, &client) {
         return back(&app, &visitor, client).await;
     }
     let shown =
@@ -124,6 +124,20 @@ async fn back(app: &App, visitor: &Visitor, mut client: Url) -> Result<Response,
     let token = app.accounts.login_token(&browser.user_id).await?;
     client.query_pairs_mut().append_pair("loginToken", &token);
     go_to(client.as_str())
+}
+
+fn is_trusted(app: &App, client: &Url) -> bool {
+    app.config.sso.trusted_clients.iter().any(|trusted| is_below(client, trusted))
+}
+
+/// Where a form leads by which somebody signs in and then goes on to `next`, if it leads away from here: this page sends
+/// the browser on to a trusted client without a question, and browsers judge the form by that.
+pub(super) fn leads_to(app: &App, next: &str) -> Option<String> {
+    let query = next.strip_prefix(PATH)?.strip_prefix('?')?;
+    let wanted: Wanted = serde_html_form::from_str(query).ok()?;
+    let client = client(&wanted).filter(|client| is_trusted(app, client))?;
+    // All of a scheme is more than the client.
+    form_target(client.as_str()).filter(|target| !["http:", "https:"].contains(&target.as_str()))
 }
 
 fn wrong() -> Page {

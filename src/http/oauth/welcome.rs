@@ -10,6 +10,7 @@ use super::{
     Visitor, letter,
     page::{Page, accepting, complaint, hidden},
     reply::{page_form, query},
+    sso,
     upstream::failed,
 };
 use crate::{
@@ -145,5 +146,5 @@ fn page(app: &App, visitor: &Visitor, newcomer: &Newcomer, wrong: Option<&str>) 
             button.plain type="submit" { "Connect" }
         }
     };
-    Page::new(format!("Welcome to {}", app.server_name), body)
+    Page::new(format!("Welcome to {}", app.server_name), body).leading_to(sso::leads_to(app, &newcomer.next))
 }

@@ -199,6 +199,51 @@ async fn the_older_way_by_browser_ends_with_a_login_token() {
     assert_eq!(browser.get(&scene, &app).await.location(), confirm, "signed in already");
 }
 
+/// Chromium judges by the page with the form also where the browser is sent on to after it.
+#[tokio::test]
+async fn forms_lead_to_trusted_clients_and_to_no_others() {
+    let mut config = Config { public_base_url: Some(SITE.to_owned()), ..Config::default() };
+    config.registration.mode = RegistrationMode::Open;
+    config.sso.trusted_clients = vec![
+        "https://trusted.example.org/".into(),
+        "element://connect".into(),
+        "https://[2001:db8::1]/".into(),
+    ];
+    let scene = Scene::with(config).await;
+    scene.user("alice").await;
+    let sso = |url: &str| {
+        let query = serde_html_form::to_string([("redirectUrl", url)]).unwrap();
+        format!("/_matrix/oauth2/sso?{query}")
+    };
+    for (next, expected) in [
+        (sso("https://trusted.example.org/deep?a=b"), " https://trusted.example.org"),
+        (sso("element://connect?x"), " element:"),
+        (sso("https://trusted.example.org.evil.org/"), " "),
+        (sso("https://evil.org/; script-src *"), " "),
+        (sso("https://[2001:db8::1]/"), " "),
+        (sso("javascript:alert(1)"), " "),
+        (String::from("/_matrix/oauth2/account?redirectUrl=https://trusted.example.org/"), " "),
+        (String::from("https://trusted.example.org/"), " "),
+        (String::new(), " "),
+    ] {
+        let mut browser = Browser::default();
+        let query = serde_html_form::to_string([("next", &next)]).unwrap();
+        let expected = format!("form-action 'self'{expected};");
+        let policy =
+            |answer: &super::Answer| answer.headers["content-security-policy"].to_str().unwrap().to_owned();
+        for page in ["login", "register"] {
+            let shown = browser.get(&scene, &format!("/_matrix/oauth2/{page}?{query}")).await;
+            assert_eq!(shown.status, 200, "{}", shown.text);
+            assert!(policy(&shown).contains(&expected), "{page} {next}: {}", policy(&shown));
+        }
+        let login = browser.get(&scene, &format!("/_matrix/oauth2/login?{query}")).await;
+        let csrf = login.field("csrf");
+        let fields = [("csrf", &*csrf), ("next", &*next), ("username", "alice"), ("password", "wrong")];
+        let again = browser.post(&scene, "login", &fields).await;
+        assert!(again.status == 403 && policy(&again).contains(&expected), "{next}: {}", policy(&again));
+    }
+}
+
 /// Row 7.4 (b2bd54a2, Synapse 1.11.1: the login token leaks to whoever sends a link): nobody but the clients that the
 /// operator trusts gets one without a question, and none at all before somebody signs in.
 #[tokio::test]
