@@ -70,6 +70,8 @@ pub struct Settings {
     pub provider_registration: bool,
     /// Names that nobody can register.
     pub reserved: Vec<String>,
+    /// Who tells users what the server has to say, and whom nobody can refuse to hear.
+    pub announcer: Option<OwnedUserId>,
     /// How long an access token that can be refreshed is valid.
     pub access_token_lifetime: Option<Duration>,
     /// Whether users are told only of threads to which they have subscribed.
@@ -88,6 +90,7 @@ impl Default for Settings {
             pages: false,
             provider_registration: true,
             reserved: Vec::new(),
+            announcer: None,
             access_token_lifetime: Some(ACCESS_TOKEN_LIFETIME),
             thread_subscriptions: false,
         }

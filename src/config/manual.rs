@@ -1,8 +1,9 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Captcha, Config, Email, Federation, Identity, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
-    Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown, section::Documented,
+    Captcha, Config, Email, Federation, Identity, Invites, Limits, Logging, Media, Notices, Oauth, Push,
+    RateLimits, Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+    section::Documented,
 };
 
 const INTRODUCTION: &str = "\
@@ -43,6 +44,7 @@ pub fn manual() -> String {
     page::<UserDirectory>(&mut text, "user_directory", defaults.as_ref());
     page::<Search>(&mut text, "search", defaults.as_ref());
     page::<Retention>(&mut text, "retention", defaults.as_ref());
+    page::<Invites>(&mut text, "invites", defaults.as_ref());
     page::<Notices>(&mut text, "notices", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());

@@ -20,10 +20,10 @@ pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Captcha, Config, Email, Federation, Identity, Limits, Logging, Media, Notices, Oauth, Push, RateLimits,
-    Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+    Captcha, Config, Email, Federation, Identity, Invites, Limits, Logging, Media, Notices, Oauth, Push,
+    RateLimits, Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
 };
 pub use values::{
-    DefaultRoomVersion, Durability, Engine, LogFormat, MailProtection, OldVerifyKey, Options, Policy,
-    Provider, Rate, RegistrationEmail, RegistrationMode,
+    DefaultRoomVersion, Durability, Engine, InvitesFrom, LogFormat, MailProtection, OldVerifyKey, Options,
+    Policy, Provider, Rate, RegistrationEmail, RegistrationMode,
 };

@@ -16,8 +16,9 @@ use super::{Config, ConfigError};
 const RESERVED: [&str; 3] = ["CONFIG", "BIN", "CLIENTS"];
 
 /// Sections for which a single word sets one key.
-const SHORT: [(&str, &str); 7] = [
+const SHORT: [(&str, &str); 8] = [
     ("registration", "mode"),
+    ("invites", "from"),
     ("store", "engine"),
     ("rate_limits", "enabled"),
     ("federation", "enabled"),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ruma::RoomVersionId;
 
-use super::{Address, Config, ConfigError, Engine, RegistrationMode, Sources, manual};
+use super::{Address, Config, ConfigError, Engine, InvitesFrom, RegistrationMode, Sources, manual};
 
 fn words(words: &[(&str, &str)]) -> Vec<(String, String)> {
     words.iter().map(|(key, value)| (String::from(*key), String::from(*value))).collect()
@@ -105,6 +105,12 @@ fn short_forms() {
     assert_eq!(config.store.engine, Engine::Postgres(String::from("postgres://u:p@h/d")));
     assert!(!format!("{config:?}").contains("u:p"), "a password must not be printed");
 
+    let config = load("invites = 'shared-room'", &[], &[("invites.allowed_servers", "['*.org']")]).unwrap();
+    assert_eq!(
+        (config.invites.from, &*config.invites.allowed_servers[0]),
+        (InvitesFrom::SharedRoom, "*.org")
+    );
+
     let config = load("listen = 'localhost:0'\nstore = 'memory'\n", &[], &[("rate_limits", "off")]).unwrap();
     assert_eq!(config.listen[0].address, Address::Tcp(([127, 0, 0, 1], 0).into()));
     assert!(!config.rate_limits.enabled);
@@ -137,6 +143,7 @@ fn wrong_values_are_told_with_their_source() {
     mistaken("", &[("LOCKSTEP_REGISTRATION", "yes")], &[], &["LOCKSTEP_REGISTRATION__MODE", "yes"]);
     mistaken("", &[("LOCKSTEP_LISTEN", "8008")], &[], &["LOCKSTEP_LISTEN"]);
     mistaken("", &[], &[("listen", "nowhere")], &["-O listen", "nowhere"]);
+    mistaken("invites = 'everybody'", &[], &[], &["invites.from", "everybody"]);
     mistaken("public_base_url = 'matrix.org'", &[], &[], &["public_base_url"]);
     mistaken("rate_limits.login = { per_second = 0, burst = 1 }", &[], &[], &["rate_limits.login"]);
     let provider = |issuer: &str| {

@@ -9,8 +9,8 @@ use super::{
     listen::{self, Listen},
     section::{Documented, sections},
     values::{
-        DefaultRoomVersion, Durability, Engine, LogFormat, MailProtection, OldVerifyKey, Options, Policy,
-        Provider, Rate, RegistrationEmail, RegistrationMode,
+        DefaultRoomVersion, Durability, Engine, InvitesFrom, LogFormat, MailProtection, OldVerifyKey,
+        Options, Policy, Provider, Rate, RegistrationEmail, RegistrationMode,
     },
 };
 use crate::limits::{ACCESS_TOKEN_LIFETIME, LETTER_DELAY};
@@ -88,6 +88,8 @@ sections! {
         search: Search = Search::default(),
         /// How long messages are kept.
         retention: Retention = Retention::default(),
+        /// Who may invite the users of this server.
+        invites: Invites = Invites::default(),
         /// What the administrators tell users.
         notices: Notices = Notices::default(),
         /// What is served under `/.well-known/matrix/`.
@@ -421,6 +423,18 @@ sections! {
         shortest_days: u64 = 0,
         /// No room keeps its messages for more days than this; 0: as it likes.
         longest_days: u64 = 0,
+    }
+
+    /// Who may invite the users of this server, beside what each of them says for themselves. Administrators of this
+    /// server always may, and so may everybody whom a user has asked by a knock. In short: `invites = "local"` sets `from`.
+    Invites {
+        /// `anyone`: everybody. `shared-room`: who is in some room with whom they invite, both joined; that goes for users
+        /// of this server too (also those of bridges), unless its own name is in `allowed_servers`. `local`: users of this
+        /// server, and nobody else.
+        from: InvitesFrom = InvitesFrom::Anyone,
+        /// Servers whose users may invite whatever `from` says: names in which `*` stands for anything and `?` for one
+        /// character, such as `*.example.org`. `from = "local"` with some of them lets only these in.
+        allowed_servers: Vec<String> = Vec::new(),
     }
 
     /// What the administrators tell users, in a room with each of them (`lockstep notice`).

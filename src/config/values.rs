@@ -138,6 +138,18 @@ pub enum RegistrationMode {
     Open,
 }
 
+/// Whose invites reach the users of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InvitesFrom {
+    /// Everybody's.
+    Anyone,
+    /// Of those who share a room with whom they invite.
+    SharedRoom,
+    /// Of users of this server.
+    Local,
+}
+
 /// Whether newcomers prove a mail address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,8 +11,8 @@ use super::{
     digest::ByPost,
     metrics::Metrics,
     settings::{
-        account_settings, captcha, media_settings, notice_settings, peer_settings, provider_settings,
-        purge_settings, rtc_settings, secret, site,
+        account_settings, captcha, media_settings, moderation_settings, notice_settings, peer_settings,
+        provider_settings, purge_settings, rtc_settings, secret, site,
     },
     throttle::Throttle,
 };
@@ -271,6 +271,7 @@ fn start_rooms(
 ) -> Rooms {
     let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
     rooms.heed_sweeps(config.redact_on_ban);
+    rooms.moderate(moderation_settings(config));
     rooms.keep_judging(stopping.clone());
     rooms.keep_saying_farewell(stopping.clone());
     rooms.keep_guests_out(stopping);

@@ -3,7 +3,7 @@
 use ruma::{RoomId, UserId};
 
 use crate::{
-    account::{AccountError, Accounts, Inheritance},
+    account::{AccountError, Accounts, Inheritance, Standing, Verdict},
     room::{Profile, Profiles},
     store::{BoxFuture, StoreError},
 };
@@ -23,12 +23,22 @@ impl Profiles for Accounts {
         })
     }
 
-    fn refuses_invite<'a>(
+    fn judge_invite<'a>(
         &'a self,
         user: &'a UserId,
         inviter: &'a UserId,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move { Self::refuses_invite(self, user, inviter).await.map_err(store) })
+    ) -> BoxFuture<'a, Result<Verdict, StoreError>> {
+        Box::pin(async move { Self::judge_invite(self, user, inviter).await.map_err(store) })
+    }
+
+    fn is_above_policy<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            if self.announcer() == Some(user) {
+                return Ok(true);
+            }
+            let row = self.user(user).await.map_err(store)?;
+            Ok(row.is_some_and(|row| row.admin && row.standing() == Standing::Good))
+        })
     }
 
     fn is_guest<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>> {

@@ -12,12 +12,14 @@ use ruma::{
 use super::captcha::ByNet;
 use crate::{
     account::{self, Captcha},
-    config::{self, Config, RegistrationEmail, RegistrationMode},
+    config::{self, Config, InvitesFrom, RegistrationEmail, RegistrationMode},
     media::{self, Place, Previews},
     notice,
     oauth::{ProviderSettings, Site},
     peer::{self, Net, OldKey},
-    purge, rtc,
+    purge,
+    room::{Inviters, ModerationSettings},
+    rtc,
     store::StoreError,
     types::Secret,
 };
@@ -45,6 +47,7 @@ pub(super) fn account_settings(config: &Config) -> account::Settings {
         pages: site(config).is_some(),
         provider_registration: config.sso.registers,
         reserved: vec![config.notices.localpart.clone()],
+        announcer: Some(notice_settings(config).sender),
         access_token_lifetime: match config.access_token_seconds {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
@@ -128,6 +131,18 @@ pub(super) fn purge_settings(config: &Config) -> purge::Settings {
         }),
         files: config.media.delete_with_events,
         guest_idle_ms: ms(config.registration.guest_days),
+    }
+}
+
+/// What the server keeps from its users.
+pub(super) fn moderation_settings(config: &Config) -> ModerationSettings {
+    ModerationSettings {
+        inviters: match config.invites.from {
+            InvitesFrom::Anyone => Inviters::Anyone,
+            InvitesFrom::SharedRoom => Inviters::SharedRoom,
+            InvitesFrom::Local => Inviters::Local,
+        },
+        allowed_servers: config.invites.allowed_servers.clone(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Push, PushError};
 use crate::{
-    account::{INVITE_PERMISSION, InvitePermission, Verdict},
+    account::{INVITE_PERMISSION, InvitePermission},
     types::{Lane, Position, RegisterKey},
 };
 
@@ -51,7 +51,7 @@ impl Person {
     /// Whether an invite by `inviter` is kept from the user's sight.
     #[must_use]
     pub fn overlooks(&self, inviter: &UserId) -> bool {
-        self.ignored.contains(inviter) || self.invites.judge(inviter) != Verdict::Allow
+        self.ignored.contains(inviter) || self.invites.hides(inviter)
     }
 }
 
@@ -82,8 +82,11 @@ impl Push {
         // What is no user id does not spoil the rest.
         let mut ignored: BTreeSet<OwnedUserId> =
             ignored.into_iter().filter_map(|user| user.try_into().ok()).collect();
-        // Nobody can want to hear nothing of themselves.
+        // Nobody can want to hear nothing of themselves, nor of what the server has to say.
         ignored.remove(user);
+        if let Some(announcer) = self.0.accounts.announcer() {
+            ignored.remove(announcer);
+        }
         let rules = self.0.accounts.push_rules(user).await?;
         let invites = self.0.accounts.invite_permission(user).await?;
         let person = Arc::new(Person { rules, ignored, invites, written });

@@ -134,7 +134,7 @@ impl Rooms {
             return Err(RoomError::AliasInUse);
         }
         for user in room.invite.iter().filter(|user| self.0.history.is_local(user)) {
-            self.check_invitable(user, creator).await?;
+            self.check_invitable(user, creator, None).await?;
         }
         let version = room.version.clone().unwrap_or(versions::DEFAULT);
         let rules =

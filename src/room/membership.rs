@@ -102,19 +102,9 @@ impl Rooms {
         user: &UserId,
         content: Map<String, Value>,
     ) -> Result<(), RoomError> {
-        self.check_invitable(user, sender).await?;
+        self.check_invitable(user, sender, Some(room)).await?;
         let (to, from) = (Membership::Invite, (ANYTHING.as_slice(), ""));
         self.change(room, Move { sender, target: user, to, from, content }).await
-    }
-
-    /// Refuses to have a user of ours invited who does not want it.
-    ///
-    /// <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>
-    pub(super) async fn check_invitable(&self, user: &UserId, inviter: &UserId) -> Result<(), RoomError> {
-        match self.0.profiles.refuses_invite(user, inviter).await? {
-            true => Err(RoomError::InviteBlocked),
-            false => Ok(()),
-        }
     }
 
     /// Leaves a room, or rejects an invite, or takes back a knock. Leaving twice is leaving once.

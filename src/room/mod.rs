@@ -1,5 +1,5 @@
 //! The verbs of rooms: create, say, set state, redact, invite, join, leave, knock, kick, ban, upgrade,
-//! and what goes with them: aliases and the public directory.
+//! and what goes with them: aliases and the public directory; and what the server itself keeps from its users.
 //!
 //! Owns: the order in which a room changes. May use: everything down to `history`, and `account`.
 //! Start reading at [`Rooms`], then `turn`: a verb takes the room, adds events, and finishes in one
@@ -19,6 +19,7 @@ mod guest;
 mod ingest;
 mod join;
 mod membership;
+mod moderation;
 mod policy;
 mod power_levels;
 mod profile;
@@ -40,7 +41,7 @@ mod upgrade;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
 };
@@ -53,12 +54,13 @@ pub use create::NewRoom;
 pub use delayed::{Action, Delayed, DelayedError, Intent, Outcome, Row as DelayedRow};
 pub use error::RoomError;
 pub use ingest::{Graft, ReceiveFailure};
+pub use moderation::{Inviters, ModerationSettings};
 pub use remote::{Invitation, read_signed_invite};
 pub use send::{Message, Txn};
 pub use template::Template;
 
 use crate::{
-    account::Inheritance,
+    account::{Inheritance, Verdict},
     history::History,
     keys::SigningKey,
     peer::Peers,
@@ -94,12 +96,18 @@ pub trait Profiles: Send + Sync + 'static {
     /// The profile of a local user; empty if there is none.
     fn profile<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Profile, StoreError>>;
 
-    /// Whether a local user refuses to be invited by `inviter`.
-    fn refuses_invite<'a>(
+    /// What becomes of an invite of a local user by `inviter`, by the word of the user.
+    fn judge_invite<'a>(
         &'a self,
         _user: &'a UserId,
         _inviter: &'a UserId,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    ) -> BoxFuture<'a, Result<Verdict, StoreError>> {
+        Box::pin(async { Ok(Verdict::Allow) })
+    }
+
+    /// Whether a local user is bound by no policy of the server: an administrator, or who tells users what the server
+    /// has to say.
+    fn is_above_policy<'a>(&'a self, _user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async { Ok(false) })
     }
 
@@ -157,6 +165,8 @@ struct Inner {
     last_founded: AtomicU64,
     /// Whether kicks and bans may take back what their user has said.
     sweeps: AtomicBool,
+    /// What is kept from users.
+    moderation: OnceLock<moderation::Moderation>,
     /// How often a resolution has taken away what had stood.
     setbacks: setback::Setbacks,
 }
@@ -193,6 +203,7 @@ impl Rooms {
             tasks,
             last_founded: AtomicU64::new(0),
             sweeps: AtomicBool::new(false),
+            moderation: OnceLock::new(),
             setbacks: Default::default(),
         };
         Self(Arc::new(inner), Manner::default())

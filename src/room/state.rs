@@ -76,7 +76,7 @@ impl Rooms {
         if *event_type == StateEventType::RoomMember
             && let Some(invited) = invitee(state_key, content)
         {
-            self.check_invitable(&invited, user).await?;
+            self.check_invitable(&invited, user, Some(room)).await?;
         }
         let confirmed = match event_type {
             StateEventType::RoomCanonicalAlias => self.confirmed(user, room, content).await?,

@@ -81,7 +81,7 @@ fn what_is_served_is_given_nonsense() {
 }
 
 /// What is claimed whatever the configuration.
-const FEATURES: [&str; 25] = [
+const FEATURES: [&str; 26] = [
     "com.beeper.msc4437",
     "com.beeper.msc4446",
     "org.matrix.msc1763",
@@ -107,6 +107,7 @@ const FEATURES: [&str; 25] = [
     "uk.half-shot.msc2666.query_mutual_rooms.stable",
     "uk.tcpip.msc4133",
     "uk.tcpip.msc4133.stable",
+    "uk.timedout.msc4494",
 ];
 
 /// What is claimed besides where there are the OAuth 2.0 API, thread subscriptions and bans that redact.

@@ -53,7 +53,7 @@ impl Rooms {
             return Err(RoomError::invalid("The invited user is not of this server"));
         }
         self.check_open(named.0).await?;
-        self.check_invitable(&user, pdu.sender()).await?;
+        self.check_invitable(&user, pdu.sender(), Some(named.0)).await?;
         check_create(&state, named.0, rules)?;
         self.check_signatures(&pdu, rules).await?;
         let is_here = self.is_here(named.0).await?;

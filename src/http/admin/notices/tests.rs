@@ -1,8 +1,15 @@
 //! What users are told, and what they can do about it.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{
+    account::Registration,
+    config::{Config, Invites, InvitesFrom},
+    http::{client::testing::Server, tests::services_with},
+    peer::Isolated,
+};
 
 const SEND: &str = "/_synapse/admin/v1/send_server_notice";
 
@@ -57,6 +64,31 @@ async fn a_notice_cannot_be_rejected_but_its_room_can_be_left() {
     let first = server.met(&admin, &put, notice("@alice:localhost")).await;
     assert!(first["event_id"].is_string());
     assert_eq!(server.met(&admin, &put, notice("@alice:localhost")).await, first);
+}
+
+#[tokio::test]
+async fn a_notice_reaches_who_wants_no_invites_and_ignores_its_sender() {
+    let invites = Invites { from: InvitesFrom::SharedRoom, ..Invites::default() };
+    let config = Config { invites, ..Config::default() };
+    let server = Server::over(services_with(config, Arc::new(Isolated)).await, Registration::Open);
+    let (admin, alice) = (server.register("root").await, server.register("alice").await);
+    let root = ruma::user_id!("@root:localhost");
+    server.app().accounts.change_user(root, |user| user.admin = true).await.unwrap();
+    let set = |kind: &str| format!("PUT /user/@alice:localhost/account_data/{kind}");
+    let block = json!({ "default_action": "block" });
+    server.check(&alice, &set("m.invite_permission_config"), (block, json!({}))).await;
+    let ignore = json!({ "ignored_users": { "@_server:localhost": {} } });
+    server.check(&alice, &set("m.ignored_user_list"), (ignore, json!({}))).await;
+    let lists = json!({ "blocked_users": ["*"] });
+    server.check(&alice, &set("org.matrix.msc4155.invite_permission_config"), (lists, json!({}))).await;
+    let told = server.met(&admin, &format!("POST {SEND}"), notice("@alice:localhost")).await;
+    assert!(told["event_id"].is_string(), "{told}");
+    let room = invited(&server, &alice).await;
+    server.met(&alice, &format!("POST /join/{room}"), json!({})).await;
+    let synced = server.met(&alice, "GET /sync", Value::Null).await;
+    let timeline = &synced["rooms"]["join"][&room]["timeline"]["events"];
+    let is_it = |event: &&Value| event["content"]["body"] == "Maintenance at nine";
+    assert_eq!(timeline.as_array().unwrap().iter().filter(is_it).count(), 1, "{synced}");
 }
 
 #[tokio::test]

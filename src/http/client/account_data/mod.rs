@@ -34,6 +34,7 @@ pub(super) fn routes(routes: &mut Routes) {
     routes.feature("org.matrix.msc4155");
     routes.feature("org.matrix.msc4380");
     routes.feature("org.matrix.msc4380.stable");
+    routes.feature("uk.timedout.msc4494");
 }
 
 /// Refuses what is not about the caller themselves.

@@ -175,14 +175,19 @@ async fn an_unwanted_invite_is_refused_or_overlooked() {
     let invite = format!("POST /rooms/{room}/invite");
     let set = |kind: &str| format!("PUT /user/{}/account_data/{kind}", id.as_str().unwrap());
     let features = server.met("", "GET /_matrix/client/versions", Value::Null).await;
-    for name in ["org.matrix.msc4155", "org.matrix.msc4380", "org.matrix.msc4380.stable"] {
+    let names =
+        ["org.matrix.msc4155", "org.matrix.msc4380", "org.matrix.msc4380.stable", "uk.timedout.msc4494"];
+    for name in names {
         assert_eq!(features["unstable_features"][name], true, "{name}");
     }
     let block = json!({ "default_action": "block" });
     let refused = json!("403 M_INVITE_BLOCKED");
     let older = set("org.matrix.msc4380.invite_permission_config");
-    server.check(&bob, &older, (block.clone(), json!({}))).await;
-    server.check(&alice, &invite, (json!({ "user_id": id }), refused.clone())).await;
+    // As today's clients write it, and as those of before wrote it.
+    for content in [block.clone(), json!({ "block_all": true })] {
+        server.check(&bob, &older, (content, json!({}))).await;
+        server.check(&alice, &invite, (json!({ "user_id": id }), refused.clone())).await;
+    }
     server.check(&bob, &older, (json!({}), json!({}))).await;
     server.check(&bob, &set("m.invite_permission_config"), (block, json!({}))).await;
     server.check(&alice, &invite, (json!({ "user_id": id }), refused.clone())).await;

@@ -8,6 +8,7 @@ mod entrance;
 mod handshakes;
 mod hostile;
 mod lists;
+mod moderation;
 mod odd;
 mod questions;
 mod queues;

@@ -1,0 +1,135 @@
+//! What this server itself keeps from its users: invites, by its settings.
+
+use ruma::{RoomId, ServerName, UserId, events::StateEventType};
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use super::{RoomError, Rooms};
+use crate::{account::Verdict, types::Membership};
+
+/// Whose invites reach the users of this server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inviters {
+    /// Everybody's.
+    #[default]
+    Anyone,
+    /// Of those who are in some room with whom they invite.
+    SharedRoom,
+    /// Of users of this server.
+    Local,
+}
+
+/// What is kept from users; see the part `invites` of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ModerationSettings {
+    /// Whose invites reach them.
+    pub inviters: Inviters,
+    /// Globs of servers whose users may invite whatever `inviters` says.
+    pub allowed_servers: Vec<String>,
+}
+
+/// The settings.
+#[derive(Debug, Default)]
+pub(super) struct Moderation {
+    inviters: Inviters,
+    allowed_servers: Vec<WildMatch>,
+}
+
+impl Moderation {
+    fn new(settings: ModerationSettings) -> Self {
+        let allowed = settings.allowed_servers.iter().map(|glob| WildMatch::new(&glob.to_lowercase()));
+        Self { inviters: settings.inviters, allowed_servers: allowed.collect() }
+    }
+
+    fn allows(&self, server: &ServerName) -> bool {
+        let (host, whole) = (server.host().to_lowercase(), server.as_str().to_lowercase());
+        self.allowed_servers.iter().any(|glob| glob.matches(&host) || glob.matches(&whole))
+    }
+}
+
+impl Rooms {
+    /// Keeps from users what `settings` say; everything reaches them until this is called, and it is heard once.
+    pub fn moderate(&self, settings: ModerationSettings) {
+        // A second call would be a mistake of this program, and harms nobody.
+        let _ = self.0.moderation.set(Moderation::new(settings));
+    }
+
+    pub(super) fn moderation(&self) -> &Moderation {
+        self.0.moderation.get_or_init(Moderation::default)
+    }
+
+    /// Refuses to have a user of ours invited if the server or they themselves do not want it. `room` is where to, if
+    /// it is there already.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>
+    pub(super) async fn check_invitable(
+        &self,
+        user: &UserId,
+        inviter: &UserId,
+        room: Option<&RoomId>,
+    ) -> Result<(), RoomError> {
+        if user == inviter {
+            return Ok(());
+        }
+        if let Some(why) = self.policy_against(user, inviter, room).await?
+            && !self.is_above_policy(inviter).await?
+        {
+            return Err(RoomError::forbidden(why));
+        }
+        match self.0.profiles.judge_invite(user, inviter).await? {
+            Verdict::Block => Err(RoomError::InviteBlocked),
+            Verdict::Acquainted if !self.share_closed_room(user, inviter).await? => {
+                Err(RoomError::InviteBlocked)
+            }
+            Verdict::Allow | Verdict::Acquainted | Verdict::Ignore => Ok(()),
+        }
+    }
+
+    /// Why this server does not want `user` invited by `inviter`, if it does not.
+    async fn policy_against(
+        &self,
+        user: &UserId,
+        inviter: &UserId,
+        room: Option<&RoomId>,
+    ) -> Result<Option<&'static str>, RoomError> {
+        let (history, moderation) = (&self.0.history, self.moderation());
+        if moderation.inviters == Inviters::Anyone || moderation.allows(inviter.server_name()) {
+            return Ok(None);
+        }
+        // Whoever knocks wants to be invited.
+        if let Some(room) = room
+            && let Some(standing) = history.standing(user, room).await?
+            && standing.membership == Membership::Knock
+        {
+            return Ok(None);
+        }
+        Ok(match moderation.inviters {
+            Inviters::Local if history.is_local(inviter) => None,
+            Inviters::Local => Some("The user's server takes no invites from your server"),
+            _ if history.shares_room(user, inviter).await? => None,
+            _ => Some("The user's server takes invites only from those who share a room with the user"),
+        })
+    }
+
+    async fn is_above_policy(&self, user: &UserId) -> Result<bool, RoomError> {
+        Ok(self.0.history.is_local(user) && self.0.profiles.is_above_policy(user).await?)
+    }
+
+    /// Whether both are in some room that is not public (MSC4494).
+    async fn share_closed_room(&self, user: &UserId, other: &UserId) -> Result<bool, RoomError> {
+        #[derive(Deserialize)]
+        struct Content {
+            join_rule: String,
+        }
+        let history = &self.0.history;
+        for room in history.mutual_rooms(user, other).await? {
+            let Some(state) = history.current_state(&room).await? else { continue };
+            let rule = history.state_event(state, StateEventType::RoomJoinRules, "").await?;
+            let rule = rule.and_then(|rule| rule.pdu.content_as::<Content>().ok());
+            if rule.is_none_or(|rule| rule.join_rule != "public") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
