@@ -10,6 +10,7 @@ use ruma::{
 };
 
 use super::{Config, RegistrationEmail};
+use crate::limits::POLICY_LISTS_MAX;
 
 /// Least likeness of a known key to an unknown one that is worth a question.
 const LIKENESS_MIN: f64 = 0.7;
@@ -149,6 +150,9 @@ impl Config {
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._=-/+".contains(&byte);
         if localpart.is_empty() || localpart.len() > 100 || !localpart.bytes().all(allowed) {
             wrong("notices.localpart", "a name consists of a-z, 0-9, and ._=-/+");
+        }
+        if self.moderation.policy_lists.len() > POLICY_LISTS_MAX {
+            wrong("moderation.policy_lists", "there are too many");
         }
         if self.email.host.is_some() && self.email.from.is_none() {
             wrong("email.from", "letters come from somebody");

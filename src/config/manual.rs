@@ -1,8 +1,8 @@
 //! Writes `docs/configuration.md`.
 
 use super::{
-    Captcha, Config, Email, Federation, Identity, Invites, Limits, Logging, Media, Notices, Oauth, Push,
-    RateLimits, Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+    Captcha, Config, Email, Federation, Identity, Invites, Limits, Logging, Media, Moderation, Notices,
+    Oauth, Push, RateLimits, Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
     section::Documented,
 };
 
@@ -45,6 +45,7 @@ pub fn manual() -> String {
     page::<Search>(&mut text, "search", defaults.as_ref());
     page::<Retention>(&mut text, "retention", defaults.as_ref());
     page::<Invites>(&mut text, "invites", defaults.as_ref());
+    page::<Moderation>(&mut text, "moderation", defaults.as_ref());
     page::<Notices>(&mut text, "notices", defaults.as_ref());
     page::<WellKnown>(&mut text, "well_known", defaults.as_ref());
     page::<Logging>(&mut text, "logging", defaults.as_ref());

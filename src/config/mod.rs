@@ -20,8 +20,8 @@ pub use listen::{Address, Listen};
 pub use manual::manual;
 pub use source::Sources;
 pub use tree::{
-    Captcha, Config, Email, Federation, Identity, Invites, Limits, Logging, Media, Notices, Oauth, Push,
-    RateLimits, Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
+    Captcha, Config, Email, Federation, Identity, Invites, Limits, Logging, Media, Moderation, Notices,
+    Oauth, Push, RateLimits, Registration, Retention, Search, Sso, Storage, UserDirectory, Voip, WellKnown,
 };
 pub use values::{
     DefaultRoomVersion, Durability, Engine, InvitesFrom, LogFormat, MailProtection, OldVerifyKey, Options,

@@ -144,6 +144,7 @@ fn wrong_values_are_told_with_their_source() {
     mistaken("", &[("LOCKSTEP_LISTEN", "8008")], &[], &["LOCKSTEP_LISTEN"]);
     mistaken("", &[], &[("listen", "nowhere")], &["-O listen", "nowhere"]);
     mistaken("invites = 'everybody'", &[], &[], &["invites.from", "everybody"]);
+    mistaken("moderation.policy_lists = ['room']", &[], &[], &["moderation.policy_lists"]);
     mistaken("public_base_url = 'matrix.org'", &[], &[], &["public_base_url"]);
     mistaken("rate_limits.login = { per_second = 0, burst = 1 }", &[], &[], &["rate_limits.login"]);
     let provider = |issuer: &str| {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-use ruma::{OwnedServerName, OwnedUserId, owned_server_name};
+use ruma::{OwnedRoomOrAliasId, OwnedServerName, OwnedUserId, owned_server_name};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -90,6 +90,8 @@ sections! {
         retention: Retention = Retention::default(),
         /// Who may invite the users of this server.
         invites: Invites = Invites::default(),
+        /// Whom and what the server keeps from its users.
+        moderation: Moderation = Moderation::default(),
         /// What the administrators tell users.
         notices: Notices = Notices::default(),
         /// What is served under `/.well-known/matrix/`.
@@ -433,8 +435,17 @@ sections! {
         /// server, and nobody else.
         from: InvitesFrom = InvitesFrom::Anyone,
         /// Servers whose users may invite whatever `from` says: names in which `*` stands for anything and `?` for one
-        /// character, such as `*.example.org`. `from = "local"` with some of them lets only these in.
+        /// character, such as `*.example.org`. `from = "local"` with some of them lets only these in. It does not go
+        /// before a policy list.
         allowed_servers: Vec<String> = Vec::new(),
+    }
+
+    /// Whom and what the server keeps from its users.
+    Moderation {
+        /// Policy lists that bind this server: ids or aliases of their rooms, 64 at most. A list counts as long as some user
+        /// of this server is in its room; have one join it. See
+        /// [administration.md](administration.md#policy-lists) for what a list does.
+        policy_lists: Vec<OwnedRoomOrAliasId> = Vec::new(),
     }
 
     /// What the administrators tell users, in a room with each of them (`lockstep notice`).

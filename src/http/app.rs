@@ -272,6 +272,7 @@ fn start_rooms(
     let rooms = Rooms::new(history, peers, ports.clone(), Arc::new(accounts.clone()), tasks.clone());
     rooms.heed_sweeps(config.redact_on_ban);
     rooms.moderate(moderation_settings(config));
+    rooms.keep_policy_lists(stopping.clone());
     rooms.keep_judging(stopping.clone());
     rooms.keep_saying_farewell(stopping.clone());
     rooms.keep_guests_out(stopping);

@@ -143,6 +143,7 @@ pub(super) fn moderation_settings(config: &Config) -> ModerationSettings {
             InvitesFrom::Local => Inviters::Local,
         },
         allowed_servers: config.invites.allowed_servers.clone(),
+        policy_lists: config.moderation.policy_lists.clone(),
     }
 }
 

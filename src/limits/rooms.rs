@@ -31,3 +31,12 @@ pub const STICKY_MS_MAX: u64 = 3_600_000;
 pub const STICKY_EVENTS_MAX: usize = 1_000;
 /// Sticky events in one answer of sliding sync (MSC4480 leaves it to servers).
 pub const STICKY_EVENTS_PAGE_MAX: usize = 100;
+/// Policy lists that bind the server (ours; each is asked at every invite and join).
+pub const POLICY_LISTS_MAX: usize = 64;
+/// Rules of one policy list that count (ours; about 200 bytes of memory each).
+pub const POLICY_RULES_MAX: usize = 100_000;
+/// Events of a policy list that are read at once (ours).
+pub const POLICY_EVENTS_AT_ONCE: usize = 500;
+/// Time between two looks at whether the policy lists count (ours; they bind at once, it is for the log and for aliases of
+/// servers that could not be reached).
+pub const POLICY_LIST_PAUSE: Duration = Duration::from_secs(600);

@@ -54,7 +54,7 @@ pub use create::NewRoom;
 pub use delayed::{Action, Delayed, DelayedError, Intent, Outcome, Row as DelayedRow};
 pub use error::RoomError;
 pub use ingest::{Graft, ReceiveFailure};
-pub use moderation::{Inviters, ModerationSettings};
+pub use moderation::{Banned, Inviters, ModerationSettings};
 pub use remote::{Invitation, read_signed_invite};
 pub use send::{Message, Txn};
 pub use template::Template;

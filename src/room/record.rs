@@ -284,7 +284,11 @@ impl Memory {
                     rooms.0.guests.notify_one();
                 }
                 rooms.0.setbacks.tell(&room_id, &self.setbacks);
+                let is_rewritten = self.replaces;
                 self.note(&rooms.0.history, *position);
+                if is_rewritten {
+                    rooms.moderation().forget(&room_id);
+                }
             }
             settle(&rooms, &room_id, guard, result.is_ok().then_some(row)).await;
             result

@@ -118,6 +118,9 @@ impl Rooms {
         if !matches!(membership(content), Some(Membership::Leave | Membership::Ban)) {
             self.check_open(room).await?;
         }
+        if matches!(membership(content), Some(Membership::Join | Membership::Knock)) {
+            self.check_welcome(user, room).await?;
+        }
         match state_key == user.as_str() && !self.is_here(room).await? {
             true => Err(RoomError::forbidden("You are not in the room")),
             false => Ok(()),

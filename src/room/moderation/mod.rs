@@ -1,8 +1,20 @@
-//! What this server itself keeps from its users: invites, by its settings.
+//! What this server itself keeps from its users: invites by its settings, and whom and what policy lists ban.
+//!
+//! Of the users of this server nobody is banned by a list, whatever it says, and administrators may go anywhere: they
+//! are who sets this right. What comes over federation in rooms that users of ours are in is not touched.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#moderation-policy-lists>
 
-use ruma::{RoomId, ServerName, UserId, events::StateEventType};
+mod banned;
+mod lists;
+mod rules;
+
+use ruma::{OwnedRoomOrAliasId, RoomAliasId, RoomId, ServerName, UserId, events::StateEventType};
 use serde::Deserialize;
 use wildmatch::WildMatch;
+
+pub use banned::Banned;
+use lists::Lists;
 
 use super::{RoomError, Rooms};
 use crate::{account::Verdict, types::Membership};
@@ -19,26 +31,38 @@ pub enum Inviters {
     Local,
 }
 
-/// What is kept from users; see the part `invites` of the configuration.
+/// What is kept from users; see the parts `invites` and `moderation` of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ModerationSettings {
     /// Whose invites reach them.
     pub inviters: Inviters,
     /// Globs of servers whose users may invite whatever `inviters` says.
     pub allowed_servers: Vec<String>,
+    /// The rooms of the policy lists.
+    pub policy_lists: Vec<OwnedRoomOrAliasId>,
 }
 
-/// The settings.
+/// The settings, and what is known of the lists.
 #[derive(Debug, Default)]
 pub(super) struct Moderation {
     inviters: Inviters,
     allowed_servers: Vec<WildMatch>,
+    lists: Lists,
 }
 
 impl Moderation {
     fn new(settings: ModerationSettings) -> Self {
         let allowed = settings.allowed_servers.iter().map(|glob| WildMatch::new(&glob.to_lowercase()));
-        Self { inviters: settings.inviters, allowed_servers: allowed.collect() }
+        Self {
+            inviters: settings.inviters,
+            allowed_servers: allowed.collect(),
+            lists: Lists::of(settings.policy_lists),
+        }
+    }
+
+    /// Forgets what is known of the list in a room, where events have lost their content.
+    pub(super) fn forget(&self, room: &RoomId) {
+        self.lists.forget(room);
     }
 
     fn allows(&self, server: &ServerName) -> bool {
@@ -93,6 +117,15 @@ impl Rooms {
         room: Option<&RoomId>,
     ) -> Result<Option<&'static str>, RoomError> {
         let (history, moderation) = (&self.0.history, self.moderation());
+        let banned = self.banned().await?;
+        if banned.has_user(inviter) {
+            return Ok(Some("A policy list of the user's server bans you"));
+        }
+        if let Some(room) = room
+            && self.is_banned(&banned, room).await?
+        {
+            return Ok(Some("A policy list of the user's server bans the room"));
+        }
         if moderation.inviters == Inviters::Anyone || moderation.allows(inviter.server_name()) {
             return Ok(None);
         }
@@ -131,5 +164,29 @@ impl Rooms {
             }
         }
         Ok(false)
+    }
+
+    /// Refuses to let a user of ours into a room that a policy list bans, unless they are in it or an administrator.
+    pub(super) async fn check_welcome(&self, user: &UserId, room: &RoomId) -> Result<(), RoomError> {
+        let banned = self.banned().await?;
+        if !self.is_banned(&banned, room).await?
+            || self.0.history.is_joined(room, user).await?
+            || self.is_above_policy(user).await?
+        {
+            return Ok(());
+        }
+        Err(RoomError::forbidden("A policy list of this server bans the room"))
+    }
+
+    /// As the room that an alias points to would be refused, for an alias that a list bans itself, or whose server it
+    /// does: nobody is asked where it points.
+    ///
+    /// # Errors
+    /// [`RoomError::Forbidden`] if so.
+    pub async fn check_alias_welcome(&self, user: &UserId, alias: &RoomAliasId) -> Result<(), RoomError> {
+        match self.banned().await?.has_alias(alias) && !self.is_above_policy(user).await? {
+            true => Err(RoomError::forbidden("A policy list of this server bans the room")),
+            false => Ok(()),
+        }
     }
 }

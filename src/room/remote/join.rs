@@ -52,6 +52,7 @@ impl Rooms {
         (reason, extra): (Option<&str>, Map<String, Value>),
     ) -> Result<(), RoomError> {
         self.check_open(room).await?;
+        self.check_welcome(user, room).await?;
         let mut refusals = Refusals::default();
         // Who is not let in shows only once the members are known. Other servers know them.
         if self.is_here(room).await? && !self.0.history.is_partial(room).await? {

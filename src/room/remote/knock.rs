@@ -44,6 +44,7 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
         self.check_open(room).await?;
+        self.check_welcome(user, room).await?;
         if self.is_here(room).await? {
             return self.knock(user, room, reason).await;
         }

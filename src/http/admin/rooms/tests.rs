@@ -1,8 +1,16 @@
 //! What administrators are told of rooms, and do there.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::{account::Registration, http::client::testing::Server};
+use crate::{
+    account::Registration,
+    config::Config,
+    http::{client::testing::Server, tests::services_over},
+    store::{Db, memory::Memory},
+    types::ManualClock,
+};
 
 /// A server with an administrator and `@alice`, who has a room; their tokens, and the room.
 async fn scene() -> (Server, String, String, String) {
@@ -146,4 +154,29 @@ async fn it_is_explained_what_stands_in_a_room() {
     );
     let none = server.met(&admin, &explain("type=m.room.topic"), Value::Null).await;
     assert_eq!(none["current"], Value::Null);
+}
+
+#[tokio::test]
+async fn policy_lists_bind_over_restarts() {
+    let db = Db::new(Arc::new(Memory::new()));
+    let start = async || {
+        let mut config = Config::default();
+        config.moderation.policy_lists = vec!["#bans:localhost".try_into().unwrap()];
+        let services = services_over(config, Arc::new(ManualClock::at(0)), db.clone()).await;
+        Server::over(services, Registration::Open)
+    };
+    let server = start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let list = server.met(&alice, "POST /createRoom", json!({ "room_alias_name": "bans" })).await;
+    let list = list["room_id"].as_str().unwrap();
+    let room = server.met(&alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = room["room_id"].as_str().unwrap();
+    let rule = format!("PUT /rooms/{list}/state/m.policy.rule.room/1");
+    server.met(&alice, &rule, json!({ "entity": room, "recommendation": "m.takedown" })).await;
+    let join = format!("POST /join/{room}");
+    server.check(&bob, &join, (json!({}), json!("403 M_FORBIDDEN"))).await;
+    let again = start().await;
+    again.check(&bob, &join, (json!({}), json!("403 M_FORBIDDEN"))).await;
+    again.met(&alice, &rule, json!({})).await;
+    again.check(&bob, &join, (json!({}), json!({ "room_id": room }))).await;
 }

@@ -4,7 +4,7 @@
 
 use axum::response::{IntoResponse, Response};
 use ruma::{
-    OwnedServerName, UInt,
+    OwnedServerName, RoomAliasId, RoomId, UInt,
     api::client::directory::get_public_rooms::v3::Request,
     directory::{Filter, PublicRoomsChunk, RoomNetwork, RoomTypeFilter},
     room::RoomSummary,
@@ -16,6 +16,7 @@ use crate::{
     history::is_open,
     http::{App, Call, Failure},
     limits::ROOM_LIST_MAX,
+    room::Banned,
 };
 
 /// Which rooms of the directory are wanted.
@@ -67,9 +68,11 @@ pub(super) fn render(answer: Answer) -> Result<Response, Failure> {
 
 /// One page of the directory. Its tokens count rooms.
 pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answer, Failure> {
+    let banned = app.rooms.banned().await?;
     if let Some(server) = question.server.as_ref().filter(|server| **server != app.server_name) {
         let page = (question.limit, question.since);
-        let answer = app.federation.directory_of(server, page, question.filter).await?;
+        let mut answer = app.federation.directory_of(server, page, question.filter).await?;
+        answer.chunk.retain(|room| !is_banned(&banned, &room.room_id, room.canonical_alias.as_deref()));
         return Ok(Answer {
             total: answer.total_room_count_estimate.unwrap_or_default(),
             chunk: answer.chunk,
@@ -98,7 +101,7 @@ pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answe
         }
         let Some(summary) = app.history.summary(room).await? else { continue };
         // One that has been closed since it was listed is told to nobody.
-        if !is_open(&summary) {
+        if !is_open(&summary) || is_banned(&banned, room, summary.canonical_alias.as_deref()) {
             continue;
         }
         if is_filtered {
@@ -120,6 +123,11 @@ pub(in crate::http) async fn list(app: &App, question: Question) -> Result<Answe
         prev_batch: (skipped > 0).then(|| skipped.saturating_sub(limit).to_string()),
         total: UInt::new_saturating(u64::try_from(total).unwrap_or(u64::MAX)),
     })
+}
+
+/// Whether a policy list bans a room, or the alias by which it goes.
+fn is_banned(banned: &Banned, room: &RoomId, alias: Option<&RoomAliasId>) -> bool {
+    banned.has_room(room) || alias.is_some_and(|alias| banned.has_alias(alias))
 }
 
 fn passes(filter: &Filter, summary: &RoomSummary) -> bool {

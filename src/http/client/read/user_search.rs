@@ -18,7 +18,9 @@ use crate::{
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     let limit = page_limit(Some(request.limit), USER_SEARCH_MAX).min(USER_SEARCH_MAX);
     let (found, limited) = app.people.find(&caller.user_id, &request.search_term, limit).await?;
-    let results = found.into_iter().map(|person| {
+    let banned = app.rooms.banned().await?;
+    let found = found.into_iter().filter(|person| !banned.has_user(&person.user_id));
+    let results = found.map(|person| {
         let user = User::new(person.user_id);
         let avatar_url = person.avatar_url.map(Into::into);
         assign!(user, { display_name: person.display_name, avatar_url })

@@ -15,6 +15,7 @@ use crate::{
 /// Answers the request.
 pub(super) async fn handle(app: App, caller: Caller, request: Request) -> Result<Response, Failure> {
     if let Ok(alias) = <&RoomAliasId>::try_from(&*request.room_id_or_alias) {
+        app.rooms.check_alias_welcome(&caller.user_id, alias).await?;
         meet_alias(&app, alias).await?;
     }
     let (room, via) = app.rooms.find(&request.room_id_or_alias, &request.via).await?;

@@ -1,6 +1,9 @@
-//! Whom and what a server keeps from its users: invites by its settings and theirs.
+//! Whom and what a server keeps from its users: invites by its settings and theirs, and what policy lists ban.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ruma::RoomId;
 use serde_json::{Value, json};
@@ -105,4 +108,117 @@ async fn a_user_is_invited_by_those_with_whom_they_share_a_room_that_is_not_publ
     assert_eq!(invites(&a, &carol).await, "403 M_INVITE_BLOCKED");
     a.met(&carol, &format!("POST /join/{private}"), json!({})).await;
     assert_eq!(invites(&a, &carol).await, json!({}));
+}
+
+/// Has alice write a rule into the list at `room`; the event's id.
+async fn rule(a: &Server, alice: &str, room: &RoomId, (kind, entity): (&str, Value)) -> Value {
+    let content = match entity.is_null() {
+        true => json!({}),
+        false => json!({ "entity": entity, "recommendation": "m.ban", "reason": "spam" }),
+    };
+    let path = format!("PUT /rooms/{room}/state/m.policy.rule.{kind}/rule");
+    a.met(alice, &path, content).await["event_id"].clone()
+}
+
+#[tokio::test]
+async fn whom_a_policy_list_bans_does_not_invite() {
+    let lists = ["#bans:a.org", "!unknown:b.org"].map(|list| list.try_into().unwrap());
+    let (a, b, alice, bob) = pair(|config| config.moderation.policy_lists = lists.to_vec()).await;
+    let (carol, dave) = (b.register("carol").await, a.register("dave").await);
+    let list = a.room(&alice, "11", json!({ "room_alias_name": "bans" })).await;
+    let banned = json!("403 M_FORBIDDEN");
+    assert_eq!(invites(&b, &bob).await, json!({}));
+    let id = rule(&a, &alice, &list, ("user", json!("@bo*:b.org"))).await;
+    assert_eq!(invites(&b, &bob).await, banned);
+    assert_eq!(invites(&b, &carol).await, json!({}));
+    // What happens in the room otherwise changes nothing.
+    a.met(&alice, &format!("PUT /rooms/{list}/state/m.room.name"), json!({ "name": "Bans" })).await;
+    assert_eq!(invites(&b, &bob).await, banned);
+    let redact = format!("PUT /rooms/{list}/redact/{}/1", id.as_str().unwrap());
+    assert!(a.met(&alice, &redact, json!({})).await["event_id"].is_string());
+    assert_eq!(invites(&b, &bob).await, json!({}));
+    rule(&a, &alice, &list, ("server", json!("B.org"))).await;
+    assert_eq!(invites(&b, &carol).await, banned);
+    rule(&a, &alice, &list, ("server", Value::Null)).await;
+    assert_eq!(invites(&b, &carol).await, json!({}));
+    // Nobody of this server is banned, and nobody is locked out of it.
+    for kind in ["user", "server"] {
+        rule(&a, &alice, &list, (kind, json!("*"))).await;
+    }
+    assert_eq!(invites(&a, &dave).await, json!({}));
+    assert_eq!(invites(&b, &bob).await, banned);
+    // A list counts as long as somebody is in its room.
+    a.met(&alice, &format!("POST /rooms/{list}/leave"), json!({})).await;
+    assert_eq!(invites(&b, &bob).await, json!({}));
+}
+
+#[tokio::test]
+async fn rooms_that_a_policy_list_bans_are_not_entered_nor_listed() {
+    let lists = vec!["#bans:a.org".try_into().unwrap()];
+    let (a, b, alice, bob) = pair(|config| config.moderation.policy_lists = lists).await;
+    let (dave, erin) = (a.register("dave").await, a.register("erin").await);
+    let list = a.room(&alice, "11", json!({ "room_alias_name": "bans" })).await;
+    let open =
+        |name: &str| json!({ "preset": "public_chat", "visibility": "public", "room_alias_name": name });
+    let (far, near) = (b.room(&bob, "11", open("far")).await, a.room(&alice, "11", open("near")).await);
+    assert!(joins(&a, &erin, &far, &b).await["room_id"].is_string());
+    let listed = |listed: Value| -> Vec<Value> {
+        listed["chunk"].as_array().unwrap().iter().map(|room| room["room_id"].clone()).collect()
+    };
+    let (there, here) = ("GET /publicRooms?server=b.org", "GET /publicRooms");
+    assert_eq!(listed(a.met(&dave, there, Value::Null).await), [far.as_str()]);
+    assert_eq!(listed(a.met(&dave, here, Value::Null).await), [near.as_str()]);
+    rule(&a, &alice, &list, ("room", json!(far))).await;
+    let refused = json!("403 M_FORBIDDEN");
+    assert_eq!(listed(a.met(&dave, there, Value::Null).await), Vec::<Value>::new());
+    assert_eq!(listed(b.met(&bob, here, Value::Null).await), [far.as_str()]);
+    assert_eq!(joins(&a, &dave, &far, &b).await, refused);
+    assert_eq!(a.met(&dave, "POST /join/#far:b.org", json!({})).await, refused);
+    let own = format!("PUT /rooms/{far}/state/m.room.member/@dave:a.org");
+    assert_eq!(a.met(&dave, &own, json!({ "membership": "join" })).await, refused);
+    assert_eq!(a.met(&dave, &format!("POST /knock/{}", via(&far, &[&b])), json!({})).await, refused);
+    let invite = format!("POST /rooms/{far}/invite");
+    assert_eq!(b.met(&bob, &invite, json!({ "user_id": ALICE })).await, refused);
+    assert_eq!(a.met(&erin, &invite, json!({ "user_id": ALICE })).await, refused);
+    // Who is in it already stays, and administrators go where they must.
+    let own = format!("PUT /rooms/{far}/state/m.room.member/@erin:a.org");
+    let called = a.met(&erin, &own, json!({ "membership": "join", "displayname": "E" })).await;
+    assert!(called["event_id"].is_string(), "{called}");
+    make_admin(&a, "dave").await;
+    assert!(joins(&a, &dave, &far, &b).await["room_id"].is_string());
+
+    rule(&a, &alice, &list, ("room", json!("#near:*"))).await;
+    assert_eq!(listed(a.met(&dave, here, Value::Null).await), Vec::<Value>::new());
+    assert_eq!(a.met(&erin, &format!("POST /join/{near}"), json!({})).await, refused);
+    assert_eq!(a.met(&erin, "POST /join/#near:a.org", json!({})).await, refused);
+    // What stands in the room's state alone is banned no less.
+    rule(&a, &alice, &list, ("room", Value::Null)).await;
+    assert!(a.met(&erin, &format!("POST /join/{near}"), json!({})).await["room_id"].is_string());
+}
+
+#[tokio::test]
+async fn a_list_of_another_server_binds_and_its_users_are_not_found() {
+    let lists = vec!["#theirs:b.org".try_into().unwrap()];
+    let (a, b, alice, bob) = pair(|config| config.moderation.policy_lists = lists).await;
+    let carol = b.register("carol").await;
+    let extra = json!({ "preset": "public_chat", "room_alias_name": "theirs" });
+    let list = b.room(&bob, "11", extra).await;
+    let path = format!("PUT /rooms/{list}/state/m.room.rule.user/rule");
+    let ban = json!({ "entity": "@carol:b.org", "recommendation": "org.matrix.mjolnir.ban" });
+    b.met(&bob, &path, ban).await;
+    assert!(joins(&a, &alice, &list, &b).await["room_id"].is_string());
+    let shared = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    joins(&b, &carol, &shared, &a).await;
+    let search = "POST /user_directory/search";
+    let found = a.met(&alice, search, json!({ "search_term": "carol" })).await;
+    assert_eq!(found["results"][0]["user_id"], "@carol:b.org", "{found}");
+    // Where the alias points is not known yet: the other server has no answer while this one starts.
+    assert_eq!(invites(&b, &carol).await, json!({}));
+    let (mut asked, mut told) = (BTreeSet::new(), BTreeMap::new());
+    a.app.rooms.look_after_policy_lists(&mut asked, &mut told).await.unwrap();
+    assert_eq!((asked.len(), told.into_values().collect::<Vec<_>>()), (1, vec![true]));
+    assert_eq!(invites(&b, &carol).await, "403 M_FORBIDDEN");
+    assert_eq!(invites(&b, &bob).await, json!({}));
+    let found = a.met(&alice, search, json!({ "search_term": "carol" })).await;
+    assert_eq!(found["results"], json!([]));
 }
