@@ -1,4 +1,5 @@
-//! `lockstep federation status [SERVER]`, of a running server or from the store of one that does not run.
+//! `lockstep federation status [SERVER]`, of a running server or from the store of one that does not run; and
+//! `lockstep federation forget SERVER`.
 
 use ruma::OwnedServerName;
 use serde::Deserialize;
@@ -6,7 +7,7 @@ use tokio::runtime;
 
 use super::{
     Stop,
-    exchange::{Missed, exchange},
+    exchange::{Missed, command, exchange},
     print,
 };
 use crate::{
@@ -24,6 +25,22 @@ pub(super) enum FederationVerb {
         /// One server; all those in trouble or with something under way when it is left out.
         server: Option<OwnedServerName>,
     },
+    /// Has a running server reject the invites of its users that came from another one, and let go of that one's files and
+    /// of its users in the user directory.
+    Forget {
+        /// The other server.
+        server: OwnedServerName,
+    },
+}
+
+/// What went in one call.
+#[derive(Default, Deserialize)]
+struct Gone {
+    invites: u64,
+    invites_failed: u64,
+    media: u64,
+    people: u64,
+    more: bool,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +50,10 @@ struct Told {
 
 /// Does what `verb` says.
 pub(super) fn obey(config: &Config, verb: &FederationVerb) -> Result<(), Stop> {
-    let FederationVerb::Status { server } = verb;
+    let server = match verb {
+        FederationVerb::Status { server } => server,
+        FederationVerb::Forget { server } => return forget(config, server),
+    };
     let path = match server {
         Some(server) => format!("{DESTINATIONS}?server={server}"),
         None => String::from(DESTINATIONS),
@@ -44,6 +64,25 @@ pub(super) fn obey(config: &Config, verb: &FederationVerb) -> Result<(), Stop> {
         Err(Missed::Unreachable(why)) => read(config, server.clone(), &why)?,
     };
     print(&said(&found, server.as_ref(), real_ports().clock.now_ms()))
+}
+
+fn forget(config: &Config, server: &OwnedServerName) -> Result<(), Stop> {
+    let path = format!("/_lockstep/admin/v1/servers/{server}/forget");
+    let mut sum = Gone { more: true, ..Gone::default() };
+    while sum.more {
+        let answer = command(config, "POST", &path, Some(&serde_json::json!({})))?;
+        let gone: Gone = serde_json::from_value(answer).map_err(Stop::failed)?;
+        sum = Gone {
+            invites: sum.invites + gone.invites,
+            media: sum.media + gone.media,
+            people: sum.people + gone.people,
+            ..gone
+        };
+    }
+    let Gone { invites, invites_failed, media, people, .. } = sum;
+    print(&format!(
+        "{server}: {invites} invites rejected ({invites_failed} could not be), {media} files and {people} people gone\n"
+    ))
 }
 
 /// From the store of a server that does not run.

@@ -64,6 +64,12 @@ pub struct Given<R> {
 #[derive(Clone, Debug, Default)]
 pub struct Body(Bytes);
 
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
 impl Body {
     /// Reads it; no body is an empty object.
     ///

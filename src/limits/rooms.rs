@@ -40,3 +40,9 @@ pub const POLICY_EVENTS_AT_ONCE: usize = 500;
 /// Time between two looks at whether the policy lists count (ours; they bind at once, it is for the log and for aliases of
 /// servers that could not be reached).
 pub const POLICY_LIST_PAUSE: Duration = Duration::from_secs(600);
+/// Invites that one call of an administrator's rejects (ours; each is a commit).
+pub const INVITES_REJECTED_MAX: usize = 1_000;
+/// Files of a server that one call of an administrator's removes (ours; each is a commit).
+pub const SERVER_FILES_FORGOTTEN_MAX: usize = 5_000;
+/// People of a server whom one call of an administrator's takes out of the user directory (ours).
+pub const SERVER_PEOPLE_FORGOTTEN_MAX: usize = 10_000;

@@ -4,9 +4,13 @@ use ruma::{OwnedUserId, ServerName, UserId};
 
 use super::{
     Media, MediaError,
-    rows::{CONTENTS, Kind, OWNED, RESERVED, USAGE},
+    rows::{CONTENTS, Kind, MEDIA, OWNED, RESERVED, USAGE},
 };
-use crate::{limits::SCAN_ROWS_MAX, log::Commit, store::Scan};
+use crate::{
+    limits::{SCAN_ROWS_MAX, SERVER_FILES_FORGOTTEN_MAX},
+    log::Commit,
+    store::Scan,
+};
 
 /// Files that are looked at in one go.
 const CHUNK: usize = 200;
@@ -71,6 +75,33 @@ impl Media {
     /// When the storage or the store fails.
     pub async fn purge_cache(&self, before_ms: u64) -> Result<usize, MediaError> {
         self.end_unseen(Kind::Cached, before_ms).await
+    }
+
+    /// Removes files of another server that are kept here, 5,000 at most: how many they were, and whether there may be
+    /// others. What of it is quarantined stays so, and they can be had again.
+    ///
+    /// # Errors
+    /// When the storage or the store fails.
+    pub async fn forget_server(&self, server: &ServerName) -> Result<(usize, bool), MediaError> {
+        let all = MEDIA.prefix(&(server.to_owned(),));
+        let (mut from, to) = (all.clone(), all.after_prefix());
+        let mut count = 0;
+        while !self.is_ours(server) && count < SERVER_FILES_FORGOTTEN_MAX {
+            let scan = Scan { from, to: to.clone(), reverse: false, limit: CHUNK };
+            let rows = self.log.db().scan(&MEDIA, scan).await?;
+            let Some((last, _)) = rows.last() else {
+                self.empty_bin().await?;
+                return Ok((count, false));
+            };
+            from = MEDIA.key(last).successor();
+            for (address, item) in rows {
+                if item.kind == Kind::Cached && item.stored.is_some() {
+                    count += usize::from(self.end(&address).await?);
+                }
+            }
+            self.empty_bin().await?;
+        }
+        Ok((count, !self.is_ours(server)))
     }
 
     /// How many bytes and how many files `user` has uploaded that are still here.

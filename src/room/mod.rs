@@ -25,6 +25,7 @@ mod power_levels;
 mod profile;
 mod record;
 mod redact;
+mod reject;
 mod relation;
 mod remote;
 mod remove;
@@ -55,6 +56,7 @@ pub use delayed::{Action, Delayed, DelayedError, Intent, Outcome, Row as Delayed
 pub use error::RoomError;
 pub use ingest::{Graft, ReceiveFailure};
 pub use moderation::{Banned, Inviters, ModerationSettings};
+pub use reject::{InvitedBy, Rejected};
 pub use remote::{Invitation, read_signed_invite};
 pub use send::{Message, Txn};
 pub use template::Template;

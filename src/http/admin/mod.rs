@@ -17,6 +17,7 @@ mod operator;
 mod register;
 mod reports;
 mod rooms;
+mod servers;
 mod tokens;
 mod users;
 mod version;
@@ -32,6 +33,7 @@ pub fn routes(routes: &mut Routes) {
     notices::routes(routes);
     reports::routes(routes);
     rooms::routes(routes);
+    servers::routes(routes);
     tokens::routes(routes);
     users::routes(routes);
     version::routes(routes);

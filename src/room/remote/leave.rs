@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{offer::Offer, outside::Outside};
 use crate::{
     dag::Pdu,
-    history::StoredEvent,
+    history::{StoredEvent, tables::FarewellRow},
     limits::{CLIENT_WAIT_MAX, HANDSHAKE_MAX, LEAVE_WAIT_MAX},
     peer::{Bounds, Hedge},
     room::{RoomError, Rooms, membership::member_content, turn::NewEvent},
@@ -29,17 +29,7 @@ impl Rooms {
         room: &RoomId,
         reason: Option<&str>,
     ) -> Result<(), RoomError> {
-        let standing = self.0.history.standing(user, room).await?;
-        let standing = match standing {
-            Some(standing) if standing.membership == Membership::Leave => return Ok(()),
-            Some(standing) if matches!(standing.membership, Membership::Invite | Membership::Knock) => {
-                standing
-            }
-            _ => return Err(RoomError::forbidden("You are not in the room")),
-        };
-        let Some(before) = self.0.history.event(&standing.event_id).await? else {
-            return Err(RoomError::NotFound("This server does not know the room"));
-        };
+        let Some(before) = self.outside_since(user, room).await? else { return Ok(()) };
         let content = member_content(Membership::Leave, None, reason);
         let event = NewEvent::state(user, "m.room.member", user.as_str(), &content)?;
         let servers = self.sources(user, room, &[]).await.unwrap_or_default();
@@ -58,6 +48,49 @@ impl Rooms {
                 Some(self.farewell(&before, servers, content)),
             ),
         };
+        self.depart(user, &before, (event, farewell)).await
+    }
+
+    /// As [`Self::leave_outside`], without waiting for anybody: other servers are told afterwards.
+    pub(in crate::room) async fn leave_outside_untold(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+    ) -> Result<(), RoomError> {
+        let Some(before) = self.outside_since(user, room).await? else { return Ok(()) };
+        let content = member_content(Membership::Leave, None, None);
+        let event = NewEvent::state(user, "m.room.member", user.as_str(), &content)?;
+        let event = Offer::after(&before.pdu, before.version.clone())?.build(self, room, event)?;
+        let servers = self.sources(user, room, &[]).await.unwrap_or_default();
+        let farewell = self.farewell(&before, servers, content);
+        let farewell = FarewellRow { retry_at_ms: farewell.since_ms, ..farewell };
+        self.depart(user, &before, (event, Some(farewell))).await
+    }
+
+    /// The event since which the user is invited or knocks; none if they have left.
+    async fn outside_since(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+    ) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+        let standing = match self.0.history.standing(user, room).await? {
+            Some(standing) if standing.membership == Membership::Leave => return Ok(None),
+            Some(standing) if matches!(standing.membership, Membership::Invite | Membership::Knock) => {
+                standing
+            }
+            _ => return Err(RoomError::forbidden("You are not in the room")),
+        };
+        let before = self.0.history.event(&standing.event_id).await?;
+        before.map(Some).ok_or(RoomError::NotFound("This server does not know the room"))
+    }
+
+    /// Has the user be out by `event`; other servers are yet to hear it if there is a farewell.
+    async fn depart(
+        &self,
+        user: &UserId,
+        before: &StoredEvent,
+        (event, farewell): (Pdu, Option<FarewellRow>),
+    ) -> Result<(), RoomError> {
         let membership = Membership::Leave;
         let (user, version) = (user.to_owned(), before.version.clone());
         self.note_outside(&Outside { user, version, event, membership, stripped: None, farewell }).await?;

@@ -7,6 +7,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#user-directory>
 
+mod forget;
 mod reader;
 mod sight;
 

@@ -89,6 +89,13 @@ async fn a_notice_reaches_who_wants_no_invites_and_ignores_its_sender() {
     let timeline = &synced["rooms"]["join"][&room]["timeline"]["events"];
     let is_it = |event: &&Value| event["content"]["body"] == "Maintenance at nine";
     assert_eq!(timeline.as_array().unwrap().iter().filter(is_it).count(), 1, "{synced}");
+    // What waits for the user is rejected at once, but for this.
+    server.met(&alice, &format!("POST /rooms/{room}/leave"), json!({})).await;
+    server.met(&admin, &format!("POST {SEND}"), notice("@alice:localhost")).await;
+    let reject = "POST /_lockstep/admin/v1/users/@alice:localhost/reject_invites";
+    let done = json!({ "rejected": 0, "failed": 0, "more": false });
+    server.check(&admin, reject, (json!({}), done)).await;
+    assert_eq!(invited(&server, &alice).await, room);
 }
 
 #[tokio::test]

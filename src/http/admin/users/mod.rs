@@ -19,6 +19,7 @@ mod lock;
 mod pushers;
 mod put;
 mod redact;
+mod reject_invites;
 mod remove_devices;
 mod reset_password;
 mod suspend;
@@ -36,6 +37,9 @@ pub(super) fn routes(routes: &mut Routes) {
     });
     add(routes, Method::GET, "/_lockstep/admin/v1/users/{user_id}/encryption", |app, call| {
         Box::pin(encryption::handle(app, call))
+    });
+    add(routes, Method::POST, "/_lockstep/admin/v1/users/{user_id}/reject_invites", |app, call| {
+        Box::pin(reject_invites::handle(app, call))
     });
     add(routes, Method::PUT, "/_lockstep/admin/v1/users/{user_id}/lock", |app, call| {
         Box::pin(lock::handle(app, call))

@@ -12,6 +12,7 @@ use super::{Server, via};
 use crate::{
     config::{Config, InvitesFrom},
     http::Wire,
+    types::Membership,
 };
 
 const ALICE: &str = "@alice:a.org";
@@ -221,4 +222,67 @@ async fn a_list_of_another_server_binds_and_its_users_are_not_found() {
     assert_eq!(invites(&b, &bob).await, json!({}));
     let found = a.met(&alice, search, json!({ "search_term": "carol" })).await;
     assert_eq!(found["results"], json!([]));
+}
+
+#[tokio::test]
+async fn what_came_from_a_server_goes_at_once() {
+    let (wire, folder) = (Wire::default(), tempfile::tempdir().unwrap());
+    let set_up = async |name: &str| {
+        let media = Some(folder.path().join(name));
+        Server::set_up(name, &wire, Arc::new(wire.clone()), |config| config.media.folder = media).await
+    };
+    let (a, b) = (set_up("a.org").await, set_up("b.org").await);
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let (carol, dave, root) = (b.register("carol").await, a.register("dave").await, a.register("root").await);
+    make_admin(&a, "root").await;
+    let shared = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    joins(&b, &carol, &shared, &a).await;
+    let mut rooms = Vec::new();
+    for (server, token, user) in [
+        (&b, &bob, ALICE),
+        (&b, &bob, ALICE),
+        (&b, &carol, ALICE),
+        (&b, &bob, "@dave:a.org"),
+        (&a, &dave, ALICE),
+    ] {
+        let room = server.room(token, "11", json!({})).await;
+        let invite = format!("POST /rooms/{room}/invite");
+        assert_eq!(server.met(token, &invite, json!({ "user_id": user })).await, json!({}));
+        rooms.push(room);
+    }
+    let reject = format!("POST /_lockstep/admin/v1/users/{ALICE}/reject_invites");
+    let forget = "POST /_lockstep/admin/v1/servers/b.org/forget";
+    for call in [&*reject, forget] {
+        assert_eq!(a.met(&alice, call, json!({})).await, "403 M_FORBIDDEN");
+    }
+    let done = |rejected: usize| json!({ "rejected": rejected, "failed": 0, "more": false });
+    assert_eq!(a.met(&root, &reject, json!({ "sender": "@bob:b.org" })).await, done(2));
+    assert_eq!(a.met(&root, &reject, json!({ "server": "c.org" })).await, done(0));
+    let invited = async || {
+        let synced = a.met(&alice, "GET /sync", Value::Null).await;
+        synced["rooms"]["invite"].as_object().map_or(0, |rooms| rooms.len())
+    };
+    assert_eq!(invited().await, 2);
+    a.app.rooms.say_farewells().await.unwrap();
+    assert_eq!(b.membership(&rooms[0], &a.user("alice")).await, Some(Membership::Leave));
+
+    let search = json!({ "search_term": "carol" });
+    let found = a.met(&alice, "POST /user_directory/search", search.clone()).await;
+    assert_eq!(found["results"][0]["user_id"], "@carol:b.org");
+    let uploaded = b.met(&bob, "POST /_matrix/media/v3/upload", json!({ "a": "file" })).await;
+    let address = uploaded["content_uri"].as_str().unwrap().replacen("mxc://", "", 1);
+    let file = format!("GET /_matrix/client/v1/media/download/{address}");
+    assert_eq!(a.met(&alice, &file, Value::Null).await, json!({ "a": "file" }));
+    let told = a.met(&root, forget, json!({})).await;
+    let expected = json!({ "invites": 2, "invites_failed": 0, "media": 1, "people": 1, "more": false });
+    assert_eq!(told, expected);
+    assert_eq!(invited().await, 1);
+    let found = a.met(&alice, "POST /user_directory/search", search).await;
+    assert_eq!(found["results"], json!([]));
+    let told = a.met(&root, forget, json!({ "media": false })).await;
+    assert_eq!(told, json!({ "invites": 0, "invites_failed": 0, "media": 0, "people": 0, "more": false }));
+    assert_eq!(a.met(&root, &reject, Value::Null).await, done(1));
+    assert_eq!(invited().await, 0);
+    let ours = "POST /_lockstep/admin/v1/servers/a.org/forget";
+    assert_eq!(a.met(&root, ours, json!({})).await, "400 M_INVALID_PARAM");
 }
