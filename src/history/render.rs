@@ -38,10 +38,20 @@ struct Unsigned<'a> {
     age: u64,
     transaction_id: Option<&'a str>,
     delay_id: Option<&'a str>,
-    replaced: Option<&'a StoredEvent>,
+    replaced: Option<Replaced<'a>>,
     redacted_because: Option<String>,
     membership: Option<Membership>,
     relations: Option<&'a RawValue>,
+}
+
+/// What stood in a state event's place before.
+struct Replaced<'a> {
+    event: &'a StoredEvent,
+    /// Whether the client "has permission to see the previous event": then it is told what that said, and in any case
+    /// which one it was.
+    ///
+    /// <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
+    is_seen: bool,
 }
 
 impl Viewer {
@@ -75,11 +85,15 @@ impl Viewer {
                 Some(redaction) if !self.sees(redaction).await? => Some(hidden(redaction)?),
                 redaction => redaction.cloned(),
             };
+            let replaced = match replaced.as_ref().and_then(|id| known.get(id)) {
+                Some(event) => Some(Replaced { event, is_seen: self.sees(event).await? }),
+                None => None,
+            };
             let unsigned = Unsigned {
                 age: self.age(event),
                 transaction_id: self.transaction_of(event),
                 delay_id: self.delay_of(event),
-                replaced: replaced.as_ref().and_then(|id| known.get(id)).map(|event| &**event),
+                replaced,
                 redacted_because: redaction.map(|redaction| self.redacted_because(&redaction, shape)),
                 membership: Some(self.membership_at(event).await?),
                 relations: bundles.get(event.pdu.event_id()).map(|bundle| &**bundle),
@@ -233,13 +247,15 @@ fn write_unsigned(out: &mut String, (unsigned, sticky_left_ms): (&Unsigned<'_>, 
         out.push_str(membership.as_str());
         out.push('"');
     }
-    if let Some(replaced) = unsigned.replaced {
-        out.push_str(r#","prev_content":"#);
-        out.push_str(&tame(replaced.pdu.event_type(), replaced.pdu.content().get()));
-        out.push_str(r#","prev_sender":"#);
-        string(out, replaced.pdu.sender().as_str());
+    if let Some(Replaced { event, is_seen }) = &unsigned.replaced {
+        if *is_seen {
+            out.push_str(r#","prev_content":"#);
+            out.push_str(&tame(event.pdu.event_type(), event.pdu.content().get()));
+            out.push_str(r#","prev_sender":"#);
+            string(out, event.pdu.sender().as_str());
+        }
         out.push_str(r#","replaces_state":"#);
-        string(out, replaced.pdu.event_id().as_str());
+        string(out, event.pdu.event_id().as_str());
     }
     if let Some(because) = &unsigned.redacted_because {
         out.push_str(r#","redacted_because":"#);

@@ -30,6 +30,8 @@ pub struct Viewer {
     pub(super) lanes: Arc<Subscriptions>,
     /// Whose events are not told with others.
     pub(super) ignored: BTreeSet<OwnedUserId>,
+    /// Whether it is told of rooms that it is not in itself.
+    sees_all: bool,
     standings: HashMap<StateId, Standing>,
     /// Where back-filled events are of which that was read already.
     pub(super) places: HashMap<OwnedEventId, Boundary>,
@@ -48,6 +50,7 @@ impl History {
             now_ms: self.0.ports.clock.now_ms(),
             lanes: self.0.log.subscriptions(&Audience::Account(user.to_owned())).await?,
             ignored: BTreeSet::new(),
+            sees_all: false,
             standings: HashMap::new(),
             places: HashMap::new(),
         })
@@ -69,6 +72,13 @@ impl Viewer {
         Self { ignored: ignored.clone(), ..self }
     }
 
+    /// The same for an application service, which is told of rooms that its own user may not be in: sees all that is
+    /// shown to anybody.
+    #[must_use]
+    pub fn of_service(self) -> Self {
+        Self { sees_all: true, ..self }
+    }
+
     /// Who looks.
     #[must_use]
     pub fn user(&self) -> &UserId {
@@ -83,7 +93,7 @@ impl Viewer {
         if !event.is_shown() {
             return Ok(false);
         }
-        if self.was_joined(event) {
+        if self.sees_all || self.was_joined(event) {
             return Ok(true);
         }
         let Some(states) = event.states else { return Ok(false) };

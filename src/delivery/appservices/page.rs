@@ -132,7 +132,7 @@ impl Courier {
         let events = self.wanted(found, &mut to).await?;
         let mut page = AppservicePage { to, is_last: to == head, ..AppservicePage::default() };
         let history = &self.couriers.0.history;
-        let mut viewer = history.viewer(&self.appservice.sender, None).await?;
+        let mut viewer = history.viewer(&self.appservice.sender, None).await?.of_service();
         page.events = viewer.render(&events, Shape::Full, &Bundles::new()).await?;
         if self.appservice.registration.wants_ephemeral() {
             for room in &touched.rooms {

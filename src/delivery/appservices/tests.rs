@@ -281,6 +281,27 @@ async fn it_hears_of_the_rooms_that_its_users_are_in_and_only_while_they_are() {
     world.log.close();
 }
 
+/// Its own user is in none of its rooms; what is kept from him is not kept from it.
+#[tokio::test(start_paused = true)]
+async fn it_hears_what_a_state_event_replaced() {
+    let world = World::new().await;
+    let room = world.room().await;
+    let set = async |event_type: &str, content: Value| {
+        let content = to_raw_value(&content).unwrap();
+        world.rooms.set_state(&user("alice"), &room, (&event_type.into(), ""), content).await.unwrap();
+    };
+    set("m.room.history_visibility", json!({ "history_visibility": "joined" })).await;
+    world.join("irc_bob", &room).await;
+    set("m.room.topic", json!({ "topic": "one" })).await;
+    set("m.room.topic", json!({ "topic": "two" })).await;
+    world.say("alice", &room, "the end").await;
+    world.bridge.until("the end", || world.bodies().last().is_some_and(|last| last == "the end")).await;
+    let events = world.bridge.taken().into_iter().flat_map(|body| body["events"].as_array().unwrap().clone());
+    let topics: Vec<Value> = events.filter(|event| event["type"] == "m.room.topic").collect();
+    assert_eq!(topics[1]["unsigned"]["prev_content"], json!({ "topic": "one" }), "{topics:#?}");
+    world.log.close();
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_hears_of_people_whom_its_users_meet_and_of_nobody_else() {
     let world = World::new().await;

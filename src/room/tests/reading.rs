@@ -81,6 +81,29 @@ async fn an_event_as_a_client_gets_it() {
     assert_eq!(world.seen("bob", &one).await["unsigned"].get("prev_content"), None);
 }
 
+/// <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
+#[tokio::test]
+async fn what_a_state_event_replaced_is_told_to_those_who_may_see_it() {
+    let before = json!({ "name": "A" });
+    for (setting, expected) in
+        [("world_readable", true), ("shared", true), ("invited", false), ("joined", false)]
+    {
+        let world = World::new().await;
+        let room = world.room("12").await;
+        let content = json!({ "history_visibility": setting });
+        world.set("alice", &room, "m.room.history_visibility", content).await.unwrap();
+        let one = world.set("alice", &room, "m.room.name", before.clone()).await.unwrap();
+        world.join("bob", &room).await.unwrap();
+        let two = world.set("alice", &room, "m.room.name", json!({ "name": "B" })).await.unwrap();
+        for (name, is_told) in [("alice", true), ("bob", expected)] {
+            let unsigned = &world.seen(name, &two).await["unsigned"];
+            assert_eq!(unsigned["replaces_state"], one.as_str(), "{setting} {name}");
+            assert_eq!(unsigned.get("prev_content"), is_told.then_some(&before), "{setting} {name}");
+            assert_eq!(unsigned.get("prev_sender").is_some(), is_told, "{setting} {name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn states_are_known_at_every_position() {
     let world = World::new().await;
