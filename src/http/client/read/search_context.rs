@@ -71,6 +71,7 @@ async fn around(
         let events: Vec<_> = earlier.events.iter().chain([event]).chain(&later.events).cloned().collect();
         let mut profiles = Map::new();
         for member in scene.senders(&events).await? {
+            let member = scene.viewer.as_shown(&member)?;
             let content: Map<String, Value> = member.pdu.content_as().unwrap_or_default();
             let profile = ["displayname", "avatar_url"].into_iter();
             let profile = profile.filter_map(|name| Some((name.to_owned(), content.get(name)?.clone())));
