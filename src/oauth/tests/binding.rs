@@ -188,3 +188,49 @@ async fn nobody_is_let_in_by_a_name_alone() {
         Err(OauthError::Account(AccountError::NotFound("user")))
     ));
 }
+
+/// Row 7.1: a device code is good for the client that asked for it, and each kind of code for what it was given out for.
+#[tokio::test]
+async fn row_7_1_a_code_is_of_one_client_and_of_one_kind() {
+    let world = World::new().await;
+    let (client, alice) = (world.client(json!({})).await, world.user("alice").await);
+    let other = world.client(json!({ "client_name": "Other" })).await;
+    assert_ne!(client, other);
+    let session = world.log_in(&client, &alice, "PHONE").await;
+    let scope = session.scope.replace("PHONE", "TV");
+    let device = world.oauth.device_authorization(&client, &scope).await.unwrap();
+    let poll = |client: &str, code: &str| super::TokenParams {
+        grant_type: Some("urn:ietf:params:oauth:grant-type:device_code".to_owned()),
+        client_id: Some(client.to_owned()),
+        device_code: Some(code.to_owned()),
+        ..super::TokenParams::default()
+    };
+    let met = async |params: super::TokenParams| word(&world.oauth.token(&params).await);
+    assert_eq!(met(poll(&other, &device.device_code)).await, "invalid_grant", "of another client");
+    assert_eq!(met(poll(&client, &device.device_code)).await, "authorization_pending", "not slowed by that");
+    assert!(world.oauth.decide(&device.user_code, &alice, true).await.unwrap());
+    assert_eq!(met(poll(&other, &device.device_code)).await, "invalid_grant", "of another client");
+
+    let code = world.oauth.grant(&world.ask(&client, "DESK").await, &alice).await.unwrap();
+    let refresh = refresh_token(&session);
+    for (what, params) in [
+        ("a device code as a code", redemption(&client, &device.device_code)),
+        ("a device code as a refresh token", renewal(&client, &device.device_code)),
+        ("a code as a device code", poll(&client, &code)),
+        ("a code as a refresh token", renewal(&client, &code)),
+        ("a refresh token as a device code", poll(&client, refresh)),
+        ("a refresh token as a code", redemption(&client, refresh)),
+        ("a user code as a device code", poll(&client, &device.user_code)),
+        ("an access token as a refresh token", renewal(&client, &session.session.access_token)),
+    ] {
+        assert_eq!(met(params).await, "invalid_grant", "{what}");
+    }
+    // None of that has used one up.
+    for (what, params) in [
+        ("device code", poll(&client, &device.device_code)),
+        ("code", redemption(&client, &code)),
+        ("refresh token", renewal(&client, refresh)),
+    ] {
+        assert_eq!(met(params).await, "ok", "{what}");
+    }
+}
