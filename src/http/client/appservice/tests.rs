@@ -145,6 +145,11 @@ async fn it_acts_in_the_name_of_its_users_and_of_nobody_else() {
     ] {
         server.check("as_irc", &format!("{who}?{query}"), (Value::Null, json!(expected))).await;
     }
+    // A device of somebody else is none of his, under either name of the parameter.
+    for name in ["device_id", "org.matrix.msc3202.device_id"] {
+        let bob = format!("{who}?user_id=@irc_bob:localhost&{name}=PHONE");
+        server.check("as_irc", &bob, (Value::Null, json!("400 M_UNKNOWN_DEVICE"))).await;
+    }
     // A user's own token gets no other name by it.
     let me = server.met(&alice, &format!("{who}?user_id=@irc_bob:localhost"), Value::Null).await;
     assert_eq!(me["user_id"], "@alice:localhost");
