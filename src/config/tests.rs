@@ -68,6 +68,45 @@ fn row_2_16_a_printed_configuration_has_no_secrets() {
     assert!(printed.contains("mail.example.org") && !printed.contains("canary"), "{printed}");
 }
 
+/// Settings whose names say that they are secret and which are not, by why.
+const NO_SECRETS: [(&str, &str); 5] = [
+    ("access_token_seconds", "a time"),
+    ("registration.shared_secret_file", "where a file is"),
+    ("captcha.secret_file", "where a file is"),
+    ("email.password_file", "where a file is"),
+    ("voip.livekit_secret_file", "where a file is"),
+];
+
+/// Row 2.16: so is whatever is called a secret in the manual, which has every setting there is.
+#[test]
+fn row_2_16_what_is_called_a_secret_is_one() {
+    let (mut section, mut printed, mut left) = (String::new(), Vec::new(), Vec::new());
+    for line in manual().lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            let title = title.trim_matches(['`', '[', ']']);
+            section = if title == "Top level" { String::new() } else { format!("{title}.") };
+        }
+        let Some(key) = line.strip_prefix("### `").and_then(|line| line.strip_suffix('`')) else { continue };
+        if !["secret", "password", "token"].iter().any(|word| key.contains(word)) {
+            continue;
+        }
+        let name = format!("{section}{key}");
+        if NO_SECRETS.iter().any(|(known, _)| *known == name) {
+            left.push(name);
+            continue;
+        }
+        let read = |value: &str| toml::from_str::<Config>(&format!("{name} = {value}")).ok();
+        let config = ["'canary'", "['canary']"].into_iter().find_map(read);
+        let config = config.unwrap_or_else(|| panic!("{name} is no text, and in no list"));
+        assert_ne!(config, Config::default(), "{name} has an effect");
+        let text = format!("{config:?} {config:#?}");
+        assert!(!text.contains("canary"), "{name} is printed: {text}");
+        printed.push(name);
+    }
+    assert!(printed.len() >= 6, "{printed:?}");
+    assert_eq!(left.len(), NO_SECRETS.len(), "of these there are no settings any more but {left:?}");
+}
+
 #[test]
 fn new_rooms_have_a_version_that_is_known() {
     let config = load("default_room_version = '11'", &[], &[]).unwrap();
