@@ -15,7 +15,7 @@ use image::{
     metadata::Orientation,
 };
 
-use super::{Refusal, Shape};
+use super::{Refusal, Shape, webp};
 use crate::{
     limits::{
         MEDIA_ANIMATION_FRAMES_MAX, MEDIA_ANIMATION_PIXELS_MAX, MEDIA_ANIMATION_SECONDS_MAX,
@@ -62,6 +62,9 @@ pub(super) fn draw(path: &Path, shape: Shape, clock: &dyn Clock) -> Result<Drawn
     reader.limits(limits());
     let format = reader.format().filter(|format| is_known(*format));
     let format = format.ok_or_else(|| Refusal::NoThumbnail(String::from("it is no image that is known")))?;
+    if format == ImageFormat::WebP {
+        webp::check(source()?, fs::metadata(path)?.len())?;
+    }
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MEDIA_IMAGE_PIXELS_MAX {

@@ -4,6 +4,7 @@
 
 mod draw;
 mod shape;
+mod webp;
 
 pub use shape::{Method, Shape};
 
