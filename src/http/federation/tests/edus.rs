@@ -1,10 +1,13 @@
 //! EDUs that speak for others or of what is not there, by the rows of published vulnerabilities.
 
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use ruma::OwnedRoomId;
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{Server, via};
+use super::{Server, hostile::Tampered, via};
 use crate::{
     federation::Transaction,
     http::Wire,
@@ -159,19 +162,68 @@ async fn row_1_14_messages_to_devices_arrive_as_they_were_sent() {
     assert_eq!(*told, content.to_string(), "to the byte");
 }
 
+/// Row 2.20 of the list of known vulnerabilities: of whichever thread, and by whichever endpoint.
 #[tokio::test]
 async fn row_2_20_private_receipts_never_leave() {
-    let (_wire, [a, ..], room, alice) = three().await;
-    let said =
-        a.met(&alice, &format!("PUT /rooms/{room}/send/m.room.message/1"), json!({ "body": "x" })).await;
-    let event = said["event_id"].as_str().unwrap();
-    for (kind, leaves) in [("m.read.private", false), ("m.read", true)] {
-        let path = format!("POST /rooms/{room}/receipt/{kind}/{event}");
-        assert_eq!(a.met(&alice, &path, json!({})).await, json!({}));
-        let owed =
-            a.app.log.registers(&Lane::Egress(room.clone()), Position::ZERO, Position::MAX).await.unwrap();
-        let receipts = owed.iter().filter(|(_, fact)| matches!(fact, Fact::Receipt { .. })).count();
-        assert_eq!(receipts > 0, leaves, "{kind}");
+    let (wire, seen) = (Wire::default(), Arc::<Mutex<Vec<(String, Value)>>>::default());
+    let net = Tampered { wire: wire.clone(), change: Box::new(|_, _| ()), seen: seen.clone() };
+    let a = Server::behind("a.org", &wire, Arc::new(net)).await;
+    let b = Server::new("b.org", &wire).await;
+    let (alice, bob) = (a.register("alice").await, b.register("bob").await);
+    let room = a.room(&alice, "11", json!({ "preset": "public_chat" })).await;
+    b.met(&bob, &format!("POST /join/{}", via(&room, &[&a])), json!({})).await;
+    let mut events: Vec<String> = Vec::new();
+    for number in 0..9 {
+        let mut content = json!({ "body": "x" });
+        if matches!(number, 3 | 7) {
+            content["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": events[0] });
+        }
+        let path = format!("PUT /rooms/{room}/send/m.room.message/{number}");
+        let said = a.met(&alice, &path, content).await;
+        events.push(said["event_id"].as_str().unwrap().to_owned());
+    }
+    let receipt = |kind: &str, event: usize| format!("receipt/{kind}/{}", events[event]);
+    let thread = |root: &str| json!({ "thread_id": root });
+    for (path, body) in [
+        (receipt("m.read.private", 1), json!({})),
+        (receipt("m.read.private", 2), thread("main")),
+        (receipt("m.read.private", 3), thread(&events[0])),
+        (String::from("read_markers"), json!({ "m.fully_read": events[4], "m.read.private": events[4] })),
+        (receipt("m.fully_read", 5), json!({})),
+        (receipt("m.read", 6), thread("main")),
+        (receipt("m.read", 7), thread(&events[0])),
+        (String::from("read_markers"), json!({ "m.read": events[8], "m.read.private": events[5] })),
+    ] {
+        assert_eq!(
+            a.met(&alice, &format!("POST /rooms/{room}/{path}"), body.clone()).await,
+            json!({}),
+            "{path}"
+        );
+    }
+    // What was read publicly comes last, so that with it everything has been sent that will be.
+    let sent = || {
+        let (mut read, mut text) = (BTreeSet::new(), String::new());
+        for (_, body) in seen.lock().iter() {
+            text.push_str(&body.to_string());
+            for edu in body["edus"].as_array().into_iter().flatten() {
+                let users = edu["content"][room.as_str()]["m.read"].as_object().into_iter().flatten();
+                let ids = users.flat_map(|(_, receipt)| receipt["event_ids"].as_array().unwrap().clone());
+                read.extend(ids.map(|id| id.as_str().unwrap().to_owned()));
+            }
+        }
+        (read, text)
+    };
+    let wanted: BTreeSet<String> = events[6..].iter().cloned().collect();
+    let leaves = async {
+        while !sent().0.is_superset(&wanted) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), leaves).await.is_ok(), "{:?}", sent());
+    let (read, text) = sent();
+    assert_eq!(read, wanted);
+    for word in ["m.read.private", "m.fully_read"] {
+        assert!(!text.contains(word), "{text}");
     }
 }
 
