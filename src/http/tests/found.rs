@@ -320,3 +320,29 @@ async fn row_2_7_cve_2021_39164_members_of_a_time_are_told_to_who_may_see_it() {
     let path = format!("GET /rooms/{}/members?at={then}", scene.room);
     scene.server.check(&carol, &path, (Value::Null, json!("403 M_FORBIDDEN"))).await;
 }
+
+#[tokio::test]
+async fn what_sticks_comes_with_a_room_that_somebody_enters_later() {
+    let scene = Scene::new(json!({})).await;
+    let made = scene.server.met(&scene.alice, "POST /createRoom", json!({ "preset": "public_chat" })).await;
+    let room = made["room_id"].as_str().unwrap();
+    let query = "?org.matrix.msc4354.sticky_duration_ms=600000";
+    let request = format!("PUT /rooms/{room}/send/m.x/1{query}");
+    let sent = scene.server.met(&scene.alice, &request, json!({ "body": "sticks" })).await;
+    let name = "org.matrix.msc4354.sticky_events";
+    let slide = async |pos: &Value, since: &Value| {
+        let list = json!({ "ranges": [[0, 9]], "timeline_limit": 1, "required_state": [] });
+        let sticky = json!({ "enabled": true, "since": since, "limit": 1 });
+        let body = json!({ "pos": pos, "lists": { "all": list }, "extensions": { name: sticky } });
+        scene.server.met(&scene.bob, "POST /_matrix/client/v4/sync", body).await
+    };
+    let first = slide(&Value::Null, &Value::Null).await;
+    let since = &first["extensions"][name]["next_batch"];
+    assert!(since.is_string(), "{first}");
+    scene.server.met(&scene.bob, &format!("POST /join/{room}"), json!({})).await;
+    let next = slide(&first["pos"], since).await;
+    let told = &next["extensions"][name];
+    assert_eq!(told["rooms"][room]["events"][0]["event_id"], sent["event_id"], "{next}");
+    let last = slide(&next["pos"], &told["next_batch"]).await;
+    assert_eq!(last["extensions"][name]["rooms"], json!({}), "once: {last}");
+}

@@ -15,7 +15,7 @@ use crate::{
         Sync, SyncError,
         response::{Events, Json},
     },
-    types::{Cursor, Position},
+    types::Cursor,
 };
 
 /// What the client is told.
@@ -53,26 +53,34 @@ impl Sync {
         if let Some(person) = &turn.habits.person {
             viewer = viewer.ignoring(&person.ignored);
         }
-        let mut found = Vec::new();
+        let (mut found, mut owed) = (Vec::new(), Vec::new());
         let beyond = turn.beyond.iter().filter(|room| !rooms.contains_key(*room));
         for room in rooms.keys().chain(beyond) {
             // Whoever has everything up to here lacks only what has come since.
             if since.is_some_and(|since| since >= turn.from) && !turn.moved.contains(room) {
                 continue;
             }
-            if !turn.roster.entry(room).is_some_and(|entry| matches!(entry.standing, Standing::Joined(_))) {
-                continue;
-            }
+            let standing = turn.roster.entry(room).map(|entry| entry.standing);
+            let Some(Standing::Joined(opened)) = standing else { continue };
             let given = rendered.get(room).into_iter().flat_map(|rendered| &rendered.shown);
             let given: BTreeSet<&EventId> = given.map(|id| &**id).collect();
-            let span = (since.unwrap_or(Position::ZERO), turn.to);
+            // What stuck in a room before the user came is news with the room.
+            let from = since.filter(|since| opened <= *since).unwrap_or_default();
             let who = (&mut viewer, turn.habits.person.as_deref());
-            found.extend(self.sticky_of(room, span, &given, who).await?);
+            for event in self.sticky_of(room, (from, turn.to), &given, who).await? {
+                match since.is_some_and(|since| event.position <= since) {
+                    true => owed.push(event),
+                    false => found.push(event),
+                }
+            }
         }
         found.sort_by_key(|event| event.position);
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map_or(turn.to, |last| last.position);
+        // A token could not say that these are still to come, so they come at once.
+        owed.append(&mut found);
+        let found = owed;
         let mut result = StickyResult { next_batch: Cursor::at(next).to_string(), ..StickyResult::default() };
         let bundles = viewer.bundles(&found).await?;
         let texts: Vec<Json> = viewer.render(&found, Shape::Sync, &bundles).await?;
