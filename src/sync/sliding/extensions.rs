@@ -92,7 +92,13 @@ impl Sync {
         if results.profiles.is_none() {
             turn.pass_profiles();
         }
-        let threads = sound("thread_subscriptions", user, self.threads_of(turn).await)?.flatten();
+        let threads = match sound("thread_subscriptions", user, self.threads_of(turn).await)? {
+            Some(threads) => threads,
+            None => {
+                turn.draft.threads.leave_behind(from);
+                None
+            }
+        };
         match turn.request.shape {
             Shape::Final => results.thread_subscriptions = threads,
             Shape::Unstable => results.unstable_thread_subscriptions = threads,
@@ -354,13 +360,13 @@ impl Sync {
             }
             return Ok(None);
         }
-        let mark = std::mem::replace(&mut turn.draft.threads, Mark::Live);
-        if mark == Mark::Live && !turn.cut.threads {
+        if turn.draft.threads == Mark::Live && !turn.cut.threads {
             return Ok(None);
         }
         let limit = wanted.limit.and_then(|limit| usize::try_from(limit).ok());
-        let span = (mark.upto(turn.from).unwrap_or_default(), turn.to);
+        let span = (turn.draft.threads.upto(turn.from).unwrap_or_default(), turn.to);
         let page = self.ephemeral.subscriptions(&turn.caller.user_id, span, limit).await?;
+        turn.draft.threads = Mark::Live;
         let mut result =
             ThreadsResult { prev_batch: page.more.map(super::super::boundary), ..Default::default() };
         for (at, change) in page.changes {

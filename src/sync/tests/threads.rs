@@ -7,7 +7,12 @@ use super::{
     sliding::{extended, list},
     user,
 };
-use crate::{ephemeral::EphemeralError, types::Position};
+use crate::{
+    ephemeral::EphemeralError,
+    log::Commit,
+    store::{Key, Scan},
+    types::Position,
+};
 
 #[tokio::test]
 async fn thread_subscriptions_are_told_and_paged() {
@@ -43,6 +48,38 @@ async fn thread_subscriptions_are_told_and_paged() {
     assert_eq!((told(&next, "subscribed"), told(&next, "unsubscribed")), (0, 1));
     let quiet = world.slide("alice", ask(&next["pos"])).await;
     assert_eq!((told(&quiet, "subscribed"), told(&quiet, "unsubscribed")), (0, 0));
+}
+
+/// What cannot be read is left out, and told when it can be read again.
+#[tokio::test]
+async fn subscriptions_that_cannot_be_read_are_told_later() {
+    let mut world = World::new(false).await;
+    let room = world.room("alice").await;
+    let (old, new) = (world.say("alice", &room, "old").await, world.say("alice", &room, "new").await);
+    let name = "io.element.msc4308.thread_subscriptions";
+    let ask = |pos: &Value| extended(pos, json!({ name: { "enabled": true } }));
+    world.ephemeral.subscribe(&user("alice"), (&room, &old), None).await.unwrap();
+    let first = world.slide("alice", ask(&Value::Null)).await;
+    assert!(first["extensions"][name]["subscribed"].is_object(), "{first}");
+    let scan = Scan { from: Key(vec![0]), to: Key(vec![0xFF]), reverse: false, limit: 10_000 };
+    let rows = world.db.scan_many(&[scan]).await.unwrap().concat();
+    let has = |key: &Key, part: &[u8]| key.0.windows(part.len()).any(|found| found == part);
+    let is_it = |key: &Key| has(key, b"@alice:a.org") && has(key, old.as_bytes());
+    let mut rows: Vec<_> = rows.into_iter().filter(|(key, _)| is_it(key)).collect();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let (key, row) = rows.remove(0);
+    world.ephemeral.subscribe(&user("alice"), (&room, &new), None).await.unwrap();
+    let mut pos = first["pos"].clone();
+    for (row, is_told) in [(b"rubbish".to_vec(), false), (row.to_vec(), true)] {
+        let mut commit = Commit::new();
+        commit.put_raw(key.clone(), row);
+        world.log.commit(commit).await.unwrap();
+        world = world.restart().await;
+        let answer = world.slide("alice", ask(&pos)).await;
+        let told = &answer["extensions"][name]["subscribed"][room.as_str()];
+        assert_eq!(told.get(new.as_str()).is_some(), is_told, "{answer}");
+        pos = answer["pos"].clone();
+    }
 }
 
 #[tokio::test]
