@@ -6,6 +6,7 @@ mod kept;
 mod model;
 mod profiles;
 mod sliding;
+mod sliding_faults;
 mod sliding_model;
 mod threads;
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     World,
     profiles::{FIELDS, Faces},
+    sliding_faults::{Damage, Threads},
     user,
 };
 use crate::{
@@ -45,9 +46,9 @@ struct Believed {
     is_dm: bool,
 }
 
-struct Client {
-    name: &'static str,
-    device: &'static str,
+pub(super) struct Client {
+    pub(super) name: &'static str,
+    pub(super) device: &'static str,
     shape: SlidingShape,
     lazy: bool,
     pos: Value,
@@ -56,16 +57,18 @@ struct Client {
     messages: Vec<u64>,
     data: Value,
     faces: Faces,
+    pub(super) threads: Threads,
 }
 
-struct Model {
-    world: Option<World>,
+pub(super) struct Model {
+    pub(super) world: Option<World>,
     is_narrow: bool,
-    rng: StdRng,
-    rooms: Vec<OwnedRoomId>,
-    said: BTreeMap<OwnedRoomId, Vec<OwnedEventId>>,
+    pub(super) damage: Option<Damage>,
+    pub(super) rng: StdRng,
+    pub(super) rooms: Vec<OwnedRoomId>,
+    pub(super) said: BTreeMap<OwnedRoomId, Vec<OwnedEventId>>,
     sent: BTreeMap<(&'static str, &'static str), u64>,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
 }
 
 #[tokio::test]
@@ -101,10 +104,12 @@ impl Model {
             messages: Vec::new(),
             data: Value::Null,
             faces: Faces::default(),
+            threads: Threads::default(),
         };
         Self {
             world: Some(world),
             is_narrow,
+            damage: None,
             rng: StdRng::seed_from_u64(seed),
             rooms: Vec::new(),
             said: BTreeMap::new(),
@@ -118,7 +123,7 @@ impl Model {
         }
     }
 
-    fn world(&self) -> &World {
+    pub(super) fn world(&self) -> &World {
         self.world.as_ref().unwrap()
     }
 
@@ -129,9 +134,18 @@ impl Model {
             self.rooms.push(room);
             return;
         }
+        if self.rng.random_ratio(1, 15) {
+            self.damage_or_mend().await;
+            return;
+        }
         let room = self.rooms.choose(&mut self.rng).unwrap().clone();
+        if self.is_damaged(&room) {
+            let (index, lost) = (self.rng.random_range(0..self.clients.len()), self.rng.random_ratio(1, 3));
+            self.poll(index, None, lost).await;
+            return;
+        }
         let is_in = self.world().history().is_joined(&room, &user(name)).await.unwrap();
-        match self.rng.random_range(0..18) {
+        match self.rng.random_range(0..19) {
             0 => drop(self.world().join(name, &room).await),
             1 if self.rng.random_ratio(1, 2) => drop(self.world().leave(name, &room).await),
             2 if is_in => {
@@ -161,6 +175,7 @@ impl Model {
                 }
                 self.world = Some(world);
             }
+            18 if is_in => self.follow_thread(name, &room).await,
             16..18 => {
                 let field = *FIELDS.choose(&mut self.rng).unwrap();
                 let value = self.rng.random_ratio(2, 3).then(|| self.rng.random::<u16>().to_string());
@@ -241,6 +256,10 @@ impl Model {
             "e2ee": on(true),
             "to_device": {"enabled": true, "limit": 3},
         });
+        extensions["io.element.msc4308.thread_subscriptions"] = on(rng.random_ratio(4, 5));
+        if !all {
+            extensions["io.element.msc4308.thread_subscriptions"]["limit"] = rng.random_range(1..4).into();
+        }
         extensions["to_device"]["since"] = client.since.clone();
         let mut profiles = on(rng.random_ratio(4, 5));
         if client.lazy || (!all && rng.random_ratio(1, 4)) {
@@ -266,11 +285,13 @@ impl Model {
         let client = &mut self.clients[index];
         let news = client.pos.is_null() || client.pos != answer["pos"];
         client.take(&answer);
+        self.take_threads(index, &answer["extensions"]).await;
         news
     }
 
     /// Polls until there is no news, and compares the client with the server.
     async fn settle(&mut self, index: usize) {
+        self.mend().await;
         while self.poll(index, Some(99), false).await {}
         let client = &self.clients[index];
         let sent = self.sent.get(&(client.name, client.device)).copied().unwrap_or_default();
@@ -289,6 +310,7 @@ impl Model {
                 assert_eq!(believed.unread, naive, "counts of {} in {room}", client.device);
             }
         }
+        self.compare_threads(client, &joined).await;
         let data = self.world().accounts.data(&user(client.name), None, "m.x").await.unwrap();
         let data = data.map_or(Value::Null, |data| serde_json::from_str(data.get()).unwrap());
         assert_eq!(client.data, data, "account data of {}", client.device);
@@ -337,7 +359,11 @@ impl Model {
         lanes.intervals(&Lane::Room(room.clone())).last().unwrap().opened
     }
 
-    async fn events_after(&self, room: &OwnedRoomId, from: Position) -> Vec<(Position, OwnedEventId)> {
+    pub(super) async fn events_after(
+        &self,
+        room: &OwnedRoomId,
+        from: Position,
+    ) -> Vec<(Position, OwnedEventId)> {
         let range = (from, Position::MAX);
         let facts = self.world().log.timeline(room, range, Direction::Forward, 10_000).await.unwrap();
         let event = |(at, fact)| match fact {
@@ -455,6 +481,7 @@ impl Client {
         if self.pos.is_null() {
             self.rooms.clear();
             self.faces = Faces::default();
+            self.threads.clear();
         }
         self.pos = answer["pos"].clone();
         let extensions = &answer["extensions"];
