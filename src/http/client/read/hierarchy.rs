@@ -117,7 +117,8 @@ async fn look(app: &App, room: &RoomId, suggested_only: bool) -> Result<Option<S
     Ok(Some(Sight { summary, children }))
 }
 
-fn is_space(summary: &RoomSummary) -> bool {
+/// Whether a room is a space: only then it has children, whatever its state says.
+pub(in crate::http) fn is_space(summary: &RoomSummary) -> bool {
     summary.room_type.as_ref().is_some_and(|kind| kind.as_str() == "m.space")
 }
 

@@ -15,7 +15,11 @@ use ruma::{
 };
 
 use crate::{
-    http::{App, Failure, client::read::hierarchy::children, federation::Origin},
+    http::{
+        App, Failure,
+        client::read::hierarchy::{children, is_space},
+        federation::Origin,
+    },
     limits::ROOM_LIST_MAX,
 };
 
@@ -25,6 +29,9 @@ pub(super) async fn handle(app: App, origin: Origin, request: Request) -> Result
     let distinct = children.iter().map(|child| child.room.clone()).filter(|room| met.insert(room.clone()));
     let rooms: Vec<OwnedRoomId> = distinct.take(ROOM_LIST_MAX).collect();
     let found = app.federation.hierarchy(&origin, &request.room_id, &rooms).await?;
+    if !is_space(&found.room) {
+        return Ok(Response::new(SpaceHierarchyParentSummary::new(found.room, Vec::new())));
+    }
     let stripped = children.iter().map(|child| Raw::new(&child.stripped).map(Raw::cast_unchecked));
     let stripped: Result<Vec<_>, serde_json::Error> = stripped.collect();
     let room = SpaceHierarchyParentSummary::new(found.room, stripped.map_err(Failure::internal)?);
