@@ -51,3 +51,12 @@ pub fn routes(routes: &mut Routes) {
     voip::routes(routes);
     delayed::routes(routes);
 }
+
+/// The areas whose answers may have events of rooms in them.
+#[cfg(test)]
+pub(super) fn looking(routes: &mut Routes) {
+    room::routes(routes);
+    read::routes(routes);
+    sync::routes(routes);
+    push::routes(routes);
+}

@@ -38,6 +38,14 @@ pub fn routes(routes: &mut Routes) {
     rtc::routes(routes);
 }
 
+/// The areas whose answers may have events of rooms in them.
+#[cfg(test)]
+pub(super) fn looking(routes: &mut Routes) {
+    room::routes(routes);
+    handshake::routes(routes);
+    query::routes(routes);
+}
+
 /// The moment that an answer bears.
 fn now(app: &App) -> MilliSecondsSinceUnixEpoch {
     MilliSecondsSinceUnixEpoch(UInt::try_from(app.ports.clock.now_ms()).unwrap_or(UInt::MAX))

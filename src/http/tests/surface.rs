@@ -26,7 +26,7 @@ const ELSEWHERE: [&str; 2] = ["GET\t/_matrix/client/versions", "POST\t/_matrix/p
 const TRIED: &str = include_str!("../../../spec-tests/tests/endpoints.tsv");
 
 /// Whether a template that is served takes in the path of a table, whose variables may have other names.
-fn serves(served: &str, wanted: &str) -> bool {
+pub(super) fn serves(served: &str, wanted: &str) -> bool {
     let (mut served, mut wanted) = (served.split('/'), wanted.split('/'));
     loop {
         match (served.next(), wanted.next()) {
@@ -145,7 +145,7 @@ async fn this_and_nothing_else_is_claimed() {
 const MANUAL: &str = include_str!("../../../docs/administration.md");
 
 /// A method and a path, with variables that have no names.
-fn nameless(method: &str, path: &str) -> String {
+pub(super) fn nameless(method: &str, path: &str) -> String {
     let segments = path.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment });
     format!("{method} {}", segments.collect::<Vec<_>>().join("/"))
 }

@@ -10,6 +10,14 @@ use super::{faces::FIELDS, town::Town};
 
 const VISIBILITIES: [&str; 4] = ["world_readable", "shared", "invited", "joined"];
 
+/// How names begin that somebody has in one room.
+const NAME: &str = "called ";
+
+/// Whether a name is one that somebody has in one room only.
+pub(super) fn is_of_room(name: &str) -> bool {
+    name.starts_with(NAME)
+}
+
 impl Town {
     /// Somebody founds a room.
     pub(super) async fn found(&mut self, who: usize) {
@@ -46,6 +54,9 @@ impl Town {
             initial.push(json!({ "type": "m.room.join_rules", "content": { "join_rule": "knock" } }));
         }
         body["initial_state"] = initial.into();
+        if self.chance(1, 3) {
+            body["creation_content"] = json!({ "type": "m.space" });
+        }
         let (status, answer) = self.ask(who, "POST /createRoom", body).await;
         assert_eq!(status, 200, "{answer}");
         self.add_room(answer["room_id"].as_str().unwrap()).await;
@@ -162,12 +173,23 @@ impl Town {
 
     async fn set_something(&mut self, who: usize, room: usize) {
         let number = self.txn();
-        let (kind, content) = match self.below(3) {
-            0 => ("m.room.name", json!({ "name": format!("name {number}") })),
-            1 => ("m.room.topic", json!({ "topic": format!("topic {number}") })),
-            _ => ("m.test", json!({ "n": number })),
+        let user = self.people[who].id.clone();
+        let (kind, key, content) = match self.below(6) {
+            0 => ("m.room.name", String::new(), json!({ "name": format!("name {number}") })),
+            1 => ("m.room.topic", String::new(), json!({ "topic": format!("topic {number}") })),
+            2 => {
+                let child = self.below(self.rooms.len());
+                let content =
+                    if number.is_multiple_of(4) { json!({}) } else { json!({ "via": ["localhost"] }) };
+                ("m.space.child", self.rooms[child].id.clone(), content)
+            }
+            3 | 4 if self.rooms[room].member(&user) == "join" => {
+                let content = json!({ "membership": "join", "displayname": format!("{NAME}{number}") });
+                ("m.room.member", user, content)
+            }
+            _ => ("m.test", String::new(), json!({ "n": number })),
         };
-        let request = format!("PUT /rooms/{}/state/{kind}/", self.rooms[room].id);
+        let request = format!("PUT /rooms/{}/state/{kind}/{key}", self.rooms[room].id);
         self.act(who, room, (&request, content)).await;
     }
 
@@ -224,7 +246,8 @@ impl Town {
             }
             _ => {}
         }
-        let request = format!("PUT /rooms/{}/send/m.room.message/{number}", self.rooms[room].id);
+        let query = if self.chance(1, 12) { "?org.matrix.msc4354.sticky_duration_ms=3600000" } else { "" };
+        let request = format!("PUT /rooms/{}/send/m.room.message/{number}{query}", self.rooms[room].id);
         self.act(who, room, (&request, content)).await;
     }
 

@@ -69,29 +69,6 @@ impl Look<'_> {
         }
     }
 
-    /// What is told of a room to those who may not be in it.
-    async fn check_preview(&self) {
-        let state = self.room.state_before(self.room.events.len());
-        let content = |kind: &str| state.get(&(kind, "")).map(|at| &self.room.events[*at].content);
-        let rule = content("m.room.join_rules").and_then(|content| content["join_rule"].as_str());
-        let is_open = matches!(rule, Some("public" | "knock"))
-            || self.room.visibility_before(self.room.events.len()) == "world_readable";
-        let may = is_open || matches!(self.room.member(self.user), "join" | "invite");
-        let summary = format!("GET /_matrix/client/v1/room_summary/{}", self.room.id);
-        let name = content("m.room.name").map_or(&Value::Null, |content| &content["name"]);
-        for (request, refusal) in [(summary, 404), (self.path_v1("hierarchy"), 403)] {
-            let (status, answer) = self.ask(&request).await;
-            assert_eq!(status, if may { 200 } else { refusal }, "{request}: {} {answer}", self.name());
-            if !may {
-                continue;
-            }
-            let told = if refusal == 404 { &answer } else { &answer["rooms"][0] };
-            assert_eq!(told["room_id"], *self.room.id, "{request}: {answer}");
-            assert_eq!(told["num_joined_members"], self.room.joined().len(), "{request}: {answer}");
-            assert_eq!(&told["name"], name, "{request}: {answer}");
-        }
-    }
-
     /// A timeline and a state of a sync without a token; `is_cut` where it ends with the user's stay.
     pub(super) fn check_whole(&self, (timeline, state): (&Value, &Value), is_cut: bool) {
         if timeline.is_null() {
@@ -130,5 +107,6 @@ pub(super) async fn check_first_syncs(town: &Town, who: usize, looks: &[Look<'_>
         }
         let slid = &slid["rooms"][&look.room.id];
         look.check_whole((&slid["timeline"], &slid["required_state"]), false);
+        look.check_stripped(membership, &slid["stripped_state"]);
     }
 }

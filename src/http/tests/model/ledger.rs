@@ -22,6 +22,7 @@ pub(super) struct Event {
     pub(super) key: Option<String>,
     pub(super) content: Value,
     pub(super) ts: u64,
+    pub(super) sticks: bool,
     /// The event that redacted it.
     pub(super) redacted: Option<usize>,
     /// When it happened, among all that happened anywhere.
@@ -41,6 +42,11 @@ impl Event {
         };
         let fields = content.as_object().unwrap();
         fields.iter().all(|(name, value)| kept.contains(&&**name) && self.content[name] == *value)
+    }
+
+    /// Whether it stands in the state where `other` does.
+    pub(super) fn is_in_place_of(&self, other: &Self) -> bool {
+        self.key == other.key && self.kind == other.kind
     }
 
     /// To which event it relates, and how.
@@ -105,6 +111,30 @@ impl Room {
     pub(super) fn state_before(&self, upto: usize) -> BTreeMap<(&str, &str), usize> {
         let events = self.events[..upto].iter().enumerate();
         events.filter_map(|(at, event)| Some(((&*event.kind, event.key.as_deref()?), at))).collect()
+    }
+
+    /// What the state has now at a type, without a key.
+    pub(super) fn now(&self, kind: &str) -> Option<&Value> {
+        let state = self.state_before(self.events.len());
+        state.get(&(kind, "")).map(|at| &self.events[*at].content)
+    }
+
+    /// Whether everybody may know of the room.
+    pub(super) fn is_open(&self) -> bool {
+        let rule = self.now("m.room.join_rules").and_then(|content| content["join_rule"].as_str());
+        matches!(rule, Some("public" | "knock"))
+            || self.visibility_before(self.events.len()) == "world_readable"
+    }
+
+    /// The rooms of a space, with what it says of them; one that no server has is none.
+    pub(super) fn children_of_space(&self) -> BTreeMap<String, Value> {
+        if self.events[0].content["type"] != "m.space" {
+            return BTreeMap::new();
+        }
+        let state = self.state_before(self.events.len()).into_iter();
+        let children = state.filter(|((kind, _), _)| *kind == "m.space.child");
+        let said = children.map(|((_, key), at)| (key.to_owned(), self.events[at].content.clone()));
+        said.filter(|(_, content)| content["via"].is_array()).collect()
     }
 
     pub(super) fn visibility_before(&self, upto: usize) -> &str {

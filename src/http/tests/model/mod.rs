@@ -8,12 +8,15 @@
 //! (`TELL=1` tells each request, `TELL=all` each answer too), with `cargo test --lib http::tests::model`.
 
 mod abroad;
+mod asked;
+mod beside;
 mod deeds;
 mod faces;
 mod follower;
 mod glance;
 mod known;
 mod ledger;
+mod served;
 mod sight;
 mod slider;
 mod town;
@@ -47,17 +50,19 @@ fn run_one<F: Future<Output = ()>>(seed: u64, run: &impl Fn(u64) -> F) {
     runtime.unwrap().block_on(run(seed));
 }
 
-/// Runs all seeds that are asked for, and fails if one does.
-fn run_all<F: Future<Output = ()>>(run: impl Fn(u64) -> F) {
+/// Runs all seeds that are asked for, and fails if one does. Says whether there were many.
+fn run_all<F: Future<Output = ()>>(run: impl Fn(u64) -> F) -> bool {
     let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = setting("SEED") {
-        return run_one(seed, &run);
+        run_one(seed, &run);
+        return false;
     }
     let (first, count) = (setting("FROM").unwrap_or(0), setting("SEEDS").unwrap_or(SEEDS));
     let run = std::panic::AssertUnwindSafe(run);
     let fails = |seed: &u64| std::panic::catch_unwind(|| run_one(*seed, &*run)).is_err();
     let failed: Vec<u64> = (first..first + count).filter(fails).collect();
     assert!(failed.is_empty(), "of {count} seeds from {first} on, these have failed: {failed:?}");
+    count >= SEEDS
 }
 
 async fn settled_town(seed: u64) -> Town {
@@ -70,7 +75,7 @@ async fn settled_town(seed: u64) -> Town {
 
 #[test]
 fn everybody_sees_what_they_may_and_no_more() {
-    run_all(async |seed| {
+    let many = run_all(async |seed| {
         let mut town = settled_town(seed).await;
         let (goes, when) = (town.below(town.people.len()), town.below(STEPS));
         for step in 0..STEPS {
@@ -88,7 +93,11 @@ fn everybody_sees_what_they_may_and_no_more() {
             }
             check_everywhere(&town, who).await;
         }
+        town.asked.count();
     });
+    if many {
+        asked::check_all(false);
+    }
 }
 
 fn fate(town: &mut Town) -> Fate {

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
+    beside::{check_old_news, check_sticky},
     glance::check_first_syncs,
     ledger::Room,
-    town::{HOMES, Town},
+    town::Town,
 };
 
 /// Where somebody stands who looks into a room.
@@ -34,20 +35,6 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn ids(events: &Value) -> Vec<String> {
     let events = events.as_array().into_iter().flatten();
     events.map(|event| event["event_id"].as_str().unwrap_or_else(|| panic!("{event}")).to_owned()).collect()
-}
-
-/// Every event anywhere in an answer, those inside of others too.
-fn harvest<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| harvest(item, found)),
-        Value::Object(fields) => {
-            if fields.contains_key("event_id") && fields.contains_key("sender") {
-                found.push(value);
-            }
-            fields.values().for_each(|field| harvest(field, found));
-        }
-        _ => {}
-    }
 }
 
 impl<'a> Look<'a> {
@@ -79,161 +66,6 @@ impl<'a> Look<'a> {
         self.town.ask(self.who, request, Value::Null).await
     }
 
-    /// No event in an answer is one that the user may not see, none shows what was redacted or what they came too late
-    /// for, and none that is told with another is of somebody whom they ignore.
-    pub(super) fn check_served(&self, request: &str, answer: &Value, is_state: bool) {
-        self.check_kept(request, answer);
-        let mut found = Vec::new();
-        harvest(answer, &mut found);
-        for event in found {
-            let id = event["event_id"].as_str().unwrap();
-            let Some(at) = self.room.place(id) else { continue };
-            let known = &self.room.events[at];
-            // Who redacted an event is told with it, but not why.
-            let is_bare = known.kind == "m.room.redaction" && event["content"].get("reason").is_none();
-            let allowed = self.room.sees(self.user, at) || (is_state && known.key.is_some()) || is_bare;
-            assert!(allowed, "{request}: {} is shown {id}: {answer}", self.name());
-            if self.is_kept(at) && self.is_abroad() && known.key.is_some() {
-                assert!(known.is_bare(&event["content"]) || event["content"] == known.content, "{event}");
-            } else if self.is_kept(at) {
-                assert!(known.is_bare(&event["content"]), "{request}: {} is shown {event}", self.name());
-            } else if known.redacted.is_some_and(|by| !self.was_told(by)) {
-                // It may not have heard of that.
-            } else if known.redacted.is_some() {
-                assert_eq!(event["content"].get("body"), None, "{request} shows what is gone: {event}");
-                assert!(event["unsigned"]["redacted_because"].is_object(), "{request}: {event}");
-            } else if !is_bare {
-                assert_eq!(event["content"], known.content, "{request}: {}: {event}", self.name());
-            }
-            self.check_bundle(request, at, &event["unsigned"]["m.relations"]);
-        }
-    }
-
-    /// Whether the user came too late for what an erased user said.
-    pub(super) fn is_kept(&self, at: usize) -> bool {
-        self.town.is_kept_from(self.who, self.room, at)
-    }
-
-    /// Whether the user's server was there when the event at `at` happened.
-    fn was_told(&self, at: usize) -> bool {
-        let home = HOMES[self.town.people[self.who].home];
-        let is_within =
-            |(opened, end): &(usize, Option<usize>)| *opened <= at && end.is_none_or(|end| at <= end);
-        !self.is_abroad() || self.room.presence(home).iter().any(is_within)
-    }
-
-    /// Whether the user's server was there when the event at `at` happened, or may fetch it as it is.
-    fn may_have(&self, at: usize) -> bool {
-        let home = HOMES[self.town.people[self.who].home];
-        self.was_told(at) || self.room.server_sees(home, at) && !self.room.is_kept_from_server(home, at)
-    }
-
-    /// Whether the user's server may not know what was redacted of what relates to an event.
-    fn is_unsure(&self, parent: usize) -> bool {
-        let id = &*self.room.events[parent].id;
-        let mut related =
-            self.room.events.iter().filter(|event| event.relation().is_some_and(|(_, target)| target == id));
-        let has = |by: usize| self.was_told(by) || self.is_whole && self.may_have(by);
-        related.any(|event| event.redacted.is_some_and(|by| !has(by)))
-    }
-
-    /// Whether there is another server, so that this one may not know everything.
-    fn is_abroad(&self) -> bool {
-        self.town.abroad.is_some()
-    }
-
-    /// Nothing that the user came too late for stands anywhere in an answer.
-    fn check_kept(&self, request: &str, answer: &Value) {
-        let text = answer.to_string();
-        for at in (0..self.room.events.len()).filter(|at| self.is_kept(*at)) {
-            let event = &self.room.events[at];
-            if self.is_abroad() && event.key.is_some() {
-                continue; // The states of a room servers get whole.
-            }
-            let content = &event.content;
-            for said in
-                [&content["body"], &content["m.new_content"]["body"], &content["topic"], &content["name"]]
-            {
-                let is_told = !said.is_null() && text.contains(&said.to_string());
-                assert!(!is_told, "{request}: {} reads {said}: {text:.2000}", self.name());
-            }
-        }
-    }
-
-    /// What is told with an event of those that relate to it.
-    fn check_bundle(&self, request: &str, at: usize, bundle: &Value) {
-        let context = format!("{request}: {} at {}: {bundle}", self.name(), self.room.events[at].id);
-        let thread = &bundle["m.thread"];
-        let replies = self.room.children(at).filter(|(_, how)| *how == "m.thread").map(|(child, _)| child);
-        // Of the others their server has what a redaction leaves, which relates to nothing.
-        let replies = replies.filter(|child| self.may_have(*child));
-        let replies: Vec<usize> = replies.filter(|child| self.room.is_heard(*child, &self.ignored)).collect();
-        let seen: Vec<usize> = replies.iter().copied().filter(|child| self.gets(*child)).collect();
-        if self.is_unsure(at) {
-            return;
-        }
-        if thread.is_object() {
-            let latest = thread["latest_event"]["event_id"].as_str().unwrap();
-            let latest = self.room.place(latest).unwrap();
-            let count = usize::try_from(thread["count"].as_u64().unwrap()).unwrap();
-            assert!(count <= replies.len(), "the size of a thread: {context}");
-            if !self.is_whole {
-                assert!(seen.contains(&latest), "the latest of a thread: {context}");
-                return;
-            }
-            assert_eq!(count, replies.len(), "the size of a thread: {context}");
-            assert_eq!(Some(&latest), seen.last(), "the latest of a thread: {context}");
-            let has_part = self.room.events[at].sender == self.user
-                || replies.iter().any(|reply| self.room.events[*reply].sender == self.user);
-            assert_eq!(thread["current_user_participated"], has_part, "{context}");
-        }
-        let edit = self.edits(at).filter(|edit| self.gets(*edit)).last();
-        if let Some(told) = bundle["m.replace"]["event_id"].as_str().filter(|_| self.is_whole) {
-            assert_eq!(self.room.place(told), edit, "an edit: {context}");
-        }
-    }
-
-    /// Whether the user sees an event as it is.
-    pub(super) fn gets(&self, at: usize) -> bool {
-        self.room.sees(self.user, at) && !self.is_kept(at)
-    }
-
-    /// What must be told with an event of those that relate to it.
-    pub(super) fn check_told(&self, event: &Value) {
-        let Some(at) = self.room.place(event["event_id"].as_str().unwrap()) else { return };
-        let (known, bundle) = (&self.room.events[at], &event["unsigned"]["m.relations"]);
-        if known.redacted.is_some() {
-            return;
-        }
-        let is_shown = |child: &usize| self.gets(*child) && self.room.is_heard(*child, &self.ignored);
-        let mut children = self.room.children(at).filter(|(child, _)| is_shown(child));
-        if let Some((child, _)) = children.find(|(_, how)| *how == "m.thread") {
-            assert!(bundle["m.thread"].is_object(), "{}: no thread with {child}: {event}", self.name());
-        }
-        if self.edits(at).any(|edit| self.gets(edit)) {
-            assert!(bundle["m.replace"].is_object(), "{}: no edit: {event}", self.name());
-        }
-        let references = self.room.children(at).filter(|(_, how)| *how == "m.reference");
-        let references = references.map(|(child, _)| child).filter(|child| self.gets(*child));
-        if !self.is_unsure(at) {
-            let found = ids(&bundle["m.reference"]["chunk"]);
-            assert_eq!(found, self.room.ids(references), "references: {}: {event}", self.name());
-        }
-    }
-
-    /// The edits of an event that count.
-    ///
-    /// <https://spec.matrix.org/v1.19/client-server-api/#validity-of-replacement-events>
-    fn edits(&self, at: usize) -> impl Iterator<Item = usize> {
-        let (events, edited) = (&self.room.events, &self.room.events[at]);
-        let may_be = edited.relation().is_none_or(|(how, _)| how != "m.replace") && edited.redacted.is_none();
-        let edits = self.room.children(at).filter(move |(_, how)| may_be && *how == "m.replace");
-        let counts = |edit: &usize| {
-            events[*edit].sender == edited.sender && events[*edit].content.get("m.new_content").is_some()
-        };
-        edits.map(|(edit, _)| edit).filter(counts)
-    }
-
     /// All endpoints that look into a room.
     pub(super) async fn check(&self) {
         self.glance().await;
@@ -242,6 +74,7 @@ impl<'a> Look<'a> {
             return;
         };
         self.check_messages(until).await;
+        self.check_news().await;
         self.check_state(until).await;
         for at in 0..self.room.events.len() {
             self.check_event(at).await;
@@ -261,12 +94,15 @@ impl<'a> Look<'a> {
             let (status, answer) = self.ask(&self.path(path)).await;
             assert_eq!(status, 403, "{path}: {} {answer}", self.name());
         }
+        let path = format!("GET /events?from=t0&room_id={}", self.room.id);
+        assert_eq!(self.ask(&path).await.0, 403, "{path}: {}", self.name());
         for path in ["threads", "timestamp_to_event?dir=f&ts=0"] {
             assert_eq!(self.ask(&self.path_v1(path)).await.0, 403, "{path}: {}", self.name());
         }
         for event in &self.room.events {
             let context = self.path(&format!("context/{}", event.id));
-            for path in [self.path(&format!("event/{}", event.id)), context] {
+            let alone = format!("GET /events/{}", event.id);
+            for path in [self.path(&format!("event/{}", event.id)), alone, context] {
                 let (status, answer) = self.ask(&path).await;
                 assert!(status == 403 || status == 404, "{path}: {} {answer}", self.name());
             }
@@ -311,7 +147,9 @@ impl<'a> Look<'a> {
         let state = self.room.state_before(if was_seen { upto } else { until });
         let members = state.into_iter().filter(|((kind, _), _)| *kind == "m.room.member");
         let members: BTreeSet<String> = self.room.ids(members.map(|(_, at)| at)).into_iter().collect();
-        let answer = self.get(&self.path(&format!("members?at={token}"))).await;
+        let request = self.path(&format!("members?at={token}"));
+        let answer = self.get(&request).await;
+        self.check_served(&request, &answer, true);
         let found: BTreeSet<String> = ids(&answer["chunk"]).into_iter().collect();
         assert_eq!(found, members, "members at {token}: {}", self.name());
     }
@@ -334,30 +172,27 @@ impl<'a> Look<'a> {
         self.check_served("members", &answer, true);
         assert_eq!(sorted(ids(&answer["chunk"])), members, "members: {}", self.name());
         for ((kind, key), at) in state.iter().step_by(3) {
-            let path = self.path(&format!("state/{kind}/{key}?format=event"));
-            assert_eq!(self.get(&path).await["event_id"], *self.room.events[*at].id, "{path}");
+            let path = self.path(&format!("state/{kind}/{key}"));
+            self.check_content(&path, *at, &self.get(&path).await);
+            let answer = self.get(&format!("{path}?format=event")).await;
+            self.check_served(&path, &answer, true);
+            assert_eq!(answer["event_id"], *self.room.events[*at].id, "{path}");
         }
-        let (status, answer) = self.ask(&self.path("joined_members")).await;
-        if self.room.member(self.user) == "join" {
-            let joined: BTreeSet<&str> =
-                answer["joined"].as_object().unwrap().keys().map(String::as_str).collect();
-            assert_eq!(joined, self.room.joined(), "{}", self.name());
-        } else {
-            assert_eq!(status, 403, "joined_members: {} {answer}", self.name());
-        }
+        self.check_names().await;
     }
 
     async fn check_event(&self, at: usize) {
         let event = &self.room.events[at];
-        let request = self.path(&format!("event/{}", event.id));
-        let (status, answer) = self.ask(&request).await;
-        if self.timeline.contains(&at) {
-            assert_eq!(status, 200, "{request}: {} {answer}", self.name());
-            self.check_told(&answer);
-        }
-        if status == 200 {
-            assert_eq!(answer["event_id"], *event.id);
-            self.check_served(&request, &answer, false);
+        for request in [self.path(&format!("event/{}", event.id)), format!("GET /events/{}", event.id)] {
+            let (status, answer) = self.ask(&request).await;
+            if self.timeline.contains(&at) {
+                assert_eq!(status, 200, "{request}: {} {answer}", self.name());
+                self.check_told(&answer);
+            }
+            if status == 200 {
+                assert_eq!(answer["event_id"], *event.id);
+                self.check_served(&request, &answer, false);
+            }
         }
     }
 
@@ -382,6 +217,7 @@ impl<'a> Look<'a> {
         for part in ["events_before", "event", "events_after"] {
             self.check_served(&request, &answer[part], false);
         }
+        self.check_served(&request, &answer["state"], true);
     }
 
     pub(super) async fn check_relations(&self, at: usize) {
@@ -395,8 +231,19 @@ impl<'a> Look<'a> {
             assert!(status == 404 || self.room.sees(self.user, at), "{id}: {} {answer}", self.name());
             return;
         }
-        for kind in ["", "/m.thread", "/m.annotation", "/m.replace"] {
-            let request = self.path_v1(&format!("relations/{id}{kind}?dir=f&limit={}", 1 + self.who));
+        let message = "m.room.message";
+        for (kind, of) in [
+            ("", ""),
+            ("m.thread", ""),
+            ("m.annotation", ""),
+            ("m.replace", ""),
+            ("m.thread", message),
+            ("m.annotation", "m.reaction"),
+            ("m.annotation", message),
+        ] {
+            let path = [&**id, kind, of].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>();
+            let limit = 1 + self.who;
+            let request = self.path_v1(&format!("relations/{}?dir=f&limit={limit}", path.join("/")));
             let (mut found, mut from) = (Vec::new(), String::new());
             loop {
                 let answer = self.get(&format!("{request}{from}")).await;
@@ -409,7 +256,8 @@ impl<'a> Look<'a> {
             }
             let fits = |(child, how): &(usize, &str)| {
                 let is_found = self.timeline.contains(child) && !self.is_kept(*child);
-                is_found && (kind.is_empty() || kind[1..] == **how)
+                let is_of = of.is_empty() || self.room.events[*child].kind == of;
+                is_found && is_of && (kind.is_empty() || kind == *how)
             };
             let wanted = children.iter().filter(|child| fits(child)).map(|(child, _)| *child);
             assert_eq!(found, self.room.ids(wanted), "{request}: {}", self.name());
@@ -482,6 +330,8 @@ pub(super) async fn check_everywhere(town: &Town, who: usize) {
     let looks: Vec<Look<'_>> = town.rooms.iter().map(|room| Look::new(town, who, room)).collect();
     check_search(town, &looks).await;
     check_notifications(town, &looks).await;
+    check_old_news(town, who, &looks).await;
+    check_sticky(town, who, &looks).await;
     let filter = json!({ "room": { "include_leave": true, "timeline": { "limit": 1_000 } } }).to_string();
     let request = format!("GET /sync?use_state_after=true&filter={}", quoted(&filter));
     let synced = town.get(who, &request).await;
@@ -496,13 +346,18 @@ pub(super) async fn check_everywhere(town: &Town, who: usize) {
         let slid = &slid["rooms"][&look.room.id];
         look.check_whole((&update["timeline"]["events"], &update["state_after"]), section == "leave");
         look.check_whole((&slid["timeline"], &slid["required_state"]), false);
+        let rooms = &synced["rooms"];
+        look.check_stripped("invite", &rooms["invite"][&look.room.id]["invite_state"]["events"]);
+        look.check_stripped("knock", &rooms["knock"][&look.room.id]["knock_state"]["events"]);
+        let of_one = look.room.member(look.user);
+        look.check_stripped(of_one, &slid["invite_state"]);
     }
     check_first_syncs(town, who, &looks).await;
 }
 
 async fn check_search(town: &Town, looks: &[Look<'_>]) {
     let criteria = json!({ "search_term": "word", "order_by": "recent", "filter": { "limit": 100 },
-        "event_context": { "before_limit": 2, "after_limit": 2 } });
+        "include_state": true, "event_context": { "before_limit": 2, "after_limit": 2, "include_profile": true } });
     let body = json!({ "search_categories": { "room_events": criteria } });
     let (mut found, mut from) = (BTreeSet::new(), String::new());
     loop {
@@ -511,6 +366,10 @@ async fn check_search(town: &Town, looks: &[Look<'_>]) {
         let answer = &answer["search_categories"]["room_events"];
         for look in looks {
             look.check_served("search", &answer["results"], false);
+            look.check_found_state(&answer["state"][&look.room.id]);
+            for result in answer["results"].as_array().unwrap() {
+                look.check_found_people(result);
+            }
         }
         for result in answer["results"].as_array().unwrap() {
             found.insert(result["result"]["event_id"].as_str().unwrap().to_owned());

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
+    beside::STICKY,
     faces::{FIELDS, Faces},
-    follower::{Fate, compare_devices, is_overlooked, note_devices},
+    follower::{Fate, compare_devices, compare_invites, is_overlooked, note_devices},
     known::{Known, Piece, compare_data, tally},
     ledger::Room,
     sight::Look,
@@ -30,6 +31,9 @@ pub(super) struct Slider {
     /// Whose devices it follows, from when it first asked for them.
     devices: Option<BTreeMap<String, u64>>,
     faces: Faces,
+    /// Up to where it has what sticks, and what that is.
+    sticky_since: Option<String>,
+    sticky: BTreeSet<String>,
     ignored: BTreeSet<String>,
     has_gone_back: bool,
 }
@@ -45,6 +49,8 @@ pub(super) struct Wish {
     subscription: Option<(String, usize)>,
     /// Extensions that are off.
     off: Vec<&'static str>,
+    /// How much at once of what sticks; 0: that is off.
+    sticky: usize,
     /// Extensions that speak of the second list only.
     narrow: Vec<&'static str>,
 }
@@ -60,13 +66,14 @@ impl Wish {
             let room = town.below(town.rooms.len());
             wish.subscription = Some((town.rooms[room].id.clone(), town.below(9)));
         }
+        wish.sticky = [0, 1, 2, 50][town.below(4)];
         wish.off = EXTENSIONS.into_iter().filter(|_| town.chance(1, 5)).collect();
         wish.narrow = EXTENSIONS[..4].iter().copied().filter(|_| town.chance(1, 5)).collect();
         wish
     }
 
     fn everything() -> Self {
-        Self { limit: 3, windows: [99, 99], ..Self::default() }
+        Self { limit: 3, windows: [99, 99], sticky: 50, ..Self::default() }
     }
 }
 
@@ -95,6 +102,8 @@ impl Slider {
         self.data.clear();
         self.devices = None;
         self.faces = Faces::default();
+        self.sticky_since = None;
+        self.sticky.clear();
     }
 
     pub(super) fn go_back(&mut self, before: Self) {
@@ -124,6 +133,10 @@ impl Slider {
         }
         if wish.limit.is_multiple_of(2) {
             body["extensions"][PROFILES]["fields"] = json!(&FIELDS[..1]);
+        }
+        if wish.sticky > 0 {
+            body["extensions"][STICKY] = json!({ "enabled": true, "limit": wish.sticky });
+            body["extensions"][STICKY]["since"] = self.sticky_since.clone().into();
         }
         body["extensions"]["to_device"] = json!({ "enabled": true, "limit": 3 });
         if let Some(since) = &self.since {
@@ -200,6 +213,17 @@ impl Slider {
             note_devices(town, (user, begins), &extensions["e2ee"]["device_lists"], known);
         }
         self.faces.slide(&extensions[PROFILES]["users"]);
+        if let Some(next) = extensions[STICKY]["next_batch"].as_str() {
+            self.sticky_since = Some(next.to_owned());
+        }
+        let beside = extensions[STICKY]["rooms"].as_object().into_iter().flat_map(|rooms| rooms.values());
+        let timelines = answer["rooms"].as_object().into_iter().flat_map(|rooms| rooms.values());
+        let told = beside.map(|room| &room["events"]).chain(timelines.map(|room| &room["timeline"]));
+        for event in told.filter_map(Value::as_array).flatten() {
+            if event["msc4354_sticky"].is_object() {
+                self.sticky.insert(event["event_id"].as_str().unwrap().to_owned());
+            }
+        }
         for (id, update) in answer["rooms"].as_object().into_iter().flatten() {
             if update["initial"] == true {
                 self.rooms.insert(id.clone(), Known::default());
@@ -239,9 +263,7 @@ impl Slider {
             rooms.map(|(id, _)| id.clone()).collect()
         };
         assert_eq!(believed("join"), with("join"), "rooms of {device}");
-        let invites: BTreeSet<String> =
-            with("invite").into_iter().filter(|id| !is_overlooked(town, user, id)).collect();
-        assert_eq!(believed("invite"), invites, "invites of {device}");
+        compare_invites(town, user, &believed("invite"));
         assert_eq!(believed("knock"), with("knock"), "knocks of {device}");
         for room in town.rooms.iter().filter(|room| room.member(user) == "join") {
             let (known, look) = (&self.rooms[&room.id], Look::new(town, self.who, room));
@@ -250,6 +272,9 @@ impl Slider {
             known.compare_members(&look);
             known.compare_receipts(&look, false);
             known.compare_rest(&look);
+            let wanted = room.ids((0..room.events.len()).filter(|at| look.sticks(*at)));
+            let lacks: Vec<_> = wanted.iter().filter(|id| !self.sticky.contains(*id)).collect();
+            assert!(lacks.is_empty(), "{lacks:?} stick: {}", look.name());
             if !self.is_final {
                 known.compare_counts(&look, false);
             }
@@ -265,11 +290,11 @@ impl Slider {
             match room.member(user) {
                 "join" | "knock" => true,
                 "invite" => !is_overlooked(town, user, &room.id),
-                // Who was taken out of a room is told so, until they forget it.
-                _ => {
-                    let ended = room.stays(user).last().is_some_and(|(_, end)| *end == Some(at));
-                    let by_self = room.events[at].sender == user;
-                    ended && !by_self && !town.has_forgotten(user, &room.id)
+                // Who was taken out of a room is told so, or that they may not come back, until they forget it.
+                other => {
+                    let Some((_, end)) = room.stays(user).last().copied() else { return false };
+                    let was_put_out = end == Some(at) && room.events[at].sender != user;
+                    (was_put_out || other == "ban") && !town.has_forgotten(user, &room.id)
                 }
             }
         };

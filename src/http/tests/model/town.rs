@@ -11,6 +11,7 @@ use ruma::OwnedRoomId;
 use serde_json::Value;
 
 use super::{
+    asked::Asked,
     faces::Profiles,
     ledger::{Event, Room},
 };
@@ -75,6 +76,7 @@ pub(super) struct Town {
     /// How often the devices of somebody have changed.
     pub(super) versions: BTreeMap<String, u64>,
     pub(super) profiles: Profiles,
+    pub(super) asked: Asked,
 }
 
 impl Town {
@@ -147,6 +149,7 @@ impl Town {
             inbox: BTreeMap::new(),
             versions: BTreeMap::new(),
             profiles: Profiles::new(),
+            asked: Asked::default(),
         }
     }
 
@@ -202,6 +205,7 @@ impl Town {
     }
 
     async fn ask_at(&self, server: &Server, (token, request): (&str, &str), body: Value) -> (u16, Value) {
+        self.asked.note(request);
         let (status, answer) = server.ask(token, request, body).await;
         assert!(status != 429 && status < 500, "{request}: {status} {answer}");
         match std::env::var("TELL").as_deref() {
@@ -323,6 +327,7 @@ impl Town {
                 key: text("state_key"),
                 content,
                 ts: pdu["origin_server_ts"].as_u64().unwrap(),
+                sticks: pdu["msc4354_sticky"].is_object(),
                 redacted: None,
                 tick: self.ticks,
             });
