@@ -8,6 +8,8 @@ use ruma::RoomVersionId;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    asked::check_all,
+    beside::children,
     ledger::Room,
     run_all,
     sight::{Look, ids, quoted},
@@ -26,7 +28,7 @@ const BOUNDS: Bounds = Bounds::new(std::time::Duration::from_secs(5), 1 << 22);
 
 #[test]
 fn users_and_servers_abroad_see_what_they_may_and_no_more() {
-    run_all(async |seed| {
+    let many = run_all(async |seed| {
         let (mut town, wire) = Town::of_two(seed).await;
         for who in [0, 2, 1] {
             town.found(who).await;
@@ -46,10 +48,15 @@ fn users_and_servers_abroad_see_what_they_may_and_no_more() {
         }
         for (asker, holder) in [(0, 1), (1, 0)] {
             for room in &town.rooms {
-                Reading { wire: &wire, room, asker, holder }.check().await;
+                Reading { wire: &wire, town: &town, room, asker, holder }.check().await;
             }
         }
+        town.check_letters();
+        town.asked.count();
     });
+    if many {
+        check_all(true);
+    }
 }
 
 impl Look<'_> {
@@ -120,6 +127,7 @@ impl Look<'_> {
 /// One server that reads of a room at the other one.
 struct Reading<'a> {
     wire: &'a Wire,
+    town: &'a Town,
     room: &'a Room,
     asker: usize,
     holder: usize,
@@ -131,6 +139,7 @@ impl Reading<'_> {
         let (method, path) = request.split_once(' ').unwrap();
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let path = format!("/_matrix/federation/v1/{path}");
+        self.town.asked.note(&format!("{method} {path}"));
         let request = http::Request::builder().method(method).uri(path).body(body).unwrap();
         let key = SigningKey::from_seed(asker.try_into().unwrap(), "1", [1; 32]).unwrap();
         let holder = holder.try_into().unwrap();
@@ -153,6 +162,7 @@ impl Reading<'_> {
         }
         let is_in = self.room.presence(HOMES[self.asker]).last().is_some_and(|(_, end)| end.is_none());
         let room = quoted(&self.room.id);
+        self.check_tree().await;
         for at in 0..self.room.events.len() {
             let id = quoted(&self.room.events[at].id);
             let missing =
@@ -164,6 +174,7 @@ impl Reading<'_> {
                 (format!("GET state/{room}?event_id={id}"), Value::Null),
                 (format!("GET state_ids/{room}?event_id={id}"), Value::Null),
                 (format!("GET event_auth/{room}/{id}"), Value::Null),
+                (format!("GET timestamp_to_event/{room}?dir=f&ts={}", self.room.events[at].ts), Value::Null),
             ] {
                 let (status, answer) = self.ask((&request, &body)).await;
                 if is_in {
@@ -174,6 +185,34 @@ impl Reading<'_> {
                     assert!(answer["errcode"].is_string(), "{}: {request}: {answer}", self.name());
                 }
             }
+        }
+    }
+
+    /// A preview of a space has the rooms of which the server may know, and no others.
+    async fn check_tree(&self) {
+        let home = HOMES[self.asker];
+        let may = |room: &Room| {
+            let members = || room.with("join").into_iter().chain(room.with("invite"));
+            room.is_open() || members().any(|user| user.ends_with(&format!(":{home}")))
+        };
+        let request = format!("GET hierarchy/{}", quoted(&self.room.id));
+        let (status, answer) = self.ask((&request, &Value::Null)).await;
+        assert_eq!(status, if may(self.room) { 200 } else { 404 }, "{}: {answer}", self.name());
+        if status != 200 {
+            return;
+        }
+        let told = &answer["room"];
+        assert_eq!(told["room_id"], *self.room.id, "{}: {answer}", self.name());
+        assert_eq!(told["num_joined_members"], self.room.joined().len(), "{}: {answer}", self.name());
+        let wanted = self.room.children_of_space();
+        assert_eq!(children(&told["children_state"]), wanted, "{}: {answer}", self.name());
+        let room = |id: &Value| self.town.rooms.iter().find(|room| *id == *room.id).unwrap();
+        for child in answer["children"].as_array().unwrap() {
+            let room = room(&child["room_id"]);
+            assert!(wanted.contains_key(&room.id) && may(room), "{}: {child}", self.name());
+        }
+        for child in answer["inaccessible_children"].as_array().into_iter().flatten() {
+            assert!(!may(room(child)), "{}: {child}", self.name());
         }
     }
 
@@ -209,6 +248,10 @@ impl Reading<'_> {
                 let found: BTreeSet<usize> =
                     ids.map(|id| self.room.place(id.as_str().unwrap()).unwrap()).collect();
                 assert_eq!(found, state(), "{}: {request}", self.name());
+            }
+            "timestamp_to_event" => {
+                let found = self.room.place(answer["event_id"].as_str().unwrap()).unwrap();
+                assert_eq!(self.room.events[found].ts, self.room.events[at].ts, "{}: {request}", self.name());
             }
             _ => {
                 let chain = read("auth_chain", true);

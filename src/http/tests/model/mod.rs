@@ -19,6 +19,7 @@ mod ledger;
 mod served;
 mod sight;
 mod slider;
+mod tap;
 mod town;
 
 use self::{

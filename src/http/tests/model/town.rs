@@ -14,6 +14,7 @@ use super::{
     asked::Asked,
     faces::Profiles,
     ledger::{Event, Room},
+    tap::Tap,
 };
 use crate::{
     account::{NewDevice, NewSession, NewUser, Registration},
@@ -77,6 +78,7 @@ pub(super) struct Town {
     pub(super) versions: BTreeMap<String, u64>,
     pub(super) profiles: Profiles,
     pub(super) asked: Asked,
+    pub(super) tap: Tap,
 }
 
 impl Town {
@@ -108,10 +110,11 @@ impl Town {
     /// A town of two servers.
     pub(super) async fn of_two(seed: u64) -> (Self, Wire) {
         let (wire, clock) = (Wire::default(), Arc::new(ManualClock::at(1_700_000_000_000)));
+        let tap = Tap::default();
         let mut servers = Vec::new();
         for name in HOMES {
             let config = Config { server_name: name.try_into().unwrap(), ..config() };
-            let services = services_among(config, Arc::new(wire.clone()), clock.clone()).await;
+            let services = services_among(config, tap.on(&wire), clock.clone()).await;
             let server = Server::over(services, Registration::Open);
             wire.connect(name.try_into().unwrap(), endpoints().into_router(server.app().clone()));
             servers.push(server);
@@ -125,7 +128,7 @@ impl Town {
             people.push(Person { id: format!("@{name}:{}", HOMES[home]), home, devices });
         }
         let (abroad, server) = (servers.pop(), servers.pop().unwrap());
-        (Self::with((server, abroad), clock, (seed, people)), wire)
+        (Self { tap, ..Self::with((server, abroad), clock, (seed, people)) }, wire)
     }
 
     fn with(
@@ -150,6 +153,7 @@ impl Town {
             versions: BTreeMap::new(),
             profiles: Profiles::new(),
             asked: Asked::default(),
+            tap: Tap::default(),
         }
     }
 
