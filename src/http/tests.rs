@@ -1,5 +1,6 @@
 //! The harness by table: what is answered before and after a handler.
 
+mod canaries;
 mod fair;
 mod found;
 mod model;

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 use crate::{
     account::{Accounts, Registration, Settings},
     http::{App, Routes, Services, admin, client, tests::services},
-    store::{Key, Scan},
+    store::{Key, Scan, Store, dump},
 };
 
 /// A server with every endpoint of the client-server API.
@@ -30,6 +30,22 @@ pub(in crate::http) async fn stored(app: &App) -> String {
         for (key, value) in &rows {
             text.push_str(&String::from_utf8_lossy(&key.0));
             text.push_str(&String::from_utf8_lossy(value));
+        }
+    }
+}
+
+/// What `lockstep db export` writes, as text.
+pub(in crate::http) async fn exported(store: &dyn Store) -> String {
+    let file = dump::export(store, "localhost", Vec::new(), &|_| ()).await.unwrap();
+    let (mut reader, mut text) = (dump::Reader::new(&file[..], "localhost").unwrap(), String::new());
+    loop {
+        match reader.item().unwrap() {
+            dump::Item::Row(key, value) => {
+                text.push_str(&String::from_utf8_lossy(&key.0));
+                text.push_str(&String::from_utf8_lossy(&value));
+            }
+            dump::Item::Gone(_) => {}
+            dump::Item::End(_) => return text,
         }
     }
 }

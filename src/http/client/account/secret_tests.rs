@@ -8,10 +8,10 @@ use crate::{
     account::Registration,
     config::Config,
     http::{
-        client::testing::{Server, stored},
+        client::testing::{Server, exported, stored},
         tests::{Lines, services_over},
     },
-    store::{Db, Store, dump, memory::Memory},
+    store::{Db, Store, memory::Memory},
     types::ManualClock,
 };
 
@@ -22,22 +22,6 @@ const WRONG: &str = "canary-wrong-password";
 fn password(password: &str) -> Value {
     let identifier = json!({ "type": "m.id.user", "user": "alice" });
     json!({ "type": "m.login.password", "password": password, "identifier": identifier })
-}
-
-/// What `lockstep db export` writes, as text.
-async fn exported(store: &dyn Store) -> String {
-    let file = dump::export(store, "localhost", Vec::new(), &|_| ()).await.unwrap();
-    let (mut reader, mut text) = (dump::Reader::new(&file[..], "localhost").unwrap(), String::new());
-    loop {
-        match reader.item().unwrap() {
-            dump::Item::Row(key, value) => {
-                text.push_str(&String::from_utf8_lossy(&key.0));
-                text.push_str(&String::from_utf8_lossy(&value));
-            }
-            dump::Item::Gone(_) => {}
-            dump::Item::End(_) => return text,
-        }
-    }
 }
 
 /// Rows 7.6 (CVE-2023-41335: the password stayed in the session of an authentication) and 7.15 (tokens in queries and
