@@ -23,8 +23,20 @@ pub const PUSH_PAGE_EVENTS: usize = 100;
 pub const PUSH_AGE_MAX_MS: u64 = 24 * 3_600 * 1_000;
 /// How far a pusher gets without telling anything before that is written down, in positions (ours).
 pub const PUSH_UNWRITTEN_MAX: u64 = 1_000;
-/// Pushers that are served at the same time (ours; each holds a page and a connection).
+/// Pushers that are served at the same time and were answered quickly the last time (ours; each holds a page and a
+/// connection).
 pub const PUSHERS_AT_ONCE: usize = 200;
+/// Others that are served at the same time: those whose gateways were slow or failed, and those that have told nothing yet
+/// (ours).
+pub const PUSHERS_SLOW_AT_ONCE: usize = 200;
+/// Pushers of one user that are served at the same time (ours; hardly anybody has more phones).
+pub const PUSHERS_OF_USER_AT_ONCE: usize = 8;
+/// Pushers at one gateway that are served at the same time, quick ones and others apart (ours; a third of all).
+pub const PUSHERS_OF_GATEWAY_AT_ONCE: usize = 64;
+/// Who takes longer to answer is slow (ours; most gateways take less than half a second).
+pub const PUSH_QUICK_MAX: Duration = Duration::from_secs(3);
+/// After so long a pusher that has more to tell lets others have a turn (ours; it reads its page anew then).
+pub const PUSH_TURN_MAX: Duration = Duration::from_secs(1);
 /// The pause of a pusher after a first failure (ours; doubled with each further one).
 pub const PUSH_FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause of a pusher (ours; Synapse waits as long).

@@ -156,6 +156,15 @@ impl PusherRow {
         Ok(matches!(self.pusher()?.kind, PusherKind::Email(_)))
     }
 
+    /// The host of its gateway in lower case; empty where there is none.
+    #[must_use]
+    pub fn gateway_host(&self) -> String {
+        let gateway = self.gateway().ok().flatten();
+        let uri: Option<Uri> = gateway.and_then(|gateway| gateway.url.parse().ok());
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+        host.trim_end_matches('.').to_ascii_lowercase()
+    }
+
     /// Where the gateway is, and what it wants to be told, for a pusher of the kind `http`.
     ///
     /// # Errors

@@ -1,13 +1,20 @@
 //! One pusher's deliveries, until everything is told or the gateway cannot be reached.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use ruma::{api::push_gateway::send_event_notification::v1::Notification, push::HttpPusherData};
 
-use super::{Pushers, TransportError, dispatch::Outcome};
+use super::{
+    Pushers, TransportError,
+    dispatch::{Errand, Outcome},
+    share::Pace,
+};
 use crate::{
-    limits::{COURIER_ERROR_BYTES_MAX, PUSH_AGE_MAX_MS, PUSH_PAGE_EVENTS, PUSH_UNWRITTEN_MAX},
+    limits::{
+        COURIER_ERROR_BYTES_MAX, PUSH_AGE_MAX_MS, PUSH_PAGE_EVENTS, PUSH_QUICK_MAX, PUSH_TURN_MAX,
+        PUSH_UNWRITTEN_MAX,
+    },
     log::PageLimits,
     push::{Notice, PushError, PusherId, PusherRow, Trouble},
     store::StoreError,
@@ -34,28 +41,51 @@ pub(super) enum PusherError {
 /// Whether it is worth going on.
 pub(super) enum Step {
     Done,
+    /// There is more, but others may want their turn.
+    Later,
     /// What there is to tell is told then, in milliseconds since the epoch.
     Waits(u64),
     Gone,
 }
 
-/// Serves a pusher, and says at the desk how it went.
-pub(super) async fn serve(pushers: Pushers, id: PusherId, cursor: Position) {
-    // Closed only when the server stops.
-    let Ok(_permit) = pushers.0.at_once.clone().acquire_owned().await else { return };
-    let mut courier = Courier { pushers: &pushers, id: &id, cursor };
-    let outcome = tokio::select! {
-        () = pushers.0.stopping.cancelled() => return,
-        // Nobody else would say at the desk that it is not served any more.
-        outcome = AssertUnwindSafe(courier.deliver()).catch_unwind() => outcome.unwrap_or(Err(PusherError::Fault)),
-    };
-    let outcome = match outcome {
+/// What has become of the notices of a page.
+enum Told {
+    /// All are told; the row as it is then.
+    All(PusherRow),
+    /// There are more, but others may want their turn.
+    Part,
+    /// The pusher is gone.
+    Gone,
+}
+
+/// Serves a pusher when it is its turn, and says at the desk how it went.
+pub(super) async fn serve(pushers: Pushers, errand: Errand) {
+    let stopping = pushers.0.stopping.clone();
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = run(&pushers, errand) => {}
+    }
+}
+
+async fn run(pushers: &Pushers, errand: Errand) {
+    let Errand { id, cursor, line } = errand;
+    let turn = pushers.0.shares.turn(&id.user_id, line).await;
+    let begun = pushers.0.ports.clock.monotonic();
+    let mut courier = Courier { pushers, id: &id, cursor, begun, pace: None };
+    // Nobody else would say at the desk that it is not served any more.
+    let outcome = AssertUnwindSafe(courier.deliver()).catch_unwind().await;
+    let outcome = match outcome.unwrap_or(Err(PusherError::Fault)) {
         Ok(Step::Done) => Outcome::Told(courier.cursor),
+        Ok(Step::Later) => Outcome::Later(courier.cursor),
         Ok(Step::Waits(until_ms)) => Outcome::Waits(until_ms),
         Ok(Step::Gone) => Outcome::Gone,
-        Err(error) => courier.fail(&error).await,
+        Err(error) => {
+            courier.pace = Some(Pace::Slow);
+            courier.fail(&error).await
+        }
     };
-    pushers.0.desk.lock().back(&id, outcome);
+    drop(turn);
+    pushers.0.desk.lock().back(&id, outcome, courier.pace);
     pushers.0.changed.notify_one();
 }
 
@@ -63,6 +93,10 @@ pub(super) struct Courier<'a> {
     pub(super) pushers: &'a Pushers,
     pub(super) id: &'a PusherId,
     pub(super) cursor: Position,
+    /// When its turn began, by the monotonic clock.
+    begun: Duration,
+    /// How it was answered the last time in this turn.
+    pace: Option<Pace>,
 }
 
 impl Courier<'_> {
@@ -88,8 +122,10 @@ impl Courier<'_> {
                 notices.retain(|notice| self.is_fresh(notice));
             }
             let has_told = !notices.is_empty();
-            let Some(row) = self.tell_all(row, &gateway, (notices, page.to.log)).await? else {
-                return Ok(Step::Gone);
+            let row = match self.tell_all(row, &gateway, (notices, page.to.log)).await? {
+                Told::All(row) => row,
+                Told::Part => return Ok(Step::Later),
+                Told::Gone => return Ok(Step::Gone),
             };
             let is_last = page.to.log == log.head();
             // With a notice the gateway was told the count as well.
@@ -100,7 +136,20 @@ impl Courier<'_> {
             if is_last && !self.pushers.0.desk.lock().take_news(self.id) {
                 return Ok(Step::Done);
             }
+            if self.is_turn_over() {
+                return Ok(Step::Later);
+            }
         }
+    }
+
+    fn is_turn_over(&self) -> bool {
+        self.pushers.0.ports.clock.monotonic().saturating_sub(self.begun) >= PUSH_TURN_MAX
+    }
+
+    /// Notes how quickly was answered what was asked at `asked`, by the monotonic clock.
+    pub(super) fn note_pace(&mut self, asked: Duration) {
+        let took = self.pushers.0.ports.clock.monotonic().saturating_sub(asked);
+        self.pace = Some(if took > PUSH_QUICK_MAX { Pace::Slow } else { Pace::Quick });
     }
 
     fn is_fresh(&self, notice: &Notice) -> bool {
@@ -108,16 +157,16 @@ impl Courier<'_> {
         sent_ms + PUSH_AGE_MAX_MS >= self.pushers.now_ms()
     }
 
-    /// Tells of each notice, and writes down after each that it has been told; the row as it is then.
+    /// Tells of each notice until the turn is over, and writes down after each that it has been told.
     async fn tell_all(
-        &self,
+        &mut self,
         mut row: PusherRow,
         gateway: &HttpPusherData,
         (notices, to): (Vec<Notice>, Position),
-    ) -> Result<Option<PusherRow>, PusherError> {
+    ) -> Result<Told, PusherError> {
         let mut notices = notices.into_iter().peekable();
         if notices.peek().is_none() {
-            return Ok(Some(row));
+            return Ok(Told::All(row));
         }
         let badge = self.pushers.0.push.badge(&self.id.user_id, to).await?;
         while let Some(notice) = notices.next() {
@@ -127,15 +176,18 @@ impl Courier<'_> {
             let cursor = if is_done { notice.at } else { row.cursor };
             match self.tell(row, (gateway, notification), (cursor, badge)).await? {
                 Some(after) => row = after,
-                None => return Ok(None),
+                None => return Ok(Told::Gone),
+            }
+            if is_done && notices.peek().is_some() && self.is_turn_over() {
+                return Ok(Told::Part);
             }
         }
-        Ok(Some(row))
+        Ok(Told::All(row))
     }
 
     /// Tells the count, if the gateway was last told another one: something was read elsewhere.
     async fn tell_badge(
-        &self,
+        &mut self,
         row: PusherRow,
         gateway: &HttpPusherData,
         to: Position,
@@ -155,12 +207,14 @@ impl Courier<'_> {
 
     /// Hands over one notification and writes that down; nothing if the pusher is gone.
     async fn tell(
-        &self,
+        &mut self,
         row: PusherRow,
         (gateway, notification): (&HttpPusherData, Notification),
         (cursor, badge): (Position, u64),
     ) -> Result<Option<PusherRow>, PusherError> {
+        let asked = self.pushers.0.ports.clock.monotonic();
         let rejected = self.pushers.0.gateway.notify(&gateway.url, notification).await?;
+        self.note_pace(asked);
         if rejected.contains(&self.id.pushkey) {
             tracing::info!("a push gateway wants no more for {} of {}", self.id.app_id, self.id.user_id);
             self.pushers.0.push.remove_pusher(self.id).await?;

@@ -7,10 +7,13 @@ use std::{
 
 use ruma::OwnedUserId;
 
-use super::{Pushers, courier};
+use super::{
+    Pushers, courier,
+    share::{Line, Pace},
+};
 use crate::{
     limits::{COURIER_IDLE_MAX, COURIER_STORE_PAUSE},
-    push::PusherId,
+    push::{PusherId, PusherRow},
     store::StoreError,
     types::Position,
 };
@@ -30,12 +33,24 @@ struct Place {
     retry_at_ms: u64,
     /// How far it has got, which is not written down after every look.
     cursor: Position,
+    /// Where it waits for its turn.
+    line: Option<Line>,
+}
+
+/// An errand for a courier.
+pub(super) struct Errand {
+    pub(super) id: PusherId,
+    /// How far the pusher has got at least.
+    pub(super) cursor: Position,
+    pub(super) line: Line,
 }
 
 /// How a courier comes back.
 pub(super) enum Outcome {
     /// Everything up to here is told.
     Told(Position),
+    /// It is told up to here, and there is more, but others may want their turn.
+    Later(Position),
     /// The gateway could not be told; it is tried again then, in milliseconds since the epoch.
     Failed(u64),
     /// There is something to be told, but not yet; then, in milliseconds since the epoch.
@@ -45,22 +60,31 @@ pub(super) enum Outcome {
 }
 
 impl Desk {
-    fn note(&mut self, id: PusherId, retry_at_ms: Option<u64>) {
+    fn note(&mut self, id: PusherId, row: &PusherRow) {
         let place = self.0.entry(id).or_default();
         place.has_news = true;
         if !place.is_served {
             // What the row says counts: the client may have set the pusher anew.
-            place.retry_at_ms = retry_at_ms.unwrap_or_default();
+            place.retry_at_ms = row.waits_until_ms().unwrap_or_default();
+        }
+        let gateway = row.gateway_host();
+        if place.line.as_ref().is_none_or(|line| line.gateway != gateway) {
+            // How another gateway answers is not known; after a start, the row says whether there was trouble.
+            let is_proven = place.line.is_none() && row.told_ms.is_some() && row.trouble.is_none();
+            // Letters are taken by the mail server that this one is told to use.
+            let pace = if is_proven || gateway.is_empty() { Pace::Quick } else { Pace::Slow };
+            place.line = Some(Line { pace, gateway });
         }
     }
 
-    fn due(&mut self, now_ms: u64) -> Vec<(PusherId, Position)> {
+    fn due(&mut self, now_ms: u64) -> Vec<Errand> {
         let mut due = Vec::new();
         for (id, place) in &mut self.0 {
             if place.has_news && !place.is_served && place.retry_at_ms <= now_ms {
                 place.is_served = true;
                 place.has_news = false;
-                due.push((id.clone(), place.cursor));
+                let line = place.line.clone().unwrap_or_default();
+                due.push(Errand { id: id.clone(), cursor: place.cursor, line });
             }
         }
         due
@@ -76,12 +100,19 @@ impl Desk {
         self.0.get_mut(id).is_some_and(|place| std::mem::take(&mut place.has_news))
     }
 
-    /// A courier is back.
-    pub(super) fn back(&mut self, id: &PusherId, outcome: Outcome) {
+    /// A courier is back, and says how it was answered, if it had anything to tell.
+    pub(super) fn back(&mut self, id: &PusherId, outcome: Outcome, pace: Option<Pace>) {
         let Some(place) = self.0.get_mut(id) else { return };
         place.is_served = false;
+        if let (Some(line), Some(pace)) = (&mut place.line, pace) {
+            line.pace = pace;
+        }
         match outcome {
             Outcome::Told(upto) => place.cursor = place.cursor.max(upto),
+            Outcome::Later(upto) => {
+                place.cursor = place.cursor.max(upto);
+                place.has_news = true;
+            }
             Outcome::Failed(retry_at_ms) | Outcome::Waits(retry_at_ms) => {
                 place.has_news = true;
                 place.retry_at_ms = retry_at_ms;
@@ -112,8 +143,8 @@ async fn serve(pushers: Pushers) {
             let mut desk = pushers.0.desk.lock();
             (desk.due(pushers.now_ms()), desk.next_ms())
         };
-        for (id, cursor) in due {
-            pushers.0.tasks.spawn(courier::serve(pushers.clone(), id, cursor));
+        for errand in due {
+            pushers.0.tasks.spawn(courier::serve(pushers.clone(), errand));
         }
         let pause_ms = next_ms.map(|next| next.saturating_sub(pushers.now_ms()).max(1));
         let pause = pause_ms.map_or(COURIER_IDLE_MAX, Duration::from_millis).min(COURIER_IDLE_MAX);
@@ -142,7 +173,7 @@ async fn note(pushers: &Pushers, user: &OwnedUserId) -> Result<(), StoreError> {
     let rows = pushers.0.push.pushers(user).await?;
     let mut desk = pushers.0.desk.lock();
     for (id, row) in rows {
-        desk.note(id, row.waits_until_ms());
+        desk.note(id, &row);
     }
     Ok(())
 }

@@ -112,7 +112,10 @@ impl Courier<'_> {
         if now_ms < due_ms {
             return Ok(Step::Waits(due_ms));
         }
-        letters.send(self.digest(found).await?).await?;
+        let digest = self.digest(found).await?;
+        let asked = self.pushers.0.ports.clock.monotonic();
+        letters.send(digest).await?;
+        self.note_pace(asked);
         let writing = Writing { due_ms: None, unanswered: unanswered.saturating_add(1) };
         let after = PusherRow { cursor: to, told_ms: Some(now_ms), trouble: None, writing, ..row.clone() };
         let Some(_) = self.write(&row, after).await? else { return Ok(Step::Gone) };

@@ -3,7 +3,7 @@
 //! A pusher reads the log like everybody else; its cursor is in its row (`push::PusherRow`), which is
 //! written after each notification that a gateway has taken. So nothing is lost by a crash, and at most one
 //! notification is repeated, with the same event id. Start reading at [`Pushers`], then `dispatch` (who is
-//! served when) and `courier` (one pusher's deliveries), or `letters` for pushers that write letters.
+//! served when), `share` (how many at the same time) and `courier` (one pusher's deliveries), or `letters` for pushers that write letters.
 //!
 //! <https://spec.matrix.org/v1.19/push-gateway-api/>
 
@@ -12,6 +12,7 @@ mod dispatch;
 mod gateway;
 mod letters;
 mod render;
+mod share;
 
 #[cfg(test)]
 mod tests;
@@ -20,14 +21,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use ruma::api::push_gateway::send_event_notification::v1::Notification;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use gateway::ByNet;
 pub use letters::{Digest, DigestLine, Letters};
 
 use super::{Settings, TransportError};
-use crate::{history::History, limits::PUSHERS_AT_ONCE, push::Push, store::BoxFuture, types::Ports, upkeep};
+use crate::{history::History, push::Push, store::BoxFuture, types::Ports, upkeep};
 
 /// Hands notifications to push gateways.
 pub trait Gateway: Send + Sync + 'static {
@@ -67,7 +68,7 @@ struct Inner {
     desk: Mutex<dispatch::Desk>,
     /// Told when a courier ends.
     changed: Notify,
-    at_once: Arc<Semaphore>,
+    shares: share::Shares,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -99,7 +100,7 @@ impl Pushers {
             settings,
             desk: Mutex::default(),
             changed: Notify::new(),
-            at_once: Arc::new(Semaphore::new(PUSHERS_AT_ONCE)),
+            shares: share::Shares::default(),
             tasks: tasks.clone(),
             stopping,
         }));

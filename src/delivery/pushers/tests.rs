@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod letters;
+mod shares;
 
 use super::{Digest, Gateway, Letters, Means, Pushers};
 use crate::{
@@ -61,6 +62,8 @@ struct Phones {
     /// What was taken, in order: the pushkey and the notification.
     taken: Mutex<Vec<(String, Value)>>,
     tries: Mutex<usize>,
+    /// What slow gateways were told.
+    slow: Mutex<usize>,
     /// Letters, for pushers that write some.
     letters: Mutex<Vec<Digest>>,
     changed: Notify,
@@ -87,6 +90,13 @@ impl Gateway for Phones {
         url: &'a str,
         notification: Notification,
     ) -> BoxFuture<'a, Result<Vec<String>, TransportError>> {
+        if url.starts_with("https://slow") {
+            *self.slow.lock() += 1;
+            return Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                Ok(Vec::new())
+            });
+        }
         assert_eq!(url, "https://push.example.org/_matrix/push/v1/notify");
         let mood = *self.mood.lock();
         *self.tries.lock() += 1;
@@ -114,8 +124,8 @@ impl Gateway for Phones {
 
 impl Phones {
     fn new() -> Arc<Self> {
-        let (taken, tries, letters, changed) = Default::default();
-        Arc::new(Self { mood: Mutex::new(Mood::Takes), taken, tries, letters, changed })
+        let (taken, tries, slow, letters, changed) = Default::default();
+        Arc::new(Self { mood: Mutex::new(Mood::Takes), taken, tries, slow, letters, changed })
     }
 
     async fn until(&self, what: &str, wanted: impl Fn(&[(String, Value)]) -> bool) {
