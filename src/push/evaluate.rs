@@ -197,7 +197,7 @@ fn counted(row: &Arc<RoomRow>) -> u64 {
 }
 
 /// Whether an event invites `user`.
-fn is_invite_of(pdu: &Pdu, user: &UserId) -> bool {
+pub(super) fn is_invite_of(pdu: &Pdu, user: &UserId) -> bool {
     let invites = || pdu.content_as::<Member>().is_ok_and(|member| member.membership == "invite");
     *pdu.event_type() == TimelineEventType::RoomMember && pdu.state_key() == Some(user.as_str()) && invites()
 }

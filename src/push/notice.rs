@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedRoomId, UserId, push::Action};
 
-use super::{Push, PushError};
+use super::{Push, PushError, evaluate::is_invite_of};
 use crate::{
-    history::StoredEvent,
+    history::{Status, StoredEvent},
     log::Page,
     types::{Fact, Lane, Membership, Position},
 };
@@ -24,7 +24,7 @@ pub struct Notice {
 
 impl Push {
     /// What of `page` the user is to be told of, in the order of the log: what their rules say, and what
-    /// they have not read, ignored or seen redacted since.
+    /// they have not read, ignored or seen redacted since, and what is still shown.
     ///
     /// # Errors
     /// When the store fails.
@@ -48,7 +48,9 @@ impl Push {
         let mut notices = Vec::new();
         for ((at, _), event) in found.into_iter().zip(events) {
             let Some(event) = event else { continue };
-            if event.notes.redacted_by.is_some() {
+            // An invite into a room that this server is not in is in no timeline.
+            let is_outside = event.status == Status::Outlier && is_invite_of(&event.pdu, user);
+            if !(event.is_shown() || is_outside) || event.notes.redacted_by.is_some() {
                 continue;
             }
             let actions = self.judge(user, &person, &event).await?;

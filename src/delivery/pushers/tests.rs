@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod letters;
+mod quiet;
 mod shares;
 
 use super::{Digest, Gateway, Letters, Means, Pushers};

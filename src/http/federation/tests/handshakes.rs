@@ -22,10 +22,11 @@ use crate::{
     http::Wire,
     keys::SigningKey,
     limits::FAREWELL_PAUSE_FIRST,
+    log::PageLimits,
     peer::{Bounds, Net, NetError},
     room::Message,
     store::BoxFuture,
-    types::Membership,
+    types::{Cursor, Membership, Position, Reader},
 };
 
 async fn two() -> (Wire, Server, Server) {
@@ -55,6 +56,13 @@ async fn an_invite_arrives_and_is_accepted() {
         assert!(state.iter().any(|event| event["state_key"] == "@alice:a.org"), "{version}: {state:?}");
         assert_eq!(state.last().unwrap()["state_key"], "@bob:b.org");
         assert!(state.iter().all(|event| event["signatures"].is_null()));
+
+        // It is in no timeline here, and phones are told of it.
+        let (user, from) = (b.user("bob"), Cursor::at(Position::ZERO));
+        let limits = PageLimits { append: 10, queue: 0, before_opening: false, backlog: usize::MAX };
+        let page = b.app.history.log().page(&Reader::Pusher(user.clone()), from, &limits).await.unwrap();
+        let notices = b.app.push.notices(&user, &page).await.unwrap();
+        assert_eq!(notices.len(), 1, "{version}: {notices:?}");
 
         // Who is invited may know what the room is, though their server is not in it; others may not.
         let carol = b.register("carol").await;
