@@ -190,6 +190,9 @@ impl Accounts {
             let before = self.user(user).await?.ok_or(AccountError::NotFound("user"))?;
             let mut after = before.clone();
             change(&mut after)?;
+            if before.locked && !after.locked {
+                after.unlocked_at = Some(self.log.head());
+            }
             let mut commit = Commit::new();
             commit.expect_equals(&USERS, &key, &before);
             commit.put(&USERS, &key, &after);

@@ -6,7 +6,10 @@ use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 
 use super::Standing;
-use crate::store::table::{Rows, TableId};
+use crate::{
+    store::table::{Rows, TableId},
+    types::Position,
+};
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 pub(super) fn is_zero(number: &u64) -> bool {
@@ -30,6 +33,9 @@ pub struct User {
     /// May do nothing but log out.
     #[serde(default)]
     pub locked: bool,
+    /// Where the log was when the account was last unlocked: what came before is not told by notifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlocked_at: Option<Position>,
     /// May read, but neither write nor join.
     #[serde(default)]
     pub suspended: bool,

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Push, PushError};
 use crate::{
-    account::{INVITE_PERMISSION, InvitePermission},
+    account::{INVITE_PERMISSION, InvitePermission, Standing, Verdict},
     types::{Lane, Position, RegisterKey},
 };
 
@@ -56,6 +56,16 @@ impl Person {
 }
 
 impl Push {
+    /// From where on a user is told of what happens; nothing if they are not, since nobody may use their account now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn told_since(&self, user: &UserId) -> Result<Option<Position>, PushError> {
+        let account = self.0.accounts.user(user).await?;
+        let open = account.filter(|user| !user.deactivated && user.standing() != Standing::Locked);
+        Ok(open.map(|user| user.unlocked_at.unwrap_or_default()))
+    }
+
     /// What `user` wants, kept in memory until they change it.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::{
         PUSH_UNWRITTEN_MAX,
     },
     log::PageLimits,
-    push::{Notice, PushError, PusherId, PusherRow, Trouble},
+    push::{Notice, PushError, PusherId, PusherRow, Trouble, Writing},
     store::StoreError,
     types::{Cursor, Position, Reader},
 };
@@ -107,9 +107,12 @@ impl Courier<'_> {
             // What comes up from here on is either in the page or noted.
             self.pushers.0.desk.lock().take_news(self.id);
             let Some(row) = push.pusher(self.id).await? else { return Ok(Step::Gone) };
+            // Whoever may do nothing but log out is told nothing either.
+            let Some(since) = push.told_since(&self.id.user_id).await? else { return Ok(Step::Done) };
             if row.disabled {
                 return Ok(Step::Done);
             }
+            let Some(row) = self.skip_to(row, since).await? else { return Ok(Step::Gone) };
             if row.writes_letters()? {
                 return self.write_letter(row).await;
             }
@@ -140,6 +143,15 @@ impl Courier<'_> {
                 return Ok(Step::Later);
             }
         }
+    }
+
+    /// Passes over what came while the account was locked.
+    async fn skip_to(&self, row: PusherRow, since: Position) -> Result<Option<PusherRow>, PusherError> {
+        if row.cursor >= since {
+            return Ok(Some(row));
+        }
+        let writing = Writing { due_ms: None, ..row.writing };
+        self.write(&row, PusherRow { cursor: since, writing, ..row.clone() }).await
     }
 
     fn is_turn_over(&self) -> bool {

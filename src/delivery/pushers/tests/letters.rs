@@ -31,7 +31,7 @@ impl World {
     }
 
     /// A world in which alice gets letters about what she has not read in a room.
-    async fn with_letters() -> (Self, OwnedRoomId) {
+    pub(super) async fn with_letters() -> (Self, OwnedRoomId) {
         let world = Self::new().await;
         let (address, client_secret) = (ADDRESS.to_owned(), "hidden".to_owned());
         let new = NewProof { of: ProofOf::Account, address, client_secret, attempt: 1 };
@@ -44,14 +44,14 @@ impl World {
         (world, room)
     }
 
-    async fn wait(&self, minutes: u32) {
+    pub(super) async fn wait(&self, minutes: u32) {
         // The dispatcher looks at its clock once in a while.
         for _ in 0..minutes {
             tokio::time::sleep(MINUTE).await;
         }
     }
 
-    fn letters(&self) -> Vec<Digest> {
+    pub(super) fn letters(&self) -> Vec<Digest> {
         self.phones.letters.lock().clone()
     }
 }

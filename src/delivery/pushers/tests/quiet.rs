@@ -1,8 +1,41 @@
-//! What a phone is not told.
+//! What a phone is not told, and what letters do not say.
 
 use std::time::Duration;
 
-use super::{Mood, World, pusher};
+use super::{Mood, World, pusher, user};
+
+impl World {
+    pub(super) async fn lock(&self, locked: bool) {
+        self.accounts.change_user(&user("alice"), |user| user.locked = locked).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_locked_out_is_told_nothing_of_that_time() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.set("PHONE", &pusher("key", None), false).await;
+    let one = world.say("bob", &room, "one").await;
+    world.phones.until("told", |taken| !taken.is_empty()).await;
+    world.lock(true).await;
+    world.say("bob", &room, "two").await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    world.lock(false).await;
+    let three = world.say("bob", &room, "three").await;
+    world.phones.until("told again", |taken| taken.len() > 1).await;
+    // A gateway that is not there makes no difference.
+    *world.phones.mood.lock() = Mood::Fails;
+    world.say("bob", &room, "four").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.lock(true).await;
+    world.say("bob", &room, "five").await;
+    world.lock(false).await;
+    *world.phones.mood.lock() = Mood::Takes;
+    let six = world.say("bob", &room, "six").await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(world.phones.events(), [one, three, six].map(|id| id.to_string()));
+    world.log.close();
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_shown_any_more_is_not_told() {
@@ -17,5 +50,27 @@ async fn what_is_not_shown_any_more_is_not_told() {
     world.phones.until("told", |taken| !taken.is_empty()).await;
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(world.phones.events(), [two.to_string()]);
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_letter_tells_of_the_time_in_which_an_account_was_locked() {
+    let (world, room) = World::with_letters().await;
+    world.say("bob", &room, "one").await;
+    world.wait(5).await;
+    world.lock(true).await;
+    world.say("bob", &room, "two").await;
+    world.wait(3).await;
+    world.lock(false).await;
+    world.wait(60).await;
+    assert_eq!(world.letters(), [], "it was due while the account was locked");
+    world.say("bob", &room, "three").await;
+    world.wait(5).await;
+    assert_eq!(world.letters(), [], "the time begins anew");
+    world.wait(7).await;
+    let letters = world.letters();
+    let texts: Vec<_> =
+        letters.iter().flat_map(|letter| &letter.lines).map(|line| line.text.as_deref()).collect();
+    assert_eq!(texts, [Some("three")]);
     world.log.close();
 }
