@@ -263,8 +263,8 @@ impl Push {
                 set_ms: now_ms,
                 cursor,
                 badge: before.as_ref().and_then(|before| before.badge),
+                told_ms: before.as_ref().and_then(|before| before.told_ms),
                 writing: before.map(|before| before.writing).unwrap_or_default(),
-                told_ms: None,
                 trouble: None,
             };
             commit.put(&PUSHERS, &id.key(), &row);

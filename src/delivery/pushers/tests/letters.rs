@@ -100,6 +100,8 @@ async fn letters_that_nobody_answers_get_rarer() {
     world.say("bob", &room, "one").await;
     world.wait(12).await;
     assert_eq!(world.letters().len(), 1);
+    // An app that sets its pusher again changes nothing of that.
+    world.try_letters(ADDRESS, "m.email").await.unwrap();
     world.say("bob", &room, "two").await;
     world.wait(40).await;
     assert_eq!(world.letters().len(), 1, "the first has not been answered");

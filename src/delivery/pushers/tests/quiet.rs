@@ -74,3 +74,20 @@ async fn no_letter_tells_of_the_time_in_which_an_account_was_locked() {
     assert_eq!(texts, [Some("three")]);
     world.log.close();
 }
+
+/// An app sets its pusher again at every start.
+#[tokio::test(start_paused = true)]
+async fn a_pusher_that_is_set_again_remembers_when_it_told_something() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.set("PHONE", &pusher("key", None), false).await;
+    world.say("bob", &room, "one").await;
+    let told = async || world.push.pushers(&user("alice")).await.unwrap()[0].1.told_ms;
+    while told().await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let before = told().await;
+    world.set("PHONE", &pusher("key", None), false).await;
+    assert_eq!(told().await, before);
+    world.log.close();
+}
