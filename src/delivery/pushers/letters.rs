@@ -22,7 +22,7 @@ use serde::Deserialize;
 use super::{
     TransportError,
     courier::{Courier, LIMITS, PusherError, Step},
-    render::content,
+    render::{content, invites, is_from_stranger},
 };
 use crate::{
     dag::{Pdu, StateId},
@@ -32,7 +32,7 @@ use crate::{
     },
     push::{Notice, PusherRow, Writing},
     store::{BoxFuture, StoreError},
-    types::{Cursor, Membership, Position, Reader},
+    types::{Cursor, Position, Reader},
 };
 
 /// What a user has not read, for a letter.
@@ -198,6 +198,11 @@ impl Courier<'_> {
     async fn line(&self, notice: &Notice) -> Result<DigestLine, StoreError> {
         let (history, event) = (&self.pushers.0.history, &notice.event);
         let pdu = &event.pdu;
+        let is_invite = invites(pdu, &self.id.user_id);
+        if is_from_stranger(history, &self.id.user_id, pdu).await? {
+            let (room, sender) = (pdu.room_id().to_owned(), pdu.sender().to_string());
+            return Ok(DigestLine { room, room_name: None, sender, text: None, is_invite });
+        }
         let state = event.states.map_or(StateId::EMPTY, |states| states.before);
         let sender = (StateEventType::RoomMember, pdu.sender().as_str());
         let member: Option<RoomMemberEventContent> = content(history, state, sender).await?;
@@ -216,8 +221,7 @@ impl Courier<'_> {
                 .map(|it| short(&it)),
             sender: short(&shown.unwrap_or_else(|| pdu.sender().to_string())),
             text: text_of(pdu),
-            is_invite: pdu.membership() == Some(Membership::Invite)
-                && pdu.state_key() == Some(self.id.user_id.as_str()),
+            is_invite,
         })
     }
 }

@@ -16,13 +16,14 @@ use ruma::{
     },
     push::{Action, HttpPusherData, PushFormat},
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 
 use crate::{
-    dag::StateId,
+    dag::{Pdu, StateId},
     history::{History, StoredEvent},
     push::{Notice, PusherId, PusherRow},
     store::StoreError,
+    types::Membership,
 };
 
 /// To which app on which phone, and how it is to be presented.
@@ -86,9 +87,14 @@ pub(super) async fn event(
     }
     notification.event_type = Some(pdu.event_type().clone());
     notification.sender = Some(pdu.sender().to_owned());
-    notification.content = Some(pdu.content().to_owned());
     notification.user_is_target =
         pdu.membership().is_some() && pdu.state_key().is_some_and(|key| key == user.as_str());
+    if is_from_stranger(history, user, pdu).await? {
+        let content = to_raw_value(&json!({ "membership": "invite" })).map_err(StoreError::engine)?;
+        notification.content = Some(content);
+        return Ok(notification);
+    }
+    notification.content = Some(pdu.content().to_owned());
     let state = event.states.map_or(StateId::EMPTY, |states| states.before);
     let sender = (StateEventType::RoomMember, pdu.sender().as_str());
     let member: Option<RoomMemberEventContent> = content(history, state, sender).await?;
@@ -99,6 +105,21 @@ pub(super) async fn event(
         content(history, state, (StateEventType::RoomCanonicalAlias, "")).await?;
     notification.room_alias = alias.and_then(|content| content.alias);
     Ok(notification)
+}
+
+/// Whether an event invites `user`.
+pub(super) fn invites(pdu: &Pdu, user: &UserId) -> bool {
+    pdu.membership() == Some(Membership::Invite) && pdu.state_key() == Some(user.as_str())
+}
+
+/// Whether an event is an invite by somebody with whom the user is in no room. Of such a one nothing is shown on a phone
+/// or in a letter that its sender could choose freely: no reason, no names, no picture.
+pub(super) async fn is_from_stranger(
+    history: &History,
+    user: &UserId,
+    pdu: &Pdu,
+) -> Result<bool, StoreError> {
+    Ok(invites(pdu, user) && !history.shares_room(user, pdu.sender()).await?)
 }
 
 pub(super) async fn content<T: serde::de::DeserializeOwned>(

@@ -2,9 +2,19 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::{Mood, World, pusher, user};
+use crate::{account::NewUser, room::NewRoom};
 
 impl World {
+    /// Somebody invites alice into another room, which has a name, and says why.
+    async fn invited_by(&self, name: &str) {
+        let room = NewRoom { name: Some("Buy this".to_owned()), ..NewRoom::default() };
+        let room = self.rooms.create(&user(name), room).await.unwrap();
+        self.rooms.invite(&user(name), &room, &user("alice"), Some("it is cheap")).await.unwrap();
+    }
+
     pub(super) async fn lock(&self, locked: bool) {
         self.accounts.change_user(&user("alice"), |user| user.locked = locked).await.unwrap();
     }
@@ -50,6 +60,53 @@ async fn what_is_not_shown_any_more_is_not_told() {
     world.phones.until("told", |taken| !taken.is_empty()).await;
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(world.phones.events(), [two.to_string()]);
+    world.log.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invite_by_a_stranger_says_nothing_that_they_chose() {
+    for (shares, name, content) in
+        [(true, json!("Buy this"), json!("it is cheap")), (false, Value::Null, Value::Null)]
+    {
+        let world = World::new().await;
+        if shares {
+            world.room().await;
+        }
+        world.set("PHONE", &pusher("key", None), false).await;
+        world.invited_by("bob").await;
+        world.phones.until("invited", |taken| !taken.is_empty()).await;
+        let told = world.phones.taken.lock()[0].1.clone();
+        assert_eq!((&told["room_name"], &told["content"]["reason"]), (&name, &content), "{told}");
+        assert_eq!(told["sender_display_name"].is_string(), shares, "{told}");
+        // What is needed to say that there is an invite is always there.
+        assert_eq!((&told["type"], &told["user_is_target"]), (&json!("m.room.member"), &json!(true)));
+        assert_eq!(
+            (&told["sender"], &told["content"]["membership"]),
+            (&json!("@bob:a.org"), &json!("invite"))
+        );
+        assert!(told["event_id"].is_string() && told["room_id"].is_string(), "{told}");
+        if !shares {
+            assert_eq!(told["content"], json!({ "membership": "invite" }));
+        }
+        world.log.close();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_of_a_stranger_s_invite_says_nothing_that_they_chose() {
+    let (world, _) = World::with_letters().await;
+    let new = NewUser { username: Some("carol".into()), ..NewUser::default() };
+    world.accounts.create_user(new).await.unwrap();
+    world.invited_by("carol").await;
+    world.invited_by("bob").await;
+    world.wait(12).await;
+    let letters = world.letters();
+    let line = |index: usize| {
+        let line = &letters[0].lines[index];
+        (line.sender.as_str(), line.room_name.as_deref(), line.text.as_deref(), line.is_invite)
+    };
+    assert_eq!(line(0), ("@carol:a.org", None, None, true));
+    assert_eq!(line(1), ("bob", Some("Buy this"), None, true));
     world.log.close();
 }
 
