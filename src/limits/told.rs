@@ -63,6 +63,11 @@ pub const APPSERVICE_LANE_EVENTS: usize = 200;
 pub const APPSERVICE_LANES_AT_ONCE: usize = 500;
 /// To-device messages in one transaction to an application service (ours; Synapse sends as many).
 pub const APPSERVICE_MESSAGES_MAX: usize = 100;
+/// Ephemeral events in one transaction to an application service (ours; Synapse sends as many).
+pub const APPSERVICE_EDUS_MAX: usize = 100;
+/// Bytes of one transaction to an application service, unless a single item is larger: half for messages to devices, half
+/// for the rest (ours; some proxies let 1 MiB through).
+pub const APPSERVICE_BYTES_MAX: usize = 512 << 10;
 /// Rooms of which is known who of an application service's users is in them (ours; about 200 bytes each).
 pub const APPSERVICE_ROOMS_CACHED: usize = 50_000;
 /// How far an application service gets without being sent anything before that is written down, in positions (ours).

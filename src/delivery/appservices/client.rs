@@ -215,11 +215,17 @@ impl AppserviceTransport for AppserviceClient {
             match self.ask(to, (Method::PUT, &path), body, bounds).await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    Err(TransportError { message: error.to_string(), retry_after: None, is_refusal: false })
+                    let (message, is_refusal) = (error.to_string(), is_refusal(&error));
+                    Err(TransportError { message, retry_after: None, is_refusal })
                 }
             }
         })
     }
+}
+
+/// Whether it is what the transaction holds that the application service does not take.
+fn is_refusal(error: &AppserviceError) -> bool {
+    matches!(error, AppserviceError::Status { status: 400 | 413 | 422, .. })
 }
 
 /// Percent-encoded for a path or a query.

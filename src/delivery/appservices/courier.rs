@@ -1,24 +1,28 @@
 //! One application service's deliveries, for as long as the server runs.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use ruma::{OwnedDeviceId, OwnedUserId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     AppserviceCouriers, AppserviceRow, AppserviceTrouble,
+    budget::Budget,
     interest::Interests,
-    row::{self, Pending},
+    messages::Inbox,
+    row::{self, Mark, Pending},
 };
 use crate::{
     account::AccountError,
     appservice::Appservice,
     delivery::TransportError,
     device::DeviceError,
-    limits::{APPSERVICE_UNWRITTEN_MAX, COURIER_ERROR_BYTES_MAX, COURIER_STORE_PAUSE},
+    limits::{
+        APPSERVICE_UNWRITTEN_MAX, COURIER_ERROR_BYTES_MAX, COURIER_REFUSALS_MAX, COURIER_STORE_PAUSE,
+        COURIER_TRY_PAUSE,
+    },
     log::CommitError,
     store::StoreError,
     types::Position,
@@ -63,9 +67,11 @@ pub(super) struct Courier {
     /// Up to where the log has been looked at, which is not written down after every look.
     cursor: Position,
     /// The same for messages to devices.
-    pub(super) messages: Position,
-    /// Inboxes whose messages did not all fit into the last transaction.
-    pub(super) left: Vec<(OwnedUserId, OwnedDeviceId)>,
+    pub(super) messages: Mark,
+    /// Inboxes whose messages did not all fit into the last transaction that was taken.
+    pub(super) left: BTreeSet<Inbox>,
+    /// The same of the one that is on its way.
+    left_next: BTreeSet<Inbox>,
 }
 
 impl Courier {
@@ -76,8 +82,9 @@ impl Courier {
             heard,
             interests: Interests::default(),
             cursor: Position::ZERO,
-            messages: Position::ZERO,
-            left: Vec::new(),
+            messages: Mark::default(),
+            left: BTreeSet::new(),
+            left_next: BTreeSet::new(),
         }
     }
 
@@ -105,13 +112,17 @@ impl Courier {
                 // Nobody drops the sender before the server stops.
                 Ok(()) => drop(heads.changed().await),
                 Err(error) => {
-                    // What has been looked at may lie beyond what has been taken.
-                    self.interests = Interests::default();
-                    (self.cursor, self.messages) = (Position::ZERO, Position::ZERO);
+                    self.go_back();
                     self.fail(row, &error).await;
                 }
             }
         }
+    }
+
+    /// Begins again from what the row says: what has been looked at may lie beyond what has been taken.
+    fn go_back(&mut self) {
+        self.interests = Interests::default();
+        (self.cursor, self.messages) = (Position::ZERO, Mark::default());
     }
 
     /// The row; at first it begins at the present.
@@ -136,41 +147,84 @@ impl Courier {
     /// Transaction after transaction, until it has everything up to `upto` at least.
     async fn deliver(&mut self, row: &mut AppserviceRow, upto: Position) -> Result<(), CourierError> {
         loop {
-            if let Some(pending) = &row.pending {
-                let body = Bytes::from(pending.body.clone());
-                self.couriers.0.transport.put(&self.appservice, &pending.txn_id, body).await?;
-                if row.trouble.is_some() {
-                    tracing::info!("the application service {} answers again", self.id());
-                }
-                *row = row::settle(self.couriers.log(), self.id(), row).await?;
-            }
+            self.hand_over(row).await?;
             self.cursor = self.cursor.max(row.cursor);
-            self.messages = self.messages.max(row.messages.unwrap_or(row.cursor));
-            let mut page = self.page(self.cursor).await?;
-            self.left = std::mem::take(&mut page.left);
-            let (to, is_last, messages) = (page.to, page.is_last, page.messages);
+            let messages = row.messages.clone().unwrap_or(Mark::at(row.cursor));
+            self.messages = self.messages.clone().max(messages);
+            let mut page = self.page(self.cursor, Budget::after(row.refusals)).await?;
+            self.left_next = std::mem::take(&mut page.left);
+            let (to, is_last, is_single) = (page.to, page.is_last, page.is_single());
+            let messages = page.messages.take();
             let unwritten = to.0.saturating_sub(row.cursor.0) > APPSERVICE_UNWRITTEN_MAX;
             match page.body() {
                 Some(body) => {
-                    // The position makes ids of different registrations of the same name differ.
-                    let txn_id = format!("{}-{}", row.taken, row.cursor);
-                    row.pending = Some(Pending { txn_id, to, body, messages, inboxes: page.inboxes });
+                    let (txn_id, inboxes) = (row.next_id(), page.inboxes);
+                    row.pending = Some(Pending { txn_id, to, body, is_single, messages, inboxes });
                     row::keep(self.couriers.log(), self.id(), row).await?;
                     continue;
                 }
                 None if unwritten => {
                     row.cursor = to;
-                    row.messages = messages.or(row.messages);
+                    row.messages = messages.clone().or(row.messages.take());
                     row::keep(self.couriers.log(), self.id(), row).await?;
                 }
                 None => {}
             }
             self.cursor = to;
-            self.messages = messages.unwrap_or(self.messages);
+            self.messages = messages.unwrap_or(std::mem::take(&mut self.messages));
+            self.left = std::mem::take(&mut self.left_next);
             if is_last && to >= upto {
                 return Ok(());
             }
         }
+    }
+
+    /// Brings the transaction that is on its way, if there is one. One that is refused will be planned anew and smaller,
+    /// until it is known what is refused.
+    async fn hand_over(&mut self, row: &mut AppserviceRow) -> Result<(), CourierError> {
+        let Some(pending) = &row.pending else { return Ok(()) };
+        match self.put(&pending.txn_id, &pending.body).await {
+            Ok(()) => {}
+            Err(error) if error.is_refusal && pending.is_single => self.leave_out(pending, error).await?,
+            Err(error) if error.is_refusal => {
+                if row.refusals == 0 {
+                    tracing::info!("the application service {} gets less at once: {error}", self.id());
+                }
+                row.pending = None;
+                row.refusals = row.refusals.saturating_add(1);
+                self.go_back();
+                return Ok(row::keep(self.couriers.log(), self.id(), row).await?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if row.trouble.is_some() {
+            tracing::info!("the application service {} answers again", self.id());
+        }
+        *row = row::settle(self.couriers.log(), self.id(), row).await?;
+        self.left = std::mem::take(&mut self.left_next);
+        Ok(())
+    }
+
+    async fn put(&self, txn_id: &str, body: &str) -> Result<(), TransportError> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        self.couriers.0.transport.put(&self.appservice, txn_id, body).await
+    }
+
+    /// Gives a single item up that is refused again and again by an application service that takes transactions.
+    async fn leave_out(&self, pending: &Pending, mut error: TransportError) -> Result<(), TransportError> {
+        for _ in 1..COURIER_REFUSALS_MAX {
+            tokio::time::sleep(COURIER_TRY_PAUSE).await;
+            match self.put(&pending.txn_id, &pending.body).await {
+                Err(again) if again.is_refusal => error = again,
+                outcome => return outcome,
+            }
+        }
+        // What refuses even nothing refuses us, and will have it all later.
+        let nothing = format!("{}-nothing", pending.txn_id);
+        self.put(&nothing, r#"{"events":[]}"#).await.map_err(|_| error.clone())?;
+        let (id, item) = (self.id(), pending.describe());
+        tracing::warn!(%error, "the application service {id} refuses an item, which is left out: {item}");
+        Ok(())
     }
 
     async fn fail(&self, mut row: AppserviceRow, error: &CourierError) {

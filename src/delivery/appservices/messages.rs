@@ -11,17 +11,21 @@ use ruma::{OwnedDeviceId, OwnedUserId};
 use serde_json::{Value, json};
 
 use super::{
+    budget::Budget,
     courier::{Courier, CourierError},
     page::AppservicePage,
+    row::Mark,
 };
 use crate::{
     device::DeviceError,
-    limits::APPSERVICE_MESSAGES_MAX,
     store::StoreError,
     types::{Fact, Lane, Position},
 };
 
-type Inbox = (OwnedUserId, OwnedDeviceId);
+pub(super) type Inbox = (OwnedUserId, OwnedDeviceId);
+
+/// Bytes of a message beside its content, at least.
+const MESSAGE_BYTES: usize = 150;
 
 /// A message that waits, and whether nobody else reads it.
 struct Waiting<'a> {
@@ -31,35 +35,70 @@ struct Waiting<'a> {
     fact: Fact,
 }
 
+impl Waiting<'_> {
+    fn bytes(&self) -> usize {
+        match &self.fact {
+            Fact::ToDevice { content, .. } => content.len() + MESSAGE_BYTES,
+            _ => 0,
+        }
+    }
+}
+
+/// How many of those that wait are brought at once: as many as fit, but one at least.
+fn fitting(waiting: &[Waiting<'_>], budget: Budget) -> usize {
+    let mut bytes = 0;
+    let fits = |waiting: &&Waiting<'_>| {
+        bytes += waiting.bytes();
+        bytes <= budget.bytes
+    };
+    waiting.iter().take(budget.messages()).take_while(fits).count().max(1)
+}
+
+/// Where an application service is that has `last`, but not `next`.
+fn between(last: &Waiting<'_>, next: &Waiting<'_>) -> Mark {
+    match last.at < next.at {
+        true => Mark::at(last.at),
+        // Facts of one commit share a position.
+        false => Mark {
+            upto: Position(last.at.0.saturating_sub(1)),
+            part: Some((last.at, last.inbox.0.clone(), last.inbox.1.clone())),
+        },
+    }
+}
+
 impl Courier {
     /// The oldest of what waits in `inboxes` up to `head`, as much as one transaction carries.
     pub(super) async fn add_messages(
         &self,
         page: &mut AppservicePage,
         inboxes: &BTreeSet<Inbox>,
-        head: Position,
+        (head, budget): (Position, Budget),
     ) -> Result<(), CourierError> {
+        let most = budget.messages() + 1;
         let mut waiting = Vec::new();
         for inbox in inboxes {
             let is_own = self.has_for_itself(inbox).await?;
-            let after = if is_own { Position::ZERO } else { self.messages };
+            let after = if is_own { Position::ZERO } else { self.messages.upto };
             let lane = Lane::Inbox(inbox.0.clone(), inbox.1.clone());
-            let found = self.couriers.log().queued(&lane, after, APPSERVICE_MESSAGES_MAX + 1).await?;
-            let found = found.into_iter().filter(|(at, _)| *at <= head);
+            // One of them may be there already.
+            let found = self.couriers.log().queued(&lane, after, most + 1).await?;
+            let is_new = |at| at <= head && (is_own || !self.messages.has(at, inbox));
+            let found = found.into_iter().filter(|(at, _)| is_new(*at));
             waiting.extend(found.map(|(at, fact)| Waiting { at, inbox, is_own, fact }));
             // Whoever has many devices has no more than this in memory.
-            waiting.sort_by_key(|waiting| waiting.at);
-            waiting.truncate(APPSERVICE_MESSAGES_MAX + 1);
+            waiting.sort_by_key(|waiting| (waiting.at, waiting.inbox));
+            waiting.truncate(most);
         }
-        let is_more = waiting.len() > APPSERVICE_MESSAGES_MAX;
-        waiting.truncate(APPSERVICE_MESSAGES_MAX);
-        let last = waiting.last().filter(|_| is_more).map(|waiting| waiting.at);
-        // No two facts have the same position, so nothing is left behind.
-        page.messages = Some(last.map_or(head, |last| last.max(self.messages)));
-        if is_more {
-            page.is_last = false;
-            page.left = inboxes.iter().cloned().collect();
-        }
+        let fits = fitting(&waiting, budget);
+        page.messages = Some(match waiting.get(fits) {
+            Some(next) => {
+                page.is_last = false;
+                page.left = inboxes.clone();
+                between(&waiting[fits - 1], next).max(self.messages.clone())
+            }
+            None => Mark::at(head),
+        });
+        waiting.truncate(fits);
         for Waiting { at, inbox: (user, device), is_own, fact } in waiting {
             if is_own {
                 page.inboxes.retain(|(of, on, _)| (of, on) != (user, device));

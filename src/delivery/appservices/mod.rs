@@ -2,13 +2,14 @@
 //!
 //! An application service is one more reader of the log. Its row holds how far it has got and the
 //! transaction on its way, which is written down before it is sent: whatever happens, it is repeated with
-//! the same id and the same bytes until it is taken, and the next one begins where it ended. Start reading
-//! at [`AppserviceCouriers`], then `courier` (one application service's deliveries), `page` (what of the log
-//! it gets), `interest` (which events) and `messages` (what is sent to devices); `registered` has them come and go while the server runs.
+//! the same id and the same bytes until it is taken, and the next one begins where it ended. One that it refuses is
+//! planned anew, under another id. Start reading at [`AppserviceCouriers`], then `courier` (one application service's
+//! deliveries), `page` (what of the log it gets), `budget` (how much of it at once), `interest` (which events) and `messages` (what is sent to devices); `registered` has them come and go while the server runs.
 //! [`AppserviceClient`] asks what is not a transaction.
 //!
 //! <https://spec.matrix.org/v1.19/application-service-api/#pushing-events>
 
+mod budget;
 mod client;
 mod courier;
 mod interest;

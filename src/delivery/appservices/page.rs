@@ -9,7 +9,12 @@ use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::courier::{Courier, CourierError};
+use super::{
+    budget::{Budget, Edu, Weights},
+    courier::{Courier, CourierError},
+    messages::Inbox,
+    row::Mark,
+};
 use crate::{
     history::{Bundles, Shape, Status, StoredEvent},
     limits::{APPSERVICE_EVENTS_MAX, APPSERVICE_LANE_EVENTS, APPSERVICE_LANES_AT_ONCE},
@@ -26,13 +31,15 @@ pub(super) struct AppservicePage {
     /// Whether that is where the log ends.
     pub(super) is_last: bool,
     /// Up to where messages to devices are in it, if they are wanted.
-    pub(super) messages: Option<Position>,
+    pub(super) messages: Option<Mark>,
     /// The inboxes that nobody else reads of which messages are in it, up to which position.
     pub(super) inboxes: Vec<(OwnedUserId, OwnedDeviceId, Position)>,
     /// The inboxes of which more waits.
-    pub(super) left: Vec<(OwnedUserId, OwnedDeviceId)>,
+    pub(super) left: BTreeSet<Inbox>,
+    /// What is in it beside messages to devices.
+    pub(super) weights: Weights,
     events: Vec<Box<RawValue>>,
-    pub(super) ephemeral: Vec<Value>,
+    ephemeral: Vec<Value>,
     pub(super) to_device: Vec<Value>,
     /// Users whose devices are to be looked up anew.
     pub(super) changed: BTreeSet<OwnedUserId>,
@@ -78,13 +85,25 @@ pub(super) type ByDevice = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Value>>
 pub(super) struct Touched {
     rooms: Vec<OwnedRoomId>,
     users: Vec<OwnedUserId>,
-    pub(super) inboxes: BTreeSet<(OwnedUserId, OwnedDeviceId)>,
+    pub(super) inboxes: BTreeSet<Inbox>,
     pub(super) people: bool,
 }
 
 type Found = (Position, OwnedRoomId, Fact);
 
 impl AppservicePage {
+    /// Whether there is only one item in it, so that nothing can be taken out.
+    pub(super) fn is_single(&self) -> bool {
+        self.weights.items() + self.to_device.len() <= 1
+    }
+
+    /// Adds an ephemeral event.
+    pub(super) fn add_edu(&mut self, at: Position, edu: Value) {
+        // It stands under two names.
+        self.weights.add(at, 2 * edu.to_string().len(), Some(Edu::Alone));
+        self.ephemeral.push(edu);
+    }
+
     /// The body of the transaction, if there is anything in it.
     pub(super) fn body(&self) -> Option<String> {
         let is_empty = self.events.is_empty()
@@ -115,25 +134,60 @@ impl AppservicePage {
 
 impl Courier {
     /// What comes after `from`: at most so many events as one transaction carries, and what else belongs
-    /// to that piece of the log.
-    pub(super) async fn page(&mut self, from: Position) -> Result<AppservicePage, CourierError> {
+    /// to that piece of the log; as much of that as `budget` allows.
+    pub(super) async fn page(
+        &mut self,
+        from: Position,
+        budget: Budget,
+    ) -> Result<AppservicePage, CourierError> {
         let head = self.couriers.log().head();
-        self.interests.turn_page();
         // Where its registration was replaced, nobody remembers what did not fit.
         let wants_messages = self.appservice.registration.wants_messages();
-        let since = if wants_messages { from.min(self.messages) } else { from };
+        let since = if wants_messages { from.min(self.messages.upto) } else { from };
         let mut touched = self.touched(since).await?;
         // What did not fit into the last transaction comes now.
         touched.inboxes.extend(self.left.iter().cloned());
-        let (mut found, mut to) = self.timelines(&touched.rooms, (from, head)).await?;
-        self.add_invites(&touched.users, (from, head), &mut found).await?;
+        let mut upto = head;
+        let mut page = loop {
+            let mut page = self.piece(&touched, (from, upto)).await?;
+            match page.weights.cut(budget) {
+                Some(fits) => upto = fits,
+                None => break page,
+            }
+            // Who is in these rooms was followed beyond there.
+            touched.rooms.iter().for_each(|room| self.interests.forget(room));
+        };
+        page.is_last = page.to == head;
+        if wants_messages && budget.is_single() && page.weights.items() > 0 {
+            // They are yet to come.
+            (page.messages, page.left) = (Some(self.messages.clone()), touched.inboxes);
+            page.is_last = false;
+        } else if wants_messages {
+            self.add_messages(&mut page, &touched.inboxes, (head, budget)).await?;
+        }
+        Ok(page)
+    }
+
+    /// What there is after `from` and up to `upto` at most, without messages to devices.
+    async fn piece(
+        &mut self,
+        touched: &Touched,
+        (from, upto): (Position, Position),
+    ) -> Result<AppservicePage, CourierError> {
+        self.interests.turn_page();
+        let (mut found, mut to) = self.timelines(&touched.rooms, (from, upto)).await?;
+        self.add_invites(&touched.users, (from, upto), &mut found).await?;
         found.retain(|(at, ..)| *at <= to);
         found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         let events = self.wanted(found, &mut to).await?;
-        let mut page = AppservicePage { to, is_last: to == head, ..AppservicePage::default() };
+        let mut page = AppservicePage { to, ..AppservicePage::default() };
+        let (places, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
         let history = &self.couriers.0.history;
         let mut viewer = history.viewer(&self.appservice.sender, None).await?.of_service();
         page.events = viewer.render(&events, Shape::Full, &Bundles::new()).await?;
+        for (at, event) in places.iter().zip(&page.events) {
+            page.weights.add(*at, event.get().len(), None);
+        }
         if self.appservice.registration.wants_ephemeral() {
             for room in &touched.rooms {
                 self.add_ephemeral(&mut page, room, (from, to)).await?;
@@ -141,13 +195,11 @@ impl Courier {
             for user in &touched.users {
                 self.add_private_receipts(&mut page, user, (from, to)).await?;
             }
-            self.add_presence(&mut page, &touched, (from, to)).await?;
-        }
-        if wants_messages {
-            self.add_messages(&mut page, &touched.inboxes, head).await?;
+            self.add_presence(&mut page, touched, (from, to)).await?;
         }
         if self.appservice.registration.wants_devices() {
-            self.add_devices(&mut page, (&touched, &events), (from, to)).await?;
+            let events: Vec<_> = places.into_iter().zip(events).collect();
+            self.add_devices(&mut page, (touched, &events), (from, to)).await?;
         }
         Ok(page)
     }
@@ -239,7 +291,7 @@ impl Courier {
         &mut self,
         found: Vec<Found>,
         to: &mut Position,
-    ) -> Result<Vec<Arc<StoredEvent>>, StoreError> {
+    ) -> Result<Vec<(Position, Arc<StoredEvent>)>, StoreError> {
         let history = self.couriers.0.history.clone();
         let mut wanted = Vec::new();
         let mut last = Position::ZERO;
@@ -255,7 +307,7 @@ impl Courier {
                 match event_id(fact).and_then(|id| events.get(&id)) {
                     Some(event) => {
                         if self.interests.wants((&history, &self.appservice), event).await? {
-                            wanted.push(event.clone());
+                            wanted.push((*at, event.clone()));
                         }
                     }
                     None => self.interests.forget(room),
@@ -274,14 +326,14 @@ impl Courier {
         user: &OwnedUserId,
         (from, to): (Position, Position),
     ) -> Result<(), StoreError> {
-        for (_, fact) in self.couriers.log().registers(&Lane::Account(user.clone()), from, to).await? {
+        for (at, fact) in self.couriers.log().registers(&Lane::Account(user.clone()), from, to).await? {
             let Fact::Receipt { kind: ReceiptKind::ReadPrivate, room_id, thread_id, event_id, ts, .. } = fact
             else {
                 continue;
             };
             let data = receipt_data(ts, thread_id);
             let content = json!({ event_id.as_str(): { "m.read.private": { user.as_str(): data } } });
-            page.ephemeral.push(json!({ "type": "m.receipt", "room_id": room_id, "content": content }));
+            page.add_edu(at, json!({ "type": "m.receipt", "room_id": room_id, "content": content }));
         }
         Ok(())
     }
@@ -302,15 +354,18 @@ impl Courier {
             return Ok(());
         }
         let (mut receipts, mut typing) = (json!({}), None);
-        for (_, fact) in facts {
+        for (at, fact) in facts {
             match fact {
                 Fact::Receipt { kind: ReceiptKind::Read, user_id, thread_id, event_id, ts, .. } => {
                     let data = receipt_data(ts, thread_id);
+                    let bytes = data.to_string().len() + event_id.as_str().len() + user_id.as_str().len();
+                    // All of them are one event, which stands under two names.
+                    page.weights.add(at, 2 * bytes, Some(Edu::Receipts(room.clone())));
                     receipts[event_id.as_str()]["m.read"][user_id.as_str()] = data;
                 }
                 Fact::Typing { user_ids } => {
                     let content = json!({ "user_ids": user_ids });
-                    typing = Some(json!({ "type": "m.typing", "room_id": room, "content": content }));
+                    typing = Some((at, json!({ "type": "m.typing", "room_id": room, "content": content })));
                 }
                 _ => {}
             }
@@ -318,7 +373,9 @@ impl Courier {
         if receipts.as_object().is_some_and(|receipts| !receipts.is_empty()) {
             page.ephemeral.push(json!({ "type": "m.receipt", "room_id": room, "content": receipts }));
         }
-        page.ephemeral.extend(typing);
+        if let Some((at, typing)) = typing {
+            page.add_edu(at, typing);
+        }
         Ok(())
     }
 }

@@ -21,6 +21,9 @@ use crate::{
     types::{Fact, Lane, Membership, Position},
 };
 
+/// Bytes of a user id, as they mostly are.
+const USER_BYTES: usize = 40;
+
 impl Courier {
     /// Whether a user is in a room that the application service hears of.
     async fn meets(&mut self, user: &UserId) -> Result<bool, StoreError> {
@@ -57,11 +60,11 @@ impl Courier {
         if !touched.people {
             return Ok(());
         }
-        for (_, fact) in self.couriers.log().registers(&Lane::People, from, to).await? {
+        for (at, fact) in self.couriers.log().registers(&Lane::People, from, to).await? {
             let Fact::Presence { user_id, content } = fact else { continue };
             if self.meets(&user_id).await? {
                 let content: Value = serde_json::from_str(&content).map_err(StoreError::engine)?;
-                page.ephemeral.push(json!({ "type": "m.presence", "sender": user_id, "content": content }));
+                page.add_edu(at, json!({ "type": "m.presence", "sender": user_id, "content": content }));
             }
         }
         Ok(())
@@ -72,21 +75,25 @@ impl Courier {
     pub(super) async fn add_devices(
         &mut self,
         page: &mut AppservicePage,
-        (touched, events): (&Touched, &[Arc<StoredEvent>]),
+        (touched, events): (&Touched, &[(Position, Arc<StoredEvent>)]),
         (from, to): (Position, Position),
     ) -> Result<(), StoreError> {
         if touched.people {
-            for (_, fact) in self.couriers.log().registers(&Lane::People, from, to).await? {
+            for (at, fact) in self.couriers.log().registers(&Lane::People, from, to).await? {
                 if let Fact::Devices { user_id } = fact
                     && self.meets(&user_id).await?
                 {
+                    page.weights.add(at, user_id.as_str().len(), None);
                     page.changed.insert(user_id);
                 }
             }
         }
         let mut parted = BTreeSet::new();
-        for event in events {
+        for (at, event) in events {
+            let before = page.changed.len() + parted.len();
             self.note_move(event, (&mut page.changed, &mut parted)).await?;
+            let more = page.changed.len() + parted.len() - before;
+            page.weights.add(*at, more * USER_BYTES, None);
         }
         for user in parted {
             if !self.meets(&user).await? {
@@ -96,11 +103,13 @@ impl Courier {
         }
         for (user, device) in &touched.inboxes {
             let inbox = Lane::Inbox(user.clone(), device.clone());
-            if self.couriers.log().registers(&inbox, from, to).await?.is_empty() {
-                continue;
-            }
+            let facts = self.couriers.log().registers(&inbox, from, to).await?;
+            let Some((at, _)) = facts.last() else { continue };
             let counts = self.couriers.0.devices.key_counts(user, device).await?;
             let (one_time, fallback) = (json!(counts.one_time), json!(counts.unused_fallback));
+            // They stand under two names.
+            let bytes = 2 * one_time.to_string().len() + fallback.to_string().len();
+            page.weights.add(*at, bytes + 3 * (user.as_str().len() + device.as_str().len()), None);
             page.key_counts.entry(user.clone()).or_default().insert(device.clone(), one_time);
             page.fallback_keys.entry(user.clone()).or_default().insert(device.clone(), fallback);
         }

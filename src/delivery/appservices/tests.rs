@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod portions;
+
 use super::{AppserviceCouriers, AppserviceTransport};
 use crate::{
     account::{Accounts, NewUser},
@@ -45,6 +47,8 @@ enum Mood {
     Fails,
     /// Takes it, but the answer is lost.
     Loses,
+    /// Refuses what has more than two events.
+    Narrow,
 }
 
 /// A bridge that remembers transactions by their ids, as all do.
@@ -54,6 +58,12 @@ struct Bridge {
     came: Mutex<Vec<(String, Value)>>,
     /// The same for one that is not there from the beginning.
     came_late: Mutex<Vec<(String, Value)>>,
+    /// What is refused.
+    refuses: Mutex<fn(&Value) -> bool>,
+    /// Transactions that were refused.
+    refused: Mutex<usize>,
+    /// Bodies by the application service and the id, whatever has become of them.
+    offered: Mutex<BTreeMap<(String, String), Bytes>>,
     changed: Notify,
 }
 
@@ -65,14 +75,25 @@ impl AppserviceTransport for Bridge {
         body: Bytes,
     ) -> BoxFuture<'a, Result<(), TransportError>> {
         let mood = *self.mood.lock();
+        let name = (to.registration.id.clone(), txn_id.to_owned());
+        let before = self.offered.lock().insert(name, body.clone());
+        assert!(before.is_none_or(|before| before == body), "another body with the id {txn_id}");
+        let told: Value = serde_json::from_slice(&body).unwrap();
+        let is_wide = mood == Mood::Narrow && told["events"].as_array().unwrap().len() > 2;
+        if mood != Mood::Fails && (is_wide || self.refuses.lock()(&told)) {
+            *self.refused.lock() += 1;
+            self.changed.notify_one();
+            let message = "too large".into();
+            return Box::pin(async { Err(TransportError { message, retry_after: None, is_refusal: true }) });
+        }
         if mood != Mood::Fails {
             let came = if to.is("irc") { &self.came } else { &self.came_late };
-            came.lock().push((txn_id.to_owned(), serde_json::from_slice(&body).unwrap()));
+            came.lock().push((txn_id.to_owned(), told));
         }
         self.changed.notify_one();
         Box::pin(async move {
             match mood {
-                Mood::Takes => Ok(()),
+                Mood::Takes | Mood::Narrow => Ok(()),
                 _ => {
                     Err(TransportError { message: "no answer".into(), retry_after: None, is_refusal: false })
                 }
@@ -149,6 +170,9 @@ impl World {
             mood: Mutex::new(Mood::Takes),
             came: Mutex::default(),
             came_late: Mutex::default(),
+            refuses: Mutex::new(|_| false),
+            refused: Mutex::default(),
+            offered: Mutex::default(),
             changed: Notify::new(),
         });
         let world = Self::start(Db::new(Arc::new(Memory::new())), ports, bridge).await;
@@ -575,7 +599,10 @@ async fn run(seed: u64) {
                 inside[at] = true;
             }
             6 => *world.bridge.mood.lock() = Mood::Takes,
-            7 => *world.bridge.mood.lock() = [Mood::Fails, Mood::Loses][rng.random_range(0..2)],
+            7 => {
+                let moods = [Mood::Fails, Mood::Loses, Mood::Narrow];
+                *world.bridge.mood.lock() = moods[rng.random_range(0..3)];
+            }
             8 => world = world.crash().await,
             _ => tokio::time::sleep(Duration::from_secs(rng.random_range(0..30))).await,
         }
