@@ -111,7 +111,7 @@ pub const DOCTOR_BODY_MAX: Duration = Duration::from_secs(60);
 pub const DOCTOR_BODY_MIB_MAX: u64 = 64;
 /// Time for an application service to answer when keys are wanted (ours; users send nothing until they have them).
 pub const APPSERVICE_KEYS_SECONDS_MAX: Duration = Duration::from_secs(5);
-/// For how long an application service is not asked for keys again that could not be reached (ours).
-pub const APPSERVICE_KEYS_PAUSE: Duration = Duration::from_secs(30);
+/// For how long an application service is not asked for keys, users or aliases again that could not be reached (ours).
+pub const APPSERVICE_PAUSE: Duration = Duration::from_secs(30);
 /// The same where it says that it knows no such question (ours).
 pub const APPSERVICE_KEYS_UNKNOWN_PAUSE: Duration = Duration::from_secs(600);

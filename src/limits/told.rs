@@ -80,5 +80,7 @@ pub const APPSERVICE_LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub const APPSERVICE_SECONDS_MAX: Duration = Duration::from_secs(120);
 /// Time for an application service to answer what a user waits for (ours).
 pub const APPSERVICE_QUERY_SECONDS_MAX: Duration = Duration::from_secs(15);
+/// Users that application services are asked for at the same time because of one request (ours; they make each of them).
+pub const APPSERVICE_QUERIES_AT_ONCE: usize = 16;
 /// Largest answer of an application service, in bytes (ours).
 pub const APPSERVICE_ANSWER_BYTES_MAX: usize = 1 << 20;

@@ -13,8 +13,8 @@ use super::{AppserviceTransport, TransportError};
 use crate::{
     appservice::Appservice,
     limits::{
-        APPSERVICE_ANSWER_BYTES_MAX, APPSERVICE_KEYS_PAUSE, APPSERVICE_KEYS_SECONDS_MAX,
-        APPSERVICE_KEYS_UNKNOWN_PAUSE, APPSERVICE_QUERY_SECONDS_MAX, APPSERVICE_SECONDS_MAX,
+        APPSERVICE_ANSWER_BYTES_MAX, APPSERVICE_KEYS_SECONDS_MAX, APPSERVICE_KEYS_UNKNOWN_PAUSE,
+        APPSERVICE_PAUSE, APPSERVICE_QUERY_SECONDS_MAX, APPSERVICE_SECONDS_MAX,
     },
     peer::{Bounds, Net, NetError, Purpose},
     store::BoxFuture,
@@ -63,6 +63,8 @@ pub struct AppserviceClient {
 
 type Resting = Arc<Mutex<BTreeMap<(String, &'static str), Duration>>>;
 
+const USERS: &str = "/_matrix/app/v1/users/";
+const ROOMS: &str = "/_matrix/app/v1/rooms/";
 const CLAIM: &str = "/_matrix/app/unstable/org.matrix.msc3983/keys/claim";
 const QUERY: &str = "/_matrix/app/unstable/org.matrix.msc3984/keys/query";
 
@@ -88,6 +90,10 @@ impl AppserviceClient {
         let bounds = Bounds::new(APPSERVICE_QUERY_SECONDS_MAX, APPSERVICE_ANSWER_BYTES_MAX);
         let body = Bytes::from(body.to_string());
         self.ask(to, (Method::POST, "/_matrix/app/v1/ping"), body, bounds).await?;
+        // It is there again.
+        self.resting
+            .lock()
+            .retain(|(id, path), _| *id != to.registration.id || ![USERS, ROOMS].contains(path));
         Ok(self.ports.clock.monotonic().saturating_sub(begun))
     }
 
@@ -95,14 +101,41 @@ impl AppserviceClient {
     ///
     /// <https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1usersuserid>
     pub async fn knows_user(&self, to: &Appservice, user: &UserId) -> bool {
-        self.get(to, &format!("/_matrix/app/v1/users/{}", escape(user.as_str()))).await.is_ok()
+        self.knows(to, USERS, user.as_str()).await
     }
 
     /// Whether it knows an alias of its namespace, which then may have been made meanwhile.
     ///
     /// <https://spec.matrix.org/v1.19/application-service-api/#get_matrixappv1roomsroomalias>
     pub async fn knows_alias(&self, to: &Appservice, alias: &RoomAliasId) -> bool {
-        self.get(to, &format!("/_matrix/app/v1/rooms/{}", escape(alias.as_str()))).await.is_ok()
+        self.knows(to, ROOMS, alias.as_str()).await
+    }
+
+    /// Asks whether it knows somebody or something, unless it has just failed to answer.
+    async fn knows(&self, to: &Appservice, path: &'static str, name: &str) -> bool {
+        let key = (to.registration.id.clone(), path);
+        if self.rests(&key) {
+            return false;
+        }
+        let error = match self.get(to, &format!("{path}{}", escape(name))).await {
+            Ok(_) => {
+                self.resting.lock().remove(&key);
+                return true;
+            }
+            Err(error) => error,
+        };
+        // That it knows nothing of the name is an answer too.
+        let is_answer = matches!(&error, AppserviceError::Status { status, .. } if *status < 500);
+        if !is_answer && !matches!(error, AppserviceError::NoUrl) {
+            tracing::warn!(%error, appservice = %key.0, "an application service does not say whom it knows");
+            self.resting.lock().insert(key, self.ports.clock.monotonic() + APPSERVICE_PAUSE);
+        }
+        false
+    }
+
+    fn rests(&self, key: &(String, &'static str)) -> bool {
+        let now = self.ports.clock.monotonic();
+        self.resting.lock().get(key).is_some_and(|until| now < *until)
     }
 
     /// What it answers to a look-up under `/_matrix/app/v1/thirdparty`.
@@ -146,8 +179,7 @@ impl AppserviceClient {
         question: &impl Serialize,
     ) -> Option<T> {
         let key = (to.registration.id.clone(), path);
-        let now = self.ports.clock.monotonic();
-        if self.resting.lock().get(&key).is_some_and(|until| now < *until) {
+        if self.rests(&key) {
             return None;
         }
         let bounds = Bounds::new(APPSERVICE_KEYS_SECONDS_MAX, APPSERVICE_ANSWER_BYTES_MAX);
@@ -164,7 +196,7 @@ impl AppserviceClient {
         };
         let pause = match &error {
             AppserviceError::Status { status: 404 | 405, .. } => APPSERVICE_KEYS_UNKNOWN_PAUSE,
-            _ => APPSERVICE_KEYS_PAUSE,
+            _ => APPSERVICE_PAUSE,
         };
         tracing::warn!(%error, appservice = %key.0, "an application service gives no keys");
         self.resting.lock().insert(key, self.ports.clock.monotonic() + pause);

@@ -5,6 +5,8 @@ mod room_visibility;
 mod third_party;
 
 #[cfg(test)]
+mod meeting_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::http::Routes;
