@@ -289,6 +289,9 @@ async fn tuwunel_1_5_1_answers_of_providers_that_do_not_hold() {
     let late = world.oauth.come_back(("id", COOKIE), &state, Ok(&code)).await;
     assert!(matches!(late, Err(ProviderError::Stale)));
     assert!(matches!(world.oauth.leave("nobody", COOKIE, "").await, Err(ProviderError::Unknown)));
+    let long = "x".repeat(crate::limits::OAUTH_NEXT_BYTES_MAX + 1);
+    assert!(world.oauth.leave("id", COOKIE, &long[1..]).await.is_ok());
+    assert!(matches!(world.oauth.leave("id", COOKIE, &long).await, Err(ProviderError::Failed(_))));
 }
 
 #[tokio::test]
