@@ -10,7 +10,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Push, PushError};
 use crate::{
-    account::{INVITE_PERMISSION, InvitePermission, Standing, Verdict},
+    account::{INVITE_PERMISSION, InvitePermission, Standing},
     types::{Lane, Position, RegisterKey},
 };
 

@@ -59,8 +59,8 @@ impl Shares {
             Pace::Quick => &self.quick,
             Pace::Slow => &self.slow,
         };
-        let user = self.users.enter(user.clone()).await;
-        let gateway = self.gateways.enter(line).await;
+        let user = self.users.enter(user).await;
+        let gateway = self.gateways.enter(&line).await;
         // It is never closed; without a permit there would just be no bound.
         Turn { _all: pool.acquire().await.ok(), _gateway: gateway, _user: user }
     }
