@@ -259,7 +259,6 @@ fn others(Given { token, room, delay, meeting }: &Given) -> Vec<Request> {
         request(token, "POST pushers/set", broken),
         request("", &format!("POST {delayed}/restart"), json!({})),
         request("", &format!("GET {delayed}"), Value::Null),
-        request("", &format!("POST {delayed}/nonsense"), json!({})),
         request("", &format!("GET {meeting}"), Value::Null),
         request("", &format!("PUT {meeting}"), met),
         request(token, "GET voip/turnServer", Value::Null),

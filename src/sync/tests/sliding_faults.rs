@@ -62,6 +62,7 @@ impl Model {
         self.world().log.commit(commit).await.unwrap();
         let world = self.world.take().unwrap();
         self.world = Some(world.restart().await);
+        self.narrow();
     }
 
     /// Whether a room cannot be rendered.

@@ -87,12 +87,7 @@ async fn clients_that_slide_miss_nothing() {
 
 impl Model {
     async fn new(seed: u64) -> Self {
-        let mut world = World::new(false).await;
-        // Clients of every other server get one room at a time.
-        let is_narrow = seed % 2 == 1;
-        if is_narrow {
-            world.narrow();
-        }
+        let world = World::new(false).await;
         let client = |name, device, shape, lazy| Client {
             name,
             device,
@@ -106,9 +101,9 @@ impl Model {
             faces: Faces::default(),
             threads: Threads::default(),
         };
-        Self {
+        let mut model = Self {
             world: Some(world),
-            is_narrow,
+            is_narrow: seed % 2 == 1,
             damage: None,
             rng: StdRng::seed_from_u64(seed),
             rooms: Vec::new(),
@@ -120,6 +115,15 @@ impl Model {
                 client("bob", "C", SlidingShape::Unstable, true),
                 client("carol", "E", SlidingShape::Final, true),
             ],
+        };
+        model.narrow();
+        model
+    }
+
+    /// Clients of every other server get one room at a time.
+    pub(super) fn narrow(&mut self) {
+        if let Some(world) = self.world.as_mut().filter(|_| self.is_narrow) {
+            world.narrow();
         }
     }
 
@@ -169,11 +173,8 @@ impl Model {
             }
             6 => self.set_data(name, &room).await,
             7 if self.rng.random_ratio(1, 6) => {
-                let mut world = self.world.take().unwrap().restart().await;
-                if self.is_narrow {
-                    world.narrow();
-                }
-                self.world = Some(world);
+                self.world = Some(self.world.take().unwrap().restart().await);
+                self.narrow();
             }
             18 if is_in => self.follow_thread(name, &room).await,
             16..18 => {
