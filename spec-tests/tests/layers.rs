@@ -131,7 +131,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ephemeral",
             "push",
             "search",
-            "report",
             "delivery",
             "rtc",
             "notice",

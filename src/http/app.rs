@@ -198,7 +198,7 @@ impl Services {
         let found_in = (&history, &accounts, &ports);
         let (people, messages) = start_search(&config, found_in, on());
         let (notices, reports) = open_desks(&config, found_in, &rooms);
-        let purge = start_purge(&config, found_in, (&devices, &media, &rooms, &delayed), on());
+        let purge = start_purge(&config, found_in, (&devices, &media, &reports), (&rooms, &delayed), on());
         let users = (&history, &accounts, &devices);
         let sync =
             Sync::new(history.clone(), accounts.clone(), devices.clone(), push.clone(), ephemeral.clone());
@@ -424,12 +424,13 @@ fn open_oauth(
 fn start_purge(
     config: &Config,
     (history, accounts, ports): (&History, &Accounts, &Ports),
-    (devices, media, rooms, delayed): (&Devices, &Media, &Rooms, &Delayed),
+    (devices, media, reports): (&Devices, &Media, &Reports),
+    (rooms, delayed): (&Rooms, &Delayed),
     running: (&TaskTracker, CancellationToken),
 ) -> Purge {
     let means = (ports.clone(), purge_settings(config));
     let people = (history.clone(), accounts.clone(), devices.clone());
-    let purge = Purge::new(people, media.clone(), (rooms.clone(), delayed.clone()), means);
+    let purge = Purge::new(people, (media.clone(), reports.clone()), (rooms.clone(), delayed.clone()), means);
     purge.keep(running);
     purge
 }

@@ -1,7 +1,7 @@
 //! What is removed for good: messages whose time is over, what a user said, rooms, and the files that go with them.
 //!
-//! Owns: when and in which order things go. May use: everything down to `history`, `account`, `device`, `media` and
-//! `room`.
+//! Owns: when and in which order things go. May use: everything down to `history`, `account`, `device`, `media`,
+//! `report` and `room`.
 //! Start reading at [`Purge`]; [`Purge::tend`] is called now and then, and does what is due. Invariants: whatever is
 //! broken off goes on at the next call; what is left of an event is what its room needs to go on.
 
@@ -37,6 +37,7 @@ use crate::{
     limits::{FORGOTTEN_TEXTS_KEPT_MS, PURGE_EVERY, RECEIVED_LOOKED_AT_EVERY_MS},
     log::{Commit, CommitError, Log},
     media::{Media, MediaError},
+    report::{ReportError, Reports},
     room::{Delayed, DelayedError, RoomError, Rooms},
     store::StoreError,
     types::Ports,
@@ -74,6 +75,7 @@ struct Inner {
     accounts: Accounts,
     devices: Devices,
     media: Media,
+    reports: Reports,
     rooms: Rooms,
     delayed: Delayed,
     ports: Ports,
@@ -132,6 +134,9 @@ pub enum PurgeError {
     /// A file could not be removed.
     #[error(transparent)]
     Media(#[from] MediaError),
+    /// What was reported could not be removed.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Rows could not be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -145,7 +150,7 @@ impl Purge {
     #[must_use]
     pub fn new(
         (history, accounts, devices): (History, Accounts, Devices),
-        media: Media,
+        (media, reports): (Media, Reports),
         (rooms, delayed): (Rooms, Delayed),
         (ports, settings): (Ports, Settings),
     ) -> Self {
@@ -156,6 +161,7 @@ impl Purge {
             accounts,
             devices,
             media,
+            reports,
             rooms,
             delayed,
             ports,
@@ -212,6 +218,8 @@ impl Purge {
         trouble.note("files that nothing shows", done);
         let done = self.forget_forgotten().await;
         trouble.note("what the search has forgotten", done);
+        let done = self.0.reports.forget_evidence().await.map_err(PurgeError::from);
+        trouble.note("what was reported long ago", done);
         let done = self.forget_received().await;
         trouble.note("ids of what other servers have brought", done);
         let done = self.scrub(&mut trouble).await;

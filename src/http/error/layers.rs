@@ -284,6 +284,7 @@ impl From<PurgeError> for Failure {
             PurgeError::Device(error) => error.into(),
             PurgeError::Delayed(error) => error.into(),
             PurgeError::Media(error) => error.into(),
+            PurgeError::Report(error) => error.into(),
             PurgeError::Commit(error) => error.into(),
             PurgeError::Store(error) => error.into(),
         }

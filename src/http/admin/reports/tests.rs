@@ -85,7 +85,7 @@ async fn what_was_reported_long_ago_is_forgotten() {
     assert_eq!(scene.report().await["event_json"]["content"]["body"], RUDE);
     scene.clock.advance(Duration::from_millis(REPORT_EVIDENCE_MS + 1));
     assert_eq!(scene.report().await["event_json"]["content"], json!({}), "too old to be told");
-    scene.server.app().reports.forget_evidence().await.unwrap();
+    scene.server.app().purge.tend().await.unwrap();
     assert!(!stored(scene.server.app()).await.contains(RUDE));
 }
 
