@@ -13,6 +13,8 @@ mod secret;
 pub mod words;
 
 pub use fact::{Fact, Lane, Membership, Reader, ReceiptKind, RegisterKey, Retention};
+#[cfg(test)]
+pub use ports::PausedClock;
 pub use ports::{Clock, ManualClock, Ports, Rng, SeededRng, random_string};
 pub use position::{Cursor, ParseCursorError, Position};
 pub use range::{IpRange, translated};

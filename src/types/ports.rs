@@ -84,6 +84,34 @@ impl Clock for ManualClock {
     }
 }
 
+/// The clock of a test's runtime, which stands still while anything can be done.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct PausedClock {
+    begun_ms: u64,
+    begun: tokio::time::Instant,
+}
+
+#[cfg(test)]
+impl PausedClock {
+    /// A clock that shows `now_ms`.
+    #[must_use]
+    pub fn at(now_ms: u64) -> Self {
+        Self { begun_ms: now_ms, begun: tokio::time::Instant::now() }
+    }
+}
+
+#[cfg(test)]
+impl Clock for PausedClock {
+    fn now_ms(&self) -> u64 {
+        self.begun_ms + u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
 /// Repeatable randomness from a seed, for tests.
 #[derive(Debug)]
 pub struct SeededRng(Mutex<StdRng>);

@@ -1,16 +1,15 @@
-//! Application services with a simulated transport: by case, and by a random model with crashes and lost
-//! answers.
+//! Application services with a simulated transport, by case.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, server_name};
 use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod model;
 mod portions;
 
 use super::{AppserviceCouriers, AppserviceTransport};
@@ -25,21 +24,8 @@ use crate::{
     peer::{self, Isolated, Peers},
     room::{Message, NewRoom, Rooms},
     store::{BoxFuture, Db, Key, memory::Memory, table::TableId},
-    types::{Clock, Fact, Lane, Ports, ReceiptKind, SeededRng},
+    types::{Fact, Lane, PausedClock, Ports, ReceiptKind, SeededRng},
 };
-
-/// The clock of the test's runtime, which stands still while anything can be done.
-struct PausedClock(tokio::time::Instant);
-
-impl Clock for PausedClock {
-    fn now_ms(&self) -> u64 {
-        1_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mood {
@@ -164,7 +150,7 @@ fn user(name: &str) -> OwnedUserId {
 
 impl World {
     async fn new() -> Self {
-        let clock = Arc::new(PausedClock(tokio::time::Instant::now()));
+        let clock = Arc::new(PausedClock::at(1_000_000));
         let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
         let bridge = Arc::new(Bridge {
             mood: Mutex::new(Mood::Takes),
@@ -572,57 +558,4 @@ async fn one_that_comes_late_is_served_from_then_on_until_it_goes() {
     assert_eq!(bodies(), ["one", "two"]);
     assert_eq!(couriers.standing(&late).await.unwrap(), None, "nothing is left of it");
     world.log.close();
-}
-
-/// Says, joins, leaves, fails, loses answers and crashes at random; in the end the bridge has had every
-/// event that it should, once and in order.
-async fn run(seed: u64) {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut world = World::new().await;
-    let rooms = [world.room().await, world.room().await];
-    let mut inside = [false; 2];
-    let mut expected: Vec<String> = Vec::new();
-    for number in 0..60 {
-        let at = rng.random_range(0..2);
-        match rng.random_range(0..10) {
-            0..5 => {
-                let body = format!("{number}");
-                world.say("alice", &rooms[at], &body).await;
-                expected.extend(inside[at].then_some(body));
-            }
-            5 if inside[at] => {
-                world.rooms.leave(&user("irc_bob"), &rooms[at], None).await.unwrap();
-                inside[at] = false;
-            }
-            5 => {
-                world.join("irc_bob", &rooms[at]).await;
-                inside[at] = true;
-            }
-            6 => *world.bridge.mood.lock() = Mood::Takes,
-            7 => {
-                let moods = [Mood::Fails, Mood::Loses, Mood::Narrow];
-                *world.bridge.mood.lock() = moods[rng.random_range(0..3)];
-            }
-            8 => world = world.crash().await,
-            _ => tokio::time::sleep(Duration::from_secs(rng.random_range(0..30))).await,
-        }
-        for _ in 0..rng.random_range(0..20) {
-            tokio::task::yield_now().await;
-        }
-    }
-    *world.bridge.mood.lock() = Mood::Takes;
-    world.join("irc_bob", &rooms[0]).await;
-    world.say("alice", &rooms[0], "the end").await;
-    expected.push("the end".into());
-    world.bridge.until("the end", || world.bodies().contains(&"the end".to_owned())).await;
-    assert_eq!(world.bodies(), expected, "seed {seed}");
-    world.stopping.cancel();
-    world.log.close();
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_is_lost_or_doubled_whatever_happens() {
-    for seed in 0..60 {
-        run(seed).await;
-    }
 }

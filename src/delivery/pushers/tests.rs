@@ -30,21 +30,8 @@ use crate::{
     push::{Push, PusherSetting},
     room::{Message, NewRoom, Rooms},
     store::{BoxFuture, Db, memory::Memory},
-    types::{Clock, Ports, SeededRng},
+    types::{PausedClock, Ports, SeededRng},
 };
-
-/// The clock of the test's runtime, which stands still while anything can be done.
-struct PausedClock(tokio::time::Instant);
-
-impl Clock for PausedClock {
-    fn now_ms(&self) -> u64 {
-        1_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// What the gateway does with what it gets.
 #[derive(Clone, Copy, PartialEq)]
@@ -186,7 +173,7 @@ fn pusher(key: &str, format: Option<&str>) -> Pusher {
 
 impl World {
     async fn new() -> Self {
-        let clock = Arc::new(PausedClock(tokio::time::Instant::now()));
+        let clock = Arc::new(PausedClock::at(1_000_000));
         let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
         let world = Self::start(Db::new(Arc::new(Memory::new())), ports, Phones::new()).await;
         for name in ["alice", "bob"] {

@@ -27,21 +27,8 @@ use crate::{
     peer::{self, Isolated, Peers},
     room::{Message, NewRoom, Rooms},
     store::{BoxFuture, Db, memory::Memory},
-    types::{Clock, Fact, Lane, Ports, ReceiptKind, SeededRng},
+    types::{Fact, Lane, PausedClock, Ports, ReceiptKind, SeededRng},
 };
-
-/// The clock of the test's runtime, which stands still while anything can be done.
-struct PausedClock(tokio::time::Instant);
-
-impl Clock for PausedClock {
-    fn now_ms(&self) -> u64 {
-        1_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// Whether a transaction with this body is refused.
 type Refused = fn(&Value) -> bool;
@@ -148,7 +135,7 @@ fn alice() -> OwnedUserId {
 impl World {
     /// A room of alice's, read by the server b.org.
     async fn new() -> Self {
-        let clock = Arc::new(PausedClock(tokio::time::Instant::now()));
+        let clock = Arc::new(PausedClock::at(1_000_000));
         let ports = Ports { clock, rng: Arc::new(SeededRng::new(1)) };
         let tasks = TaskTracker::new();
         let log = Log::open(Db::new(Arc::new(Memory::new())), &tasks).await.unwrap();

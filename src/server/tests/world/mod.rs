@@ -32,15 +32,11 @@ use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use ruma::{OwnedRoomId, OwnedUserId, api::federation::device::get_devices};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    client::Client,
-    net::Sea,
-    node::{Node, PausedClock},
-};
-use crate::{account::NewUser, peer::Bounds};
+use self::{client::Client, net::Sea, node::Node};
+use crate::{account::NewUser, peer::Bounds, types::PausedClock};
 
 /// As many seeds as there is time for in every run of the tests.
 const SEEDS: u64 = 200;
@@ -106,7 +102,7 @@ impl World {
     async fn new(seed: u64, dice: &mut Dice) -> Self {
         let sea = Sea::new(seed);
         sea.calm();
-        let clock = Arc::new(PausedClock(Instant::now()));
+        let clock = Arc::new(PausedClock::at(1_700_000_000_000));
         let count = [3, 3, 3, 4, 5, 7][dice.below(6)];
         let nodes: Vec<Arc<Node>> = (0..count).map(|number| Arc::new(Node::new(seed, number))).collect();
         let mut clients = Vec::new();

@@ -1,6 +1,6 @@
 //! One server: it lives, crashes and lives again.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
@@ -20,21 +20,8 @@ use crate::{
     keys::SigningKey,
     log::Log,
     store::{Db, memory::Memory},
-    types::{Clock, Ports, SeededRng},
+    types::{PausedClock, Ports, SeededRng},
 };
-
-/// The clock of the test's runtime, which stands still while anything can be done.
-pub(super) struct PausedClock(pub(super) tokio::time::Instant);
-
-impl Clock for PausedClock {
-    fn now_ms(&self) -> u64 {
-        1_700_000_000_000 + u64::try_from(self.0.elapsed().as_millis()).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// A server between two crashes.
 #[derive(Clone)]
