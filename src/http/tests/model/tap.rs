@@ -82,7 +82,7 @@ impl Town {
 
     /// An event goes to a server that is in the room then, or whose user it concerns, and as it was said.
     fn check_sent(&self, letter: &Letter, pdu: &Value) {
-        let place = |room: &Room| Some(room.place(id(room, pdu)?.as_str())?);
+        let place = |room: &Room| room.place(id(room, pdu)?.as_str());
         let found = self.rooms.iter().find_map(|room| Some((room, place(room)?)));
         // What its own server has taken back is in no list.
         let Some((room, at)) = found else { return };
