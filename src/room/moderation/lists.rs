@@ -23,6 +23,7 @@ use crate::{
     log::Commit,
     room::{RoomError, Rooms},
     store::table::{Rows, TableId},
+    upkeep,
 };
 
 /// Where the aliases of lists on other servers pointed when they were last asked.
@@ -181,25 +182,28 @@ impl Rooms {
         if self.moderation().lists.rooms.is_empty() {
             return;
         }
-        let rooms = self.clone();
-        self.0.tasks.spawn(async move {
-            let (mut asked, mut told) = (BTreeSet::new(), BTreeMap::new());
-            loop {
-                let looked = tokio::select! {
-                    biased;
-                    () = stopping.cancelled() => return,
-                    looked = rooms.look_after_policy_lists(&mut asked, &mut told) => looked,
-                };
-                if let Err(error) = looked {
-                    tracing::error!(%error, "the policy lists could not be looked after");
-                }
-                tokio::select! {
-                    biased;
-                    () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(POLICY_LIST_PAUSE) => {}
-                }
+        let (rooms, until) = (self.clone(), stopping.clone());
+        let work = move || rooms.clone().follow_policy_lists(until.clone());
+        self.0.tasks.spawn(upkeep::keep("the following of policy lists", stopping, work));
+    }
+
+    async fn follow_policy_lists(self, stopping: CancellationToken) {
+        let (mut asked, mut told) = (BTreeSet::new(), BTreeMap::new());
+        loop {
+            let looked = tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                looked = self.look_after_policy_lists(&mut asked, &mut told) => looked,
+            };
+            if let Err(error) = looked {
+                tracing::error!(%error, "the policy lists could not be looked after");
             }
-        });
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(POLICY_LIST_PAUSE) => {}
+            }
+        }
     }
 
     /// One such look: `asked` has the aliases that need not be asked for any more, `told` what was told last.
