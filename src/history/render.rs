@@ -86,7 +86,9 @@ impl Viewer {
                 redaction => redaction.cloned(),
             };
             let replaced = match replaced.as_ref().and_then(|id| known.get(id)) {
-                Some(event) => Some(Replaced { event, is_seen: self.sees(event).await? }),
+                Some(other) => {
+                    Some(Replaced { event: other, is_seen: self.sees_replaced(event, other).await? })
+                }
                 None => None,
             };
             let unsigned = Unsigned {

@@ -9,7 +9,7 @@ use std::{
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedUserId, RoomId, UserId, events::StateEventType};
 
-use super::{Boundary, History, StoredEvent};
+use super::{Boundary, History, Status, StoredEvent};
 use crate::{
     dag::{
         StateId, StateKey,
@@ -100,6 +100,25 @@ impl Viewer {
         let before = self.standing(states.before).await?;
         Ok(may_see(&event.pdu, &self.user, before, false)
             || may_see(&event.pdu, &self.user, before, true) && self.is_joined_after(event).await?)
+    }
+
+    /// Whether the user may see what `event` replaced. What came with the state of a room, or with an invite from another
+    /// server, has no place in the timeline: it is seen as if it had come where it was replaced.
+    pub(super) async fn sees_replaced(
+        &mut self,
+        event: &StoredEvent,
+        replaced: &StoredEvent,
+    ) -> Result<bool, StoreError> {
+        if replaced.status != Status::Outlier || replaced.is_expired() {
+            return self.sees(replaced).await;
+        }
+        if self.sees_all || self.was_joined(event) {
+            return Ok(true);
+        }
+        let Some(states) = event.states else { return Ok(false) };
+        let before = self.standing(states.before).await?;
+        Ok(may_see(&replaced.pdu, &self.user, before, false)
+            || may_see(&replaced.pdu, &self.user, before, true) && self.is_joined_after(event).await?)
     }
 
     /// Those of `events` that the user may see.
