@@ -22,7 +22,10 @@ use crate::{
     limits::{POLICY_EVENTS_AT_ONCE, POLICY_LIST_PAUSE, POLICY_LISTS_MAX, POLICY_RULES_MAX},
     log::Commit,
     room::{RoomError, Rooms},
-    store::table::{Rows, TableId},
+    store::{
+        StoreError,
+        table::{Rows, TableId},
+    },
     upkeep,
 };
 
@@ -87,7 +90,7 @@ impl Rooms {
         let mut lists = Vec::new();
         for list in &self.moderation().lists.rooms {
             if let Some(room) = self.room_of_list(list).await?
-                && let Some(rules) = self.rules_of(&room).await?
+                && let Some(rules) = self.rules_now(&room).await?
             {
                 lists.push(rules);
             }
@@ -107,15 +110,33 @@ impl Rooms {
         }
     }
 
+    /// As [`Self::rules_of`]; those that were known last, when something of the room is damaged.
+    async fn rules_now(&self, room: &RoomId) -> Result<Option<Arc<Rules>>, RoomError> {
+        match self.rules_of(room).await {
+            Err(RoomError::Store(error @ StoreError::Corrupt(_))) => {
+                tracing::error!(room.id = %room, %error, "the policy list {room} cannot be read; what was known of it counts");
+                Ok(self.moderation().lists.known(room).read.map(|(_, rules)| rules))
+            }
+            rules => rules,
+        }
+    }
+
     /// The rules of the list in a room, as long as a user of this server is there.
     async fn rules_of(&self, room: &RoomId) -> Result<Option<Arc<Rules>>, RoomError> {
         let lists = &self.moderation().lists;
         let row = self.0.history.room(room).await?.filter(|row| row.joined > row.remote);
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            // What is left of the room may go, and it may be joined anew.
+            lists.forget(room);
+            return Ok(None);
+        };
         let before = lists.known(room);
         let rules = match &before.read {
             Some((state, rules)) if *state == row.state => return Ok(Some(rules.clone())),
-            Some((state, rules)) => self.follow_list(rules, (*state, row.state)).await?,
+            Some((state, rules)) => match self.follow_list(rules, (*state, row.state)).await {
+                Err(RoomError::Store(StoreError::Corrupt(_))) => Arc::new(self.read_list(row.state).await?),
+                rules => rules?,
+            },
             None => Arc::new(self.read_list(row.state).await?),
         };
         if rules.places().len() >= POLICY_RULES_MAX {
@@ -160,7 +181,7 @@ impl Rooms {
     ) -> Result<Rules, RoomError> {
         for some in changes.chunks(POLICY_EVENTS_AT_ONCE) {
             let ids: Vec<OwnedEventId> = some.iter().filter_map(|(_, id)| id.clone()).collect();
-            let mut events = self.0.history.events_once(&ids).await?.into_iter();
+            let mut events = self.0.history.sound_events_once(&ids).await?.into_iter();
             for (place, id) in some {
                 match id.as_ref().and_then(|_| events.next()).flatten() {
                     Some(event) if places.len() < POLICY_RULES_MAX || places.contains_key(place) => {
@@ -233,7 +254,7 @@ impl Rooms {
                 }
             }
             let rules = match self.room_of_list(list).await? {
-                Some(room) => self.rules_of(&room).await?,
+                Some(room) => self.rules_now(&room).await?,
                 None => None,
             };
             let counts = rules.is_some();
