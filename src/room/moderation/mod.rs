@@ -97,6 +97,8 @@ impl Rooms {
         }
         if let Some(why) = self.policy_against(user, inviter, room).await?
             && !self.is_above_policy(inviter).await?
+            // Administrators come into rooms by an invite of whoever is there.
+            && !(self.0.history.is_local(inviter) && self.is_above_policy(user).await?)
         {
             return Err(RoomError::forbidden(why));
         }
@@ -179,14 +181,17 @@ impl Rooms {
     }
 
     /// As the room that an alias points to would be refused, for an alias that a list bans itself, or whose server it
-    /// does: nobody is asked where it points.
+    /// does: nobody is asked where it points. Who is in the room of an alias of this server stays.
     ///
     /// # Errors
     /// [`RoomError::Forbidden`] if so.
     pub async fn check_alias_welcome(&self, user: &UserId, alias: &RoomAliasId) -> Result<(), RoomError> {
-        match self.banned().await?.has_alias(alias) && !self.is_above_policy(user).await? {
-            true => Err(RoomError::forbidden("A policy list of this server bans the room")),
-            false => Ok(()),
+        if !self.banned().await?.has_alias(alias) || self.is_above_policy(user).await? {
+            return Ok(());
+        }
+        match self.0.history.alias(alias).await? {
+            Some(row) if self.0.history.is_joined(&row.room_id, user).await? => Ok(()),
+            _ => Err(RoomError::forbidden("A policy list of this server bans the room")),
         }
     }
 }
