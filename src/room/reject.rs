@@ -49,7 +49,7 @@ impl Rooms {
             if entry.membership != Membership::Invite || spared == Some(&*entry.room_id) {
                 continue;
             }
-            let Some(event) = self.0.history.event(&entry.event_id).await? else { continue };
+            let Some(event) = self.0.history.sound_event(&entry.event_id).await? else { continue };
             if !by.includes(event.pdu.sender()) {
                 continue;
             }
