@@ -42,7 +42,7 @@ pub const MEDIA_SEEN_KEEP_MS: u64 = 3_600 * 1_000;
 /// Thumbnails that are made at the same time (ours; each takes a core and up to 200 MiB).
 pub const MEDIA_THUMBNAILS_AT_ONCE: usize = 2;
 /// How long a request waits until its thumbnail is begun (ours).
-pub const MEDIA_THUMBNAIL_WAIT_MAX: Duration = Duration::from_secs(20);
+pub const MEDIA_THUMBNAIL_WAIT_MAX: Duration = Duration::from_secs(40);
 /// How long it is remembered that a thumbnail cannot be made (ours).
 pub const MEDIA_UNFIT_KEEP: Duration = Duration::from_secs(3_600);
 /// Thumbnails of which that is remembered (ours; about 200 bytes each).

@@ -44,6 +44,7 @@ impl From<image::ImageError> for Refusal {
     fn from(error: image::ImageError) -> Self {
         match error {
             image::ImageError::Limits(_) => Self::TooManyPixels,
+            image::ImageError::IoError(error) => error.into(),
             error => Self::NoThumbnail(error.to_string()),
         }
     }
@@ -51,7 +52,13 @@ impl From<image::ImageError> for Refusal {
 
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
-        Self::NoThumbnail(error.to_string())
+        use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof | InvalidData | InvalidInput | Other => Self::NoThumbnail(error.to_string()),
+            NotFound => Self::Gone,
+            // The disk is at fault, and not the image.
+            _ => Self::Trouble(error.to_string()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub use shape::{Method, Shape};
 
 use draw::{Drawn, draw};
 use futures_util::StreamExt;
+use tokio::sync::oneshot;
 
 use super::{
     File, Hash, Media, MediaError, Wanted,
@@ -110,8 +111,9 @@ impl Media {
         self.fit(&(file.hash, shape))?;
         let (media, address, image) = (self.clone(), address.clone(), file.clone());
         let asker = asker.map(String::from);
-        // Whoever asks may go away: what they have begun counts until it is done.
-        let drawing = async move { media.draw(&address, (&image, shape), asker.as_deref()).await };
+        // Whoever asks may go away: then they wait no more, but what they have begun counts until it is done.
+        let (gone, _asking) = oneshot::channel();
+        let drawing = async move { media.draw(&address, (&image, shape), (asker.as_deref(), gone)).await };
         let drawn = self.tasks.spawn(drawing).await;
         drawn.unwrap_or_else(|error| Err(Refusal::Trouble(error.to_string())))?;
         self.drawn(file, shape).await?.ok_or(MediaError::NotFound)
@@ -142,7 +144,7 @@ impl Media {
         &self,
         address: &Address,
         (file, shape): (&File, Shape),
-        asker: Option<&str>,
+        (asker, mut gone): (Option<&str>, oneshot::Sender<()>),
     ) -> Result<(), Refusal> {
         let places = async {
             // First that of whoever asks: however much they want made, others are next to them and not behind them.
@@ -152,8 +154,12 @@ impl Media {
             };
             (own, self.drawing.acquire().await.ok())
         };
-        let waiting = tokio::time::timeout(MEDIA_THUMBNAIL_WAIT_MAX, places).await;
-        let Ok(_places) = waiting else { return Err(Refusal::Busy) };
+        let _places = tokio::select! {
+            biased;
+            places = places => places,
+            () = gone.closed() => return Err(Refusal::Busy),
+            () = tokio::time::sleep(MEDIA_THUMBNAIL_WAIT_MAX) => return Err(Refusal::Busy),
+        };
         let job = (file.hash, shape);
         self.fit(&job)?;
         let drawn = self.drawings.join(&job, || self.draw_now(address, file, shape)).await;
