@@ -22,8 +22,8 @@ pub const CROSS_SIGNING_RESET_MS: u64 = 10 * 60 * 1_000;
 /// After how long a client is forgotten that nobody uses, in milliseconds (ours).
 pub const OAUTH_CLIENT_KEEP_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// The same of a client by which nobody has ever signed in, in milliseconds (ours; the browser may stay at the page, and the
-/// letter of a newcomer is good for as long).
-pub const OAUTH_CLIENT_UNUSED_KEEP_MS: u64 = 24 * 3_600 * 1_000;
+/// letter of a newcomer is good for a day; that it is registered again is noted after a third of this).
+pub const OAUTH_CLIENT_UNUSED_KEEP_MS: u64 = 36 * 3_600 * 1_000;
 /// Clients that are new within an hour (ours; most are known already. With the one above and below it bounds what strangers
 /// fill: 192 MiB).
 pub const OAUTH_CLIENTS_PER_HOUR: u32 = 1_000;

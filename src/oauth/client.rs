@@ -15,7 +15,7 @@ use crate::{
         OAUTH_CLIENT_BYTES_MAX, OAUTH_CLIENT_KEEP_MS, OAUTH_CLIENT_UNUSED_KEEP_MS, OAUTH_CLIENT_USED_MS,
         OAUTH_CLIENTS_PER_HOUR, OAUTH_NAME_CHARS_MAX, OAUTH_REDIRECTS_MAX, OAUTH_SWEEP_ROWS,
     },
-    log::Commit,
+    log::{Commit, CommitError},
     store::{
         Scan,
         table::{Rows, TableId},
@@ -74,7 +74,7 @@ pub(super) struct ClientRow {
     pub(super) client: Client,
     pub(super) used_ms: u64,
     /// Whether somebody has signed in by it. Of rows of old it is not known.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub(super) granted: bool,
 }
 
@@ -82,10 +82,15 @@ fn yes() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 impl ClientRow {
     /// Whether it is time to note that it is of use.
     fn is_behind(&self, now_ms: u64) -> bool {
-        let exact_ms = if self.granted { OAUTH_CLIENT_USED_MS } else { OAUTH_CLIENT_UNUSED_KEEP_MS / 2 };
+        let exact_ms = if self.granted { OAUTH_CLIENT_USED_MS } else { OAUTH_CLIENT_UNUSED_KEEP_MS / 3 };
         self.used_ms.saturating_add(exact_ms) <= now_ms
     }
 
@@ -227,7 +232,12 @@ impl Oauth {
         let client = Client::new(given, self.needed_site()?)?;
         let (id, now_ms) = (client.id(), self.ports.clock.now_ms());
         let mut commit = Commit::new();
-        let granted = match self.client_row(&id).await? {
+        let known = self.client_row(&id).await?;
+        if let Some(known) = &known {
+            // Somebody may sign in by it at this moment, which notes more.
+            commit.expect_equals(&CLIENTS, &(id.clone(),), known);
+        }
+        let granted = match &known {
             Some(known) if !known.is_behind(now_ms) => return Ok((id, client)),
             Some(known) if known.granted => true,
             // To be kept for another day counts as much as to be new.
@@ -240,8 +250,10 @@ impl Oauth {
             }
         };
         commit.put(&CLIENTS, &(id.clone(),), &ClientRow { client: client.clone(), used_ms: now_ms, granted });
-        self.log.commit(commit).await?;
-        Ok((id, client))
+        match self.log.commit(commit).await {
+            Err(CommitError::Conflict(_)) if known.is_some() => Ok((id, client)),
+            done => Ok(done.map(|_| (id, client))?),
+        }
     }
 
     /// Whether another client by which nobody signs in may be kept from this hour on.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Duration, World, word};
 use crate::{
     limits::{OAUTH_CLIENT_KEEP_MS, OAUTH_CLIENT_UNUSED_KEEP_MS, OAUTH_CLIENTS_PER_HOUR},
-    oauth::{Client, OauthError, Site},
+    oauth::{Client, OauthError, Site, client::ClientRow},
 };
 
 fn client(more: &Value, site: &str) -> Result<Client, super::OauthError> {
@@ -13,6 +13,14 @@ fn client(more: &Value, site: &str) -> Result<Client, super::OauthError> {
         json!({ "client_uri": "https://example.com/", "redirect_uris": ["https://example.com/back"] });
     given.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Client::new(serde_json::from_value(given).unwrap(), &Site::new(site).unwrap())
+}
+
+/// What is swept is expected to be as it was read.
+#[test]
+fn rows_of_old_are_written_as_they_were() {
+    let text = r#"{"client_uri":"https://example.com/","redirect_uris":[],"response_types":[],"grant_types":[],"token_endpoint_auth_method":"none","application_type":"web","used_ms":1}"#;
+    let row: ClientRow = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&row).unwrap(), text);
 }
 
 /// The examples of the specification, and more.
@@ -145,7 +153,7 @@ async fn equal_clients_have_one_id_and_old_ones_are_forgotten() {
 }
 
 #[tokio::test]
-async fn clients_by_which_nobody_signs_in_are_kept_for_a_day() {
+async fn clients_by_which_nobody_signs_in_are_not_kept_for_long() {
     let world = World::new().await;
     let alice = world.user("alice").await;
     let used = world.client(json!({ "client_name": "Used" })).await;
