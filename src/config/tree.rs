@@ -288,7 +288,7 @@ sections! {
     /// How much the server takes on at once. What exceeds it is answered with 503 and `Retry-After`.
     Limits {
         /// Requests that are worked on at the same time, once their bodies are here, without long polls. One user has at
-        /// most 64, an application service 256.
+        /// most 256, an application service 1,024.
         concurrent_requests: usize = 1024,
         /// Long polls that wait at the same time, and requests for files, which may have to wait. One user has at most
         /// 256, an application service 1,024.

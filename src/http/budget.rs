@@ -23,6 +23,7 @@ pub struct Budget {
     requests: Pool,
     polls: Pool,
     strangers: Pool,
+    vouches: Pool,
     peers: Pool,
     uploads: Pool,
 }
@@ -36,6 +37,9 @@ pub(super) enum Load {
     Wait,
     /// They have other servers or bridges asked, and need no token. Of whoever has one they are work like other requests.
     Ask,
+    /// They have another server asked whom somebody vouches for who wants to speak in a call: no token is needed, and yet it is
+    /// users who ask.
+    Vouch,
     /// A file comes in.
     Upload,
     /// Another server asks.
@@ -79,11 +83,12 @@ impl Load {
         let is_about_others =
             is_alias || last == "publicRooms" || ["profile", "room_summary", "summary"].into_iter().any(has);
         let is_look_up = is_get && path.starts_with("/_matrix/client/") && is_about_others;
-        // Keys of other servers, and who a token of another server stands for.
-        let is_check = (has("key") && has("query")) || (is_post && has("livekit") && has("jwt"));
-        match is_open && (is_look_up || is_check) {
-            true => Self::Ask,
-            false => Self::Work,
+        // Keys of other servers.
+        let is_check = has("key") && has("query");
+        match is_open {
+            true if is_look_up || is_check => Self::Ask,
+            true if is_post && has("livekit") && has("jwt") => Self::Vouch,
+            _ => Self::Work,
         }
     }
 }
@@ -96,6 +101,7 @@ impl Budget {
             requests: Pool::new(requests, REQUESTS_EACH_MAX),
             polls: Pool::new(polls, POLLS_EACH_MAX),
             strangers: Pool::new(STRANGERS_MAX.min(requests), STRANGERS_EACH_MAX),
+            vouches: Pool::new(STRANGERS_MAX.min(requests), STRANGERS_EACH_MAX),
             // Of these two it is counted elsewhere what one server or user holds.
             peers: Pool::new(requests, usize::MAX),
             uploads: Pool::new(MEDIA_UPLOADS_MAX, usize::MAX),
@@ -119,6 +125,7 @@ impl Budget {
         match load {
             Load::Work | Load::Ask => self.requests.take(),
             Load::Wait => self.polls.take(),
+            Load::Vouch => self.vouches.take(),
             Load::Upload => self.uploads.take(),
             Load::Server => self.peers.take(),
         }
@@ -135,7 +142,7 @@ impl Budget {
     /// How many requests and how many long polls are under way.
     #[must_use]
     pub fn used(&self) -> (usize, usize) {
-        (self.requests.used() + self.strangers.used(), self.polls.used())
+        (self.requests.used() + self.strangers.used() + self.vouches.used(), self.polls.used())
     }
 }
 
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn nobody_holds_more_than_a_part() {
-        let budget = Budget::new(1_024, 1_024);
+        let budget = Budget::new(2_048, 2_048);
         for (load, is_bridge, most) in [
             (Load::Work, false, REQUESTS_EACH_MAX),
             (Load::Wait, false, POLLS_EACH_MAX),
@@ -218,7 +225,7 @@ mod tests {
         assert_eq!(budget.used(), (0, 0));
         assert!(budget.requests.held.lock().is_empty(), "who asks nothing is forgotten");
         let nameless = || budget.take(Load::Work).unwrap().held_by(None, false);
-        let many: Vec<_> = (0..1_024).map(|_| nameless().ok().unwrap()).collect();
+        let many: Vec<_> = (0..2_048).map(|_| nameless().ok().unwrap()).collect();
         assert_eq!(budget.take(Load::Work).err().map(|failure| failure.status().as_u16()), Some(503));
         assert!(budget.take(Load::Wait).is_ok(), "what waits has a budget of its own");
         drop(many);
@@ -246,7 +253,7 @@ mod tests {
             ("PUT", "/_matrix/client/v3/directory/room/{room_alias}", Access::Required, Load::Work),
             ("GET", "/_matrix/client/v3/directory/list/room/{room_id}", Access::Open, Load::Work),
             ("POST", "/_matrix/key/v2/query", Access::Open, Load::Ask),
-            ("POST", "/_matrix/livekit/jwt/get_token", Access::Open, Load::Ask),
+            ("POST", "/_matrix/livekit/jwt/get_token", Access::Open, Load::Vouch),
             ("GET", "/_matrix/livekit/jwt/healthz", Access::Open, Load::Work),
         ] {
             let method: Method = method.parse().unwrap();

@@ -320,7 +320,7 @@ impl Definition {
             // Counted by those who have them: the uploads of a user, the requests of a server.
             Load::Upload | Load::Server => return Ok(share),
             Load::Ask if call.caller.is_none() && appservice.is_none() => app.budget.stranger()?,
-            Load::Ask | Load::Work | Load::Wait => share,
+            Load::Ask | Load::Vouch | Load::Work | Load::Wait => share,
         };
         let user = call.caller.as_ref().map(|caller| &caller.user_id);
         let holder = appservice.map(|appservice| &appservice.sender).or(user);

@@ -36,9 +36,9 @@ pub const SERVER_BODIES_BYTES: usize = 320 << 20;
 pub const BODY_BYTES_FIRST: usize = 4 << 10;
 /// When all other room is taken, one part in so many more is left for what bodies count for at first (ours).
 pub const BODIES_SPARE_PART: usize = 8;
-/// Requests of one user that are worked on at the same time, or of one address that has not said who it is (ours; browsers ask
-/// for a few, and most are answered at once).
-pub const REQUESTS_EACH_MAX: usize = 64;
+/// Requests of one user that are worked on at the same time, or of one address that has not said who it is (ours; bots ask
+/// about a hundred rooms at once, and most is answered soon).
+pub const REQUESTS_EACH_MAX: usize = 256;
 /// Requests of one user that wait at the same time, for news or for files (ours; somebody may have many devices, and browsers
 /// ask for a hundred pictures at once).
 pub const POLLS_EACH_MAX: usize = 256;
