@@ -173,7 +173,8 @@ impl Look<'_> {
         let shown = ids(&context["events_before"]).into_iter().chain(ids(&context["events_after"]));
         let shown = shown.chain([result["result"]["event_id"].as_str().unwrap().to_owned()]);
         let Some(newest) = shown.filter_map(|id| self.room.place(&id)).max() else { return };
-        for (user, told) in context["profile_info"].as_object().unwrap() {
+        // Nobody but erased users may be shown.
+        for (user, told) in context["profile_info"].as_object().into_iter().flatten() {
             self.check_name(("search", &told["displayname"]), user, newest + 1);
         }
     }
