@@ -102,7 +102,7 @@ async function away(alice, bob, site) {
     const said = await texts(bob);
     await bob.close();
     for (let count = 0; count < MISSED; count++) {
-        said.push(`missed ${count}`);
+        said.push(`missed ${count} of ${MISSED}`);
         await say(alice, said.at(-1));
     }
     await alice.page.locator(".Timeline_message:not(.unsent)").getByText(said.at(-1)).waitFor();
