@@ -190,7 +190,11 @@ impl Locator {
     }
 
     fn admit(&self, mut place: Place) -> Result<Place, NetError> {
-        let how = place.steps.join("; ");
+        let how = match place.steps.is_empty() {
+            // It was named by its address.
+            true => place.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            false => place.steps.join("; "),
+        };
         if place.addresses.is_empty() {
             return Err(NetError::Unreachable(format!("it has no address ({how})")));
         }

@@ -118,7 +118,10 @@ async fn find(world: World, server: &str) -> String {
             let list: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
             format!("{authority} {}", list.join(" "))
         }
-        Err(NetError::Forbidden(_)) => format!("{authority} forbidden"),
+        Err(NetError::Forbidden(why)) => {
+            assert!(!why.contains("()"), "which address it is can be read: {why}");
+            format!("{authority} forbidden")
+        }
         Err(_) => format!("{authority} unreachable"),
     }
 }
