@@ -12,7 +12,7 @@ mod threads;
 
 use std::{sync::Arc, time::Duration};
 
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
+use ruma::{EventId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, server_name};
 use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,12 +31,17 @@ use crate::{
     push::Push,
     room::{Message, NewRoom, Profile, Profiles, RoomError, Rooms, Txn},
     store::{
-        BoxFuture, Db, StoreError,
+        BoxFuture, Db, Key, StoreError,
         memory::Memory,
         table::{Rows, TableId},
     },
     types::{Fact, Lane, ManualClock, Ports, SeededRng},
 };
+
+/// Where an event is stored.
+fn place_of(event: &EventId) -> Key {
+    Key::new(TableId::Event, &(event.to_owned(),))
+}
 
 /// Everyone is called by the local part of their id.
 struct Named;
@@ -110,6 +115,15 @@ impl World {
         self.tasks.close();
         let Self { db, ports, has_presence, .. } = self;
         Self::start(db, ports, has_presence).await
+    }
+
+    /// The same with another row in the place of one, and what that said.
+    async fn rewrite(self, key: &Key, row: &[u8]) -> (Self, Vec<u8>) {
+        let before = self.db.raw(key).await.unwrap().unwrap();
+        let mut commit = Commit::new();
+        commit.put_raw(key.clone(), row.to_vec());
+        self.log.commit(commit).await.unwrap();
+        (self.restart().await, before.to_vec())
     }
 
     /// Has answers of sliding sync hold one room each, as if every one were large.

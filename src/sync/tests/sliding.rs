@@ -3,12 +3,10 @@
 use ruma::RoomId;
 use serde_json::{Value, json};
 
-use super::{World, text, user, words};
+use super::{World, place_of, text, user, words};
 use crate::{
     ephemeral::Thread,
-    log::Commit,
     room::NewRoom,
-    store::table::{Rows, TableId},
     sync::{SlidingShape, SyncError},
 };
 
@@ -483,27 +481,18 @@ async fn receipts_and_typing_come_with_their_rooms() {
 
 #[tokio::test]
 async fn a_room_that_cannot_be_rendered_comes_when_it_can() {
-    const EVENTS: Rows<(ruma::OwnedEventId,), ()> = Rows::new(TableId::Event);
     let world = World::new(false).await;
     let (room, sound) = (world.room("alice").await, world.room("alice").await);
     let first = world.slide("alice", list(&Value::Null, 9)).await;
     let event = world.say("alice", &room, "lost?").await;
     world.say("alice", &sound, "fine").await;
-    let key = EVENTS.key(&(event,));
-    let whole = world.db.raw(&key).await.unwrap().unwrap();
-    let write = async |world: &World, value: Vec<u8>| {
-        let mut commit = Commit::new();
-        commit.put_raw(key.clone(), value);
-        world.log.commit(commit).await.unwrap();
-    };
-    write(&world, b"damaged".to_vec()).await;
-    let world = world.restart().await;
+    let (world, whole) = world.rewrite(&place_of(&event), b"damaged").await;
     let next = world.slide("alice", list(&first["pos"], 9)).await;
     assert_eq!(rooms(&next), sorted(&[&sound]), "one room holds up no other");
     let still = world.slide("alice", list(&next["pos"], 9)).await;
     assert_eq!(rooms(&still), [""; 0]);
-    write(&world, whole).await;
-    let healed = world.restart().await.slide("alice", list(&still["pos"], 9)).await;
+    let (world, _) = world.rewrite(&place_of(&event), &whole).await;
+    let healed = world.slide("alice", list(&still["pos"], 9)).await;
     assert_eq!(words(&of(&healed, &room)["timeline"]), ["lost?"]);
 }
 

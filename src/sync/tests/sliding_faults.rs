@@ -8,14 +8,11 @@ use ruma::{OwnedRoomId, RoomId};
 use serde_json::Value;
 
 use super::{
+    place_of,
     sliding_model::{Client, Model},
     user,
 };
-use crate::{
-    log::Commit,
-    store::{Key, Scan, table::TableId},
-    types::Position,
-};
+use crate::{store::Key, types::Position};
 
 const THREADS: [&str; 2] = ["thread_subscriptions", "io.element.msc4308.thread_subscriptions"];
 
@@ -41,28 +38,26 @@ impl Model {
         if event.pdu.event_type().to_string() != "m.room.message" {
             return;
         }
-        let key = Key::new(TableId::Event, &(newest.to_string(),));
-        let scan = Scan { from: key.clone(), to: key.successor(), reverse: false, limit: 1 };
-        let rows = self.world().log.db().scan_many(&[scan]).await.unwrap().concat();
-        self.damage = Some(Damage { room, key: key.clone(), row: rows[0].1.to_vec() });
-        self.put(key, b"rubbish".to_vec()).await;
+        let key = place_of(&newest);
+        let row = self.put(&key, b"rubbish").await;
+        self.damage = Some(Damage { room, key, row });
     }
 
     /// Everything can be read again.
     pub(super) async fn mend(&mut self) {
         if let Some(Damage { key, row, .. }) = self.damage.take() {
-            self.put(key, row).await;
+            self.put(&key, &row).await;
         }
     }
 
-    /// Writes a row, and has everything forgotten that was read.
-    async fn put(&mut self, key: Key, row: Vec<u8>) {
-        let mut commit = Commit::new();
-        commit.put_raw(key, row);
-        self.world().log.commit(commit).await.unwrap();
-        let world = self.world.take().unwrap();
-        self.world = Some(world.restart().await);
+    /// As [`World::rewrite`].
+    ///
+    /// [`World::rewrite`]: super::World::rewrite
+    async fn put(&mut self, key: &Key, row: &[u8]) -> Vec<u8> {
+        let (world, before) = self.world.take().unwrap().rewrite(key, row).await;
+        self.world = Some(world);
         self.narrow();
+        before
     }
 
     /// Whether a room cannot be rendered.
