@@ -12,7 +12,7 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedUserId, RoomId, UserId, e
 use super::{Boundary, History, Status, StoredEvent};
 use crate::{
     dag::{
-        StateId, StateKey,
+        Pdu, StateId, StateKey,
         visibility::{Standing, Visibility, may_see},
     },
     log::{Audience, Direction, Subscriptions},
@@ -90,16 +90,18 @@ impl Viewer {
     /// # Errors
     /// When the store fails.
     pub async fn sees(&mut self, event: &StoredEvent) -> Result<bool, StoreError> {
-        if !event.is_shown() {
-            return Ok(false);
-        }
-        if self.sees_all || self.was_joined(event) {
+        Ok(event.is_shown() && self.would_see(&event.pdu, event).await?)
+    }
+
+    /// Whether the user would see what an event says if it had come where `place` did.
+    async fn would_see(&mut self, pdu: &Pdu, place: &StoredEvent) -> Result<bool, StoreError> {
+        if self.sees_all || self.was_joined(place) {
             return Ok(true);
         }
-        let Some(states) = event.states else { return Ok(false) };
+        let Some(states) = place.states else { return Ok(false) };
         let before = self.standing(states.before).await?;
-        Ok(may_see(&event.pdu, &self.user, before, false)
-            || may_see(&event.pdu, &self.user, before, true) && self.is_joined_after(event).await?)
+        Ok(may_see(pdu, &self.user, before, false)
+            || may_see(pdu, &self.user, before, true) && self.is_joined_after(place).await?)
     }
 
     /// Whether the user may see what `event` replaced. What came with the state of a room, or with an invite from another
@@ -109,16 +111,10 @@ impl Viewer {
         event: &StoredEvent,
         replaced: &StoredEvent,
     ) -> Result<bool, StoreError> {
-        if replaced.status != Status::Outlier || replaced.is_expired() {
-            return self.sees(replaced).await;
+        match replaced.status == Status::Outlier && !replaced.is_expired() {
+            true => self.would_see(&replaced.pdu, event).await,
+            false => self.sees(replaced).await,
         }
-        if self.sees_all || self.was_joined(event) {
-            return Ok(true);
-        }
-        let Some(states) = event.states else { return Ok(false) };
-        let before = self.standing(states.before).await?;
-        Ok(may_see(&replaced.pdu, &self.user, before, false)
-            || may_see(&replaced.pdu, &self.user, before, true) && self.is_joined_after(event).await?)
     }
 
     /// Those of `events` that the user may see.
