@@ -31,9 +31,11 @@ impl Banned {
     /// Whether a server is banned.
     #[must_use]
     pub fn has_server(&self, server: &ServerName) -> bool {
-        let [whole, host] = [server.as_str(), server.host()].map(str::to_lowercase);
-        *server != self.ours
-            && (self.fits(Kind::Server, &whole) || (host != whole && self.fits(Kind::Server, &host)))
+        if self.lists.is_empty() || *server == self.ours {
+            return false;
+        }
+        let [whole, host] = names(server);
+        self.fits(Kind::Server, &whole) || (host != whole && self.fits(Kind::Server, &host))
     }
 
     /// Whether a room is banned by its id, or the server that has made it, if its id tells.
@@ -54,20 +56,24 @@ impl Banned {
     }
 }
 
+/// What globs of servers are held against, in small letters: the name with its port, and the host alone.
+pub(super) fn names(server: &ServerName) -> [String; 2] {
+    [server.as_str(), server.host()].map(str::to_lowercase)
+}
+
 impl Rooms {
     /// Whether a room is banned: by its id, by an alias that this server has for it, or by one by which it goes.
     pub(super) async fn is_banned(&self, banned: &Banned, room: &RoomId) -> Result<bool, RoomError> {
         if banned.lists.is_empty() {
             return Ok(false);
         }
-        let fits = |alias: &RoomAliasId| banned.fits(Kind::Room, alias.as_str());
         let history = &self.0.history;
-        if banned.has_room(room) || history.aliases(room).await?.iter().any(|alias| fits(alias)) {
+        if banned.has_room(room) || history.aliases(room).await?.iter().any(|alias| banned.has_alias(alias)) {
             return Ok(true);
         }
         let Some(state) = history.current_state(room).await? else { return Ok(false) };
         let named = history.state_event(state, "m.room.canonical_alias".into(), "").await?;
         let named = named.and_then(|event| aliases(event.pdu.content()).ok()).unwrap_or_default();
-        Ok(named.iter().any(|alias| fits(alias)))
+        Ok(named.iter().any(|alias| banned.has_alias(alias)))
     }
 }

@@ -140,7 +140,7 @@ impl Rooms {
             None => Arc::new(self.read_list(row.state).await?),
         };
         if rules.places().len() >= POLICY_RULES_MAX {
-            tracing::warn!(room.id = %room, "the policy list {room} has too many rules; not all of them count");
+            tracing::warn!(room.id = %room, "the policy list {room} is full; further rules do not count");
         }
         lists.keep(room, &before, (row.state, rules.clone()));
         Ok(Some(rules))

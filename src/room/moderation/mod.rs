@@ -66,8 +66,8 @@ impl Moderation {
     }
 
     fn allows(&self, server: &ServerName) -> bool {
-        let (host, whole) = (server.host().to_lowercase(), server.as_str().to_lowercase());
-        self.allowed_servers.iter().any(|glob| glob.matches(&host) || glob.matches(&whole))
+        let names = banned::names(server);
+        self.allowed_servers.iter().any(|glob| names.iter().any(|name| glob.matches(name)))
     }
 }
 

@@ -7,11 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use base64::{
-    Engine,
-    alphabet::STANDARD,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use ruma::serde::{Base64, base64::Standard};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wildmatch::WildMatch;
@@ -38,12 +34,6 @@ const KINDS: usize = 3;
 /// What is wanted of those who are named: that they are kept out, or (MSC4204) that what they left is removed too, which
 /// is for administrators to do.
 const BANS: [&str; 4] = ["m.ban", "org.matrix.mjolnir.ban", "m.takedown", "org.matrix.msc4204.takedown"];
-
-/// Base64 as some write it and others.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +69,8 @@ impl Rule {
             return is_plain.then(|| Self::Glob(String::from(entity)));
         }
         let hashes = content.get("hashes").or_else(|| content.get("org.matrix.msc4205.hashes"))?;
-        let hash = BASE64.decode(hashes.get("sha256")?.as_str()?).ok()?;
-        hash.try_into().ok().map(Self::Hash)
+        let hash = Base64::<Standard>::parse(hashes.get("sha256")?.as_str()?).ok()?;
+        hash.into_inner().try_into().ok().map(Self::Hash)
     }
 }
 
@@ -138,8 +128,8 @@ impl Rules {
     pub(super) fn of(places: BTreeMap<Place, Option<Rule>>) -> Self {
         let mut sets: [Set; KINDS] = Default::default();
         for ((index, key), rule) in &places {
-            let newer = (index % KINDS..*index).step_by(KINDS);
-            let is_replaced = newer.into_iter().any(|newer| places.contains_key(&(newer, key.clone())));
+            let mut newer = (index % KINDS..*index).step_by(KINDS);
+            let is_replaced = newer.any(|newer| places.contains_key(&(newer, key.clone())));
             if let Some(rule) = rule.as_ref().filter(|_| !is_replaced) {
                 sets[index % KINDS].add(rule, kind_of(*index));
             }
