@@ -96,6 +96,13 @@ impl Interests {
         Ok(Some(room))
     }
 
+    /// Who is in the rooms of this page was followed too far: they are looked at again.
+    pub(super) fn take_page_back(&mut self) {
+        for room in &self.looked_at {
+            self.rooms.remove(room);
+        }
+    }
+
     /// The state of a room has moved by itself: who is in it is looked at again.
     pub(super) fn forget(&mut self, room_id: &RoomId) {
         self.rooms.remove(room_id);

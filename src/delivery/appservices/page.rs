@@ -155,7 +155,7 @@ impl Courier {
                 None => break page,
             }
             // Who is in these rooms was followed beyond there.
-            touched.rooms.iter().for_each(|room| self.interests.forget(room));
+            self.interests.take_page_back();
         };
         page.is_last = page.to == head;
         if wants_messages && budget.is_single() && page.weights.items() > 0 {
