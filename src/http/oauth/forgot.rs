@@ -126,7 +126,10 @@ async fn reset(app: App, call: Call) -> Result<Response, Failure> {
     }
     match app.oauth.sign_in_by(&verified).await {
         Ok(cookie) => visitor.sign_in(&cookie, &visitor.onwards(&given.next)),
-        Err(error) => Ok(visitor.show(sorry("Changed", &format!("{error}."), StatusCode::FORBIDDEN))),
+        Err(error @ (AccountError::WrongPassword | AccountError::Deactivated | AccountError::Locked)) => {
+            Ok(visitor.show(sorry("Changed", &format!("{error}."), StatusCode::FORBIDDEN)))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
