@@ -81,28 +81,32 @@ impl Media {
     /// others. What of it is quarantined stays so, and they can be had again.
     ///
     /// # Errors
-    /// When the storage or the store fails.
+    /// When the store fails.
     pub async fn forget_server(&self, server: &ServerName) -> Result<(usize, bool), MediaError> {
+        if self.is_ours(server) {
+            return Ok((0, false));
+        }
         let all = MEDIA.prefix(&(server.to_owned(),));
         let (mut from, to) = (all.clone(), all.after_prefix());
         let mut count = 0;
-        while !self.is_ours(server) && count < SERVER_FILES_FORGOTTEN_MAX {
-            let scan = Scan { from, to: to.clone(), reverse: false, limit: CHUNK };
-            let rows = self.log.db().scan(&MEDIA, scan).await?;
-            let Some((last, _)) = rows.last() else {
-                // What is said by then is tried again later.
-                drop(self.empty_bin().await);
-                return Ok((count, false));
-            };
+        let more = loop {
+            let limit = CHUNK.min(SERVER_FILES_FORGOTTEN_MAX.saturating_sub(count));
+            if limit == 0 {
+                break true;
+            }
+            let rows =
+                self.log.db().scan(&MEDIA, Scan { from, to: to.clone(), reverse: false, limit }).await?;
+            let Some((last, _)) = rows.last() else { break false };
             from = MEDIA.key(last).successor();
             for (address, item) in rows {
                 if item.kind == Kind::Cached && item.stored.is_some() {
                     count += usize::from(self.end(&address).await?);
                 }
             }
-            drop(self.empty_bin().await);
-        }
-        Ok((count, !self.is_ours(server)))
+        };
+        // What is said by then is tried again later.
+        drop(self.empty_bin().await);
+        Ok((count, more))
     }
 
     /// How many bytes and how many files `user` has uploaded that are still here.

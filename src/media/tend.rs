@@ -50,7 +50,7 @@ impl Media {
     /// Ends every file that nobody has looked at since `before_ms`; how many they were.
     ///
     /// # Errors
-    /// When the storage or the store fails.
+    /// When the store fails.
     pub(super) async fn end_unseen(&self, kind: Kind, before_ms: u64) -> Result<usize, MediaError> {
         let mut count = 0;
         loop {
