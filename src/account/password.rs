@@ -104,8 +104,7 @@ impl Accounts {
             row.signed_out_ms = signed_out_ms;
             Ok(())
         };
-        self.change_user_with(verified.user_id(), change, |_| ()).await?;
-        let row = User { password_hash: Some(hash), signed_out_ms, ..User::default() };
+        let row = self.change_user_with(verified.user_id(), change, |_| ()).await?;
         Ok(Verified::of(verified.user_id(), &row))
     }
 
@@ -133,8 +132,7 @@ impl Accounts {
             }
             Ok(())
         };
-        self.change_user_with(user, change, |commit| proved.use_up(commit)).await?;
-        let row = User { password_hash: Some(hash), signed_out_ms: now_ms, ..User::default() };
+        let row = self.change_user_with(user, change, |commit| proved.use_up(commit)).await?;
         Ok(Verified::of(user, &row))
     }
 
@@ -163,7 +161,7 @@ impl Accounts {
             commit.delete_prefix(&ACCOUNT_DATA, &user);
             commit.delete_prefix(&FILTERS, &user);
         };
-        self.change_user_with(user, end, drop_data).await
+        self.change_user_with(user, end, drop_data).await.map(drop)
     }
 
     /// Changes the row of a user.
@@ -175,16 +173,16 @@ impl Accounts {
             change(row);
             Ok(())
         };
-        self.change_user_with(user, change, |_| ()).await
+        self.change_user_with(user, change, |_| ()).await.map(drop)
     }
 
-    /// Changes the row of a user, and what else `also` puts into the same commit; nothing if `change` refuses.
+    /// Changes the row of a user, and what else `also` puts into the same commit; nothing if `change` refuses. The row as it is then.
     async fn change_user_with(
         &self,
         user: &UserId,
         change: impl Fn(&mut User) -> Result<(), AccountError>,
         also: impl Fn(&mut Commit),
-    ) -> Result<(), AccountError> {
+    ) -> Result<User, AccountError> {
         let key = (user.to_owned(),);
         for _ in 0..ACCOUNT_ATTEMPTS_MAX {
             let before = self.user(user).await?.ok_or(AccountError::NotFound("user"))?;
@@ -203,7 +201,7 @@ impl Accounts {
             also(&mut commit);
             match self.log.commit(commit).await {
                 Err(CommitError::Conflict(_)) => {}
-                other => return Ok(other.map(|_| ())?),
+                other => return Ok(other.map(|_| after)?),
             }
         }
         Err(AccountError::Contended)
