@@ -64,12 +64,6 @@ pub struct Given<R> {
 #[derive(Clone, Debug, Default)]
 pub struct Body(Bytes);
 
-impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
-}
-
 impl Body {
     /// Reads it; no body is an empty object.
     ///
@@ -82,6 +76,14 @@ impl Body {
 }
 
 impl Call {
+    /// As [`Self::json`]; no body at all says nothing.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Failure> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.json() }
+    }
+
     /// Reads the body, which must be a JSON object, for hand-written endpoints.
     ///
     /// # Errors

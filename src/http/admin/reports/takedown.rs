@@ -29,7 +29,7 @@ struct Asked {
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
     let number = number(&call)?;
-    let asked: Asked = if call.body.is_empty() { Asked::default() } else { call.json()? };
+    let asked: Asked = call.json_or_default()?;
     let report = app.reports.get(number).await?.ok_or_else(no_such_report)?;
     let Subject::Event { room_id, event_id, sender } = report.subject else {
         return Err(Failure::invalid_param("The report is about no event"));

@@ -55,7 +55,7 @@ pub(super) async fn handle_old(app: App, call: Call) -> Result<Response, Failure
 async fn begin(app: &App, call: Call) -> Result<(OwnedRoomId, RemovalBegun), Failure> {
     admit(app, &call).await?;
     let room = room(&call)?;
-    let asked: Asked = if call.body.is_empty() { Asked::default() } else { call.json()? };
+    let asked: Asked = call.json_or_default()?;
     if let Some(by) = &asked.new_room_user_id
         && !app.accounts.is_active(by).await?
     {

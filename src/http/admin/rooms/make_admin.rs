@@ -16,7 +16,7 @@ struct Asked {
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let Asked { user_id } = if call.body.is_empty() { Asked::default() } else { call.json()? };
+    let Asked { user_id } = call.json_or_default()?;
     let caller = call.caller.as_ref().map(|caller| caller.user_id.clone());
     let user = user_id.or(caller).ok_or_else(|| Failure::missing_param("`user_id` is missing"))?;
     let room = named(&app, &call).await?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{admit, answer};
 use crate::{
-    http::{App, Body, Call, Failure},
+    http::{App, Call, Failure},
     limits::SCAN_ROWS_MAX,
     room::{InvitedBy, Rejected},
 };
@@ -33,7 +33,7 @@ impl Default for Asked {
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let asked: Asked = Body::from(call.body.clone()).json()?;
+    let asked: Asked = call.json_or_default()?;
     let server = call.path.first().and_then(|text| ServerName::parse(text.as_str()).ok());
     let server = server.ok_or_else(|| Failure::invalid_param("The path names no server"))?;
     if server == app.server_name {

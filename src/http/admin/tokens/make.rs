@@ -22,7 +22,7 @@ struct Asked {
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let asked: Asked = if call.body.is_empty() { Asked::default() } else { call.json()? };
+    let asked: Asked = call.json_or_default()?;
     let token = asked.token.unwrap_or_else(|| random_string(&*app.ports.rng, CHARACTERS));
     let (uses_allowed, expires_ms) = (asked.uses_allowed, asked.expiry_time);
     let row = RegistrationToken { uses_allowed, expires_ms, completed: 0 };

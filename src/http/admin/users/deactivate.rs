@@ -16,7 +16,7 @@ struct Asked {
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let Asked { erase } = if call.body.is_empty() { Asked::default() } else { call.json()? };
+    let Asked { erase } = call.json_or_default()?;
     let user = active(&app, &call).await?;
     let unbound = deactivate(&app, user, erase).await?;
     Ok(answer(json!({ "id_server_unbind_result": unbound })))

@@ -7,7 +7,7 @@ use axum::response::Response;
 use ruma::{OwnedUserId, UserId};
 use serde_json::{Value, json};
 
-use super::{admit, answer, user};
+use super::{admit, answer, known};
 use crate::{
     device::{DeviceError, QueriedKeys},
     http::{App, Call, Failure},
@@ -15,10 +15,7 @@ use crate::{
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let user = user(&app, &call)?;
-    if app.accounts.user(&user).await?.is_none() {
-        return Err(Failure::not_found("There is no such user"));
-    }
+    let user = known(&app, &call).await?;
     let wanted = BTreeMap::from([(user.clone(), Vec::new())]);
     let keys = app.devices.query_keys(Some(&user), &wanted).await?;
     let (master, self_signing) = (key_of(&keys.master_keys, &user)?, key_of(&keys.self_signing_keys, &user)?);

@@ -106,6 +106,15 @@ fn user(app: &App, call: &Call) -> Result<OwnedUserId, Failure> {
     }
 }
 
+/// The user in the path, who has an account, though it may have ended.
+async fn known(app: &App, call: &Call) -> Result<OwnedUserId, Failure> {
+    let user = user(app, call)?;
+    match app.accounts.user(&user).await? {
+        Some(_) => Ok(user),
+        None => Err(Failure::not_found("There is no such user")),
+    }
+}
+
 /// The user in the path, whose account is in use.
 async fn active(app: &App, call: &Call) -> Result<OwnedUserId, Failure> {
     let user = user(app, call)?;

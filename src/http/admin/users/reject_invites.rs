@@ -5,13 +5,13 @@ use ruma::{OwnedServerName, OwnedUserId};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admit, answer, user};
+use super::{admit, answer, known};
 use crate::{
-    http::{App, Body, Call, Failure},
+    http::{App, Call, Failure},
     room::{InvitedBy, Rejected},
 };
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Asked {
     sender: Option<OwnedUserId>,
     server: Option<OwnedServerName>,
@@ -19,11 +19,8 @@ struct Asked {
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let Asked { sender, server } = Body::from(call.body.clone()).json()?;
-    let user = user(&app, &call)?;
-    if app.accounts.user(&user).await?.is_none() {
-        return Err(Failure::not_found("There is no such user"));
-    }
+    let Asked { sender, server } = call.json_or_default()?;
+    let user = known(&app, &call).await?;
     // What the server has to say cannot be rejected.
     let spared = app.notices.room_of(&user).await?;
     let by = InvitedBy { sender, server };

@@ -3,15 +3,12 @@
 use axum::response::Response;
 use serde_json::json;
 
-use super::{admit, answer, user};
+use super::{admit, answer, known};
 use crate::http::{App, Call, Failure, client::moderation::whois};
 
 pub(super) async fn handle(app: App, call: Call) -> Result<Response, Failure> {
     admit(&app, &call).await?;
-    let user = user(&app, &call)?;
-    if app.accounts.user(&user).await?.is_none() {
-        return Err(Failure::not_found("There is no such user"));
-    }
+    let user = known(&app, &call).await?;
     let devices = whois::devices(&app, &user).await?;
     Ok(answer(json!({ "user_id": user, "devices": devices })))
 }
